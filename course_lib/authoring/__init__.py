@@ -1,0 +1,1 @@
+"""The `course` command: keeps text, notebooks and package in step."""

@@ -1,0 +1,192 @@
+"""What must hold of the notebooks and the package; each problem is one line that says where and what to do."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from course_lib.authoring import export
+from course_lib.authoring.course_map import draw_map, map_path
+from course_lib.authoring.tree import Pair, inputs, place, read_notebook, read_text
+from course_lib.host.errors import CourseError
+
+LIMIT = 300_000  # bytes of a notebook
+TAGS = {"exercise", "nbval-check-output", "nbval-skip", "skip-execution"}
+WIDGETS = "application/vnd.jupyter.widget"
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def problems(pairs: list[Pair], root: Path) -> list[str]:
+    """Everything that is out of step in `pairs`, and in the package as a whole."""
+    found = []
+    for pair in pairs:
+        found += _caught(lambda pair=pair: list(_notebook_problems(pair)))
+    found += _caught(lambda: list(_package_problems(pairs, root)))
+    return found
+
+
+def _caught(check) -> list[str]:
+    try:
+        return check()
+    except CourseError as error:
+        return [str(error)]
+
+
+def _notebook_problems(pair: Pair) -> Iterator[str]:
+    text, notebook = read_text(pair), read_notebook(pair)
+    shown, cells = pair.show(pair.notebook), notebook.cells
+    if inputs(notebook) != inputs(text):
+        same = zip(inputs(notebook), inputs(text), strict=False)
+        index = next((n for n, (a, b) in enumerate(same) if a != b), min(len(cells), len(text.cells)))
+        yield (
+            f"{shown}: cell {index + 1} differs from {pair.show(pair.text)}; `course sync {pair.name}` takes the text, "
+            f"`course pull {pair.name}` the notebook"
+        )
+        return
+    size = pair.notebook.stat().st_size
+    if size > LIMIT:
+        yield f"{shown}: {size / 1000:.0f} kB, the limit is {LIMIT / 1000:.0f} kB; draw fewer or smaller figures"
+    if "widgets" in notebook.metadata:
+        yield f"{shown}: holds widget state, which GitHub refuses to draw; `course run {pair.name}`"
+    yield from _tag_problems(pair, cells)
+    yield from _output_problems(pair, cells)
+    yield from _link_problems(pair, cells)
+    if not pair.is_solution:
+        picture = map_path(pair)
+        if not picture.exists() or picture.read_text("utf-8") != draw_map(pair.number):
+            yield f"{pair.show(picture)}: out of date; `course sync {pair.name}`"
+        solution = Pair(pair.root, f"solutions/{pair.name}")
+        if any("exercise" in cell.metadata.get("tags", []) for cell in cells) and not solution.text.exists():
+            yield f"{shown}: has exercises; write their solutions in {pair.show(solution.text)}"
+
+
+def _tag_problems(pair: Pair, cells: list) -> Iterator[str]:
+    for index, cell in enumerate(cells):
+        tags, where = set(cell.metadata.get("tags", [])), place(pair, cells, index)
+        if extra := set(cell.metadata) - {"tags"}:
+            yield f"{where}: cell metadata {sorted(extra)}; only tags may stay, `course run {pair.name}`"
+        if unknown := tags - TAGS:
+            yield f"{where}: unknown tags {sorted(unknown)}; the course knows {sorted(TAGS)}"
+        if ("nbval-skip" in tags) != ("skip-execution" in tags):
+            yield f"{where}: nbval-skip and skip-execution only work together; give the cell both"
+
+
+def _output_problems(pair: Pair, cells: list) -> Iterator[str]:
+    rerun, number, printed = f"`course run {pair.name}`", 0, False
+    for index, cell in enumerate(cells):
+        if cell.cell_type != "code" or not cell.source or "skip-execution" in cell.metadata.get("tags", []):
+            continue
+        number += 1
+        where = place(pair, cells, index)
+        if cell.execution_count is None:
+            yield f"{where}: was not run; {rerun}"
+            return
+        if cell.execution_count != number:
+            yield f"{where}: ran as number {cell.execution_count}, expected {number}, from top to bottom; {rerun}"
+            return
+        if not cell.outputs and _prints(cell.source):
+            yield f"{where}: its output is missing; {rerun}"
+        printed = printed or bool(cell.outputs)
+        for output in cell.outputs:
+            if output.output_type == "error":
+                yield f"{where}: its output is the error {output.ename}: {output.evalue}; mend the cell, then {rerun}"
+            if output.get("name") == "stderr":
+                yield f"{where}: its output holds warnings; mend what it warns of, then {rerun}"
+            if any(kind.startswith(WIDGETS) for kind in output.get("data", {})):
+                yield f"{where}: draws a widget, which GitHub cannot show; print or plot instead"
+            if folder := _machine_path(output, pair.root):
+                yield f"{where}: its output names the folder {folder} of this machine; print a relative path"
+    if number and not printed:
+        yield f"{pair.show(pair.notebook)}: holds no outputs; {rerun}"
+
+
+def _prints(source: str) -> bool:
+    """Whether a cell prints at its top level, so that an output must be there."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return False
+    calls = [node.value for node in body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+    return any(ast.unparse(call.func) in ("print", "plt.show") for call in calls)
+
+
+def _machine_path(output, root: Path) -> str | None:
+    shown = output.get("text", "") + "".join(
+        str(output.get("data", {}).get(kind, "")) for kind in ("text/plain", "text/html")
+    )
+    folders = [str(folder) for folder in (root, Path.home()) if len(folder.parts) > 1]
+    return next((folder for folder in folders if f"{folder}/" in shown), None)
+
+
+def _link_problems(pair: Pair, cells: list) -> Iterator[str]:
+    for index, cell in enumerate(cells):
+        if cell.cell_type != "markdown":
+            continue
+        for target in LINK.findall(cell.source):
+            if not re.match(r"[a-z]+:", target) and not (pair.notebook.parent / target).exists():
+                yield f"{place(pair, cells, index)}: links to {target}, which does not exist"
+
+
+def _package_problems(pairs: list[Pair], root: Path) -> Iterator[str]:
+    modules = export.collect(root)
+    for path, source in export.build(root, pairs).items():
+        shown = path.relative_to(root).as_posix()
+        if not path.exists():
+            yield f"{shown}: missing; `course export` writes it"
+        elif (now := path.read_text("utf-8")) != source:
+            lines = zip(now.splitlines(), source.splitlines(), strict=False)
+            line = next(
+                (n for n, (a, b) in enumerate(lines, 1) if a != b), min(now.count("\n"), source.count("\n")) + 1
+            )
+            yield f"{shown}:{line}: differs from what its notebook exports; edit the text, then `course export`"
+    for path in export.orphans(root):
+        yield f"{path.relative_to(root).as_posix()}: no notebook exports it; export it from one, or delete it"
+    yield from _import_problems(modules, pairs)
+
+
+def _import_problems(modules: dict[str, export.Module], pairs: list[Pair]) -> Iterator[str]:
+    """A module imports from modules of earlier chapters, or of its own; a chapter's other cells do too."""
+    home = {name: module.pair.number for name, module in modules.items()}
+    for module in modules.values():
+        if module.pair in pairs:
+            for node, where in module.nodes:
+                yield from _later_imports(node, where, module.pair, home, exported=True)
+    for pair in pairs:
+        cells = read_text(pair).cells
+        for index, cell in enumerate(cells):
+            if cell.cell_type != "code" or export.MARK.match(cell.source):
+                continue
+            try:
+                nodes = [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, (ast.Import, ast.ImportFrom))]
+            except SyntaxError as error:
+                yield f"{place(pair, cells, index, error.lineno or 1)}: {error.msg}"
+                continue
+            for node in nodes:
+                yield from _later_imports(node, place(pair, cells, index, node.lineno), pair, home, exported=False)
+
+
+def _later_imports(node, where: str, pair: Pair, home: dict[str, str], exported: bool) -> Iterator[str]:
+    if isinstance(node, ast.ImportFrom) and node.level:
+        yield f"{where}: a relative import; write it from course_lib on"
+        return
+    for name in _course_modules(node):
+        part = name.split(".")[0]
+        if exported and part in ("classroom", "authoring"):
+            yield f"{where}: course_lib.{part} is for notebooks; an exported cell must do without it"
+        elif part in export.BY_HAND:
+            continue
+        elif name not in home:
+            yield f"{where}: course_lib.{name} is exported by no notebook"
+        elif home[name] > pair.number:
+            yield f"{where}: course_lib.{name} comes from the later notebook {home[name]}; import from earlier ones"
+
+
+def _course_modules(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """The modules of course_lib that an import names, without the leading `course_lib.`."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif node.module in ("course_lib", "course_lib.scripts"):
+        names = [f"{node.module}.{alias.name}" for alias in node.names]
+    else:
+        names = [node.module]
+    return [name.removeprefix("course_lib.") for name in names if name.startswith("course_lib.")]

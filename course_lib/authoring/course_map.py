@@ -1,0 +1,60 @@
+"""The picture at the head of each chapter: all chapters, the present one marked."""
+
+from html import escape
+from pathlib import Path
+
+from course_lib.authoring.tree import Pair
+from course_lib.host.files import write_atomically
+
+PARTS = {
+    "I · A GPT in an afternoon": ["start here", "names", "autograd", "microgpt", "batches"],
+    "II · The modern GPT": ["tokenizer", "data", "attention", "gpt", "muon", "training", "evaluation", "engine"],
+    "III · From model to assistant": ["conversations", "tools", "reinforcement", "chat", "speedrun"],
+}
+WIDTH, BOX, STEP, ROW, TOP = 860, (92, 40), 102, 92, 28
+
+
+def draw_map(present: str) -> str:
+    """SVG of the course; the chapter `present` ("03") is marked by colour, a thick frame and "you are here"."""
+    number, shapes = 0, []
+    for row, (part, titles) in enumerate(PARTS.items()):
+        y = TOP + row * ROW
+        shapes.append(f'<text x="20" y="{y - 8}" font-size="13" font-weight="600">Part {escape(part)}</text>')
+        for column, title in enumerate(titles):
+            here, x = f"{number:02d}" == present, 20 + column * STEP
+            past = f"{number:02d}" < present
+            fill = "#0072B2" if here else "#cfe4f3" if past else "#ffffff"
+            ink, frame = ("#ffffff", 3) if here else ("#1a1a1a", 1)
+            if column:
+                shapes.append(f'<path d="M{x - STEP + BOX[0]} {y + 20}h{STEP - BOX[0]}" stroke="#555555"/>')
+            shapes.append(
+                f'<rect x="{x}" y="{y}" width="{BOX[0]}" height="{BOX[1]}" rx="6" fill="{fill}" '
+                f'stroke="#1a1a1a" stroke-width="{frame}"/>'
+                f'<text x="{x + BOX[0] // 2}" y="{y + 16}" fill="{ink}" text-anchor="middle">{number:02d}</text>'
+                f'<text x="{x + BOX[0] // 2}" y="{y + 31}" fill="{ink}" text-anchor="middle">{escape(title)}</text>'
+            )
+            if here:
+                shapes.append(f'<text x="{x + BOX[0] // 2}" y="{y + 56}" text-anchor="middle">▲ you are here</text>')
+            number += 1
+    height = TOP + len(PARTS) * ROW - 20
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        'role="img" font-family="system-ui, sans-serif" font-size="12" fill="#1a1a1a">\n'
+        f"<title>Map of the course, chapter {present} marked</title>\n"
+        f'<rect width="{WIDTH}" height="{height}" rx="8" fill="#fafafa"/>\n' + "\n".join(shapes) + "\n</svg>\n"
+    )
+
+
+def map_path(pair: Pair) -> Path:
+    """Where the picture of a chapter lies."""
+    return pair.notebook.parent / "images" / f"map_{pair.number}.svg"
+
+
+def write_map(pair: Pair) -> None:
+    """Write the picture of a chapter; solutions have none."""
+    path, picture = map_path(pair), draw_map(pair.number)
+    if pair.is_solution or (path.exists() and path.read_text("utf-8") == picture):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as file:
+        file.write(picture)

@@ -1,0 +1,74 @@
+"""Execute notebooks and store their outputs."""
+
+import base64
+import io
+import os
+import re
+import subprocess
+import time
+
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from PIL import Image
+
+from course_lib.authoring.tree import Pair, canonical, place, read_notebook, write_notebook
+from course_lib.host.errors import CourseError
+
+TIMEOUT = 3600  # seconds a cell
+
+
+def run(pair: Pair, timeout: int = TIMEOUT) -> str:
+    """Execute a notebook from top to bottom in full (never a quick run) and store its outputs; the line to print.
+
+    The notebook stays as it was when a cell fails.
+    """
+    notebook = read_notebook(pair)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    folder = {"metadata": {"path": str(pair.notebook.parent)}}
+    client = NotebookClient(notebook, timeout=timeout, record_timing=False, kernel_name="python3", resources=folder)
+    started = time.monotonic()
+    try:
+        # What cells write to stderr comes back as outputs; the kernel's own log does not matter here.
+        environment = {**os.environ, "COURSE_QUICK": "0", "COURSE_AUTHORING": "1"}
+        client.execute(env=environment, stderr=subprocess.DEVNULL)
+    except CellExecutionError as error:
+        index, line = _failure(notebook)
+        where = place(pair, notebook.cells, index, line)
+        raise CourseError(f"{where}: {error.ename}: {error.evalue}; the notebook was left as it was") from None
+    except (CellTimeoutError, DeadKernelError, RuntimeError) as error:  # RuntimeError: the kernel did not start
+        reason = str(error).strip().splitlines()[0]
+        raise CourseError(f"{pair.show(pair.notebook)}: {reason}; the notebook was left as it was") from None
+    number = 0
+    for cell in notebook.cells:  # a kernel that came back counts on; the stored notebook counts from 1
+        if cell.cell_type == "code" and cell.execution_count is not None:
+            number += 1
+            cell.execution_count = number
+            for output in cell.outputs:
+                if output.output_type == "execute_result":
+                    output.execution_count = number
+    shrink_pictures(notebook)
+    write_notebook(pair, canonical(notebook))
+    return f"ran {pair.show(pair.notebook)} in {time.monotonic() - started:.0f} s"
+
+
+def shrink_pictures(notebook) -> None:
+    """Store each PNG with at most 128 colours: a plot looks the same and takes a third of the bytes."""
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        data = output.get("data", {})
+        if "image/png" in data:
+            picture, small = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))), io.BytesIO()
+            picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+            data["image/png"] = base64.b64encode(small.getvalue()).decode("ascii")
+
+
+def _failure(notebook) -> tuple[int, int]:
+    """(cell index, line in the cell) of the error that stopped a run, read from its traceback."""
+    for index, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback))
+                lines = re.findall(r"^-+> (\d+)|Cell In\[\d+\], line (\d+)", plain, flags=re.MULTILINE)
+                return index, int(next((a or b for a, b in lines), 1))
+    return 0, 1

@@ -1,0 +1,85 @@
+"""What this machine is: its device, its memory, its speed, and the number type to compute in.
+
+Exported from notebooks/00_start_here.ipynb; edit it there.
+"""
+
+import random
+import sys
+import time
+
+import mlx.core as mx
+
+from course_lib.host import device, fast_matmul
+from course_lib.host.errors import CourseError
+
+
+def device_kind() -> str:
+    """Where MLX computes by default: "metal" (a Mac's GPU), "cuda" (an NVIDIA GPU) or "cpu"."""
+    if mx.default_device() == mx.cpu:
+        return "cpu"
+    return "metal" if mx.metal.is_available() else "cuda"
+
+
+def device_name() -> str:
+    """The device's own name, such as "Apple M3 Pro"."""
+    return str(mx.device_info(mx.default_device()).get("device_name") or device_kind())
+
+
+def memory_bytes() -> int:
+    """Memory for arrays in bytes: a Mac's (CPU and GPU share it), a CUDA GPU's own, or a Linux machine's."""
+    info = mx.device_info(mx.default_device())
+    return int(info.get("memory_size") or info.get("total_memory") or device.memory_bytes())
+
+
+def matmul_gflops(n: int = 1024, dtype: mx.Dtype = mx.float32, seconds: float = 0.2) -> float:
+    """Measured speed of an (n, n) @ (n, n) product in GFLOP/s: 2 n^3 operations over the best time seen.
+
+    seconds: how long to go on measuring. Raises CourseError for n below 1.
+    """
+    if n < 1:
+        raise CourseError(f"matmul_gflops was asked for {n} x {n} matrices; n must be at least 1")
+    a, b = (mx.random.normal((n, n), key=mx.random.key(seed)).astype(dtype) for seed in (0, 1))
+
+    def seconds_each(count: int) -> float:
+        start = time.perf_counter()
+        mx.eval([a @ b for _ in range(count)])
+        return (time.perf_counter() - start) / count
+
+    mx.eval(a, b)
+    seconds_each(1)  # the first product also loads and compiles
+    count = max(1, min(32, int(0.005 / seconds_each(1))))  # enough at once to hide the start of one
+    best, end = seconds_each(count), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        best = min(best, seconds_each(count))
+    return 2 * n**3 / best / 1e9
+
+
+def compute_dtype() -> mx.Dtype:
+    """The number type to compute in: bfloat16 on a GPU, float32 on the CPU, where MLX's bfloat16 is slow."""
+    return mx.float32 if device_kind() == "cpu" else mx.bfloat16
+
+
+def describe() -> str:
+    """A few lines on this machine: device, memory, matrix products, number type."""
+    return "\n".join(
+        [
+            f"device: {device_kind()}, {device_name()}",
+            f"memory: {memory_bytes() / 1e9:.1f} GB",
+            fast_matmul.report(),
+            f"compute in: {str(compute_dtype()).split('.')[-1]}",
+        ]
+    )
+
+
+def seed_everything(seed: int) -> mx.array:
+    """Seed the random numbers of Python, MLX and (where it is loaded) NumPy; returns an MLX key made from `seed`.
+
+    Raises CourseError unless 0 <= seed < 2^32.
+    """
+    if not 0 <= seed < 2**32:
+        raise CourseError(f"the seed is {seed}; it must be a whole number from 0 to 4294967295")
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed)
+    mx.random.seed(seed)
+    return mx.random.key(seed)

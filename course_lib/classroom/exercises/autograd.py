@@ -1,0 +1,109 @@
+"""What the exercises of chapter 02 must do.
+
+`value_class` is the learner's own Value: the notebook's is another class than the package's.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from course_lib.autograd import topological_order
+
+
+def sigmoid(answer: Callable, value_class: type) -> None:
+    """One node with the right number and slope, also far from 0."""
+    for number in (0.0, 1.5, -2.0):
+        a = value_class(number)
+        s = answer(a)
+        assert isinstance(s, value_class), f"return a Value, not {type(s).__name__}"
+        right = 1 / (1 + math.exp(-number))
+        assert abs(s.data - right) < 1e-12, f"the sigmoid of {number:g} is {right:.6f}, you gave {s.data:.6f}"
+        s.backward()
+        slope = right * (1 - right)
+        assert abs(a.grad - slope) < 1e-12, (
+            f"at {number:g} the slope s(1 - s) is {slope:.6f}, backward gave {a.grad:.6f}"
+        )
+        nodes = len(topological_order(s))
+        assert nodes == 2, (
+            f"write it as one node whose only parent is a: the graph should have 2 nodes, yours has {nodes}"
+        )
+    for number, right in ((-1000.0, 0.0), (1000.0, 1.0)):
+        try:
+            s = answer(value_class(number))
+        except (OverflowError, ValueError):
+            raise AssertionError(
+                f"it overflows at {number:g}: call exp only with numbers that are not positive"
+            ) from None
+        assert s.data == right, f"the sigmoid of {number:g} rounds to {right:g}, you gave {s.data:g}"
+
+
+def careless_backward(root) -> None:
+    """The bug of exercise 2.2: the last report wins, where reports should add up."""
+    flow = {root: 1.0}
+    for node in reversed(topological_order(root)):
+        node.grad += flow[node]
+        for parent, slope in zip(node.parents, node.slopes, strict=True):
+            flow[parent] = slope * flow[node]
+
+
+def trap(answer: Callable, value_class: type) -> None:
+    """The careless backward pass is wrong for a and right for b."""
+    for numbers in ((2.0, 3.0), (-1.5, 0.5), (0.7, -4.0)):
+        grads = []
+        for walk in (value_class.backward, careless_backward):
+            a, b = value_class(numbers[0]), value_class(numbers[1])
+            root = answer(a, b)
+            assert isinstance(root, value_class), f"return a Value, not {type(root).__name__}"
+            known = topological_order(root)
+            for name, leaf in (("a", a), ("b", b)):
+                assert leaf in known, f"{name} takes no part in your expression"
+            walk(root)
+            grads.append((a.grad, b.grad))
+        (true_a, true_b), (careless_a, careless_b) = grads
+        at = f"with a = {numbers[0]:g} and b = {numbers[1]:g}"
+        assert careless_a != true_a, (
+            f"{at} the careless pass is right for a ({true_a:g}): let a reach the result on two paths"
+        )
+        assert careless_b == true_b, (
+            f"{at} it is wrong for b too ({careless_b:g}, not {true_b:g}): use b on one path only"
+        )
+
+
+def _nudged(forward: Callable, x: np.ndarray, dy: np.ndarray, h: float = 1e-5) -> np.ndarray:
+    """Derivative of (dy * forward(x)).sum() for each number of x, measured by nudging."""
+    dx = np.zeros_like(x)
+    for place in np.ndindex(x.shape):
+        step = np.zeros_like(x)
+        step[place] = h
+        dx[place] = (dy * (forward(x + step) - forward(x - step))).sum() / (2 * h)
+    return dx
+
+
+def _same_gradient(mine: object, right: np.ndarray) -> None:
+    shape = np.shape(mine)
+    assert shape == right.shape, f"dx has the shape of x, {right.shape}; yours has {shape}"
+    gap = np.abs(np.asarray(mine) - right).max()
+    assert gap < 1e-6, f"your dx differs from the nudged one by {gap:.3g}; x reaches y on two paths, add both"
+
+
+def centre_backward(answer: Callable) -> None:
+    """dx of taking off the mean of each row."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
+    given = dy.copy()
+    mine = answer(dy)
+    assert (dy == given).all(), "you changed dy; make a new array instead"
+    _same_gradient(mine, _nudged(lambda x: x - x.mean(axis=1, keepdims=True), x, dy))
+
+
+def rms_norm_backward(answer: Callable) -> None:
+    """dx of dividing each row by its root mean square."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
+    for eps in (1e-5, 0.5):
+        given = x.copy(), dy.copy()
+        mine = answer(x, dy, eps)
+        assert (x == given[0]).all() and (dy == given[1]).all(), "you changed x or dy; make a new array instead"
+        right = _nudged(lambda x, eps=eps: x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps), x, dy)
+        _same_gradient(mine, right)

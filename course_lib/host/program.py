@@ -1,0 +1,35 @@
+"""How every program of the course starts and ends."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from course_lib.host.errors import CourseError, FlagError
+
+
+def run_program(name: str, settings: type, work: Callable, argv: list[str] | None = None) -> None:
+    """Read the flags of the dataclass `settings` from `argv` (default: the command line) and call `work(settings)`.
+
+    A CourseError ends the program with its one sentence on stderr and exit code 1, a wrong flag with 2, Ctrl-C with
+    130; a reader that goes away early (`microgpt | head`) ends it quietly.
+    """
+    import tyro  # a tenth of a second that `import course_lib` need not pay
+
+    arguments = tyro.cli(settings, prog=name, args=argv)
+    try:
+        work(arguments)
+        sys.stdout.flush()
+    except FlagError as error:
+        _end(f"{name}: {error}", 2)
+    except CourseError as error:
+        _end(f"{name}: {error}", 1)
+    except KeyboardInterrupt:
+        _end(f"{name}: interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
+        sys.exit(0)
+
+
+def _end(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,38 @@
+"""What happens when `course_lib` is imported: MLX is made ready for this machine."""
+
+import os
+import sys
+
+
+def prepare() -> None:
+    """Choose the device, make matmul fast, check the surroundings: silent when all is well, else a line on stderr each.
+
+    Never raises, and costs some 50 ms.
+    """
+    from course_lib.host import device, fast_matmul
+
+    steps = [device.name_mixed_builds, _load_mlx]
+    steps += [device.fall_back_to_cpu, lambda: _complaint(fast_matmul.apply()), device.switch_off_compile_if_impossible]
+    for step in steps:
+        try:
+            line = step()
+        except ImportError as error:
+            _say(f"MLX cannot be loaded ({error}); on Linux it must be 'mlx[cpu]' or 'mlx[cuda13]', on a Mac 'mlx'")
+            return
+        except Exception as error:
+            line = f"could not make MLX ready for this machine ({type(error).__name__}: {error})"
+        if line:
+            _say(line)
+
+
+def _load_mlx() -> None:
+    import mlx.core  # noqa: F401
+
+
+def _complaint(report: str) -> str | None:
+    """The report of the fast matmul, where it could have been done and was not."""
+    return report if "bundled BLAS, because" in report and os.environ.get("COURSE_FAST_BLAS") != "0" else None
+
+
+def _say(line: str) -> None:
+    print(f"course_lib: {line}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Scripts, exported from the notebooks."""

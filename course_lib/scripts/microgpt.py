@@ -1,0 +1,70 @@
+"""Train the 500-step names model and print new names: `microgpt`, or `python -m course_lib.scripts.microgpt`.
+
+Exported from notebooks/03_microgpt.ipynb; edit it there.
+"""
+
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from course_lib import backend
+from course_lib.host.errors import FlagError
+from course_lib.host.program import run_program
+from course_lib.microgpt import MicroGPT, MicroGPTConfig, generate, train
+from course_lib.names import CharTokenizer, load_names
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train a GPT of 4,064 parameters on names, then write new ones."""
+
+    steps: int = 500
+    """Training steps, one name each."""
+    samples: int = 20
+    """Names to write at the end."""
+    temperature: float = 0.5
+    """0 always takes the likeliest letter; larger is wilder."""
+    seed: int = 42
+    """Start of all random numbers: starting values, order of names, samples."""
+    names: Path | None = None
+    """File of names, one a line, letters a-z; by default the one that comes with the course."""
+    quiet: bool = False
+    """Print every 50th step only."""
+
+
+def work(settings: Settings) -> None:
+    """Load, train, sample; prints as it goes."""
+    for flag, least in (("steps", 1), ("samples", 0), ("temperature", 0), ("seed", 0)):
+        value = getattr(settings, flag)
+        if not least <= value < math.inf:
+            raise FlagError(f"--{flag} is {value}, expected {least} or more")
+    docs = load_names(settings.names)
+    random.Random(settings.seed).shuffle(docs)
+    tokenizer = CharTokenizer(docs)
+    key = backend.seed_everything(settings.seed)
+    model = MicroGPT(MicroGPTConfig(vocab_size=tokenizer.vocab_size))
+    print(f"num docs: {len(docs)}")
+    print(f"vocab size: {tokenizer.vocab_size}")
+    print(f"num params: {sum(array.size for _, array in tree_flatten(model.parameters()))}")
+
+    def report(step: int, loss: float) -> None:
+        if not settings.quiet or step % 50 == 0:
+            print(f"step {step:4d} / {settings.steps:4d} | loss {loss:.4f}", flush=True)
+
+    train(model, docs, tokenizer, settings.steps, on_step=report)
+    for n in range(1, settings.samples + 1):
+        key, sample_key = mx.random.split(key)
+        print(f"sample {n:2d}: {generate(model, tokenizer, settings.temperature, sample_key)}", flush=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point. argv: flags, by default the command line's."""
+    run_program("microgpt", Settings, work, argv)
+
+
+if __name__ == "__main__":
+    main()

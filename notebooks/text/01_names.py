@@ -1,0 +1,725 @@
+# %% [markdown]
+# # 01 · Names: the smallest language model
+#
+# **Goal.** You turn names into numbers, build a model that only counts, let it write new names, and measure how good it is: the number that every later model has to beat.
+#
+# | | |
+# |---|---|
+# | Needs | [00 · Start here](00_start_here.ipynb); no machine learning |
+# | Time | 45 minutes to read and do the exercises, about 10 seconds to run |
+# | Memory | under 0.5 GB |
+# | You will build → exported to | `load_names`, `CharTokenizer`, `split_names`, `download_names` and the bigram model → `course_lib.names` |
+
+# %% [markdown]
+# ![Map of the course, chapter 01 highlighted: names follows start_here and comes before autograd](images/map_01.svg)
+
+# %%
+#| export names
+"""Names as ids, and a bigram model that counts: the loss to beat.
+
+The ids are those of Andrej Karpathy's microGPT: characters in alphabetical order, then BOS, which stands at both ends.
+"""
+
+import random
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import mlx.core as mx
+
+from course_lib.host.errors import CourseError
+from course_lib.host.paths import data_dir, home_dir
+
+# %% [markdown]
+# The cell above opens the module `course_lib.names`. The next one is for this notebook only.
+
+# %%
+import math
+
+import matplotlib.pyplot as plt
+import mlx.nn as nn
+import numpy as np
+from matplotlib.colors import PowerNorm
+
+from course_lib.classroom import add_to, budget, check, draw_loss_log, record_loss
+from course_lib.classroom.exercises import names as exercises
+
+BLUE, ORANGE = "#0072B2", "#D55E00"
+key = mx.random.key(42)  # the start of all random numbers below
+
+# %% [markdown]
+# ## 1. The names
+#
+# A **language model** guesses what comes next in a text. Ours will read names, letter by letter. The course brings many
+# thousand given names from all over the world, one a line, in lower case and without accents (`data/README.md` says
+# more).
+#
+# The function that reads them refuses what the model could not digest, and says where it found it.
+
+# %%
+#| export names
+EXPECTED = "one name a line, letters a–z"
+
+
+def load_names(path: str | Path | None = None) -> list[str]:
+    """Names of a text file in the order of the file; blank lines and spaces around a name are dropped.
+
+    path: by default the names that come with the course. UTF-8, with or without a byte order mark, any line ends.
+    Raises CourseError when the file cannot be read, holds no name, or holds anything but the letters a-z.
+    """
+    path = data_dir() / "names.txt" if path is None else Path(path)
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
+    except UnicodeDecodeError as error:
+        raise CourseError(f"{path} is not UTF-8 text; expected {EXPECTED}: save it as UTF-8") from error
+    except OSError as error:
+        raise CourseError(f"cannot read {path} ({error.strerror}); give a text file with {EXPECTED}") from error
+    for number, line in enumerate(lines, start=1):
+        if wrong := re.search("[^a-z]", line):
+            raise CourseError(f"{path}, line {number}: found {wrong[0]!r}; expected {EXPECTED}; mend that line")
+    names = [line for line in lines if line]
+    if not names:
+        raise CourseError(f"{path} is empty; give a text file with {EXPECTED}")
+    return names
+
+
+# %%
+names = load_names()
+lengths = [len(name) for name in names]
+print(f"{len(names)} names of {min(lengths)} to {max(lengths)} letters, {sum(lengths) / len(lengths):.1f} on average")
+print(*names[:12])
+
+# %% [markdown]
+# ## 2. From letters to ids
+#
+# A model computes with numbers, so each letter gets one: its **id**. First by hand, with two names.
+
+# %% tags=["nbval-check-output"]
+letters = sorted(set("emma" + "ada"))
+id_of = {letter: i for i, letter in enumerate(letters)}
+print(id_of)
+print("emma ->", [id_of[letter] for letter in "emma"])
+
+# %% [markdown]
+# The letters alone do not say where a name begins and where it ends, and that is worth knowing: many names end in *a*,
+# few in *q*. So there is one more id, **BOS** (beginning of sequence). It stands at *both* ends: it opens a name, and
+# it ends it.
+#
+# A **tokenizer** does this both ways. The pieces that get an id are called **tokens**; here each letter is one.
+
+# %%
+#| export names
+class CharTokenizer:
+    """Characters to ids and back: ids 0, 1, … for `chars` in alphabetical order, the last one, `bos`, for both ends.
+
+    docs: the texts whose characters it is to know. Raises CourseError when they have none.
+    """
+
+    def __init__(self, docs: list[str]):
+        self.chars = sorted(set("".join(docs)))
+        if not self.chars:
+            raise CourseError("a tokenizer finds its characters in names, and got none; give it load_names()")
+        self.id_of = {char: i for i, char in enumerate(self.chars)}
+        self.bos = len(self.chars)
+        self.vocab_size = len(self.chars) + 1
+
+
+# %% tags=["nbval-check-output"]
+tokenizer = CharTokenizer(names)
+print("".join(tokenizer.chars), "| BOS is", tokenizer.bos, "| number of ids:", tokenizer.vocab_size)
+
+# %% [markdown]
+# The number of ids is called the **vocabulary size**, in short $V$. Next the two directions. `@add_to` puts a function
+# into a class that exists already, so that we can stop and look in between; in `course_lib/names.py` it stands inside
+# the class.
+
+# %%
+#| export names
+@add_to(CharTokenizer)
+def encode(self, name: str) -> list[int]:
+    """Ids of `name` between two BOS: len(name) + 2 of them. Raises CourseError for a character not in `chars`."""
+    for char in name:
+        if char not in self.id_of:
+            raise CourseError(f"{char!r} in {name!r} has no id; this tokenizer knows {''.join(self.chars)!r} only")
+    return [self.bos, *(self.id_of[char] for char in name), self.bos]
+
+
+@add_to(CharTokenizer)
+def decode(self, ids: list[int]) -> str:
+    """Text of `ids`, every BOS dropped. Raises CourseError for an id outside 0 … vocab_size - 1."""
+    for i in ids:
+        if not 0 <= i < self.vocab_size:
+            raise CourseError(f"{i} is not an id of this tokenizer; its ids go from 0 to {self.vocab_size - 1}")
+    return "".join(self.chars[i] for i in ids if i != self.bos)
+
+
+# %% tags=["nbval-check-output"]
+ids = tokenizer.encode("emma")
+print(ids, "->", tokenizer.decode(ids))
+assert all(tokenizer.decode(tokenizer.encode(name)) == name for name in names)
+
+# %% [markdown]
+# Nothing gets lost: each name comes back as it was.
+#
+# ## 3. Counting pairs
+#
+# The model shall guess each id from what comes before. The simplest one looks back a single step: after an *m*, what
+# comes next? A pair of neighbours is a **bigram**, and so the model is called a bigram model. The pairs in one name:
+
+# %% tags=["nbval-check-output"]
+def show(i):
+    """The letter of an id, or • for BOS."""
+    return "•" if i == tokenizer.bos else tokenizer.chars[i]
+
+
+print("  ".join(f"{show(first)}→{show(second)}" for first, second in pairwise(tokenizer.encode("emma"))))
+
+# %% [markdown]
+# A name of four letters makes *five* guesses: the end is one of them. A function for the pairs of many names; `max_len`
+# keeps only the first guesses of each name, which later chapters need.
+
+# %%
+#| export names
+def bigrams(docs: list[str], tokenizer: CharTokenizer, max_len: int | None = None) -> list[tuple[int, int]]:
+    """Every (id, next id) in `docs`: len(name) + 1 a name, or the first `max_len` of them.
+
+    Raises CourseError for no names, a character that the tokenizer does not know, or max_len below 1.
+    """
+    if not docs:
+        raise CourseError("there are no names to look at; give at least one")
+    if max_len is not None and max_len < 1:
+        raise CourseError(f"max_len={max_len}, expected at least 1, or None for whole names")
+    return [pair for doc in docs for pair in list(pairwise(tokenizer.encode(doc)))[:max_len]]
+
+
+def bigram_counts(docs: list[str], tokenizer: CharTokenizer) -> mx.array:
+    """How often each id follows each other one: (V, V) ints, row = an id, column = the next. Errors as in `bigrams`."""
+    counts = [[0] * tokenizer.vocab_size for _ in range(tokenizer.vocab_size)]
+    for first, second in bigrams(docs, tokenizer):
+        counts[first][second] += 1
+    return mx.array(counts)
+
+
+# %%
+counts = bigram_counts(names, tokenizer)  # (27, 27)
+n, a, bos = tokenizer.id_of["n"], tokenizer.id_of["a"], tokenizer.bos
+print("a follows n", counts[n, a].item(), "times; n follows a", counts[a, n].item(), "times")
+print("a begins", counts[bos, a].item(), "names and ends", counts[a, bos].item())
+
+# %% [markdown]
+# Three truths from outside: Python's own `str.count` agrees, each name adds its length plus one, and BOS opens and ends
+# every name.
+
+# %%
+assert counts[n, a].item() == sum(name.count("na") for name in names)
+assert counts.sum().item() == sum(len(name) + 1 for name in names)
+assert counts[bos].sum().item() == counts[:, bos].sum().item() == len(names)
+
+# %% [markdown]
+# ## 4. From counts to probabilities
+#
+# A **probability** is a share: of all times that an *n* was followed by anything, in what share was it an *a*? So each
+# row is divided by its sum. Then each row adds up to 1. By hand, with three letters:
+
+# %% tags=["nbval-check-output"]
+small = mx.array([[2, 6, 0], [1, 1, 2], [0, 5, 5]])
+print((small / small.sum(axis=1, keepdims=True)).tolist())
+
+# %% [markdown]
+# `axis=1` sums along each row. `keepdims=True` keeps the sums as a *column*, shape (3, 1), so that each row meets its
+# own sum. Without it, nothing fails, and each *column* is divided: a quiet bug.
+
+# %%
+probs = counts / counts.sum(axis=1, keepdims=True)  # (27, 27)
+assert mx.allclose(probs.sum(axis=1), mx.ones(27), atol=1e-5)
+for letter in "qnk•":
+    row = probs[bos if letter == "•" else tokenizer.id_of[letter]]
+    best = mx.argsort(-row)[:4].tolist()
+    print(letter, "->", "  ".join(f"{show(i)} {row[i].item():.2f}" for i in best))
+
+
+# %%
+def draw_table(probs):
+    """Picture of a (V, V) table of probabilities: row = an id, column = the next one."""
+    figure, axes = plt.subplots(figsize=(7.2, 6.2))
+    image = axes.imshow(np.array(probs), cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=0.5))
+    labels = [show(i) for i in range(len(probs))]
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(top=True, labeltop=True, right=True, labelright=True, length=0)
+    axes.set_xlabel("next letter (• = the name ends)")
+    axes.set_ylabel("letter (• = the name begins)")
+    figure.colorbar(image, label="probability", shrink=0.8, pad=0.1, ticks=[0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5])
+    plt.show()
+
+
+draw_table(probs)
+
+# %% [markdown]
+# Read a row from left to right. The dark columns belong to the vowels *a*, *e*, *i* and *o*: they follow nearly every
+# consonant. The row *q* is dark in few places, most of all at *u*. The last column shows how names end: often after a
+# vowel or an *n*, most often after *a*.
+#
+# ## 5. Writing names
+#
+# To write a name, start at BOS, draw the next letter with the probabilities of that row, go to the row of the letter
+# you drew, and stop when BOS comes up. This is called **sampling**.
+#
+# `mx.random.categorical` draws. Mind what it takes: not probabilities, but **logits**, numbers from which the
+# probabilities are made by
+#
+# $$p_i = \frac{e^{z_i}}{\sum_j e^{z_j}}$$
+#
+# ($z_i$ is the logit of id $i$, $p_i$ its probability; the formula is the **softmax**). If $z_i = \ln p_i$, the softmax
+# gives back $p_i$. So we hand over *logarithms* of probabilities. Hand over the probabilities, and nothing complains:
+
+# %%
+draws = 20_000
+right = mx.random.categorical(mx.log(probs[bos]), num_samples=draws, key=key)
+wrong = mx.random.categorical(probs[bos], num_samples=draws, key=key)  # the trap
+share_right, share_wrong = (np.bincount(np.array(drawn), minlength=27) / draws for drawn in (right, wrong))
+assert np.allclose(share_right, np.array(probs[bos]), atol=0.02)
+assert not np.allclose(share_wrong, np.array(probs[bos]), atol=0.02)
+
+# %%
+figure, axes = plt.subplots(figsize=(7, 2.8))
+axes.bar(range(27), probs[bos].tolist(), color="#CCCCCC", label="in the names")
+axes.plot(range(27), share_right, "o", color=BLUE, label="drawn from the logarithms")
+axes.plot(range(27), share_wrong, "x", color=ORANGE, label="drawn from the probabilities: wrong")
+axes.set_xticks(range(27), [show(i) for i in range(27)])
+axes.set_xlabel("first letter (• = the name ends at once)")
+axes.set_ylabel("share")
+axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+plt.show()
+
+# %% [markdown]
+# The dots sit on the bars. The crosses lie almost on one height, even at •, where the bar is zero: all letters are
+# about equally likely, and some names end before they begin. A published port of a larger model has this bug.
+
+
+# %%
+#| export names
+def bigram_sample(probs: mx.array, tokenizer: CharTokenizer, key: mx.array | None = None, max_len: int = 30) -> str:
+    """A new name from the table `probs` (V, V): drawn letter by letter, up to BOS or `max_len` letters.
+
+    key: the random key; None takes MLX's own.
+    """
+    logits, ids = mx.log(probs), [tokenizer.bos]
+    for step_key in [None] * max_len if key is None else mx.random.split(key, max_len):
+        ids.append(mx.random.categorical(logits[ids[-1]], key=step_key).item())
+        if ids[-1] == tokenizer.bos:
+            break
+    return tokenizer.decode(ids)
+
+
+# %%
+keys = mx.random.split(key, 8)
+what_the_trap_draws_from = mx.softmax(probs, axis=1)
+print("bigram:  ", *(bigram_sample(probs, tokenizer, k) for k in keys))
+print("the trap:", *(bigram_sample(what_the_trap_draws_from, tokenizer, k) for k in keys))
+
+# %% [markdown]
+# The first line has the sound of names, here and there. It has no plan: the model knows one letter back, and so not how
+# long the name is by now, or whether there was a vowel. The second line is noise.
+#
+# ## 6. How good is it? One number
+#
+# A good model gives the names that exist a high probability. What does it give *emma*? Five guesses, five
+# probabilities; their product is the probability that the model writes just this name. It is called the **likelihood**.
+
+# %%
+pairs = bigrams(["emma"], tokenizer)
+guesses = [probs[first, second].item() for first, second in pairs]
+print("  ".join(f"{show(first)}→{show(second)} {p:.4f}" for (first, second), p in zip(pairs, guesses, strict=True)))
+print(f"likelihood of emma: {math.prod(guesses):.2e}")
+
+# %% [markdown]
+# For many names the product gets too small for a computer. Here it is for the first 100:
+
+# %%
+pairs = mx.array(bigrams(names[:100], tokenizer))  # (N, 2)
+p = probs[pairs[:, 0], pairs[:, 1]]  # (N,)
+print("product:", p.prod().item(), "| sum of logarithms:", mx.log(p).sum().item())
+assert p.prod().item() == 0.0
+
+# %% [markdown]
+# The logarithm rescues us: $\ln(a \cdot b) = \ln a + \ln b$ turns the product into a sum, and the sum is an ordinary
+# number. Larger likelihood, larger sum: nothing is lost. Two more steps:
+#
+# - Logarithms of numbers below 1 are negative, so we take the **negative** one. Now smaller is better, as for any measure of error, which is called a **loss**.
+# - More names, larger sum; so we take the **mean** over all guesses.
+#
+# $$\text{loss} = -\frac{1}{N} \sum_{i=1}^{N} \ln p(y_i \mid x_i)$$
+#
+# $N$ is the number of guesses, $x_i$ an id, $y_i$ the id that really came next, and $p(y_i \mid x_i)$ the probability
+# that the model gave it: row $x_i$, column $y_i$ of the table. The name of it is **mean negative log-likelihood**. Its
+# unit with the natural logarithm is the **nat**.
+
+# %%
+chances = np.linspace(0.005, 1, 400)
+figure, axes = plt.subplots(figsize=(5, 3))
+axes.plot(chances, -np.log(chances), color=BLUE)
+for chance, label in ((1, "certain: 0"), (1 / 2, "a coin: ln 2 = 0.69"), (1 / 27, "one of 27: ln 27 = 3.30")):
+    point, side = (chance, -math.log(chance)), "right" if chance == 1 else "left"
+    axes.plot(*point, "o", color=ORANGE)
+    axes.annotate(label, point, (6, 8), textcoords="offset points", ha=side)
+axes.set_xlabel("probability given to what really came next")
+axes.set_ylabel("loss of this guess, nats")
+axes.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# Being certain and right costs nothing. Giving little probability to what then happens costs much, without limit.
+
+
+# %%
+#| export names
+def bigram_loss(probs: mx.array, docs: list[str], tokenizer: CharTokenizer, max_len: int | None = None) -> float:
+    """Mean negative log-likelihood of `docs` under the table `probs` (V, V), in nats a guess: len(name) + 1 a name.
+
+    max_len: only the first guesses of each name. Infinite when a pair occurs that has probability 0.
+    Raises CourseError as `bigrams` does.
+    """
+    losses = (-mx.log(probs)).tolist()
+    pairs = bigrams(docs, tokenizer, max_len)
+    return sum(losses[first][second] for first, second in pairs) / len(pairs)
+
+
+# %%
+uniform = mx.full((27, 27), 1 / 27)
+uniform_loss, counted_loss = bigram_loss(uniform, names, tokenizer), bigram_loss(probs, names, tokenizer)
+print(f"knows nothing {uniform_loss:.4f} | bigram {counted_loss:.4f}")
+
+# %% [markdown]
+# The table that knows nothing gives each of the 27 ids the same probability. Its loss is $-\ln \frac{1}{27} = \ln 27$,
+# whatever the names are. Remember this number: an untrained network starts close to it, and one that starts far from it
+# has a bug.
+#
+# What is a loss of so many nats? $e^{\text{loss}}$ is the number of equally likely letters that would leave you as
+# unsure. It is called the **perplexity**.
+
+# %%
+assert abs(uniform_loss - math.log(27)) < 1e-5
+print(f"as unsure as among {math.exp(uniform_loss):.1f} letters, and among {math.exp(counted_loss):.1f}")
+
+# %% [markdown]
+# ### Checked twice
+#
+# MLX has this loss: `nn.losses.cross_entropy` takes logits and the true ids. And there is a closed form, which needs no
+# pass over the names: all rows' mean surprises (their **entropy**), each weighed by how often its letter comes.
+
+# %%
+pairs = mx.array(bigrams(names, tokenizer))  # (N, 2)
+from_mlx = np.array(nn.losses.cross_entropy(mx.log(probs)[pairs[:, 0]], pairs[:, 1])).mean(dtype=np.float64)
+
+c = np.array(counts, dtype=np.float64)
+row_share, row_probs = c.sum(1) / c.sum(), c / c.sum(1, keepdims=True)
+surprise = -np.log(row_probs, out=np.zeros_like(c), where=c > 0)
+closed_form = (row_share * (row_probs * surprise).sum(1)).sum()
+print(f"ours {counted_loss:.5f} | MLX {from_mlx:.5f} | closed form {closed_form:.5f}")
+assert abs(counted_loss - from_mlx) < 1e-4 and abs(counted_loss - closed_form) < 1e-5
+
+# %% [markdown]
+# Three ways, one number. No other table of pairs has a smaller loss on *these* names: shares are the best guess about
+# what was counted. For instance, move a little probability around, and the loss rises:
+
+# %%
+for amount in (0.01, 0.1, 0.3):
+    blurred = (1 - amount) * probs + amount * uniform
+    print(f"{amount:4.0%} of the uniform table mixed in: {bigram_loss(blurred, names, tokenizer):.4f}")
+    assert bigram_loss(blurred, names, tokenizer) > counted_loss
+
+# %% [markdown]
+# ## 7. Names it has never seen
+#
+# But who wants a model that knows only the names in the list? What counts is how it does on names that it has *not*
+# seen. So we put some aside, the **held-out** names, count on the others, the **training** names, and measure on both.
+
+
+# %%
+#| export names
+def split_names(names: list[str], held_out: float = 0.1, seed: int = 42) -> tuple[list[str], list[str]]:
+    """Training names and held-out names: `names` shuffled once with `seed`, the share `held_out` cut off at the end.
+
+    Each part gets at least one. Raises CourseError for fewer than two names or a share outside 0 < held_out < 1.
+    """
+    if len(names) < 2 or not 0 < held_out < 1:
+        raise CourseError(f"cannot hold out {held_out} of {len(names)} names; give at least 2, a share between 0 and 1")
+    shuffled = list(names)
+    random.Random(seed).shuffle(shuffled)
+    cut = min(max(round(len(names) * (1 - held_out)), 1), len(names) - 1)
+    return shuffled[:cut], shuffled[cut:]
+
+
+# %%
+train_names, held_out = split_names(names)
+assert sorted(train_names + held_out) == sorted(names) and not set(train_names) & set(held_out)
+counts = bigram_counts(train_names, tokenizer)
+probs = counts / counts.sum(axis=1, keepdims=True)
+print(len(train_names), "training names, loss", round(bigram_loss(probs, train_names, tokenizer), 4))
+print(len(held_out), "held-out names, loss", bigram_loss(probs, held_out, tokenizer))
+
+# %% [markdown]
+# Infinite! Which pairs did it?
+
+# %%
+unseen = [(f, s) for f, s in bigrams(held_out, tokenizer) if counts[f, s].item() == 0]
+print(len(unseen), "guesses had probability 0:", " ".join(f"{show(f)}→{show(s)}" for f, s in sorted(set(unseen))))
+
+# %% [markdown]
+# A few rare pairs occur in no training name. The table calls them impossible, and then they happen. One impossible
+# thing that happens makes the loss infinite, however good the rest is.
+#
+# ### Smoothing
+#
+# The cure is to never say never: act as if each pair had been seen once more than it was. That is called **smoothing**.
+# With a smoothing of $s$,
+#
+# $$p(y \mid x) = \frac{\text{count}(x, y) + s}{\sum_{y'} (\text{count}(x, y') + s)}$$
+#
+# A pair that was seen a thousand times hardly notices. A letter that was hardly seen gets a row that is close to
+# uniform, which is an honest "I don't know".
+
+
+# %%
+#| export names
+def bigram_probs(docs: list[str], tokenizer: CharTokenizer, smoothing: float = 1.0) -> mx.array:
+    """Bigram model of `docs`: (V, V), row x = probabilities of the id after x, from counts + `smoothing`.
+
+    Raises CourseError for a negative smoothing, for none where an id never occurs in `docs`, and as `bigrams` does.
+    """
+    if not 0 <= smoothing < float("inf"):
+        raise CourseError(f"smoothing={smoothing}, expected 0 or more")
+    counts = bigram_counts(docs, tokenizer) + smoothing
+    sums = counts.sum(axis=1, keepdims=True)  # (V, 1)
+    if smoothing == 0 and sums.min().item() == 0:
+        unseen = tokenizer.chars[sums.argmin().item()]
+        raise CourseError(f"{unseen!r} is in none of the names, so nothing says what follows it; use smoothing > 0")
+    return counts / sums
+
+
+# %%
+probs = bigram_probs(train_names, tokenizer)
+assert mx.allclose(probs.sum(axis=1), mx.ones(27), atol=1e-5) and probs.min().item() > 0
+print(f"training names {bigram_loss(probs, train_names, tokenizer):.4f}")
+print(f"held-out names {bigram_loss(probs, held_out, tokenizer):.4f}")
+
+# %% [markdown]
+# Now both are ordinary numbers, and close together: the table has 27 × 27 entries and learned them from many thousand
+# names, so what it says is true of names in general. With fewer names that is not so. We count on the first 20, 50,
+# 100, … training names and measure both losses each time. (The smoothing here is only 0.1, so that you see the few
+# names and not the smoothing.)
+
+# %%
+sizes = [20, 50, 100, 200, 500, 1000, 2000, 5000, len(train_names)][:: budget(full=1, quick=2)]
+seen, unseen = [], []
+for size in sizes:
+    table = bigram_probs(train_names[:size], tokenizer, smoothing=0.1)
+    seen.append(bigram_loss(table, train_names[:size], tokenizer))
+    unseen.append(bigram_loss(table, held_out, tokenizer))
+assert unseen[0] - seen[0] > 10 * (unseen[-1] - seen[-1])
+
+# %%
+figure, axes = plt.subplots(figsize=(5.5, 3.2))
+axes.semilogx(sizes, unseen, "o-", color=ORANGE, label="names it has not seen")
+axes.semilogx(sizes, seen, "s--", color=BLUE, label="names it has counted")
+axes.axhline(math.log(27), color="gray", linestyle=":", label="knows nothing: ln 27")
+axes.set_xlabel("training names")
+axes.set_ylabel("loss, nats a letter")
+axes.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# On the left the lines are far apart: from few names the table learns what those few happen to have. This is
+# **overfitting**. With more names the gap closes. The loss on *seen* names looks best where the model is worst, so it
+# must not be the judge.
+#
+# Why does the lower line rise? There are ever more names, and one table has to serve them all.
+#
+# ## 8. The number to beat
+#
+# The model of chapter 03 reads up to eight ids, so it makes the first eight guesses of each name. To compare like with
+# like, the log of the course counts the first eight guesses too. It always measures on held-out names.
+
+# %%
+whole = bigram_loss(probs, held_out, tokenizer)
+to_beat = bigram_loss(probs, held_out, tokenizer, max_len=8)
+print(f"bigram on held-out names: {whole:.4f} for whole names, {to_beat:.4f} for their first eight guesses")
+print(f"THE NUMBER TO BEAT: {to_beat:.4f} nats a letter")
+assert to_beat < math.log(27) - 0.5
+
+knows_nothing = bigram_loss(uniform, held_out, tokenizer, max_len=8)
+record_loss("01", "uniform", "all 27 ids alike", corpus="names", steps=0, loss=knows_nothing)
+record_loss("01", "bigram", "counts of pairs, smoothed", corpus="names", steps=0, loss=to_beat)
+
+# %% [markdown]
+# | what changed | why | what it bought |
+# |---|---|---|
+# | from no knowledge to counted pairs | the last letter says much about the next | the second bar below |
+# | one more count for each pair | a pair never seen is not impossible | a finite loss on names not seen |
+
+# %%
+draw_loss_log("names", until="01")
+
+# %% [markdown]
+# Shorter is better. This log grows through the course: each idea gets a bar, and you see what it bought.
+#
+# ## 9. The well-known list
+#
+# Many texts on small language models use one list of 32,033 names. It is not shipped here. This function fetches it,
+# checks that it is the very file (its SHA-256 **checksum**, a fingerprint of its bytes), and keeps it, so that the
+# second call needs no network. It either leaves the whole file or nothing: the download goes to a temporary name and is
+# renamed at the end. The library `pooch` does both.
+
+# %%
+#| export names
+NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
+NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
+
+
+def download_names() -> Path:
+    """File of the well-known 32,033 names: fetched from `NAMES_URL` once, verified, kept in the home folder.
+
+    Raises CourseError when it cannot be had; then no file is left behind, and an older one stays as it was.
+    """
+    import pooch  # slow to import, and needed here only
+
+    home = home_dir()
+    pooch.get_logger().setLevel("CRITICAL")  # what goes wrong is said below, in one sentence
+    try:
+        return Path(pooch.retrieve(NAMES_URL, f"sha256:{NAMES_SHA256}", fname="names_32033.txt", path=home))
+    except (OSError, ValueError) as error:
+        raise CourseError(
+            f"could not fetch {NAMES_URL}: {_what_went_wrong(error)}; nothing was kept: try again online, "
+            "or use the names that come with the course, load_names()"
+        ) from error
+
+
+def _what_went_wrong(error: Exception) -> str:
+    import requests  # what pooch downloads with
+
+    if isinstance(error, requests.HTTPError):
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the download broke off"
+    if isinstance(error, requests.Timeout):
+        return "the server did not answer in time"
+    if isinstance(error, requests.RequestException):
+        return "no connection to the server"
+    if isinstance(error, ValueError):
+        return "what arrived is not the expected file (its checksum differs)"
+    return str(error)
+
+
+# %% [markdown]
+# We do not call it here, since this notebook shall run without a network. To use it, write
+#
+# ```python
+# names = load_names(download_names())
+# ```
+#
+# and run the notebook again. Losses on two lists do not compare: each has a number to beat of its own.
+#
+# ## Exercises
+
+# %% [markdown]
+# ### Exercise 1.1 — how surprising is a name?
+#
+# 10 minutes, ●○○
+#
+# Write `name_loss(name, probs, tokenizer)`: the mean negative log-likelihood, in nats, of one name under the table
+# `probs` (V, V). Do not call `bigram_loss`. Then try it on your own name.
+#
+# <details><summary>Hint</summary>
+#
+# `pairwise(tokenizer.encode(name))` gives the pairs, `probs[first, second].item()` a probability, `math.log` its
+# logarithm. How many guesses does a name of four letters make?
+#
+# </details>
+
+# %% tags=["exercise"]
+def name_loss(name, probs, tokenizer):
+    """Mean negative log-likelihood of one name, in nats a guess."""
+    raise NotImplementedError
+
+
+# %%
+check(exercises.name_loss, name_loss)
+
+# %% [markdown]
+# ### Exercise 1.2 — how much smoothing?
+#
+# 15 minutes, ●●○
+#
+# Adding 1 to each count was a guess. Write `best_smoothing(train_names, held_out, tokenizer, choices)`: the entry of
+# the list `choices` with which the model of `train_names` does best. Best on which names?
+#
+# <details><summary>Hint</summary>
+#
+# Two functions of this chapter do the work: `bigram_probs(docs, tokenizer, smoothing)` and `bigram_loss(probs, docs,
+# tokenizer)`. `min(choices, key=...)` finds the best.
+#
+# </details>
+
+# %% tags=["exercise"]
+def best_smoothing(train_names, held_out, tokenizer, choices):
+    """The entry of `choices` that makes the best model of `train_names`."""
+    raise NotImplementedError
+
+
+# %%
+check(exercises.best_smoothing, best_smoothing)
+
+# %% [markdown]
+# ### Exercise 1.3 — two letters back
+#
+# 25 minutes, ●●●
+#
+# A **trigram** model guesses from the *two* ids before. Write `trigram_probs(docs, tokenizer, smoothing=1.0)`: an array
+# of shape (V, V, V) in which entry `[x, y, z]` is the probability that `z` comes after `x`, `y`. For the first letter
+# there is only one id before, the BOS; put one more BOS in front. So *emma* has the triples ••e, •em, emm, mma, ma•.
+#
+# How long would the table be for eight letters back?
+#
+# <details><summary>Hint</summary>
+#
+# Count into a NumPy array, `np.zeros((V, V, V))`, then add `smoothing` and divide by the sum over the last axis. `[bos,
+# *ids]` puts a BOS in front, and `zip(ids, ids[1:], ids[2:])` makes the triples.
+#
+# </details>
+
+# %% tags=["exercise"]
+def trigram_probs(docs, tokenizer, smoothing=1.0):
+    """P(z | x, y) from counts of triples: (V, V, V)."""
+    raise NotImplementedError
+
+
+# %%
+check(exercises.trigram_probs, trigram_probs)
+
+# %% [markdown]
+# ## Summary
+#
+# - A tokenizer turns text into ids and back. Here each letter is a token, and BOS stands at both ends.
+# - A bigram model is a table of counts, divided row by row. It writes names by drawing from its rows.
+# - The loss is the mean of $-\ln p$ over all guesses, in nats. A model that knows nothing has $\ln 27 = 3.2958$.
+# - Smoothing keeps what was never seen possible. Only the loss on held-out names says how good a model is.
+# - The log now has two rows. The bigram's is the number to beat.
+#
+# ## Pitfalls
+#
+# - **Probabilities in `mx.random.categorical`.** It takes logits. Given probabilities it draws almost evenly, and does not complain.
+# - **A missing `keepdims=True`.** The square table divides by the sums of the wrong axis. Assert that the rows add up to 1.
+# - **The end forgotten.** A name of four letters makes five guesses. A model without the end does not know when to stop, and its loss is another number.
+# - **Products of probabilities.** They underflow to 0. Add logarithms.
+# - **Judging by the training loss,** or choosing settings on the held-out names and then quoting the loss on them. What you chose by is no longer unseen.
+# - **Comparing losses that are not alike:** other names, another vocabulary, or bits ($\log_2$) against nats.
+#
+# ## Further reading
+#
+# - Andrej Karpathy, [makemore](https://github.com/karpathy/makemore): the list of 32,033 names, and a ladder of models on it.
+# - Claude Shannon, [Prediction and Entropy of Printed English](https://archive.org/details/bstj30-1-50) (1951): people guess the next letter, and how unsure they are.
+# - Jurafsky and Martin, [Speech and Language Processing](https://web.stanford.edu/~jurafsky/slp3/), the chapter on n-gram models: smoothing in depth.
+# - MLX, [Random](https://ml-explore.github.io/mlx/build/html/python/random.html): keys, and what `categorical` takes.
+#
+# **Next:** [02 · Autograd](02_autograd.ipynb) · Solutions: [solutions/01_names.ipynb](solutions/01_names.ipynb)

@@ -1,0 +1,525 @@
+"""The `course` command keeps text, notebooks and package in step, and says what is not."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import nbformat
+import pytest
+
+from course_lib.authoring import check, cli, export, run, sync, tree
+from course_lib.authoring.tree import Pair, all_pairs, select
+from course_lib.host.errors import CourseError
+
+FIRST = '''
+# %% [markdown]
+# # 00 · First
+
+# %%
+#| export first
+"""The first module."""
+
+import math
+
+
+# %%
+#| export first
+def area(r):
+    """Area of a circle of radius r."""
+    return math.pi * r**2
+
+
+# %%
+print(round(area(1), 2))
+'''
+
+SECOND = '''
+# %% [markdown]
+# # 01 · Second
+
+# %%
+#| export second
+"""The second module."""
+
+from course_lib.first import area
+
+
+# %%
+#| export second
+class Disc:
+    """A disc of radius r."""
+
+    def __init__(self, r):
+        self.r = r
+
+
+# %%
+from course_lib.classroom import add_to
+
+
+# %%
+#| export second
+@add_to(Disc)
+def size(self):
+    """Area of the disc."""
+    return area(self.r)
+
+
+# %%
+print(Disc(1).r)
+'''
+
+
+@pytest.fixture
+def course(tmp_path):
+    """A small course of two chapters, in step."""
+    root = tmp_path / "course"
+    (root / "course_lib").mkdir(parents=True)
+    (root / "course_lib" / "__init__.py").write_text('"""A small course."""\n')
+    (root / "pyproject.toml").write_text(
+        '[tool.ruff]\nline-length = 120\n[tool.ruff.lint.isort]\nknown-first-party = ["course_lib"]\n'
+    )
+    write(root, "00_first", FIRST)
+    write(root, "01_second", SECOND)
+    in_step(root)
+    return root
+
+
+def write(root, name, text):
+    path = root / "notebooks" / "text" / f"{name}.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.lstrip())
+
+
+def in_step(root):
+    """Sync, export, and give each notebook the outputs that a run would store, without starting kernels."""
+    list(export.write(all_pairs(root), root, overwrite=True))
+    for pair in all_pairs(root):
+        sync.sync(pair, overwrite=True)
+        notebook, number = nbformat.read(pair.notebook, 4), 0
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                number += 1
+                cell.execution_count = number
+                if "print(" in cell.source:
+                    cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="3.14\n")]
+        tree.write_notebook(pair, notebook)
+
+
+def problems(root):
+    return check.problems(all_pairs(root), root)
+
+
+def change_notebook(root, name, change):
+    path = root / "notebooks" / f"{name}.ipynb"
+    notebook = nbformat.read(path, 4)
+    change(notebook)
+    nbformat.write(notebook, path)
+
+
+def exported(root, *cells, doc='"""A module."""'):
+    """Source of a module made of these exported cells."""
+    text = "".join(f"# %%\n#| export made\n{textwrap.dedent(cell).strip()}\n\n" for cell in (doc, *cells))
+    write(root, "02_made", text)
+    return export.build(root)[root / "course_lib" / "made.py"]
+
+
+# ---- export
+
+
+def test_a_course_in_step_has_no_problems(course):
+    assert problems(course) == []
+
+
+def test_the_module_names_its_origin_and_keeps_notebook_order(course):
+    source = (course / "course_lib" / "second.py").read_text()
+    docstring = ast.get_docstring(ast.parse(source))
+    assert docstring == "The second module.\n\nExported from notebooks/01_second.ipynb; edit it there."
+    assert "#| export" not in source and "add_to" not in source
+    assert source.index("def __init__") < source.index("    def size(self)")
+
+
+def test_methods_move_into_the_class(course):
+    text = exported(course, "class A:\n    x = 1", "@add_to(A)\n@property\ndef f(self):\n    return 1")
+    assert "class A:\n    x = 1\n\n    @property\n    def f(self):\n        return 1\n" in text
+
+
+def test_a_method_written_again_replaces_the_first(course):
+    first = "class A:\n    @property\n    def f(self):\n        return 1\n\n    def g(self):\n        return 0"
+    text = exported(course, first, "@add_to(A)\ndef f(self):\n    return 2")
+    assert text.count("def f") == 1 and "return 1" not in text and "@property" not in text
+    assert text.index("def f") < text.index("def g")
+
+
+def test_a_function_written_again_replaces_the_first(course):
+    text = exported(course, "def f():\n    return 1", "def g():\n    return 0", "def f():\n    return 2")
+    assert text.count("def f") == 1 and "return 1" not in text
+
+
+def test_imports_of_one_module_are_merged_and_sorted_in_groups(course):
+    text = exported(
+        course,
+        "from math import sqrt\nfrom course_lib.first import area",
+        "import numpy as np\nfrom math import pi\nimport json",
+        "X = pi, sqrt, np, json, area",
+    )
+    assert "import json\nfrom math import pi, sqrt\n\nimport numpy as np\n\nfrom course_lib.first import area\n" in text
+
+
+def test_comments_stay(course):
+    text = exported(
+        course,
+        "import os  # noqa: F401",
+        "# why it is 3\nX = 3  # it is\n# and after it",
+        "def f():\n    return 1  # one\n\n\n# below f",
+    )
+    for comment in ("# noqa: F401", "# why it is 3", "# it is", "# and after it", "# one", "# below f"):
+        assert comment in text, comment
+
+
+def test_type_checking_imports_are_allowed(course):
+    cell = "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from decimal import Decimal"
+    text = exported(course, cell, 'def f(x: "Decimal"):\n    return x')
+    assert text.index("if TYPE_CHECKING:") < text.index("def f")
+
+
+def test_strings_over_several_lines_survive_the_move_into_a_class(course):
+    text = exported(course, "class A:\n    x = 1", '@add_to(A)\ndef f(self):\n    return f"""a\n  b{self.x}\nc"""')
+    names = {}
+    exec(text, names)
+    assert names["A"]().f() == "a\n  b1\nc"
+
+
+def test_a_program_gets_its_main_guard_and_its_package(course):
+    write(course, "02_made", '# %%\n#| export scripts.made\n"""A program."""\n\n\ndef main():\n    print("ran")\n')
+    list(export.write(all_pairs(course), course))
+    assert (course / "course_lib" / "scripts" / "__init__.py").exists()
+    done = subprocess.run(
+        [sys.executable, course / "course_lib" / "scripts" / "made.py"], capture_output=True, text=True
+    )
+    assert done.stdout == "ran\n"
+
+
+def test_generated_modules_import(course):
+    names = {}
+    sys_path = [str(course), *sys.path]
+    code = "import course_lib.second as s; print(round(s.Disc(1).size(), 3))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": sys_path[0]},
+        cwd=course,
+    )
+    assert done.stdout == "3.142\n", done.stderr
+    assert not names
+
+
+@pytest.mark.parametrize(
+    "cell, line, message",
+    [
+        ("x = 1\nprint(x)", 3, "may only import, define and assign"),
+        ("d = {}\nd['a'] = 1", 3, "may only import, define and assign"),
+        ("for i in range(3):\n    pass", 2, "may only import, define and assign"),
+        ("@add_to(Missing)\ndef f(self):\n    pass", 3, "no earlier cell exports a class Missing"),
+        ("x = = 1", 2, "invalid syntax"),
+        ("x = 1; y = 2", 2, "two statements on one line"),
+    ],
+)
+def test_what_cannot_be_exported_is_named_by_file_cell_and_line(course, cell, line, message):
+    with pytest.raises(CourseError, match=message) as caught:
+        exported(course, cell)
+    # The text: "# %%" and the mark, docstring, blank, "# %%", then the cell with its mark on line 1.
+    assert f"notebooks/text/02_made.py:{5 + line} (cell 2, line {line})" in str(caught.value)
+
+
+def test_a_module_has_one_notebook(course):
+    write(course, "02_made", '# %%\n#| export first\n"""Again."""\n')
+    with pytest.raises(CourseError, match="first belongs to 00_first; a module has one notebook"):
+        export.build(course)
+
+
+def test_a_module_opens_with_a_docstring(course):
+    with pytest.raises(CourseError, match="must open with a docstring"):
+        exported(course, doc="import math")
+
+
+def test_hand_written_parts_cannot_be_exported_to(course):
+    write(course, "02_made", '# %%\n#| export host.paths\n"""Paths."""\n')
+    with pytest.raises(CourseError, match="not written by hand"):
+        export.build(course)
+
+
+# ---- sync and pull
+
+
+def outputs(root, name):
+    notebook = nbformat.read(root / "notebooks" / f"{name}.ipynb", 4)
+    return [len(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_prose_may_change_without_losing_outputs(course):
+    write(course, "00_first", FIRST.replace("# # 00 · First", "# # 00 · The first"))
+    assert "wrote" in sync.sync(Pair(course, "00_first"))
+    assert outputs(course, "00_first") == [0, 0, 1]
+    assert problems(course) == []
+
+
+def test_outputs_below_a_changed_cell_go(course):
+    text = FIRST + "\n\n# %%\nprint('below')\n"
+    write(course, "00_first", text)
+    in_step(course)
+    write(course, "00_first", text.replace("print(round(area(1), 2))", "print(area(2))"))
+    assert "course run 00_first" in sync.sync(Pair(course, "00_first"), overwrite=True)
+    assert outputs(course, "00_first") == [0, 0, 0, 0]
+    assert any("was not run" in line for line in problems(course))
+
+
+def test_pull_gives_back_the_text(course):
+    pair = Pair(course, "01_second")
+    before = pair.text.read_text()
+    pair.text.unlink()
+    assert sync.pull(pair) == "wrote notebooks/text/01_second.py"
+    assert pair.text.read_text() == before
+
+
+def test_tags_travel_both_ways(course):
+    write(course, "00_first", FIRST.replace("# %%\nprint", '# %% tags=["exercise"]\nprint'))
+    pair = Pair(course, "00_first")
+    sync.sync(pair, overwrite=True)
+    assert nbformat.read(pair.notebook, 4).cells[-1].metadata == {"tags": ["exercise"]}
+    assert 'tags=["exercise"]' in tree.as_text(tree.read_notebook(pair))
+
+
+def test_an_edit_in_the_notebook_is_not_overwritten(course):
+    pair = Pair(course, "00_first")
+    change_notebook(course, "00_first", lambda notebook: notebook.cells[0].update(source="# edited in JupyterLab"))
+    os.utime(pair.text, (1, 1))
+    with pytest.raises(CourseError, match="`course pull 00_first` keeps that change"):
+        sync.sync(pair)
+    sync.pull(pair)
+    assert "edited in JupyterLab" in pair.text.read_text()
+
+
+def test_a_hand_edited_module_is_not_overwritten(course):
+    module = course / "course_lib" / "first.py"
+    module.write_text(module.read_text().replace("math.pi", "3.14"))
+    os.utime(course / "notebooks" / "text" / "00_first.py", (1, 1))
+    assert any(line.startswith("course_lib/first.py:") and "differs" in line for line in problems(course))
+    with pytest.raises(CourseError, match="course_lib/first.py is newer than"):
+        list(export.write(all_pairs(course), course))
+    assert "3.14" in module.read_text()
+    assert list(export.write(all_pairs(course), course, overwrite=True)) == ["wrote course_lib/first.py"]
+
+
+# ---- check
+
+
+def test_a_module_may_not_import_from_a_later_notebook(course):
+    write(course, "00_first", FIRST.replace("import math", "import math\n\nfrom course_lib.second import Disc"))
+    in_step(course)
+    found = problems(course)
+    assert any("00_first.py:10" in line and "comes from the later notebook 01" in line for line in found), found
+
+
+def test_a_cell_that_is_not_exported_may_not_either(course):
+    write(course, "00_first", FIRST + "\n# %%\nfrom course_lib import second\n")
+    in_step(course)
+    assert any("comes from the later notebook 01" in line for line in problems(course))
+
+
+def test_exported_code_may_not_use_the_classroom(course):
+    text = FIRST.replace("import math", "import math\n\nfrom course_lib.classroom import budget")
+    write(course, "00_first", text)
+    in_step(course)
+    assert any("course_lib.classroom is for notebooks" in line for line in problems(course))
+
+
+def test_relative_and_unknown_imports_are_named(course):
+    write(course, "00_first", FIRST + "\n# %%\nfrom course_lib.nowhere import x\n\n# %%\nfrom .second import Disc\n")
+    in_step(course)
+    found = problems(course)
+    assert any("course_lib.nowhere is exported by no notebook" in line for line in found)
+    assert any("relative import" in line for line in found)
+
+
+def set_first_output(output):
+    def change(notebook):
+        notebook.cells[-1].outputs = [output]
+
+    return change
+
+
+def clear_outputs(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+
+
+def swap_counts(notebook):
+    notebook.cells[1].execution_count, notebook.cells[2].execution_count = 2, 1
+
+
+def add_widget_state(notebook):
+    notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (clear_outputs, "its output is missing"),
+        (swap_counts, "ran as number 2, expected 1"),
+        (add_widget_state, "holds widget state"),
+        (set_first_output(nbformat.v4.new_output("error", ename="ValueError", evalue="no")), "error ValueError: no"),
+        (set_first_output(nbformat.v4.new_output("stream", name="stderr", text="careful")), "holds warnings"),
+        (
+            set_first_output(
+                nbformat.v4.new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}})
+            ),
+            "draws a widget",
+        ),
+        (set_first_output(nbformat.v4.new_output("stream", text="x" * 310_000)), "the limit is 300 kB"),
+        (lambda notebook: notebook.cells[2].metadata.update(collapsed=True), "only tags may stay"),
+        (lambda notebook: notebook.cells[0].update(source="# other"), "differs from notebooks/text/00_first.py"),
+    ],
+)
+def test_what_is_wrong_with_a_notebook_is_named(course, change, message):
+    change_notebook(course, "00_first", change)
+    found = problems(course)
+    assert any(message in line and "00_first" in line for line in found), found
+
+
+def test_an_output_may_not_name_a_folder_of_this_machine(course):
+    output = nbformat.v4.new_output("stream", text=f"{course}/data/names.txt")
+    change_notebook(course, "00_first", set_first_output(output))
+    assert any("of this machine" in line for line in problems(course))
+
+
+def test_links_between_chapters_must_lead_somewhere(course):
+    write(course, "00_first", FIRST.replace("# # 00 · First", "# See [two](01_second.ipynb), [x](99_none.ipynb#a)."))
+    in_step(course)
+    found = problems(course)
+    assert len(found) == 1 and "links to 99_none.ipynb" in found[0]
+
+
+def test_exercises_need_a_solution(course):
+    write(course, "00_first", FIRST.replace("# %%\nprint", '# %% tags=["exercise"]\nprint'))
+    in_step(course)
+    assert any("write their solutions in notebooks/text/solutions/00_first.py" in line for line in problems(course))
+    write(course, "solutions/00_first", "# %%\nprint('solved')\n")
+    in_step(course)
+    assert problems(course) == []
+
+
+def test_a_module_that_no_notebook_exports_is_named(course):
+    (course / "course_lib" / "stray.py").write_text('"""Stray."""\n')
+    assert any("course_lib/stray.py: no notebook exports it" in line for line in problems(course))
+
+
+def test_a_missing_twin_is_named(course):
+    (course / "notebooks" / "00_first.ipynb").unlink()
+    assert any("notebooks/00_first.ipynb is missing; `course sync 00_first`" in line for line in problems(course))
+
+
+# ---- run, and the command itself
+
+
+def test_run_stores_outputs_and_strips_what_differs_between_machines(course, monkeypatch):
+    pair = Pair(course, "00_first")
+    write(course, "00_first", '# %%\nimport os\nprint(os.environ["COURSE_QUICK"])\n\n# %%\n6 * 7\n')
+    sync.sync(pair, overwrite=True)
+    assert run.run(pair).startswith("ran notebooks/00_first.ipynb")
+    notebook = tree.read_notebook(pair)
+    assert notebook.cells[0].outputs[0].text == "0\n", "a stored run is a full one"
+    assert notebook.cells[1].outputs[0].data == {"text/plain": "42"}
+    assert set(notebook.metadata) == {"kernelspec", "language_info"} and notebook.cells[0].metadata == {}
+
+
+def test_a_failing_cell_is_named_and_the_notebook_left_alone(course):
+    pair = Pair(course, "00_first")
+    write(course, "00_first", "# %%\nx = 1\n\n# %%\ny = 2\nraise RuntimeError('broken')\n")
+    sync.sync(pair, overwrite=True)
+    before = pair.notebook.read_bytes()
+    with pytest.raises(CourseError, match=r"00_first.py:6 \(cell 2, line 2\): RuntimeError: broken"):
+        run.run(pair)
+    assert pair.notebook.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b'{"cells": [', "line 1 is not JSON"),
+        (b"\xff\xfe", "is not UTF-8"),
+        (b"[]", "is not a notebook"),
+        (b'{"cells": 3, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}', "is not a notebook"),
+        (b"", "is not JSON"),
+    ],
+)
+def test_a_damaged_notebook_is_one_sentence(course, content, message):
+    pair = Pair(course, "00_first")
+    pair.notebook.write_bytes(content)
+    for command in (sync.sync, sync.pull, run.run):
+        with pytest.raises(CourseError, match=message):
+            command(pair)
+    assert any(message in line for line in problems(course))
+    assert pair.notebook.read_bytes() == content
+
+
+def test_notebooks_are_chosen_by_number_name_or_file(course):
+    for name in ("00", "00_first", "notebooks/00_first.ipynb", "notebooks/text/00_first.py"):
+        assert [pair.name for pair in select([name], course)] == ["00_first"]
+    with pytest.raises(CourseError, match="no notebook is called '77'"):
+        select(["77"], course)
+
+
+def test_the_command_exits_with_one_sentence(monkeypatch, course, capsys):
+    monkeypatch.setattr(cli, "CHECKOUT", course)
+    for argv, code in ((["check", "77"], 1), (["polish"], 2), (["sync", "--fast"], 2), ([], 2)):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(argv)
+        status = caught.value.code
+        assert status == code or (code == 1 and isinstance(status, str) and status.count("\n") == 0), argv
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_help_tells_a_newcomer_what_to_do(capsys):
+    for argv in (["--help"], ["sync", "--help"], ["check", "--help"]):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(argv)
+        assert caught.value.code == 0
+    assert "course sync 03 && course export 03 && course run 03" in capsys.readouterr().out
+
+
+def test_nothing_is_half_written(tmp_path, monkeypatch):
+    from course_lib.host.files import write_atomically
+
+    path = tmp_path / "notebook.ipynb"
+    path.write_text("whole")
+    with pytest.raises(RuntimeError), write_atomically(path) as file:
+        file.write("half")
+        raise RuntimeError("pulled the plug")
+    assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
+
+
+# ---- this course
+
+
+def test_this_course_is_in_step(checkout):
+    assert check.problems(all_pairs(checkout), checkout) == []
+
+
+def test_the_ground_floor_imports_nothing_from_the_chapters(checkout):
+    for path in (checkout / "course_lib" / "host").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                for name in check._course_modules(node):
+                    assert name.split(".")[0] == "host", f"{path.name} imports course_lib.{name}"
+
+
+def test_no_notebook_holds_anything_but_tags(checkout):
+    for pair in all_pairs(checkout):
+        raw = json.loads(pair.notebook.read_text("utf-8"))
+        assert set(raw["metadata"]) == {"kernelspec", "language_info"}

@@ -1,0 +1,160 @@
+"""What notebooks use: growing classes, budgets, exercise checks, live curves, the loss log."""
+
+import matplotlib.pyplot as plt
+import pytest
+
+from course_lib.classroom import (
+    LiveCurve,
+    add_to,
+    budget,
+    cells,
+    check,
+    check_solution,
+    command_line,
+    live_curve,
+    loss_log,
+)
+from course_lib.classroom.live_curve import running_mean
+
+
+def test_a_class_grows():
+    class Thing:
+        pass
+
+    @add_to(Thing)
+    def double(self, x):
+        return 2 * x
+
+    @add_to(Thing)
+    @property
+    def half(self):
+        return 0.5
+
+    @add_to(Thing)
+    @classmethod
+    def made(cls):
+        return cls()
+
+    assert Thing().double(2) == 4 and Thing().half == 0.5 and isinstance(Thing.made(), Thing)
+    assert double.__qualname__.endswith("Thing.double")
+
+
+@pytest.mark.parametrize("value, steps", [("1", 5), ("0", 500), ("", 500), (None, 500)])
+def test_budget_is_short_only_when_asked(monkeypatch, value, steps):
+    monkeypatch.delenv("COURSE_QUICK", raising=False)
+    if value is not None:
+        monkeypatch.setenv("COURSE_QUICK", value)
+    assert budget(500, quick=5) == steps
+
+
+def test_flags_come_from_the_shell_outside_a_notebook(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["script.py", "--steps", "3"])
+    assert command_line(["--quiet"]) == ["--steps", "3"]
+    monkeypatch.setattr(cells, "in_notebook", lambda: True)
+    assert command_line(["--quiet"]) == ["--quiet"]
+
+
+def doubles(answer):
+    assert answer(2) == 4, "twice 2 is 4"
+
+
+def unwritten(x):
+    raise NotImplementedError
+
+
+def wrong(x):
+    return x
+
+
+def broken(x):
+    return x / 0
+
+
+def right(x):
+    return 2 * x
+
+
+@pytest.mark.parametrize(
+    "answer, line",
+    [
+        (unwritten, "○ unwritten: not written yet"),
+        (wrong, "✗ wrong: twice 2 is 4"),
+        (broken, "✗ broken: it raised ZeroDivisionError: division by zero"),
+        (right, "✓ right: correct"),
+    ],
+)
+def test_checks_print_what_to_know_and_only_solutions_must_pass(capsys, answer, line):
+    check(doubles, answer)
+    assert capsys.readouterr().out.startswith(line)
+    if answer is right:
+        check_solution(doubles, answer)
+    else:
+        with pytest.raises(AssertionError):
+            check_solution(doubles, answer)
+
+
+def test_running_mean():
+    assert running_mean([1.0, 3.0, 5.0, 7.0], 2) == [1.0, 2.0, 4.0, 6.0]
+
+
+def test_a_live_curve_draws_once_outside_a_notebook():
+    curve = LiveCurve(references={"bigram": 2.5}, window=2)
+    for step, value in enumerate([3.0, 2.0, 1.0]):
+        curve.add(step, value)
+    assert not plt.get_fignums()
+    axes = curve.figure().axes[0]
+    assert list(axes.lines[0].get_ydata()) == [3.0, 2.0, 1.0]
+    assert list(axes.lines[1].get_ydata()) == [3.0, 2.5, 1.5]
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == {"mean of the last 2", "bigram: 2.50"}
+    plt.close("all")
+
+
+def test_a_live_curve_redraws_in_place_in_a_notebook(monkeypatch):
+    shown = []
+
+    class Handle:
+        def update(self, figure):
+            shown.append("update")
+
+    def display(figure, display_id):
+        shown.append("display")
+        return Handle()
+
+    monkeypatch.setattr("IPython.display.display", display)
+    monkeypatch.setattr(live_curve, "in_notebook", lambda: True)
+    monkeypatch.setenv("COURSE_QUICK", "0")
+    curve = LiveCurve(seconds=0)
+    for step in range(3):
+        curve.add(step, 1.0)
+    curve.show()
+    assert shown == ["display", "update", "update", "update"] and not plt.get_fignums()
+
+
+def record(path, notebook, model, loss):
+    loss_log.record_loss(notebook, model, "an idea", corpus="names", steps=5, loss=loss, path=path)
+
+
+def test_the_loss_log_is_written_only_by_course_run(tmp_path, monkeypatch):
+    path = tmp_path / "log.csv"
+    record(path, "01", "bigram", 2.5)
+    assert not path.exists()
+    monkeypatch.setenv("COURSE_AUTHORING", "1")
+    record(path, "01", "bigram", 2.5)
+    assert not path.exists(), "a quick run measures nothing worth keeping"
+    monkeypatch.setenv("COURSE_QUICK", "0")
+    record(path, "03", "microGPT", 2.4)
+    record(path, "01", "bigram", 2.5)
+    record(path, "03", "microGPT", 2.3)
+    rows = [(row["notebook"], row["model"], row["steps"], row["loss"]) for row in loss_log.read_losses(path)]
+    assert rows == [("01", "bigram", 5, 2.5), ("03", "microGPT", 5, 2.3)], "in course order, a row once"
+
+
+def test_the_loss_log_of_the_course_can_be_drawn():
+    rows = loss_log.read_losses()
+    assert [row["model"] for row in rows][:2] == ["uniform", "bigram"]
+    losses = {(row["notebook"], row["model"]): row["loss"] for row in rows}
+    assert losses["04", "microGPT, batches"] < losses["01", "bigram"]
+    loss_log.draw_loss_log("names")
+    axes = plt.gcf().axes[0]
+    assert len(axes.patches) == len([row for row in rows if row["corpus"] == "names"])
+    plt.close("all")
