@@ -652,14 +652,14 @@ record_loss("03", "microGPT", "attention over 8 letters, 500 names", corpus="nam
 # | attention over up to eight letters instead of one | an ending such as "-ana" needs more than its last letter | |
 # | gradient steps instead of counting | no table could count all strings of eight letters | |
 #
-# The bigram counted every training name. microGPT has seen just 500 of them, one at a time, and it is already near. In
+# The bigram counted every training name. microGPT has seen just 500 of them, one at a time, and is already as good. In
 # chapter 04 it sees them all.
 
 # %%
 draw_loss_log("names", until="03")
 
 # %% [markdown]
-# Shorter bars are better. microGPT after 500 names stands beside the bigram, not yet clearly below it.
+# Shorter bars are better. After 500 names microGPT is about level with the bigram, not yet clearly below it.
 #
 # ## 10. Sampling
 #
@@ -768,7 +768,7 @@ revised_curve.show()
 
 # %%
 revised_loss = evaluate(revised, held_out, tokenizer)
-print(f"held out: this chapter {held_out_loss:.4f} after 500 steps, second revision {revised_loss:.4f} after {num_steps}")
+print(f"this chapter, 500 steps: {held_out_loss:.4f} | second revision, {num_steps} steps: {revised_loss:.4f}")
 
 # %% [markdown]
 # Careful with that comparison: the second revision has had twice the steps, and with 16 positions it is also scored on
