@@ -11,7 +11,11 @@ def draw_bars(values: dict[str, float], unit: str, log: bool = False) -> None:
     """Horizontal bars with their values written beside them; `log` for values that differ by powers of ten."""
     figure, ax = plt.subplots(figsize=(6, 0.6 + 0.4 * len(values)))
     bars = ax.barh(list(values), list(values.values()), color="#0072B2", height=0.6)
-    ax.bar_label(bars, [f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in values.values()], padding=4)
+    ax.bar_label(
+        bars,
+        [f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in values.values()],
+        padding=4,
+    )
     ax.invert_yaxis()
     if log:
         ax.set_xscale("log")

@@ -58,7 +58,10 @@ def work(settings: Settings) -> None:
     train(model, docs, tokenizer, settings.steps, on_step=report)
     for n in range(1, settings.samples + 1):
         key, sample_key = mx.random.split(key)
-        print(f"sample {n:2d}: {generate(model, tokenizer, settings.temperature, sample_key)}", flush=True)
+        print(
+            f"sample {n:2d}: {generate(model, tokenizer, settings.temperature, sample_key)}",
+            flush=True,
+        )
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -72,6 +72,7 @@ from course_lib.classroom.exercises import start_here as exercises
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 
+
 # %% [markdown]
 # ## What is your machine?
 #
@@ -100,6 +101,7 @@ def memory_bytes() -> int:
 
 # %%
 print(f"{device_kind()}: {device_name()}, {memory_bytes() / 1e9:.1f} GB")
+
 
 # %% [markdown]
 # Nearly all the work of a language model is the **matrix product** (`@` in Python). For two matrices with $n$ rows and $n$ columns
@@ -143,6 +145,7 @@ ax.set_ylabel("GFLOP/s")
 ax.set_title(f"Matrix products on {device_name()}")
 plt.show()
 print(f"{speeds[-1]:.0f} GFLOP/s at n = {sizes[-1]}")
+
 
 # %% [markdown]
 # Small products are slow: starting one costs time, whatever its size. That is why chapter 04 trains on many names at once. (Other
@@ -248,6 +251,7 @@ noted = time.perf_counter() - start
 mx.eval(y)
 computed = time.perf_counter() - start - noted
 
+
 # %%
 def bars(values, unit, title, log=False):
     """A bar with its number for each {label: value}; log: each step of the axis is ten times the last."""
@@ -265,7 +269,13 @@ def bars(values, unit, title, log=False):
     plt.show()
 
 
-bars({"for loop": 1e3 * noted, "mx.eval": 1e3 * computed}, "milliseconds", "Ten matrix products", log=True)
+bars(
+    {"for loop": 1e3 * noted, "mx.eval": 1e3 * computed},
+    "milliseconds",
+    "Ten matrix products",
+    log=True,
+)
+
 
 # %% [markdown]
 # The loop only took notes. `mx.eval(y)` did the work. So did, or would, everything that needs a number: `print(y)`, `y.item()`,
@@ -292,6 +302,7 @@ y = x * 0.5 + 1
 print("before:", waiting(y), "operations wait")
 mx.eval(y)
 print("after: ", waiting(y), "operations wait")
+
 
 # %% [markdown]
 # Now a loop in which each step needs the last one, as in training.
@@ -338,6 +349,7 @@ total = mx.add(product, a, stream=first)  # MLX waits for `product` here, by its
 assert mx.allclose(total, a @ a + a, atol=1e-3)
 print(first, "and", second, "used the same array")
 
+
 # %% [markdown]
 # > **In PyTorch** you would call `model.to("cuda")` and `x.to("cuda")`, and get an error for the one that you forgot. In MLX there is
 # > nothing to move. (On CUDA, MLX copies behind the scenes when it must.)
@@ -367,7 +379,10 @@ curvature = mx.grad(slope)
 for x in (-1.0, 0.5, 2.0):
     assert abs(slope(mx.array(x)).item() - 3 * x**2) < 1e-3
     assert abs(curvature(mx.array(x)).item() - 6 * x) < 1e-3
-print("slope at 2:", slope(mx.array(2.0)).item(), " curvature at 2:", curvature(mx.array(2.0)).item())
+print(
+    "slope at 2:", slope(mx.array(2.0)).item(), " curvature at 2:", curvature(mx.array(2.0)).item()
+)
+
 
 # %% [markdown]
 # > **In PyTorch** you would set `x.requires_grad_()`, call `y.backward()`, read `x.grad`, and remember `zero_grad()` before the next
@@ -398,6 +413,7 @@ ax.axvline(0, color="black", linewidth=0.5)
 ax.set_xlabel("x")
 ax.legend()
 plt.show()
+
 
 # %% [markdown]
 # The gradient is $0$ on the left, $2x$ on the right, and $0$ at $x = 0$ itself: the curve leaves zero without a corner. A plain ReLU jumps
@@ -484,7 +500,9 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
 left.scatter(x.flatten().tolist(), y.flatten().tolist(), s=12, color="gray", label="points")
 for step, style, color in ((0, ":", ORANGE), (2, "--", GREEN), (20, "-", BLUE)):
     weight, bias = lines[step]
-    left.plot([-1, 1], [bias - weight, bias + weight], style, color=color, label=f"after {step} steps")
+    left.plot(
+        [-1, 1], [bias - weight, bias + weight], style, color=color, label=f"after {step} steps"
+    )
 left.set_xlabel("x")
 left.set_ylabel("y")
 left.legend(fontsize=8)
@@ -520,6 +538,7 @@ assert mx.array_equal(mx.random.normal((3,), key=key), mx.random.normal((3,), ke
 assert not mx.array_equal(mx.random.normal((3,), key=one), mx.random.normal((3,), key=other))
 print("key 7, twice:", mx.random.uniform(key=key).item(), mx.random.uniform(key=key).item())
 
+
 # %% [markdown]
 # Functions that take no key, such as the start values of `nn.Linear`, use one that MLX keeps; `mx.random.seed` sets it. Python and
 # NumPy have generators of their own. One function for all of them:
@@ -548,6 +567,7 @@ for _ in range(2):
 assert draws[0] == draws[1]
 print("the same three numbers twice:", [round(number, 3) for number in draws[0]])
 
+
 # %% [markdown]
 # > **In PyTorch** you would call `torch.manual_seed`, and pass a `torch.Generator` where it matters. A key does the same, but it is a
 # > value: using it does not change it, so use each key once.
@@ -573,6 +593,7 @@ print(f"first call: {time.perf_counter() - start:.2f} s")
 
 assert mx.allclose(compiled(x), rounds(x), atol=1e-5)
 print("operations:", waiting(rounds(x)), "->", waiting(compiled(x)))
+
 
 # %% [markdown]
 # The numbers are the same, and many operations have become few. For that, MLX wrote a small program and compiled it during the first
@@ -624,6 +645,7 @@ print("temperature 0.5:", cooled(mx.array(6.0)).item(), "<- should be 12")
 print("the Python body ran", bodies_run, "time")
 assert cooled(mx.array(6.0)).item() == 6.0
 
+
 # %% [markdown]
 # The way out: what changes is an argument, and an array. Chapter 04 shows how to pass a model and its optimizer.
 
@@ -651,6 +673,7 @@ assert cooled_by(mx.array(6.0), mx.array(0.5)).item() == 12.0
 # %%
 print(fast_matmul.report())
 
+
 # %% [markdown]
 # With `COURSE_FAST_BLAS=0` in its environment, a process leaves MLX as it is. We measure both ways in processes of their own.
 
@@ -659,13 +682,21 @@ def gflops_in_a_new_process(fast_blas):
     """Speed of a product with n = 512 in a fresh process."""
     code = "from course_lib import backend; print(backend.matmul_gflops(512))"
     environment = {**os.environ, "COURSE_FAST_BLAS": fast_blas}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     return float(done.stdout)
 
 
 before, now = gflops_in_a_new_process("0"), gflops_in_a_new_process("1")
-bars({"MLX as it comes": before, "with course_lib": now}, "GFLOP/s", "Matrix products, n = 512", log=True)
+bars(
+    {"MLX as it comes": before, "with course_lib": now},
+    "GFLOP/s",
+    "Matrix products, n = 512",
+    log=True,
+)
 print(f"{now / before:.1f} times as fast")
+
 
 # %% [markdown]
 # On a Linux CPU that is otherwise idle you see a large factor. On a Mac or with CUDA the bars are about equal: nothing had to be done.
@@ -697,6 +728,7 @@ def standardise(x):
 # %%
 check(exercises.standardise, standardise)
 
+
 # %% [markdown]
 # ### Exercise 0.2 — count the parameters
 #
@@ -718,6 +750,7 @@ def count_parameters(model):
 
 # %%
 check(exercises.count_parameters, count_parameters)
+
 
 # %% [markdown]
 # ### Exercise 0.3 — a soft cap
@@ -741,6 +774,7 @@ def softcap(x, cap=15.0):
 
 # %%
 check(exercises.softcap, softcap)
+
 
 # %% [markdown]
 # ### Exercise 0.4 — your own training loop

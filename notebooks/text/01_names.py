@@ -71,12 +71,18 @@ def load_names(path: str | Path | None = None) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
     except UnicodeDecodeError as error:
-        raise CourseError(f"{path} is not UTF-8 text; expected {EXPECTED}: save it as UTF-8") from error
+        raise CourseError(
+            f"{path} is not UTF-8 text; expected {EXPECTED}: save it as UTF-8"
+        ) from error
     except OSError as error:
-        raise CourseError(f"cannot read {path} ({error.strerror}); give a text file with {EXPECTED}") from error
+        raise CourseError(
+            f"cannot read {path} ({error.strerror}); give a text file with {EXPECTED}"
+        ) from error
     for number, line in enumerate(lines, start=1):
         if wrong := re.search("[^a-z]", line):
-            raise CourseError(f"{path}, line {number}: found {wrong[0]!r}; expected {EXPECTED}; mend that line")
+            raise CourseError(
+                f"{path}, line {number}: found {wrong[0]!r}; expected {EXPECTED}; mend that line"
+            )
     names = [line for line in lines if line]
     if not names:
         raise CourseError(f"{path} is empty; give a text file with {EXPECTED}")
@@ -86,7 +92,9 @@ def load_names(path: str | Path | None = None) -> list[str]:
 # %%
 names = load_names()
 lengths = [len(name) for name in names]
-print(f"{len(names)} names of {min(lengths)} to {max(lengths)} letters, {sum(lengths) / len(lengths):.1f} on average")
+print(
+    f"{len(names)} names of {min(lengths)} to {max(lengths)} letters, {sum(lengths) / len(lengths):.1f} on average"
+)
 print(*names[:12])
 
 # %% [markdown]
@@ -99,6 +107,7 @@ letters = sorted(set("emma" + "ada"))
 id_of = {letter: i for i, letter in enumerate(letters)}
 print(id_of)
 print("emma ->", [id_of[letter] for letter in "emma"])
+
 
 # %% [markdown]
 # The letters alone do not say where a name begins and where it ends, and that is worth knowing: many names end in *a*,
@@ -118,7 +127,9 @@ class CharTokenizer:
     def __init__(self, docs: list[str]):
         self.chars = sorted(set("".join(docs)))
         if not self.chars:
-            raise CourseError("a tokenizer finds its characters in names, and got none; give it load_names()")
+            raise CourseError(
+                "a tokenizer finds its characters in names, and got none; give it load_names()"
+            )
         self.id_of = {char: i for i, char in enumerate(self.chars)}
         self.bos = len(self.chars)
         self.vocab_size = len(self.chars) + 1
@@ -127,6 +138,7 @@ class CharTokenizer:
 # %% tags=["nbval-check-output"]
 tokenizer = CharTokenizer(names)
 print("".join(tokenizer.chars), "| BOS is", tokenizer.bos, "| number of ids:", tokenizer.vocab_size)
+
 
 # %% [markdown]
 # The number of ids is called the **vocabulary size**, in short $V$. Next the two directions. `@add_to` puts a function
@@ -140,7 +152,9 @@ def encode(self, name: str) -> list[int]:
     """Ids of `name` between two BOS: len(name) + 2 of them. Raises CourseError for a character not in `chars`."""
     for char in name:
         if char not in self.id_of:
-            raise CourseError(f"{char!r} in {name!r} has no id; this tokenizer knows {''.join(self.chars)!r} only")
+            raise CourseError(
+                f"{char!r} in {name!r} has no id; this tokenizer knows {''.join(self.chars)!r} only"
+            )
     return [self.bos, *(self.id_of[char] for char in name), self.bos]
 
 
@@ -149,7 +163,9 @@ def decode(self, ids: list[int]) -> str:
     """Text of `ids`, every BOS dropped. Raises CourseError for an id outside 0 … vocab_size - 1."""
     for i in ids:
         if not 0 <= i < self.vocab_size:
-            raise CourseError(f"{i} is not an id of this tokenizer; its ids go from 0 to {self.vocab_size - 1}")
+            raise CourseError(
+                f"{i} is not an id of this tokenizer; its ids go from 0 to {self.vocab_size - 1}"
+            )
     return "".join(self.chars[i] for i in ids if i != self.bos)
 
 
@@ -157,6 +173,7 @@ def decode(self, ids: list[int]) -> str:
 ids = tokenizer.encode("emma")
 print(ids, "->", tokenizer.decode(ids))
 assert all(tokenizer.decode(tokenizer.encode(name)) == name for name in names)
+
 
 # %% [markdown]
 # Nothing gets lost: each name comes back as it was.
@@ -172,7 +189,12 @@ def show(i):
     return "•" if i == tokenizer.bos else tokenizer.chars[i]
 
 
-print("  ".join(f"{show(first)}→{show(second)}" for first, second in pairwise(tokenizer.encode("emma"))))
+print(
+    "  ".join(
+        f"{show(first)}→{show(second)}" for first, second in pairwise(tokenizer.encode("emma"))
+    )
+)
+
 
 # %% [markdown]
 # A name of four letters makes *five* guesses: the end is one of them. A function for the pairs of many names; `max_len`
@@ -180,7 +202,9 @@ print("  ".join(f"{show(first)}→{show(second)}" for first, second in pairwise(
 
 # %%
 #| export names
-def bigrams(docs: list[str], tokenizer: CharTokenizer, max_len: int | None = None) -> list[tuple[int, int]]:
+def bigrams(
+    docs: list[str], tokenizer: CharTokenizer, max_len: int | None = None
+) -> list[tuple[int, int]]:
     """Every (id, next id) in `docs`: len(name) + 1 a name, or the first `max_len` of them.
 
     Raises CourseError for no names, a character that the tokenizer does not know, or max_len below 1.
@@ -249,7 +273,13 @@ def draw_table(probs):
     axes.tick_params(top=True, labeltop=True, right=True, labelright=True, length=0)
     axes.set_xlabel("next letter (• = the name ends)")
     axes.set_ylabel("letter (• = the name begins)")
-    figure.colorbar(image, label="probability", shrink=0.8, pad=0.1, ticks=[0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5])
+    figure.colorbar(
+        image,
+        label="probability",
+        shrink=0.8,
+        pad=0.1,
+        ticks=[0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5],
+    )
     plt.show()
 
 
@@ -277,7 +307,9 @@ draw_table(probs)
 draws = 20_000
 right = mx.random.categorical(mx.log(probs[bos]), num_samples=draws, key=key)
 wrong = mx.random.categorical(probs[bos], num_samples=draws, key=key)  # the trap
-share_right, share_wrong = (np.bincount(np.array(drawn), minlength=27) / draws for drawn in (right, wrong))
+share_right, share_wrong = (
+    np.bincount(np.array(drawn), minlength=27) / draws for drawn in (right, wrong)
+)
 assert np.allclose(share_right, np.array(probs[bos]), atol=0.02)
 assert not np.allclose(share_wrong, np.array(probs[bos]), atol=0.02)
 
@@ -292,14 +324,16 @@ axes.set_ylabel("share")
 axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 plt.show()
 
+
 # %% [markdown]
 # The dots sit on the bars. The crosses lie almost on one height, even at •, where the bar is zero: all letters are
 # about equally likely, and some names end before they begin. A published port of a larger model has this bug.
 
-
 # %%
 #| export names
-def bigram_sample(probs: mx.array, tokenizer: CharTokenizer, key: mx.array | None = None, max_len: int = 30) -> str:
+def bigram_sample(
+    probs: mx.array, tokenizer: CharTokenizer, key: mx.array | None = None, max_len: int = 30
+) -> str:
     """A new name from the table `probs` (V, V): drawn letter by letter, up to BOS or `max_len` letters.
 
     key: the random key; None takes MLX's own.
@@ -330,7 +364,12 @@ print("the trap:", *(bigram_sample(what_the_trap_draws_from, tokenizer, k) for k
 # %%
 pairs = bigrams(["emma"], tokenizer)
 guesses = [probs[first, second].item() for first, second in pairs]
-print("  ".join(f"{show(first)}→{show(second)} {p:.4f}" for (first, second), p in zip(pairs, guesses, strict=True)))
+print(
+    "  ".join(
+        f"{show(first)}→{show(second)} {p:.4f}"
+        for (first, second), p in zip(pairs, guesses, strict=True)
+    )
+)
 print(f"likelihood of emma: {math.prod(guesses):.2e}")
 
 # %% [markdown]
@@ -359,7 +398,11 @@ assert p.prod().item() == 0.0
 chances = np.linspace(0.005, 1, 400)
 figure, axes = plt.subplots(figsize=(5, 3))
 axes.plot(chances, -np.log(chances), color=BLUE)
-for chance, label in ((1, "certain: 0"), (1 / 2, "a coin: ln 2 = 0.69"), (1 / 27, "one of 27: ln 27 = 3.30")):
+for chance, label in (
+    (1, "certain: 0"),
+    (1 / 2, "a coin: ln 2 = 0.69"),
+    (1 / 27, "one of 27: ln 27 = 3.30"),
+):
     point, side = (chance, -math.log(chance)), "right" if chance == 1 else "left"
     axes.plot(*point, "o", color=ORANGE)
     axes.annotate(label, point, (6, 8), textcoords="offset points", ha=side)
@@ -368,13 +411,15 @@ axes.set_ylabel("loss of this guess, nats")
 axes.spines[["top", "right"]].set_visible(False)
 plt.show()
 
+
 # %% [markdown]
 # Being certain and right costs nothing. Giving little probability to what then happens costs much, without limit.
 
-
 # %%
 #| export names
-def bigram_loss(probs: mx.array, docs: list[str], tokenizer: CharTokenizer, max_len: int | None = None) -> float:
+def bigram_loss(
+    probs: mx.array, docs: list[str], tokenizer: CharTokenizer, max_len: int | None = None
+) -> float:
     """Mean negative log-likelihood of `docs` under the table `probs` (V, V), in nats a guess: len(name) + 1 a name.
 
     max_len: only the first guesses of each name. Infinite when a pair occurs that has probability 0.
@@ -387,7 +432,10 @@ def bigram_loss(probs: mx.array, docs: list[str], tokenizer: CharTokenizer, max_
 
 # %%
 uniform = mx.full((27, 27), 1 / 27)
-uniform_loss, counted_loss = bigram_loss(uniform, names, tokenizer), bigram_loss(probs, names, tokenizer)
+uniform_loss, counted_loss = (
+    bigram_loss(uniform, names, tokenizer),
+    bigram_loss(probs, names, tokenizer),
+)
 print(f"knows nothing {uniform_loss:.4f} | bigram {counted_loss:.4f}")
 
 # %% [markdown]
@@ -400,7 +448,9 @@ print(f"knows nothing {uniform_loss:.4f} | bigram {counted_loss:.4f}")
 
 # %%
 assert abs(uniform_loss - math.log(27)) < 1e-5
-print(f"as unsure as among {math.exp(uniform_loss):.1f} letters, and among {math.exp(counted_loss):.1f}")
+print(
+    f"as unsure as among {math.exp(uniform_loss):.1f} letters, and among {math.exp(counted_loss):.1f}"
+)
 
 # %% [markdown]
 # ### Checked twice
@@ -410,7 +460,9 @@ print(f"as unsure as among {math.exp(uniform_loss):.1f} letters, and among {math
 
 # %%
 pairs = mx.array(bigrams(names, tokenizer))  # (N, 2)
-from_mlx = np.array(nn.losses.cross_entropy(mx.log(probs)[pairs[:, 0]], pairs[:, 1])).mean(dtype=np.float64)
+from_mlx = np.array(nn.losses.cross_entropy(mx.log(probs)[pairs[:, 0]], pairs[:, 1])).mean(
+    dtype=np.float64
+)
 
 c = np.array(counts, dtype=np.float64)
 row_share, row_probs = c.sum(1) / c.sum(), c / c.sum(1, keepdims=True)
@@ -426,8 +478,11 @@ assert abs(counted_loss - from_mlx) < 1e-4 and abs(counted_loss - closed_form) <
 # %%
 for amount in (0.01, 0.1, 0.3):
     blurred = (1 - amount) * probs + amount * uniform
-    print(f"{amount:4.0%} of the uniform table mixed in: {bigram_loss(blurred, names, tokenizer):.4f}")
+    print(
+        f"{amount:4.0%} of the uniform table mixed in: {bigram_loss(blurred, names, tokenizer):.4f}"
+    )
     assert bigram_loss(blurred, names, tokenizer) > counted_loss
+
 
 # %% [markdown]
 # ## 7. Names it has never seen
@@ -435,16 +490,19 @@ for amount in (0.01, 0.1, 0.3):
 # But who wants a model that knows only the names in the list? What counts is how it does on names that it has *not*
 # seen. So we put some aside, the **held-out** names, count on the others, the **training** names, and measure on both.
 
-
 # %%
 #| export names
-def split_names(names: list[str], held_out: float = 0.1, seed: int = 42) -> tuple[list[str], list[str]]:
+def split_names(
+    names: list[str], held_out: float = 0.1, seed: int = 42
+) -> tuple[list[str], list[str]]:
     """Training names and held-out names: `names` shuffled once with `seed`, the share `held_out` cut off at the end.
 
     Each part gets at least one. Raises CourseError for fewer than two names or a share outside 0 < held_out < 1.
     """
     if len(names) < 2 or not 0 < held_out < 1:
-        raise CourseError(f"cannot hold out {held_out} of {len(names)} names; give at least 2, a share between 0 and 1")
+        raise CourseError(
+            f"cannot hold out {held_out} of {len(names)} names; give at least 2, a share between 0 and 1"
+        )
     shuffled = list(names)
     random.Random(seed).shuffle(shuffled)
     cut = min(max(round(len(names) * (1 - held_out)), 1), len(names) - 1)
@@ -456,7 +514,9 @@ train_names, held_out = split_names(names)
 assert sorted(train_names + held_out) == sorted(names) and not set(train_names) & set(held_out)
 counts = bigram_counts(train_names, tokenizer)
 probs = counts / counts.sum(axis=1, keepdims=True)
-print(len(train_names), "training names, loss", round(bigram_loss(probs, train_names, tokenizer), 4))
+print(
+    len(train_names), "training names, loss", round(bigram_loss(probs, train_names, tokenizer), 4)
+)
 print(len(held_out), "held-out names, loss", bigram_loss(probs, held_out, tokenizer))
 
 # %% [markdown]
@@ -464,7 +524,12 @@ print(len(held_out), "held-out names, loss", bigram_loss(probs, held_out, tokeni
 
 # %%
 unseen = [(f, s) for f, s in bigrams(held_out, tokenizer) if counts[f, s].item() == 0]
-print(len(unseen), "guesses had probability 0:", " ".join(f"{show(f)}→{show(s)}" for f, s in sorted(set(unseen))))
+print(
+    len(unseen),
+    "guesses had probability 0:",
+    " ".join(f"{show(f)}→{show(s)}" for f, s in sorted(set(unseen))),
+)
+
 
 # %% [markdown]
 # A few rare pairs occur in no training name. The table calls them impossible, and then they happen. One impossible
@@ -480,7 +545,6 @@ print(len(unseen), "guesses had probability 0:", " ".join(f"{show(f)}→{show(s)
 # A pair that was seen a thousand times hardly notices. A letter that was hardly seen gets a row that is close to
 # uniform, which is an honest "I don't know".
 
-
 # %%
 #| export names
 def bigram_probs(docs: list[str], tokenizer: CharTokenizer, smoothing: float = 1.0) -> mx.array:
@@ -494,7 +558,9 @@ def bigram_probs(docs: list[str], tokenizer: CharTokenizer, smoothing: float = 1
     sums = counts.sum(axis=1, keepdims=True)  # (V, 1)
     if smoothing == 0 and sums.min().item() == 0:
         unseen = tokenizer.chars[sums.argmin().item()]
-        raise CourseError(f"{unseen!r} is in none of the names, so nothing says what follows it; use smoothing > 0")
+        raise CourseError(
+            f"{unseen!r} is in none of the names, so nothing says what follows it; use smoothing > 0"
+        )
     return counts / sums
 
 
@@ -544,7 +610,9 @@ plt.show()
 # %%
 whole = bigram_loss(probs, held_out, tokenizer)
 to_beat = bigram_loss(probs, held_out, tokenizer, max_len=8)
-print(f"bigram on held-out names: {whole:.4f} for whole names, {to_beat:.4f} for their first eight guesses")
+print(
+    f"bigram on held-out names: {whole:.4f} for whole names, {to_beat:.4f} for their first eight guesses"
+)
 print(f"THE NUMBER TO BEAT: {to_beat:.4f} nats a letter")
 assert to_beat < math.log(27) - 0.5
 
@@ -587,7 +655,9 @@ def download_names() -> Path:
     home = home_dir()
     pooch.get_logger().setLevel("CRITICAL")  # what goes wrong is said below, in one sentence
     try:
-        return Path(pooch.retrieve(NAMES_URL, f"sha256:{NAMES_SHA256}", fname="names_32033.txt", path=home))
+        return Path(
+            pooch.retrieve(NAMES_URL, f"sha256:{NAMES_SHA256}", fname="names_32033.txt", path=home)
+        )
     except (OSError, ValueError) as error:
         raise CourseError(
             f"could not fetch {NAMES_URL}: {_what_went_wrong(error)}; nothing was kept: try again online, "
@@ -646,6 +716,7 @@ def name_loss(name, probs, tokenizer):
 # %%
 check(exercises.name_loss, name_loss)
 
+
 # %% [markdown]
 # ### Exercise 1.2 — how much smoothing?
 #
@@ -669,6 +740,7 @@ def best_smoothing(train_names, held_out, tokenizer, choices):
 
 # %%
 check(exercises.best_smoothing, best_smoothing)
+
 
 # %% [markdown]
 # ### Exercise 1.3 — two letters back

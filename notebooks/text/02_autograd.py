@@ -38,6 +38,7 @@ from course_lib.classroom.exercises import autograd as exercises
 
 rng = np.random.default_rng(2)
 
+
 # %% [markdown]
 # ## A derivative is the answer to a nudge
 #
@@ -57,7 +58,9 @@ def curve(x):
     return x**2 - 3 * x
 
 
-print(f"at x = 2 the derivative is {nudge(curve, 2.0):.6f}, at x = 0.5 it is {nudge(curve, 0.5):.6f}")
+print(
+    f"at x = 2 the derivative is {nudge(curve, 2.0):.6f}, at x = 0.5 it is {nudge(curve, 0.5):.6f}"
+)
 
 # %% [markdown]
 # The rule from school says: the derivative of $x^2 - 3x$ is $2x - 3$. You met `mx.grad` in chapter 00; it is our truth from outside.
@@ -135,6 +138,7 @@ d_guess, d_y = 1 * d_miss, -1 * d_miss
 d_product, d_b = 1 * d_guess, 1 * d_guess
 d_w, d_x = x * d_product, w * d_product
 
+
 # %%
 def whole(w, x, b, y):
     return (w * x + b - y) ** 2
@@ -149,6 +153,7 @@ nudged = {
 for (name, measured), by_hand in zip(nudged.items(), (d_w, d_x, d_b, d_y), strict=True):
     print(f"d_{name}: by hand {by_hand:5.1f}, by nudging {measured:9.5f}")
     assert abs(measured - by_hand) < 1e-6
+
 
 # %% [markdown]
 # You have just done **backpropagation** (also called reverse-mode differentiation): start at the end with 1, and walk back,
@@ -172,7 +177,9 @@ class Value:
 
     def __init__(self, data: float, parents: tuple = (), slopes: tuple = ()):
         if not isinstance(data, Real):
-            raise CourseError(f"a Value holds one plain number, got {data!r}; give an int or a float")
+            raise CourseError(
+                f"a Value holds one plain number, got {data!r}; give an int or a float"
+            )
         self.data, self.grad = float(data), 0.0
         self.parents, self.slopes = parents, slopes
 
@@ -218,7 +225,9 @@ def __mul__(self, other: "Value | float") -> "Value":
 @add_to(Value)
 def __pow__(self, exponent: float) -> "Value":
     if not isinstance(exponent, Real):
-        raise CourseError(f"an exponent must be a plain number, got {exponent!r}; write a ** b as (b * a.log()).exp()")
+        raise CourseError(
+            f"an exponent must be a plain number, got {exponent!r}; write a ** b as (b * a.log()).exp()"
+        )
     try:
         power = math.pow(self.data, exponent)
         slope = exponent * math.pow(self.data, exponent - 1) if exponent else 0.0
@@ -249,6 +258,7 @@ for mistake in (lambda: Value(0.0) ** -1, lambda: Value(2.0) ** Value(3.0), lamb
     except CourseError as error:
         print("-", error)
 
+
 # %% [markdown]
 # ## The graph, and the order to walk it
 #
@@ -271,6 +281,7 @@ def recursive_order(node, order):
 
 print([node.data for node in recursive_order(loss, [])])
 
+
 # %% [markdown]
 # It works, and it has a limit: a function that calls itself goes as deep as the graph. Python allows about a thousand calls
 # inside one another.
@@ -289,6 +300,7 @@ try:
     recursive_order(end, [])
 except RecursionError as error:
     print("RecursionError:", error)
+
 
 # %% [markdown]
 # So keep your own list of what is still to do. Each entry is a node and a note: are its parents already in the order? The
@@ -313,8 +325,16 @@ def topological_order(root: Value) -> list[Value]:
 # %%
 assert topological_order(loss) == recursive_order(loss, []), "the same order as the short version's"
 place = {node: index for index, node in enumerate(topological_order(end))}
-assert all(place[parent] < place[node] for node in place for parent in node.parents), "a parent comes too late"
-print(len(topological_order(loss)), "nodes behind loss,", len(topological_order(end)), "behind the chain")
+assert all(place[parent] < place[node] for node in place for parent in node.parents), (
+    "a parent comes too late"
+)
+print(
+    len(topological_order(loss)),
+    "nodes behind loss,",
+    len(topological_order(end)),
+    "behind the chain",
+)
+
 
 # %% [markdown]
 # Now look at the graph. The next two cells only draw; skim them. A square frame is a result, a round one a leaf.
@@ -360,8 +380,18 @@ def draw_graph(root, names, grads=True):
 
 
 # %%
-names = {w: "w", x: "x", product: "w · x", b: "b", guess: "guess", y: "y", miss: "miss", loss: "loss = miss²"}
+names = {
+    w: "w",
+    x: "x",
+    product: "w · x",
+    b: "b",
+    guess: "guess",
+    y: "y",
+    miss: "miss",
+    loss: "loss = miss²",
+}
 draw_graph(loss, names, grads=False)
+
 
 # %% [markdown]
 # Each arrow carries the local slope that was noted when the value was made. The gradients are still unknown. Fill them in
@@ -398,7 +428,9 @@ draw_graph(loss, names)
 # arrow between them.
 
 # %%
-assert (w.grad, x.grad, b.grad, y.grad) == (d_w, d_x, d_b, d_y), "the four numbers from your walk by hand"
+assert (w.grad, x.grad, b.grad, y.grad) == (d_w, d_x, d_b, d_y), (
+    "the four numbers from your walk by hand"
+)
 end.backward()
 assert start.grad == 1.0, "a chain of 10,000 additions has slope 1"
 
@@ -426,6 +458,7 @@ assert abs(a.grad - nudge(lambda a: a * 3.0 + a, 2.0)) < 1e-6
 # %% tags=["nbval-check-output"]
 r.backward()
 print(a)
+
 
 # %% [markdown]
 # ## The other operations
@@ -537,6 +570,7 @@ for name, rule in rules.items():
     print(f"{name:>7}: engine {a.grad:9.6f}, nudged {measured:9.6f}")
     assert abs(a.grad - measured) < 1e-8, name
 
+
 # %% [markdown]
 # ## Against MLX
 #
@@ -594,7 +628,9 @@ a, b = Value(1.2), Value(0.7)
 mixed = (a * b).tanh() / (2 - a) + (a**3 - b).relu() * (b + 1).log() - (-a).exp()
 mixed.backward()
 with mx.stream(mx.cpu):
-    result, (grad_a, grad_b) = mx.value_and_grad(with_mlx, argnums=(0, 1))(float64(1.2), float64(0.7))
+    result, (grad_a, grad_b) = mx.value_and_grad(with_mlx, argnums=(0, 1))(
+        float64(1.2), float64(0.7)
+    )
     compare("result", mixed.data, result)
     compare("grad a", a.grad, grad_a)
     compare("grad b", b.grad, grad_b)
@@ -606,7 +642,9 @@ with mx.stream(mx.cpu):
 # squeezes the sum with tanh. We want it to say +1 for one class and −1 for the other.
 
 # %%
-points = np.concatenate([rng.normal((-0.9, -0.5), 0.55, (10, 2)), rng.normal((0.9, 0.7), 0.55, (10, 2))])
+points = np.concatenate(
+    [rng.normal((-0.9, -0.5), 0.55, (10, 2)), rng.normal((0.9, 0.7), 0.55, (10, 2))]
+)
 targets = [-1] * 10 + [1] * 10
 
 
@@ -675,6 +713,7 @@ right = sum((out > 0) == (target > 0) for out, target in zip(said, targets, stri
 print(f"{right} of {len(targets)} points on the right side")
 assert right >= 18
 
+
 # %% [markdown]
 # The line (dashed) runs between the two crowds. Where the classes mix, a straight line must leave a point or two on the wrong
 # side.
@@ -690,7 +729,9 @@ def crescents(count, rng):
     angle = rng.uniform(0, np.pi, count // 2)
     upper = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     lower = np.stack([1 - np.cos(angle), 0.4 - np.sin(angle)], axis=1)
-    return np.concatenate([upper, lower]) + rng.normal(0, 0.12, (count, 2)), np.repeat([0, 1], count // 2)
+    return np.concatenate([upper, lower]) + rng.normal(0, 0.12, (count, 2)), np.repeat(
+        [0, 1], count // 2
+    )
 
 
 X, labels = crescents(40, rng)
@@ -730,6 +771,7 @@ params = {name: as_values(array) for name, array in start_weights.items()}
 flat = [*sum(params["W1"], []), *params["b1"], *sum(params["W2"], []), *params["b2"]]
 print(len(flat), "parameters")
 
+
 # %%
 def linear(inputs, weights, biases):
     """Sums of input · weight, plus biases. inputs: n; weights: n rows of m; biases and result: m."""
@@ -745,12 +787,16 @@ def logits_of(point):
 
 
 def cross_entropy(logits, label):
-    largest = max(z.data for z in logits)  # a plain number; off all of them, it changes no probability
+    largest = max(
+        z.data for z in logits
+    )  # a plain number; off all of them, it changes no probability
     return sum((z - largest).exp() for z in logits).log() + largest - logits[label]
 
 
 def network_loss():
-    losses = [cross_entropy(logits_of(point), label) for point, label in zip(X, labels, strict=True)]
+    losses = [
+        cross_entropy(logits_of(point), label) for point, label in zip(X, labels, strict=True)
+    ]
     return sum(losses) / len(losses)
 
 
@@ -760,6 +806,7 @@ loss.backward()
 gradient_of = np.vectorize(lambda value: value.grad)
 value_grads = {name: gradient_of(np.array(values)) for name, values in params.items()}
 print(f"loss {loss.data:.4f}; {len(topological_order(loss))} nodes in the graph of one step")
+
 
 # %% [markdown]
 # Thousands of nodes for forty points. Before you trust them, check one of the gradients by nudging one weight.
@@ -878,7 +925,9 @@ dlogits_long = de * e  # (N, C) exp's slope is its result
 # %%
 dlogits = (p - Y) / N  # (N, C)
 compare("dlogits", dlogits, dlogits_long)
-assert np.abs(dlogits.sum(axis=1)).max() < 1e-12, "each row sums to 0: what one class gains, the others lose"
+assert np.abs(dlogits.sum(axis=1)).max() < 1e-12, (
+    "each row sums to 0: what one class gains, the others lose"
+)
 
 # %% [markdown]
 # See it for the first point: a pull up on the right class and a push down on the wrong one, both as large as the error.
@@ -917,6 +966,7 @@ db1 = dz.sum(axis=0)  # (H,)
 for name, mine in {"W1": dW1, "b1": db1, "W2": dW2, "b2": db2}.items():
     compare(f"d{name}", mine, value_grads[name])
 
+
 # %% [markdown]
 # ## Every node against MLX, with probes
 #
@@ -931,6 +981,7 @@ def inside(x, probe):
 
 
 print("d result / d middle:", mx.grad(inside, argnums=1)(mx.array(3.0), mx.array(0.0)).item())
+
 
 # %% [markdown]
 # So write the network in MLX with a probe at every node, and ask for all gradients at once.
@@ -949,7 +1000,16 @@ def probed_loss(params, probes, X, Y):
 
 
 # %%
-mine = {"logp": dlogp, "p": dp, "total": dtotal, "e": de, "logits": dlogits, "h": dh, "r": dr, "z": dz}
+mine = {
+    "logp": dlogp,
+    "p": dp,
+    "total": dtotal,
+    "e": de,
+    "logits": dlogits,
+    "h": dh,
+    "r": dr,
+    "z": dz,
+}
 my_params = {"W2": dW2, "b2": db2, "W1": dW1, "b1": db1}
 with mx.stream(mx.cpu):  # float64 lives on the CPU
     probes = {name: float64(np.zeros_like(gradient)) for name, gradient in mine.items()}
@@ -960,6 +1020,7 @@ with mx.stream(mx.cpu):  # float64 lives on the CPU
         compare(f"d{name}", mine[name], theirs[name])
     for name in my_params:
         compare(f"d{name}", my_params[name], their_params[name])
+
 
 # %% [markdown]
 # Twelve lines, all close; the differences, where there are any, are a matter of rounding. (`mx.stop_gradient` says: take this
@@ -1034,6 +1095,7 @@ axes.set(xlabel="step", ylabel="cross-entropy")
 axes.legend(frameon=False)
 plt.show()
 
+
 # %% [markdown]
 # Three engines, one curve. MLX's float32 differs a little, and the difference may grow with the steps.
 #
@@ -1046,6 +1108,7 @@ def cube(x):
 
 
 print(mx.grad(mx.grad(cube))(mx.array(2.0)).item())
+
 
 # %% [markdown]
 # ## How slow is it?
@@ -1082,7 +1145,10 @@ large_weights = {
     "W2": rng.normal(0, 0.01, (512, 2)),
     "b2": np.zeros(2),
 }
-small, large = time_arrays(start_weights, X, labels), time_arrays(large_weights, *crescents(2000, rng))
+small, large = (
+    time_arrays(start_weights, X, labels),
+    time_arrays(large_weights, *crescents(2000, rng)),
+)
 
 # %% [markdown]
 # The nodes of `Value`'s graph grow with the points and with the hidden neurons: 50 times the points and 64 times the neurons
@@ -1104,13 +1170,16 @@ figure, axes = plt.subplots(figsize=(6, 3.2))
 looks = {"Value": ("#D55E00", "//"), "NumPy": ("#0072B2", ""), "MLX": ("#009E73", "..")}
 for n, (name, (color, hatch)) in enumerate(looks.items()):
     spots = np.arange(2) + 0.27 * (n - 1)
-    bars = axes.bar(spots, seconds[name], 0.25, color=color, hatch=hatch, edgecolor="white", label=name)
+    bars = axes.bar(
+        spots, seconds[name], 0.25, color=color, hatch=hatch, edgecolor="white", label=name
+    )
     notes = [f"{s * 1e3:.2g} ms" if s < 0.1 else f"{s:.2g} s" for s in seconds[name]]
     axes.bar_label(bars, notes, fontsize=8)
 axes.set(yscale="log", ylabel="seconds a step (log)", ylim=(None, 20 * max(seconds["Value"])))
 axes.set_xticks([0, 1], ["40 points, 8 hidden", "2,000 points, 512 hidden\n(Value: estimate)"])
 axes.legend(frameon=False, ncols=3)
 plt.show()
+
 
 # %% [markdown]
 # The axis is logarithmic: each mark is ten times the one below. `Value` pays for an object, a few tuples and an entry in a
@@ -1149,6 +1218,7 @@ def sigmoid(a):
 # %%
 check(exercises.sigmoid, sigmoid, Value)
 
+
 # %% [markdown]
 # ### Exercise 2.2 — catch the quiet bug (10 minutes, ●○○)
 #
@@ -1182,6 +1252,7 @@ def trap(a, b):
 # %%
 check(exercises.trap, trap, Value)
 
+
 # %% [markdown]
 # ### Exercise 2.3 — back through a mean (15 minutes, ●●○)
 #
@@ -1203,6 +1274,7 @@ def centre_backward(dy):
 
 # %%
 check(exercises.centre_backward, centre_backward)
+
 
 # %% [markdown]
 # ### Exercise 2.4 — RMSNorm backwards (30 minutes, ●●●)

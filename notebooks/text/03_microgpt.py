@@ -45,7 +45,15 @@ from course_lib.names import CharTokenizer
 import matplotlib.pyplot as plt
 from mlx.utils import tree_flatten
 
-from course_lib.classroom import LiveCurve, add_to, budget, check, command_line, draw_loss_log, record_loss
+from course_lib.classroom import (
+    LiveCurve,
+    add_to,
+    budget,
+    check,
+    command_line,
+    draw_loss_log,
+    record_loss,
+)
 from course_lib.classroom.exercises import microgpt as exercises
 from course_lib.names import bigram_loss, bigram_probs, load_names, split_names
 
@@ -53,7 +61,10 @@ key = backend.seed_everything(42)
 names = load_names()
 train_names, held_out = split_names(names)
 tokenizer = CharTokenizer(names)
-print(len(train_names), "names to train on,", len(held_out), "held out,", tokenizer.vocab_size, "ids")
+print(
+    len(train_names), "names to train on,", len(held_out), "held out,", tokenizer.vocab_size, "ids"
+)
+
 
 # %% [markdown]
 # ## 1. The sizes
@@ -67,7 +78,6 @@ print(len(train_names), "names to train on,", len(held_out), "held out,", tokeni
 # | `n_layer` | 1 | blocks stacked on each other |
 # | `block_size` | 8 | positions the model can see at once |
 # | `vocab_size` | 27 | ids: 26 letters and BOS, the mark at both ends of a name |
-
 
 # %%
 #| export microgpt
@@ -211,11 +221,11 @@ print("mask   ", mask.tolist())
 print("weights", [[round(w, 3) for w in row] for row in weights.tolist()])
 assert weights[0].tolist() == [1.0, 0.0], "position 0 may look at itself only"
 
+
 # %% [markdown]
 # **Heads.** One set of weights can look for one thing. So the vector is cut into `n_head` = 4 parts of 4 numbers, and
 # each part, a **head**, attends by itself. At the end the parts are put side by side again and mixed by one more matrix,
 # `wo`. In code the heads are one more axis, (H, T, D), and matrix products work on all heads at once.
-
 
 # %%
 #| export microgpt
@@ -242,7 +252,11 @@ class Attention(nn.Module):
 # %%
 attention = Attention(config)
 counting = mx.arange(T * config.n_embd).reshape(T, config.n_embd)
-print(attention.heads(counting).shape, "| head 1 of position 2:", attention.heads(counting)[1, 2].tolist())
+print(
+    attention.heads(counting).shape,
+    "| head 1 of position 2:",
+    attention.heads(counting)[1, 2].tolist(),
+)
 assert attention.heads(counting)[1, 2].tolist() == counting[2, 4:8].tolist()
 
 
@@ -268,7 +282,9 @@ def __call__(self, x: mx.array) -> mx.array:
 # MLX's own attention, `mx.fast.scaled_dot_product_attention`, must agree. It wants a batch axis in front, so we add one.
 
 # %%
-q, k, v = (attention.heads(matrix(x))[None] for matrix in (attention.wq, attention.wk, attention.wv))  # (1, H, T, D)
+q, k, v = (
+    attention.heads(matrix(x))[None] for matrix in (attention.wq, attention.wk, attention.wv)
+)  # (1, H, T, D)
 theirs = mx.fast.scaled_dot_product_attention(q, k, v, scale=1 / math.sqrt(4), mask="causal")
 theirs = attention.wo(mx.swapaxes(theirs[0], 0, 1).reshape(T, config.n_embd))
 print("largest difference", mx.abs(attention(x) - theirs).max().item())
@@ -300,8 +316,11 @@ show_weights(attention.weights(x), ["BOS", *"emma"])
 
 # %%
 changed = mx.concatenate([x[:-1], x[-1:] + 1])
-assert mx.allclose(attention(changed)[:-1], attention(x)[:-1], atol=1e-6), "an earlier position saw the last one"
+assert mx.allclose(attention(changed)[:-1], attention(x)[:-1], atol=1e-6), (
+    "an earlier position saw the last one"
+)
 assert not mx.allclose(attention(changed)[-1], attention(x)[-1], atol=1e-3)
+
 
 # %% [markdown]
 # ## 5. The MLP: thinking about what was collected
@@ -309,7 +328,6 @@ assert not mx.allclose(attention(changed)[-1], attention(x)[-1], atol=1e-3)
 # After attention each position works on its own vector: a matrix to four times the width (`fc1`), a bend, and a matrix
 # back (`fc2`). Such a pair is called an **MLP** (multi-layer perceptron). Without the bend the two matrices would be one
 # matrix. The bend here is the **squared ReLU** of chapter 00: negative numbers become 0, the others are squared.
-
 
 # %%
 #| export microgpt
@@ -329,7 +347,10 @@ class MLP(nn.Module):
 # %%
 mlp = MLP(config)
 by_hand = mx.maximum(x[0] @ mlp.fc1.weight.T, 0) ** 2 @ mlp.fc2.weight.T
-assert mx.allclose(mlp(x)[0], by_hand, atol=1e-5), "position 0 alone gives the same: the MLP never mixes positions"
+assert mx.allclose(mlp(x)[0], by_hand, atol=1e-5), (
+    "position 0 alone gives the same: the MLP never mixes positions"
+)
+
 
 # %% [markdown]
 # ## 6. The block, and the whole model
@@ -340,7 +361,6 @@ assert mx.allclose(mlp(x)[0], by_hand, atol=1e-5), "position 0 alone gives the s
 #
 # The sums are called **residual connections**. The vector of a position flows straight through the model, and each part
 # only writes a correction onto it. Gradients flow back the same way, undamped.
-
 
 # %%
 #| export microgpt
@@ -363,7 +383,6 @@ class Block(nn.Module):
 # The model: embed, norm, blocks, and `lm_head`, a matrix from the vector of a position to one score for each id. These
 # scores are the **logits**; softmax of them gives the probabilities of the next id.
 
-
 # %%
 #| export microgpt
 class MicroGPT(nn.Module):
@@ -385,7 +404,9 @@ class MicroGPT(nn.Module):
     def __call__(self, ids: mx.array) -> mx.array:
         length = ids.shape[-1]
         if length > self.config.block_size:
-            raise CourseError(f"{length} ids, but the model sees block_size={self.config.block_size}; cut them")
+            raise CourseError(
+                f"{length} ids, but the model sees block_size={self.config.block_size}; cut them"
+            )
         x = self.norm_in(self.wte(ids) + self.wpe(mx.arange(length)))  # (..., T, C)
         for layer in self.layers:
             x = layer(x)
@@ -397,7 +418,6 @@ class MicroGPT(nn.Module):
 #
 # **Starting values.** All matrices start as small random numbers, spread 0.02. The last matrix of each branch, `wo` and
 # `fc2`, starts at zero: then each block adds nothing at first, and learns what to add.
-
 
 # %%
 #| export microgpt
@@ -421,12 +441,19 @@ logits.shape
 
 # %% tags=["nbval-check-output"]
 C, V, T_max = config.n_embd, config.vocab_size, config.block_size
-by_hand = {"wte": V * C, "wpe": T_max * C, "attention": 4 * C * C, "mlp": 2 * 4 * C * C, "lm_head": V * C}
+by_hand = {
+    "wte": V * C,
+    "wpe": T_max * C,
+    "attention": 4 * C * C,
+    "mlp": 2 * 4 * C * C,
+    "lm_head": V * C,
+}
 for part, count in by_hand.items():
     print(f"{part:10s} {count:5d}")
 num_params = sum(array.size for _, array in tree_flatten(model.parameters()))
 print("together  ", sum(by_hand.values()), "| in the model", num_params)
 assert num_params == sum(by_hand.values()) == 4064
+
 
 # %% [markdown]
 # ## 7. The loss of one name
@@ -434,7 +461,6 @@ assert num_params == sum(by_hand.values()) == 4064
 # The loss is chapter 01's: the mean over positions of $-\ln p(\text{target})$, called **cross-entropy**. An untrained
 # model gives every id about the same probability, 1/27, so its loss must be close to $\ln 27 = 3.2958$. If yours is not,
 # something is wrong before training has begun. This check costs nothing; always do it.
-
 
 # %%
 #| export microgpt
@@ -445,15 +471,18 @@ def loss_fn(model: MicroGPT, inputs: mx.array, targets: mx.array) -> mx.array:
 
 # %%
 probabilities = mx.softmax(logits, axis=-1)  # (T, V)
-by_hand = -sum(math.log(probabilities[t, target].item()) for t, target in enumerate(targets.tolist())) / T
-print(f"by hand {by_hand:.6f} | loss_fn {loss_fn(model, inputs, targets).item():.6f} | ln 27 {math.log(27):.6f}")
+by_hand = (
+    -sum(math.log(probabilities[t, target].item()) for t, target in enumerate(targets.tolist())) / T
+)
+print(
+    f"by hand {by_hand:.6f} | loss_fn {loss_fn(model, inputs, targets).item():.6f} | ln 27 {math.log(27):.6f}"
+)
 assert abs(by_hand - loss_fn(model, inputs, targets).item()) < 1e-5
 assert abs(by_hand - math.log(27)) < 0.1
 
 
 # %% [markdown]
 # A name in training is cut to `block_size` predictions: of "christopher" the model learns the first eight.
-
 
 # %%
 #| export microgpt
@@ -493,12 +522,12 @@ m, v = (1 - 0.9) * gradient, (1 - 0.95) * gradient**2
 by_hand = -0.01 * (m / (1 - 0.9)) / (mx.sqrt(v / (1 - 0.95)) + 1e-8)
 assert mx.allclose(moved, by_hand, atol=1e-6), "with the correction it is the formula above"
 
+
 # %% [markdown]
 # With the correction the first step is the learning rate, 0.01, whatever the size of the gradient. Without it the step
 # is less than half of that. The original corrects, so we do.
 #
 # **Learning rate.** Large steps at first to get near, small ones at the end to settle: half a cosine from 0.01 to 0.
-
 
 # %%
 #| export microgpt
@@ -514,7 +543,11 @@ ax.set_xlabel("step")
 ax.set_ylabel("learning rate")
 ax.spines[["top", "right"]].set_visible(False)
 plt.show()
-assert cosine_decay(0, 500) == 1 and abs(cosine_decay(250, 500) - 0.5) < 1e-12 and cosine_decay(500, 500) < 1e-12
+assert (
+    cosine_decay(0, 500) == 1
+    and abs(cosine_decay(250, 500) - 0.5) < 1e-12
+    and cosine_decay(500, 500) < 1e-12
+)
 
 # %% [markdown]
 # Read the curve from left to right: almost level for the first hundred steps, half at step 250, and level again near 0.
@@ -537,6 +570,7 @@ after = loss_fn(model, inputs, targets)
 print(f"loss on 'emma' before {before.item():.4f}, after one step {after.item():.4f}")
 assert after < before
 
+
 # %% [markdown]
 # Now the loop. It is the cell above, 500 times, each time with the next name. Two things are new:
 #
@@ -544,7 +578,6 @@ assert after < before
 #   the 500 steps, so there we compile only for long runs. Names have different lengths, and each length is a new shape
 #   that is traced once.
 # - `on_step` is called after each step with its number and loss: the live curve and the program hook in there.
-
 
 # %%
 #| export microgpt
@@ -573,7 +606,9 @@ def train(
             f"the tokenizer has {tokenizer.vocab_size} ids and the model {model.config.vocab_size}; "
             f"make the model with MicroGPTConfig(vocab_size={tokenizer.vocab_size})"
         )
-    optimizer = optim.Adam(learning_rate=learning_rate, betas=[0.9, 0.95], eps=1e-8, bias_correction=True)
+    optimizer = optim.Adam(
+        learning_rate=learning_rate, betas=[0.9, 0.95], eps=1e-8, bias_correction=True
+    )
     optimizer.init(model.trainable_parameters())
     loss_and_grad = nn.value_and_grad(model, loss_fn)
     state = [model.state, optimizer.state]
@@ -606,7 +641,9 @@ def compiling_pays(num_steps: int) -> bool:
 # The line to beat is the bigram model's, on the same held-out names, cut in the same way.
 
 # %%
-bigram = bigram_loss(bigram_probs(train_names, tokenizer), held_out, tokenizer, max_len=config.block_size)
+bigram = bigram_loss(
+    bigram_probs(train_names, tokenizer), held_out, tokenizer, max_len=config.block_size
+)
 backend.seed_everything(42)
 model = MicroGPT(config)
 curve = LiveCurve(references={"bigram": bigram, "knows nothing, ln 27": math.log(27)}, window=50)
@@ -627,7 +664,6 @@ assert last < 2.75, "500 steps should bring the mean of the last 50 below 2.75"
 # %% [markdown]
 # Loss on names that the model has not seen is the honest measure. We weigh each character the same.
 
-
 # %%
 #| export microgpt
 def evaluate(model: MicroGPT, docs: list[str], tokenizer: CharTokenizer) -> float:
@@ -642,8 +678,17 @@ def evaluate(model: MicroGPT, docs: list[str], tokenizer: CharTokenizer) -> floa
 
 # %%
 held_out_loss = evaluate(model, held_out, tokenizer)
-print(f"held-out loss: microGPT {held_out_loss:.4f}, bigram {bigram:.4f}, knows nothing {math.log(27):.4f}")
-record_loss("03", "microGPT", "attention over 8 letters, 500 names", corpus="names", steps=500, loss=held_out_loss)
+print(
+    f"held-out loss: microGPT {held_out_loss:.4f}, bigram {bigram:.4f}, knows nothing {math.log(27):.4f}"
+)
+record_loss(
+    "03",
+    "microGPT",
+    "attention over 8 letters, 500 names",
+    corpus="names",
+    steps=500,
+    loss=held_out_loss,
+)
 
 # %% [markdown]
 # | what changed from the bigram | why | what it bought |
@@ -675,14 +720,18 @@ for temperature in (2.0, 1.0, 0.5):
 
 # %%
 #| export microgpt
-def generate(model: MicroGPT, tokenizer: CharTokenizer, temperature: float = 0.5, key: mx.array | None = None) -> str:
+def generate(
+    model: MicroGPT, tokenizer: CharTokenizer, temperature: float = 0.5, key: mx.array | None = None
+) -> str:
     """Write one name of at most `block_size` letters.
 
     temperature 0 takes the likeliest letter each time; key: from mx.random.key, None uses the global state.
     Raises CourseError for a negative or not finite temperature.
     """
     if not 0 <= temperature < math.inf:
-        raise CourseError(f"temperature={temperature}, expected 0 (always the likeliest letter) or more")
+        raise CourseError(
+            f"temperature={temperature}, expected 0 (always the likeliest letter) or more"
+        )
     ids = [tokenizer.bos]
     for _ in range(model.config.block_size):
         logits = model(mx.array(ids))[-1]  # (V,) of the last position
@@ -717,8 +766,11 @@ for n, name in enumerate(samples, start=1):
 # %%
 assert generate(model, tokenizer, temperature=0) == generate(model, tokenizer, temperature=0)
 for temperature in (0, 0.2, 0.5, 1.0, 2.0):
-    row = [generate(model, tokenizer, temperature, key=k) for k in mx.random.split(mx.random.key(1), 6)]
+    row = [
+        generate(model, tokenizer, temperature, key=k) for k in mx.random.split(mx.random.key(1), 6)
+    ]
     print(f"temperature {temperature:3} ", *row)
+
 
 # %% [markdown]
 # ## 11. An experiment: the second revision
@@ -736,7 +788,6 @@ for temperature in (0, 0.2, 0.5, 1.0, 2.0):
 # | parameters | 4,064 | 4,192 |
 #
 # Our classes bend to it with a few lines: a subclass for the MLP, other starting values, the same loop.
-
 
 # %%
 class PlainMLP(MLP):
@@ -768,7 +819,9 @@ revised_curve.show()
 
 # %%
 revised_loss = evaluate(revised, held_out, tokenizer)
-print(f"this chapter, 500 steps: {held_out_loss:.4f} | second revision, {num_steps} steps: {revised_loss:.4f}")
+print(
+    f"this chapter, 500 steps: {held_out_loss:.4f} | second revision, {num_steps} steps: {revised_loss:.4f}"
+)
 
 # %% [markdown]
 # Careful with that comparison: the second revision has had twice the steps, and with 16 positions it is also scored on
@@ -778,7 +831,6 @@ print(f"this chapter, 500 steps: {held_out_loss:.4f} | second revision, {num_ste
 # ## 12. The program
 #
 # Everything above, as a program that anyone can run: `uv run microgpt`. Its flags come from a dataclass.
-
 
 # %%
 #| export scripts.microgpt
@@ -839,7 +891,10 @@ def work(settings: Settings) -> None:
     train(model, docs, tokenizer, settings.steps, on_step=report)
     for n in range(1, settings.samples + 1):
         key, sample_key = mx.random.split(key)
-        print(f"sample {n:2d}: {generate(model, tokenizer, settings.temperature, sample_key)}", flush=True)
+        print(
+            f"sample {n:2d}: {generate(model, tokenizer, settings.temperature, sample_key)}",
+            flush=True,
+        )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -854,6 +909,7 @@ def main(argv: list[str] | None = None) -> None:
 # %%
 main(command_line(notebook_flags=["--quiet"]))
 
+
 # %% [markdown]
 # ## Exercises
 #
@@ -864,7 +920,6 @@ main(command_line(notebook_flags=["--quiet"]))
 #
 # <details><summary>Hint</summary>Section 6 counted the parts. Which of them are there once, and which once a layer?</details>
 
-
 # %% tags=["exercise"]
 def count_parameters(config):
     raise NotImplementedError
@@ -872,6 +927,7 @@ def count_parameters(config):
 
 # %%
 check(exercises.count_parameters, count_parameters)
+
 
 # %% [markdown]
 # ### Exercise 3.2 — attention without matrices
@@ -882,7 +938,6 @@ check(exercises.count_parameters, count_parameters)
 # <details><summary>Hint</summary>For position t, loop over s from 0 to t only: then no mask is needed. Use math.exp, and
 # divide by the sum at the end.</details>
 
-
 # %% tags=["exercise"]
 def attend(q, k, v):
     raise NotImplementedError
@@ -890,6 +945,7 @@ def attend(q, k, v):
 
 # %%
 check(exercises.attend, attend)
+
 
 # %% [markdown]
 # ### Exercise 3.3 — one change at a time
@@ -899,7 +955,6 @@ check(exercises.attend, attend)
 #
 # <details><summary>Hint</summary>Make the model first, then put a PlainMLP in place of each layer's `mlp`. Which of its
 # matrices has to start at zero?</details>
-
 
 # %% tags=["exercise"]
 def plain_relu_model(config):

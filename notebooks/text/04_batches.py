@@ -63,15 +63,19 @@ print(backend.describe())
 for name in ("al", "emma", "christopher"):
     name_inputs, name_targets = example(name, tokenizer, config.block_size)
     fill = config.block_size - len(name_inputs)
-    print(f"{name:12s} inputs {name_inputs + [tokenizer.bos] * fill}  mask {[1] * len(name_inputs) + [0] * fill}")
+    print(
+        f"{name:12s} inputs {name_inputs + [tokenizer.bos] * fill}  mask {[1] * len(name_inputs) + [0] * fill}"
+    )
+
 
 # %% [markdown]
 # We pad with the BOS id. Any valid id would do, since the mask hides it.
 
-
 # %%
 #| export batching
-def make_batch(names: list[str], tokenizer: CharTokenizer, block_size: int) -> tuple[mx.array, mx.array, mx.array]:
+def make_batch(
+    names: list[str], tokenizer: CharTokenizer, block_size: int
+) -> tuple[mx.array, mx.array, mx.array]:
     """Inputs, targets and mask of several names, each (B, T) with T = block_size.
 
     Names are cut to block_size predictions and filled up with BOS; the mask is 1.0 for a real prediction, else 0.0.
@@ -119,13 +123,13 @@ show_batch(inputs, mask)
 _, _, all_masks = make_batch(train_names, tokenizer, config.block_size)
 print(f"padding: {1 - all_masks.mean().item():.0%} of all positions")
 
+
 # %% [markdown]
 # ## 2. A loss that ignores the padding
 #
 # Add up the loss of the real predictions and divide by **their** number:
 #
 # $$ \text{loss} = \frac{\sum_i \text{mask}_i \cdot (-\ln p_i)}{\sum_i \text{mask}_i} $$
-
 
 # %%
 #| export batching
@@ -138,9 +142,14 @@ def masked_loss(model: MicroGPT, inputs: mx.array, targets: mx.array, mask: mx.a
 # %%
 model = MicroGPT(config)
 model.apply(nn.init.normal(std=0.3))  # untrained, but no two names alike
-one_by_one = [loss_fn(model, *map(mx.array, example(name, tokenizer, config.block_size))).item() for name in few]
+one_by_one = [
+    loss_fn(model, *map(mx.array, example(name, tokenizer, config.block_size))).item()
+    for name in few
+]
 lengths = [len(example(name, tokenizer, config.block_size)[0]) for name in few]
-expected = sum(loss * length for loss, length in zip(one_by_one, lengths, strict=True)) / sum(lengths)
+expected = sum(loss * length for loss, length in zip(one_by_one, lengths, strict=True)) / sum(
+    lengths
+)
 batched = masked_loss(model, inputs, targets, mask).item()
 print(f"one by one {expected:.6f} | batch {batched:.6f}")
 assert abs(batched - expected) < 1e-5
@@ -173,15 +182,20 @@ print(f"masked loss {honest:.3f} | mean over everything {honest * real_share:.3f
 # of predictions. So a batch is not a different way to learn. It is one step in the mean direction of many names.
 
 # %%
-batch_gradient = dict(tree_flatten(nn.value_and_grad(model, masked_loss)(model, inputs, targets, mask)[1]))
+batch_gradient = dict(
+    tree_flatten(nn.value_and_grad(model, masked_loss)(model, inputs, targets, mask)[1])
+)
 mean_gradient = {name: mx.zeros_like(array) for name, array in batch_gradient.items()}
 for name, length in zip(few, lengths, strict=True):
     ids, next_ids = map(mx.array, example(name, tokenizer, config.block_size))
     for part, gradient in tree_flatten(nn.value_and_grad(model, loss_fn)(model, ids, next_ids)[1]):
         mean_gradient[part] += gradient * length / sum(lengths)
-worst = max(mx.abs(batch_gradient[part] - mean_gradient[part]).max().item() for part in batch_gradient)
+worst = max(
+    mx.abs(batch_gradient[part] - mean_gradient[part]).max().item() for part in batch_gradient
+)
 print("largest difference over all parameters", worst)
 assert worst < 1e-5
+
 
 # %% [markdown]
 # ## 3. Which names when
@@ -189,7 +203,6 @@ assert worst < 1e-5
 # One pass over all names is an **epoch**. Before each epoch the names are shuffled, so that no step sees the same batch
 # twice. What is left at the end of an epoch goes into the next one, so every batch is full: all have one shape, and
 # the compiled step is compiled once.
-
 
 # %%
 #| export batching
@@ -210,6 +223,7 @@ first_epoch = [name for _ in range(5) for name in next(stream)]  # ten names: tw
 print(first_epoch)
 assert sorted(first_epoch[:5]) == sorted(first_epoch[5:]) == ["a", "b", "c", "d", "e"]
 
+
 # %% [markdown]
 # ## 4. One compiled step for a whole batch
 #
@@ -217,7 +231,6 @@ assert sorted(first_epoch[:5]) == sorted(first_epoch[5:]) == ["a", "b", "c", "d"
 # and changes besides its arguments: the parameters and the optimizer's state. Both are given as `inputs` and `outputs`.
 # The learning rate is in the optimizer's state as an array, so it may change from step to step. A plain Python number
 # read inside the step would be frozen at its first value.
-
 
 # %%
 #| export batching
@@ -238,8 +251,12 @@ def train_batches(
     Raises CourseError for no names, no steps or an empty batch.
     """
     if not docs or num_steps < 1 or batch_size < 1:
-        raise CourseError(f"{len(docs)} names, {num_steps} steps, batch_size={batch_size}: give at least one of each")
-    optimizer = optim.Adam(learning_rate=learning_rate, betas=[0.9, 0.95], eps=1e-8, bias_correction=True)
+        raise CourseError(
+            f"{len(docs)} names, {num_steps} steps, batch_size={batch_size}: give at least one of each"
+        )
+    optimizer = optim.Adam(
+        learning_rate=learning_rate, betas=[0.9, 0.95], eps=1e-8, bias_correction=True
+    )
     optimizer.init(model.trainable_parameters())
     loss_and_grad = nn.value_and_grad(model, masked_loss)
     state = [model.state, optimizer.state]
@@ -272,15 +289,17 @@ for compiled in (False, True):
     twin = MicroGPT(config)
     ends[compiled] = train_batches(twin, train_names, tokenizer, num_steps=10, compiled=compiled)
 gap = max(abs(a - b) for a, b in zip(ends[False], ends[True], strict=True))
-print(f"loss after ten steps: eager {ends[False][-1]:.6f}, compiled {ends[True][-1]:.6f} | largest gap {gap:.1e}")
+print(
+    f"loss after ten steps: eager {ends[False][-1]:.6f}, compiled {ends[True][-1]:.6f} | largest gap {gap:.1e}"
+)
 assert gap < 1e-4
+
 
 # %% [markdown]
 # ## 5. The ladder
 #
 # How many names a second does each way train on? The bottom rung is chapter 03's own loop, one name at a time,
 # uncompiled. We time steps after the first ones, so compiling itself is not counted.
-
 
 # %%
 def names_per_second(train_steps, names_a_step: int, steps: int) -> float:
@@ -298,7 +317,9 @@ def one_at_a_time(steps, on_step):
 def in_batches(batch_size, compiled):
     def run(steps, on_step):
         model = MicroGPT(config)
-        train_batches(model, train_names, tokenizer, steps, batch_size, compiled=compiled, on_step=on_step)
+        train_batches(
+            model, train_names, tokenizer, steps, batch_size, compiled=compiled, on_step=on_step
+        )
 
     return run
 
@@ -327,7 +348,11 @@ def draw_bars(values: dict[str, float], unit: str, log: bool = False) -> None:
     """Horizontal bars with their values written beside them; `log` for values that differ by powers of ten."""
     figure, ax = plt.subplots(figsize=(6, 0.6 + 0.4 * len(values)))
     bars = ax.barh(list(values), list(values.values()), color="#0072B2", height=0.6)
-    ax.bar_label(bars, [f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in values.values()], padding=4)
+    ax.bar_label(
+        bars,
+        [f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in values.values()],
+        padding=4,
+    )
     ax.invert_yaxis()
     if log:
         ax.set_xscale("log")
@@ -355,20 +380,24 @@ fastest = max(ladder["batch of 64, compiled"], ladder["batch of 512, compiled"])
 print(f"batched and compiled: {fastest / base:.0f} times the names per second of chapter 03's loop")
 assert fastest / base > 20
 
+
 # %% [markdown]
 # ## 6. Train until it beats the bigram
 #
 # Now all training names, 64 a step. First the line to beat, then a way to measure all held-out names at once; it must
 # agree with chapter 03's, which goes name by name.
 
-
 # %%
 #| export batching
-def evaluate_batches(model: MicroGPT, docs: list[str], tokenizer: CharTokenizer, batch_size: int = 512) -> float:
+def evaluate_batches(
+    model: MicroGPT, docs: list[str], tokenizer: CharTokenizer, batch_size: int = 512
+) -> float:
     """Loss in nats a character over all of `docs`: the same number as `microgpt.evaluate`, faster."""
     total = count = 0.0
     for start in range(0, len(docs), batch_size):
-        inputs, targets, mask = make_batch(docs[start : start + batch_size], tokenizer, model.config.block_size)
+        inputs, targets, mask = make_batch(
+            docs[start : start + batch_size], tokenizer, model.config.block_size
+        )
         total += masked_loss(model, inputs, targets, mask).item() * mask.sum().item()
         count += mask.sum().item()
     return total / count
@@ -376,7 +405,9 @@ def evaluate_batches(model: MicroGPT, docs: list[str], tokenizer: CharTokenizer,
 
 # %%
 slow, fast = evaluate(model, held_out, tokenizer), evaluate_batches(model, held_out, tokenizer)
-bigram = bigram_loss(bigram_probs(train_names, tokenizer), held_out, tokenizer, max_len=config.block_size)
+bigram = bigram_loss(
+    bigram_probs(train_names, tokenizer), held_out, tokenizer, max_len=config.block_size
+)
 print(f"name by name {slow:.6f} | in batches {fast:.6f} | bigram to beat {bigram:.4f}")
 assert abs(slow - fast) < 1e-4
 
@@ -395,9 +426,18 @@ curve.show()
 # %%
 train_loss = evaluate_batches(model, train_names, tokenizer)
 held_out_loss = evaluate_batches(model, held_out, tokenizer)
-print(f"seen names {train_loss:.4f} | held-out names {held_out_loss:.4f} | bigram on held-out {bigram:.4f}")
+print(
+    f"seen names {train_loss:.4f} | held-out names {held_out_loss:.4f} | bigram on held-out {bigram:.4f}"
+)
 assert held_out_loss < bigram - 0.05, "more names and more steps should beat the bigram clearly"
-record_loss("04", "microGPT, batches", "every name, 64 a step", corpus="names", steps=num_steps, loss=held_out_loss)
+record_loss(
+    "04",
+    "microGPT, batches",
+    "every name, 64 a step",
+    corpus="names",
+    steps=num_steps,
+    loss=held_out_loss,
+)
 
 # %% [markdown]
 # The loss on seen names is a little lower than on held-out names. That gap is **overfitting**: part of what was learned
@@ -420,11 +460,11 @@ samples = [generate(model, tokenizer, key=k) for k in mx.random.split(key, 20)]
 print(*samples[:10])
 print(*samples[10:])
 
+
 # %% [markdown]
 # ## 7. Look inside: attention
 #
 # The trained heads no longer look at random. Here are their weights for one name.
-
 
 # %%
 #| export plots
@@ -470,7 +510,9 @@ shares = distances / distances.sum(axis=-1, keepdims=True)
 figure, ax = plt.subplots(figsize=(5, 2.6))
 styles = [("-", "o"), ("--", "s"), (":", "^"), ("-.", "D")]
 for head, (line, marker) in enumerate(styles):
-    ax.plot(range(config.block_size), shares[head].tolist(), line, marker=marker, label=f"head {head}")
+    ax.plot(
+        range(config.block_size), shares[head].tolist(), line, marker=marker, label=f"head {head}"
+    )
 ax.set_xlabel("positions back (0 = itself)")
 ax.set_ylabel("share of attention")
 ax.legend(frameon=False)
@@ -486,16 +528,24 @@ plt.show()
 # Each letter is a row of 16 numbers in `wte`. **PCA** (principal component analysis) finds the two directions in which
 # the rows differ most, so that 16 numbers become a point on paper.
 
-
 # %%
 rows = model.wte.weight - model.wte.weight.mean(axis=0)  # (27, 16), centred
-_, _, directions = mx.linalg.svd(rows, stream=mx.cpu)  # rows of the last result: directions, most important first
+_, _, directions = mx.linalg.svd(
+    rows, stream=mx.cpu
+)  # rows of the last result: directions, most important first
 points = (rows @ directions[:2].T).tolist()  # (27, 2)
 
 figure, ax = plt.subplots(figsize=(5, 4))
 for letter, (x, y) in zip([*tokenizer.chars, "BOS"], points, strict=True):
     vowel = letter in "aeiouy"
-    ax.scatter(x, y, s=330, marker="s" if vowel else "o", color="#f6d9a8" if vowel else "#cfe4f3", edgecolor="#555555")
+    ax.scatter(
+        x,
+        y,
+        s=330,
+        marker="s" if vowel else "o",
+        color="#f6d9a8" if vowel else "#cfe4f3",
+        edgecolor="#555555",
+    )
     ax.text(x, y, letter, ha="center", va="center")
 ax.set_xlabel("first direction")
 ax.set_ylabel("second direction")
@@ -510,7 +560,9 @@ plt.show()
 letters = [*tokenizer.chars]
 vowels = [letters.index(letter) for letter in "aeiou"]
 others = [n for n in range(26) if n not in vowels]
-embedding = model.wte.weight / mx.linalg.norm(model.wte.weight, axis=-1, keepdims=True)  # length 1 each
+embedding = model.wte.weight / mx.linalg.norm(
+    model.wte.weight, axis=-1, keepdims=True
+)  # length 1 each
 cosine = (embedding @ embedding.T).tolist()
 
 
@@ -519,8 +571,11 @@ def mean_cosine(group, other):
     return sum(pairs) / len(pairs)
 
 
-print(f"mean cosine: vowel-vowel {mean_cosine(vowels, vowels):.2f}, vowel-consonant {mean_cosine(vowels, others):.2f}")
+print(
+    f"mean cosine: vowel-vowel {mean_cosine(vowels, vowels):.2f}, vowel-consonant {mean_cosine(vowels, others):.2f}"
+)
 assert mean_cosine(vowels, vowels) > mean_cosine(vowels, others)
+
 
 # %% [markdown]
 # The **cosine** of two vectors is 1 when they point the same way and 0 when they are unrelated. Vowels are more like each
@@ -535,7 +590,6 @@ assert mean_cosine(vowels, vowels) > mean_cosine(vowels, others)
 #
 # <details><summary>Hint</summary>Compare mx.arange(T), a row, with the lengths as a column.</details>
 
-
 # %% tags=["exercise"]
 def mask_of(lengths, T):
     raise NotImplementedError
@@ -543,6 +597,7 @@ def mask_of(lengths, T):
 
 # %%
 check(exercises.mask_of, mask_of)
+
 
 # %% [markdown]
 # ### Exercise 4.2 — less padding
@@ -553,7 +608,6 @@ check(exercises.mask_of, mask_of)
 #
 # <details><summary>Hint</summary>Sort by length first. What would be wrong with training on the batches in that order?</details>
 
-
 # %% tags=["exercise"]
 def buckets(names, batch_size):
     raise NotImplementedError
@@ -561,6 +615,7 @@ def buckets(names, batch_size):
 
 # %%
 check(exercises.buckets, buckets)
+
 
 # %% [markdown]
 # ### Exercise 4.3 — the loss of each position
@@ -570,7 +625,6 @@ check(exercises.buckets, buckets)
 # none. Then ask: where in a name is the next letter hardest to guess?
 #
 # <details><summary>Hint</summary>Sum over the batch axis, both the masked losses and the mask.</details>
-
 
 # %% tags=["exercise"]
 def loss_by_position(losses, mask):

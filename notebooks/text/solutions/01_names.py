@@ -29,7 +29,9 @@ tokenizer = CharTokenizer(names)
 # %%
 def name_loss(name, probs, tokenizer):
     """Mean negative log-likelihood of one name, in nats a guess."""
-    losses = [-math.log(probs[first, second].item()) for first, second in pairwise(tokenizer.encode(name))]
+    losses = [
+        -math.log(probs[first, second].item()) for first, second in pairwise(tokenizer.encode(name))
+    ]
     return sum(losses) / len(losses)
 
 
@@ -74,17 +76,26 @@ few = train_names[:300]
 amounts = np.geomspace(0.01, 100, 17).tolist()
 tables = [bigram_probs(few, tokenizer, amount) for amount in amounts]
 figure, axes = plt.subplots(figsize=(5.5, 3.2))
-for docs, style, color, label in ((held_out, "o-", "#D55E00", "not seen"), (few, "s--", "#0072B2", "counted")):
-    axes.semilogx(amounts, [bigram_loss(table, docs, tokenizer) for table in tables], style, color=color, label=label)
+for docs, style, color, label in (
+    (held_out, "o-", "#D55E00", "not seen"),
+    (few, "s--", "#0072B2", "counted"),
+):
+    axes.semilogx(
+        amounts,
+        [bigram_loss(table, docs, tokenizer) for table in tables],
+        style,
+        color=color,
+        label=label,
+    )
 axes.set_xlabel("smoothing")
 axes.set_ylabel("loss, nats a letter")
 axes.legend(frameon=False)
 plt.show()
 
+
 # %% [markdown]
 # The dashed line only rises; the solid one falls first and then rises. But now the held-out names have taken part in a
 # choice. For an honest final number you would need a third part of the names that took part in nothing.
-
 
 # %% [markdown]
 # ## Exercise 1.3 — two letters back

@@ -16,21 +16,24 @@ from course_lib.classroom.exercises import microgpt as exercises
 from course_lib.microgpt import MLP, MicroGPT, MicroGPTConfig, evaluate, train
 from course_lib.names import CharTokenizer, load_names, split_names
 
+
 # %% [markdown]
 # ## Exercise 3.1 — count before you build
 #
 # The number of parameters of `MicroGPT(config)` for any sizes.
 
-
 # %%
 def count_parameters(config):
     C = config.n_embd
-    once = config.vocab_size * C + config.block_size * C + C * config.vocab_size  # wte, wpe, lm_head
+    once = (
+        config.vocab_size * C + config.block_size * C + C * config.vocab_size
+    )  # wte, wpe, lm_head
     each_layer = 4 * C * C + 2 * 4 * C * C  # attention, MLP
     return once + config.n_layer * each_layer
 
 
 check(exercises.count_parameters, count_parameters)
+
 
 # %% [markdown]
 # A layer costs $12\,C^2$: the same rule holds for the 1.1 billion parameters of a d26. The norms have no weights, and
@@ -40,21 +43,26 @@ check(exercises.count_parameters, count_parameters)
 #
 # One causal head with plain loops.
 
-
 # %%
 def attend(q, k, v):
     outputs = []
     for t, query in enumerate(q):
-        scores = [sum(a * b for a, b in zip(query, key, strict=True)) / math.sqrt(len(query)) for key in k[: t + 1]]
+        scores = [
+            sum(a * b for a, b in zip(query, key, strict=True)) / math.sqrt(len(query))
+            for key in k[: t + 1]
+        ]
         largest = max(scores)
         weights = [math.exp(score - largest) for score in scores]
         total = sum(weights)
         columns = zip(*v[: t + 1], strict=True)  # the i-th numbers of all the values so far
-        outputs.append([sum(w * x for w, x in zip(weights, column, strict=True)) / total for column in columns])
+        outputs.append(
+            [sum(w * x for w, x in zip(weights, column, strict=True)) / total for column in columns]
+        )
     return outputs
 
 
 check(exercises.attend, attend)
+
 
 # %% [markdown]
 # Position $t$ loops over the first $t+1$ keys only, which is what the mask does. Taking the largest score away first
@@ -63,7 +71,6 @@ check(exercises.attend, attend)
 # ## Exercise 3.3 — one change at a time
 #
 # This chapter's model with plain ReLU.
-
 
 # %%
 class PlainMLP(MLP):
