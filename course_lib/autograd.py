@@ -1,6 +1,6 @@
-"""A scalar autograd engine: numbers that remember how they were made, and so know their derivatives.
+"""A scalar autograd engine: numbers that know how they were made, and so their derivatives.
 
-Reverse-mode automatic differentiation, one object a number, in the spirit of Andrej Karpathy's micrograd.
+Reverse-mode automatic differentiation with one object per number, in the spirit of micrograd.
 
 Exported from notebooks/02_autograd.ipynb; edit it there.
 """
@@ -14,8 +14,10 @@ from course_lib.host.errors import CourseError
 class Value:
     """A number that remembers what it was made of, so that `backward` can find derivatives.
 
-    data: the number, a float. grad: the derivative of what `backward` was called on, 0.0 before.
-    parents: the Values that it was computed from; slopes: the local derivative for each parent, as floats.
+    data: the number, a float.
+    grad: the derivative of the result (on which you call `backward`) with respect to this number;
+    0.0 until then.
+    parents: the Values that it was computed from; slopes: the local derivative for each, floats.
     Raises CourseError for anything that is not one plain number.
     """
 
@@ -50,13 +52,14 @@ class Value:
             slope = exponent * math.pow(self.data, exponent - 1) if exponent else 0.0
         except (ValueError, OverflowError):
             raise CourseError(
-                f"{self.data:g} ** {exponent:g} has no finite value with a finite slope (and a / b means a * b ** -1); "
+                f"{self.data:g} ** {exponent:g} has no finite value with a finite slope "
+                "(and a / b means a * b ** -1); "
                 "keep the base away from 0 and, unless the exponent is whole, above it"
             ) from None
         return Value(power, (self,), (slope,))
 
     def backward(self) -> None:
-        """Add the derivative of this value with respect to every value it was made of to that value's `grad`.
+        """For every value v that this one was made of, add d(this)/d(v) to `v.grad`.
 
         Gradients accumulate: a second call doubles them. Set `grad = 0.0` before each training step.
         """
@@ -89,7 +92,7 @@ class Value:
         return as_value(other) ** self  # an error that says what to write instead
 
     def exp(self) -> "Value":
-        """e to the power of this; raises CourseError where that is too large for a float (above about 709)."""
+        """e to the power of this; raises CourseError where that is too large (above about 709)."""
         try:
             power = math.exp(self.data)
         except OverflowError:
@@ -121,7 +124,7 @@ def as_value(number: "Value | float") -> Value:
 
 
 def topological_order(root: Value) -> list[Value]:
-    """All values that `root` was made of, each once, after its parents; `root` is last. Any depth will do."""
+    """All values that `root` was made of, each once, after its parents; `root` comes last."""
     order, seen, todo = [], set(), [(root, False)]
     while todo:
         node, parents_listed = todo.pop()

@@ -26,13 +26,13 @@ def device_name() -> str:
 
 
 def memory_bytes() -> int:
-    """Memory for arrays in bytes: a Mac's (CPU and GPU share it), a CUDA GPU's own, or a Linux machine's."""
+    """Bytes for arrays: the memory of a Mac (CPU and GPU share it), CUDA GPU or Linux machine."""
     info = mx.device_info(mx.default_device())
     return int(info.get("memory_size") or info.get("total_memory") or device.memory_bytes())
 
 
 def matmul_gflops(n: int = 1024, dtype: mx.Dtype = mx.float32, seconds: float = 0.2) -> float:
-    """Measured speed of an (n, n) @ (n, n) product in GFLOP/s: 2 n^3 operations over the best time seen.
+    """Measured speed of an (n, n) @ (n, n) product in GFLOP/s: 2 n^3 operations over the best time.
 
     seconds: how long to go on measuring. Raises CourseError for n below 1.
     """
@@ -47,7 +47,7 @@ def matmul_gflops(n: int = 1024, dtype: mx.Dtype = mx.float32, seconds: float = 
 
     mx.eval(a, b)
     seconds_each(1)  # the first product also loads and compiles
-    count = max(1, min(32, int(0.005 / seconds_each(1))))  # enough at once to hide the start of one
+    count = max(1, min(32, int(0.005 / seconds_each(1))))  # in one mx.eval, to share its cost
     best, end = seconds_each(count), time.perf_counter() + seconds
     while time.perf_counter() < end:
         best = min(best, seconds_each(count))
@@ -55,7 +55,7 @@ def matmul_gflops(n: int = 1024, dtype: mx.Dtype = mx.float32, seconds: float = 
 
 
 def compute_dtype() -> mx.Dtype:
-    """The number type to compute in: bfloat16 on a GPU, float32 on the CPU, where MLX's bfloat16 is slow."""
+    """The number type to compute in: bfloat16 on a GPU; float32 on the CPU, slow in bfloat16."""
     return mx.float32 if device_kind() == "cpu" else mx.bfloat16
 
 
@@ -72,7 +72,7 @@ def describe() -> str:
 
 
 def seed_everything(seed: int) -> mx.array:
-    """Seed the random numbers of Python, MLX and (where it is loaded) NumPy; returns an MLX key made from `seed`.
+    """Seed Python's, MLX's and (where it is loaded) NumPy's random numbers; returns an MLX key.
 
     Raises CourseError unless 0 <= seed < 2^32.
     """

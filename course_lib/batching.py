@@ -1,4 +1,4 @@
-"""Many names at once: padded batches, a loss that ignores the padding, one compiled step for a whole batch.
+"""Many names at once: padded batches, a loss that ignores the padding, one compiled step.
 
 Exported from notebooks/04_batches.ipynb; edit it there.
 """
@@ -19,7 +19,8 @@ from course_lib.names import CharTokenizer
 def make_batch(names: list[str], tokenizer: CharTokenizer, block_size: int) -> tuple[mx.array, mx.array, mx.array]:
     """Inputs, targets and mask of several names, each (B, T) with T = block_size.
 
-    Names are cut to block_size predictions and filled up with BOS; the mask is 1.0 for a real prediction, else 0.0.
+    Names are cut to block_size predictions and filled up with BOS; the mask is 1.0 for a real
+    prediction, else 0.0.
     """
     inputs, targets, mask = [], [], []
     for name in names:
@@ -32,18 +33,21 @@ def make_batch(names: list[str], tokenizer: CharTokenizer, block_size: int) -> t
 
 
 def masked_loss(model: MicroGPT, inputs: mx.array, targets: mx.array, mask: mx.array) -> mx.array:
-    """Mean cross-entropy in nats over the predictions whose mask is 1; 0 when there is none. All (B, T) -> scalar."""
+    """Mean cross-entropy in nats over the predictions whose mask is 1; 0 when there is none.
+
+    inputs, targets, mask: (B, T) -> scalar
+    """
     losses = nn.losses.cross_entropy(model(inputs), targets)  # (B, T)
     return (losses * mask).sum() / mx.maximum(mask.sum(), 1)
 
 
 def batches(names: list[str], batch_size: int, seed: int) -> Iterator[list[str]]:
-    """Lists of `batch_size` names for ever: epoch after epoch, each in a new order, none left out or seen twice."""
+    """Lists of `batch_size` names for ever: epoch after epoch, each with every name once, shuffled."""
     generator = random.Random(seed)
     waiting: list[str] = []
     while True:
         while len(waiting) < batch_size:
-            waiting += generator.sample(names, len(names))
+            waiting += generator.sample(names, len(names))  # a shuffled copy
         yield waiting[:batch_size]
         waiting = waiting[batch_size:]
 
@@ -59,13 +63,14 @@ def train_batches(
     compiled: bool = True,
     on_step: Callable[[int, float], None] | None = None,
 ) -> list[float]:
-    """Train the model in place on `batch_size` names a step: Adam as in chapter 03, cosine decay to zero.
+    """Train the model in place on `batch_size` names per step: Adam as in chapter 03, cosine decay.
 
-    Calls on_step(step, loss), step from 1. Returns the loss of each step in nats a character.
+    Calls on_step(step, loss), step from 1. Returns the loss of each step in nats a token.
     Raises CourseError for no names, no steps or an empty batch.
     """
     if not docs or num_steps < 1 or batch_size < 1:
-        raise CourseError(f"{len(docs)} names, {num_steps} steps, batch_size={batch_size}: give at least one of each")
+        given = f"{len(docs)} names, {num_steps} steps, batch_size={batch_size}"
+        raise CourseError(f"{given}: give at least one of each")
     optimizer = optim.Adam(learning_rate=learning_rate, betas=[0.9, 0.95], eps=1e-8, bias_correction=True)
     optimizer.init(model.trainable_parameters())
     loss_and_grad = nn.value_and_grad(model, masked_loss)
@@ -90,7 +95,7 @@ def train_batches(
 
 
 def evaluate_batches(model: MicroGPT, docs: list[str], tokenizer: CharTokenizer, batch_size: int = 512) -> float:
-    """Loss in nats a character over all of `docs`: the same number as `microgpt.evaluate`, faster."""
+    """Loss in nats a token over all of `docs`: the number of `microgpt.evaluate`, faster."""
     total = count = 0.0
     for start in range(0, len(docs), batch_size):
         inputs, targets, mask = make_batch(docs[start : start + batch_size], tokenizer, model.config.block_size)

@@ -1,7 +1,7 @@
 """microGPT: a GPT of 4,064 parameters that learns names, with its training loop and its sampler.
 
-The model is the one of Karpathy's microGPT (first revision): learned positions, RMSNorm without weights, causal
-attention with four heads, an MLP with squared ReLU, no biases, an output layer of its own.
+The model is that of Karpathy's microGPT (first revision): learned positions, RMSNorm without
+weights, causal attention with four heads, an MLP with squared ReLU, no biases, an untied lm_head.
 
 Exported from notebooks/03_microgpt.ipynb; edit it there.
 """
@@ -41,7 +41,10 @@ class MicroGPTConfig:
 
 
 class RMSNorm(nn.Module):
-    """Divide each vector by its root mean square; no weights (Zhang and Sennrich, 2019). x: (..., C) -> (..., C)."""
+    """Divide each vector by its root mean square; no weights (Zhang and Sennrich, 2019).
+
+    x: (..., C) -> (..., C)
+    """
 
     def __init__(self, eps: float = 1e-5):
         super().__init__()
@@ -52,7 +55,10 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention with several heads and no biases (Vaswani et al., 2017). x: (..., T, C) -> (..., T, C)."""
+    """Causal self-attention with several heads and no biases (Vaswani et al., 2017).
+
+    x: (..., T, C) -> (..., T, C)
+    """
 
     def __init__(self, config: MicroGPTConfig):
         super().__init__()
@@ -67,7 +73,10 @@ class Attention(nn.Module):
         return mx.swapaxes(x.reshape(*x.shape[:-1], self.n_head, -1), -2, -3)
 
     def weights(self, x: mx.array) -> mx.array:
-        """What each position takes from each earlier one and itself: (..., T, C) -> (..., H, T, T), rows sum to 1."""
+        """What each position takes from each earlier one and itself; rows sum to 1.
+
+        x: (..., T, C) -> (..., H, T, T)
+        """
         q, k = self.heads(self.wq(x)), self.heads(self.wk(x))  # (..., H, T, D)
         scores = q @ mx.swapaxes(k, -1, -2) / math.sqrt(q.shape[-1])  # (..., H, T, T)
         length = x.shape[-2]
@@ -80,7 +89,10 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two matrices with a squared ReLU between, at four times the width (So et al., 2021). x: (..., C) -> (..., C)."""
+    """Two matrices with a squared ReLU between, at four times the width (So et al., 2021).
+
+    x: (..., C) -> (..., C)
+    """
 
     def __init__(self, config: MicroGPTConfig):
         super().__init__()
@@ -93,7 +105,10 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then the MLP, each behind a norm and added to its input. x: (..., T, C) -> (..., T, C)."""
+    """Attention, then the MLP, each behind a norm and added to its input.
+
+    x: (..., T, C) -> (..., T, C)
+    """
 
     def __init__(self, config: MicroGPTConfig):
         super().__init__()
@@ -108,8 +123,9 @@ class Block(nn.Module):
 
 
 class MicroGPT(nn.Module):
-    """A small GPT over characters. ids: (T,) or (B, T), T at most `block_size` -> logits (T, V) or (B, T, V).
+    """A small GPT over characters.
 
+    ids: (T,), or (B, T) for B names at once -> logits (T, V) or (B, T, V).
     Raises CourseError for more positions than `block_size`.
     """
 
@@ -126,7 +142,8 @@ class MicroGPT(nn.Module):
     def __call__(self, ids: mx.array) -> mx.array:
         length = ids.shape[-1]
         if length > self.config.block_size:
-            raise CourseError(f"{length} ids, but the model sees block_size={self.config.block_size}; cut them")
+            limit = self.config.block_size
+            raise CourseError(f"{length} ids, but the model sees block_size={limit}; cut them")
         x = self.norm_in(self.wte(ids) + self.wpe(mx.arange(length)))  # (..., T, C)
         for layer in self.layers:
             x = layer(x)
@@ -134,7 +151,7 @@ class MicroGPT(nn.Module):
 
 
 def init_weights(model: MicroGPT) -> None:
-    """Normal with standard deviation 0.02 for every matrix, except zero for `wo` and `fc2`; draws from mx.random."""
+    """Normal, standard deviation 0.02, for every matrix but `wo` and `fc2`, which become zero."""
     normal, zero = nn.init.normal(std=0.02), nn.init.constant(0.0)
     model.apply(normal)
     for layer in model.layers:
@@ -148,13 +165,13 @@ def loss_fn(model: MicroGPT, inputs: mx.array, targets: mx.array) -> mx.array:
 
 
 def example(name: str, tokenizer: CharTokenizer, block_size: int) -> tuple[list[int], list[int]]:
-    """Ids of a name that go in and ids that must come out, one place on, at most `block_size` of each."""
+    """Ids of a name that go in, and those that must come out; at most `block_size` of each."""
     ids = tokenizer.encode(name)[: block_size + 1]
     return ids[:-1], ids[1:]
 
 
 def cosine_decay(step: int, num_steps: int) -> float:
-    """Share of the learning rate at `step` (from 0): half a cosine from 1 down to 0 at `num_steps`."""
+    """Share of the learning rate at `step` (from 0): half a cosine from 1 to 0 at `num_steps`."""
     return 0.5 * (1 + math.cos(math.pi * step / num_steps))
 
 
@@ -167,12 +184,12 @@ def train(
     on_step: Callable[[int, float], None] | None = None,
     compiled: bool | None = None,
 ) -> list[float]:
-    """Train the model in place, one name a step in the order of `docs`, from the start again at their end.
+    """Train the model in place, one name a step in the order of `docs`, over and over.
 
     Adam (0.9, 0.95, bias-corrected), cosine decay to zero. Calls on_step(step, loss), step from 1.
     compiled: whether to compile the step; None does so where it pays.
-    Returns the loss of each step in nats a character. Raises CourseError for no names, no steps, or a tokenizer
-    whose ids the model does not have.
+    Returns the loss of each step in nats a token. Raises CourseError for no names, no steps, or a
+    tokenizer whose ids the model does not have.
     """
     if not docs:
         raise CourseError("there are no names to train on; give at least one")
@@ -180,7 +197,7 @@ def train(
         raise CourseError(f"num_steps={num_steps}, expected at least 1")
     if tokenizer.vocab_size != model.config.vocab_size:
         raise CourseError(
-            f"the tokenizer has {tokenizer.vocab_size} ids and the model {model.config.vocab_size}; "
+            f"the tokenizer has {tokenizer.vocab_size} ids, the model {model.config.vocab_size}; "
             f"make the model with MicroGPTConfig(vocab_size={tokenizer.vocab_size})"
         )
     optimizer = optim.Adam(learning_rate=learning_rate, betas=[0.9, 0.95], eps=1e-8, bias_correction=True)
@@ -193,7 +210,9 @@ def train(
         optimizer.update(model, gradients)
         return loss
 
-    if compiling_pays(num_steps) if compiled is None else compiled:
+    if compiled is None:
+        compiled = compiling_pays(num_steps)
+    if compiled:
         step = partial(mx.compile, inputs=state, outputs=state)(step)
     losses = []
     for n in range(num_steps):
@@ -208,12 +227,12 @@ def train(
 
 
 def compiling_pays(num_steps: int) -> bool:
-    """Whether a compiled step saves more than compiling costs: soon on Metal, after some 10,000 steps elsewhere."""
+    """Whether compiled steps save more than compiling costs: soon on Metal, later elsewhere."""
     return backend.device_kind() == "metal" or num_steps >= 10_000
 
 
 def evaluate(model: MicroGPT, docs: list[str], tokenizer: CharTokenizer) -> float:
-    """Loss in nats a character over all of `docs`, each name cut to `block_size` predictions."""
+    """Loss in nats a token over all of `docs`, each name cut to `block_size` predictions."""
     total, count = 0.0, 0
     for name in docs:
         inputs, targets = example(name, tokenizer, model.config.block_size)
@@ -225,7 +244,8 @@ def evaluate(model: MicroGPT, docs: list[str], tokenizer: CharTokenizer) -> floa
 def generate(model: MicroGPT, tokenizer: CharTokenizer, temperature: float = 0.5, key: mx.array | None = None) -> str:
     """Write one name of at most `block_size` letters.
 
-    temperature 0 takes the likeliest letter each time; key: from mx.random.key, None uses the global state.
+    temperature: 0 takes the likeliest letter each time. key: from mx.random.key; None uses the
+    global random state.
     Raises CourseError for a negative or not finite temperature.
     """
     if not 0 <= temperature < math.inf:

@@ -4,6 +4,7 @@ import math
 import operator
 import re
 
+import matplotlib.pyplot as plt
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from course_lib.autograd import Value, topological_order
 from course_lib.classroom import check
+from course_lib.classroom.draw_graph import draw_graph
 from course_lib.classroom.exercises import autograd as exercises
 from course_lib.host.errors import CourseError
 
@@ -299,6 +301,18 @@ def test_a_mistake_gets_one_clear_sentence(mistake, says):
     assert "\n" not in message and ";" in message, "what was wrong; what to do"
 
 
+def test_the_drawing_has_every_value_and_every_slope():
+    a, b = Value(2.0), Value(3.0)
+    product = a * b
+    result = product + a
+    result.backward()
+    draw_graph(result, {a: "a", b: "b", product: "product", result: "result"})
+    texts = [text.get_text() for text in plt.gca().texts]
+    plt.close()
+    assert {"a\ndata 2\ngrad 4", "b\ndata 3\ngrad 2", "product\ndata 6\ngrad 1"} < set(texts)
+    assert sorted(text for text in texts if text.startswith("×")) == ["× 1", "× 1", "× 2", "× 3"]
+
+
 def sigmoid(a):
     small = math.exp(-abs(a.data))
     s = (1.0 if a.data >= 0 else small) / (1.0 + small)
@@ -331,6 +345,7 @@ def not_written(*_):
         ("trap", lambda a, b: a * b + a, "✓"),
         ("trap", lambda a, b: a * a * b, "✓"),
         ("trap", lambda a, b: a * b, "✗ .*right for a"),
+        ("trap", lambda a, b: a**2 * b, "✗ .*a power counts once"),
         ("trap", lambda a, b: a * b + a * b, "✗ .*wrong for b too"),
         ("trap", lambda a, b: a * a, "✗ .*b takes no part"),
         ("centre_backward", lambda dy: dy - dy.mean(axis=1, keepdims=True), "✓"),

@@ -199,7 +199,7 @@ def test_training_on_nothing_is_refused():
     for docs, steps, tokenizer, words in (
         ([], 5, TOKENIZER, "no names"),
         (NAMES, 0, TOKENIZER, "num_steps=0"),
-        (NAMES, 5, CharTokenizer(["abc"]), "4 ids and the model 27"),
+        (NAMES, 5, CharTokenizer(["abc"]), "4 ids, the model 27"),
     ):
         with pytest.raises(CourseError, match=words):
             train(model_of(), docs, tokenizer, steps)

@@ -11,7 +11,7 @@ PARTS = {
     "II · The modern GPT": ["tokenizer", "data", "attention", "gpt", "muon", "training", "evaluation", "engine"],
     "III · From model to assistant": ["conversations", "tools", "reinforcement", "chat", "speedrun"],
 }
-WIDTH, BOX, STEP, ROW, TOP = 860, (92, 40), 102, 92, 28
+WIDTH, BOX, STEP, ROW, TOP = 870, (97, 40), 104, 88, 28
 
 
 def draw_map(present: str) -> str:
@@ -36,7 +36,11 @@ def draw_map(present: str) -> str:
             if here:
                 shapes.append(f'<text x="{x + BOX[0] // 2}" y="{y + 56}" text-anchor="middle">▲ you are here</text>')
             number += 1
-    height = TOP + len(PARTS) * ROW - 20
+    height = TOP + len(PARTS) * ROW - 24
+    shapes.append(
+        f'<rect x="{WIDTH - 170}" y="{height - 32}" width="26" height="14" rx="3" fill="#cfe4f3" stroke="#1a1a1a"/>'
+        f'<text x="{WIDTH - 136}" y="{height - 21}">chapters behind you</text>'
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         'role="img" font-family="system-ui, sans-serif" font-size="12" fill="#1a1a1a">\n'

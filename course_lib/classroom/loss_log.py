@@ -55,16 +55,17 @@ def record_loss(
 
 
 def draw_loss_log(corpus: str, until: str | None = None) -> None:
-    """Draw the log of one corpus as bars, lowest loss at the bottom of the page; `until` stops at that notebook."""
+    """Draw the log of one corpus, a point for each row, lower losses further left; `until` stops at a notebook."""
     rows = [row for row in read_losses() if row["corpus"] == corpus and (until is None or row["notebook"] <= until)]
-    figure, axes = plt.subplots(figsize=(6.5, 0.6 + 0.45 * max(len(rows), 1)))
-    labels = [f"{row['notebook']} · {row['model']}" for row in rows]
-    bars = axes.barh(range(len(rows)), [row["loss"] for row in rows], color="#0072B2", height=0.6)
-    axes.bar_label(bars, [f"{row['loss']:.2f}  {row['idea']}" for row in rows], padding=4)
-    axes.set_yticks(range(len(rows)), labels)
+    figure, axes = plt.subplots(figsize=(7, 0.8 + 0.5 * len(rows)))
+    for place, row in enumerate(rows):
+        axes.plot(row["loss"], place, "o", color="#0072B2", markersize=9)
+        axes.annotate(f"{row['loss']:.3f}", (row["loss"], place), (9, 0), textcoords="offset points", va="center")
+    axes.set_yticks(range(len(rows)), [f"{row['notebook']} · {row['model']}\n{row['idea']}" for row in rows])
     axes.invert_yaxis()
-    axes.set_xlim(0, 2 * max((row["loss"] for row in rows), default=1))
-    axes.set_xlabel(f"held-out loss on {corpus}, nats a token")
+    axes.margins(x=0.15, y=0.2)
+    axes.grid(alpha=0.3)
+    axes.set_xlabel(f"held-out loss on {corpus}, nats a token (further left is better)")
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     plt.show()

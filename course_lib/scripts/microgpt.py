@@ -1,4 +1,4 @@
-"""Train the 500-step names model and print new names: `microgpt`, or `python -m course_lib.scripts.microgpt`.
+"""Train the 500-step names model and print new names: `microgpt --help`.
 
 Exported from notebooks/03_microgpt.ipynb; edit it there.
 """
@@ -11,10 +11,9 @@ from pathlib import Path
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from course_lib import backend
+from course_lib import backend, microgpt
 from course_lib.host.errors import FlagError
 from course_lib.host.program import run_program
-from course_lib.microgpt import MicroGPT, MicroGPTConfig, generate, train
 from course_lib.names import CharTokenizer, load_names
 
 
@@ -46,7 +45,7 @@ def work(settings: Settings) -> None:
     random.Random(settings.seed).shuffle(docs)
     tokenizer = CharTokenizer(docs)
     key = backend.seed_everything(settings.seed)
-    model = MicroGPT(MicroGPTConfig(vocab_size=tokenizer.vocab_size))
+    model = microgpt.MicroGPT(microgpt.MicroGPTConfig(vocab_size=tokenizer.vocab_size))
     print(f"num docs: {len(docs)}")
     print(f"vocab size: {tokenizer.vocab_size}")
     print(f"num params: {sum(array.size for _, array in tree_flatten(model.parameters()))}")
@@ -55,13 +54,11 @@ def work(settings: Settings) -> None:
         if not settings.quiet or step % 50 == 0:
             print(f"step {step:4d} / {settings.steps:4d} | loss {loss:.4f}", flush=True)
 
-    train(model, docs, tokenizer, settings.steps, on_step=report)
+    microgpt.train(model, docs, tokenizer, settings.steps, on_step=report)
     for n in range(1, settings.samples + 1):
         key, sample_key = mx.random.split(key)
-        print(
-            f"sample {n:2d}: {generate(model, tokenizer, settings.temperature, sample_key)}",
-            flush=True,
-        )
+        name = microgpt.generate(model, tokenizer, settings.temperature, sample_key)
+        print(f"sample {n:2d}: {name}", flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:

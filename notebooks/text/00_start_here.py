@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | Needs | Python; no machine learning, no GPU |
-# | Time | 40 minutes to read and do the exercises, under 30 seconds to run |
+# | Time | 60 minutes to read, 35 for the exercises; under 30 seconds to run |
 # | Memory | under 0.5 GB |
 # | You will build → exported to | functions that describe your machine → `course_lib.backend` |
 
@@ -16,26 +16,31 @@
 # %% [markdown]
 # ## How the course works
 #
-# A notebook is a page of **cells**: text, like this one, and code. Click on a code cell and press **Shift+Enter**: it runs, and
-# the next one is selected. Run them from top to bottom, since later cells use what earlier ones made.
+# You will build a **language model**: a program that guesses the next piece of a text. A **model** is a function with many numbers in
+# it, its **parameters**. **Training** adjusts them, step by step, until the guesses are good.
 #
-# Change things. A notebook is a good place to break something; *Kernel → Restart Kernel and Run All Cells* mends it.
+# **MLX** is a library of arrays like NumPy that also runs on GPUs and computes the gradients that training needs (section 4). PyTorch is
+# the best-known library of the kind. Skip the boxes "In PyTorch" if you do not know it.
+
+# %% [markdown]
+# A notebook is a page of **cells**: text, like this one, and code. Click on a code cell and press **Shift+Enter** to run it. Go from
+# top to bottom, since later cells use what earlier ones made.
+#
+# Change things. *Kernel → Restart Kernel and Run All Cells* clears what is in memory and starts again. Ctrl+Z, or a fresh copy of the
+# file, brings back the text.
 
 # %%
 hours = 24 * 7
 print("a week has", hours, "hours")
 
 # %% [markdown]
-# Four conventions:
+# Three conventions:
 #
-# - A cell that begins with `#| export backend` is copied into the package, here into `course_lib/backend.py`. Later chapters
-#   import it from there, so what you build once you never build again.
-# - A cell that raises `NotImplementedError` is an **exercise**. The cell below it checks your answer: `○` not written, `✗` why, `✓`
-#   correct. Solutions are in the folder `solutions`.
-# - `assert` lines compare a result with something known to be true. When one fails, something is wrong, and it stops.
-# - `budget(1000, 10)` is a number of steps: 1000 for you, 10 in the automatic tests.
-#
-# (Authors edit the notebooks as text files in the folder `text`. You need not.)
+# - A cell that begins with `#| export backend` is also in the package, in `course_lib/backend.py`; later chapters import it from there.
+#   Change it here, and the package stays as it is: only its authors' command `course export` copies cells.
+# - A cell that raises `NotImplementedError` is an **exercise**: write your code in its place. The cell below checks it: `○` not written,
+#   `✗` why, `✓` correct. Solutions are in the folder `solutions`.
+# - `assert` lines compare a result with something known to be true. When one fails, something is wrong, and the run stops.
 #
 # Here is the first exported cell. It holds the imports of `course_lib.backend`.
 
@@ -53,8 +58,8 @@ from course_lib.host import device, fast_matmul
 from course_lib.host.errors import CourseError
 
 # %% [markdown]
-# The next cell is for this notebook only. `mlx.core` holds the arrays, `mlx.nn` the layers, `mlx.optimizers` what changes the
-# weights of a model during training.
+# The next cell is for this notebook only. `mlx.core` holds the arrays, `mlx.nn` the building blocks of models, `mlx.optimizers`
+# what adjusts their parameters.
 
 # %%
 import io
@@ -94,7 +99,7 @@ def device_name() -> str:
 
 
 def memory_bytes() -> int:
-    """Memory for arrays in bytes: a Mac's (CPU and GPU share it), a CUDA GPU's own, or a Linux machine's."""
+    """Bytes for arrays: the memory of a Mac (CPU and GPU share it), CUDA GPU or Linux machine."""
     info = mx.device_info(mx.default_device())
     return int(info.get("memory_size") or info.get("total_memory") or device.memory_bytes())
 
@@ -104,14 +109,24 @@ print(f"{device_kind()}: {device_name()}, {memory_bytes() / 1e9:.1f} GB")
 
 
 # %% [markdown]
-# Nearly all the work of a language model is the **matrix product** (`@` in Python). For two matrices with $n$ rows and $n$ columns
-# it takes $n^3$ multiplications and as many additions, $2n^3$ operations. Divided by the seconds, that is the speed, in
-# **GFLOP/s**: billions of operations on decimal numbers (floating-point operations) each second.
+# Nearly all the work of a language model is the **matrix product** (`@` in Python). For each entry of the result, a row of
+# the first matrix and a column of the second are multiplied number by number, and added up.
+
+# %% tags=["nbval-check-output"]
+a, b = mx.array([[1.0, 2.0], [3.0, 4.0]]), mx.array([[5.0, 6.0], [7.0, 8.0]])
+print((a @ b).tolist())
+assert (a @ b)[0, 1].item() == 1 * 6 + 2 * 8  # row 0 of a, column 1 of b
+
+
+# %% [markdown]
+# With $n$ rows and columns there are $n^2$ entries, each with $n$ multiplications and $n$ additions: $2n^3$ operations. Divided by the
+# seconds, that is the speed in **GFLOP/s**: billions of operations on decimal (floating-point) numbers each second. You need not
+# understand yet how this function measures it.
 
 # %%
 #| export backend
 def matmul_gflops(n: int = 1024, dtype: mx.Dtype = mx.float32, seconds: float = 0.2) -> float:
-    """Measured speed of an (n, n) @ (n, n) product in GFLOP/s: 2 n^3 operations over the best time seen.
+    """Measured speed of an (n, n) @ (n, n) product in GFLOP/s: 2 n^3 operations over the best time.
 
     seconds: how long to go on measuring. Raises CourseError for n below 1.
     """
@@ -126,7 +141,7 @@ def matmul_gflops(n: int = 1024, dtype: mx.Dtype = mx.float32, seconds: float = 
 
     mx.eval(a, b)
     seconds_each(1)  # the first product also loads and compiles
-    count = max(1, min(32, int(0.005 / seconds_each(1))))  # enough at once to hide the start of one
+    count = max(1, min(32, int(0.005 / seconds_each(1))))  # in one mx.eval, to share its cost
     best, end = seconds_each(count), time.perf_counter() + seconds
     while time.perf_counter() < end:
         best = min(best, seconds_each(count))
@@ -137,9 +152,8 @@ def matmul_gflops(n: int = 1024, dtype: mx.Dtype = mx.float32, seconds: float = 
 sizes = [32, 64, 128, 256, 512, 1024]
 speeds = [matmul_gflops(n) for n in sizes]
 fig, ax = plt.subplots(figsize=(5, 3))
-ax.loglog(sizes, speeds, "o-", color=BLUE)
-ax.set_xticks(sizes, [str(n) for n in sizes])
-ax.minorticks_off()
+ax.plot([str(n) for n in sizes], speeds, "o-", color=BLUE)
+ax.set_ylim(0)
 ax.set_xlabel("n: rows and columns of each matrix")
 ax.set_ylabel("GFLOP/s")
 ax.set_title(f"Matrix products on {device_name()}")
@@ -148,8 +162,8 @@ print(f"{speeds[-1]:.0f} GFLOP/s at n = {sizes[-1]}")
 
 
 # %% [markdown]
-# Small products are slow: starting one costs time, whatever its size. That is why chapter 04 trains on many names at once. (Other
-# programs that keep your machine busy make the curve ragged.)
+# Small products reach a low speed: each has a fixed cost besides the arithmetic. That is why chapter 04 trains on many names at once.
+# (Other busy programs make the curve ragged.)
 #
 # A number can be stored in 32 bits (`float32`, 7 digits) or in 16 (`bfloat16`, 2 to 3 digits, the same range). GPUs compute faster in
 # `bfloat16`. MLX's CPU backend computes slower in it, so the type depends on the device.
@@ -157,7 +171,7 @@ print(f"{speeds[-1]:.0f} GFLOP/s at n = {sizes[-1]}")
 # %%
 #| export backend
 def compute_dtype() -> mx.Dtype:
-    """The number type to compute in: bfloat16 on a GPU, float32 on the CPU, where MLX's bfloat16 is slow."""
+    """The number type to compute in: bfloat16 on a GPU; float32 on the CPU, slow in bfloat16."""
     return mx.float32 if device_kind() == "cpu" else mx.bfloat16
 
 
@@ -179,7 +193,7 @@ for dtype in (mx.float32, mx.bfloat16):
     print(f"{str(dtype).split('.')[-1]:8} {matmul_gflops(256, dtype):8.0f} GFLOP/s at n = 256")
 
 # %% [markdown]
-# Paste these lines when you ask someone for help. The line `matmul:` is explained near the end of this chapter.
+# Paste these lines when you ask someone for help. Section 9 explains the line `matmul:`.
 #
 # ## 1. Arrays
 #
@@ -192,7 +206,8 @@ print(a[:, 1])
 print(a.sum(axis=0))
 
 # %% [markdown]
-# Arrays of different shapes combine when each axis is equal or 1: the 1 is repeated. This is called **broadcasting**.
+# Arrays of different shapes combine by **broadcasting**. The shapes are lined up at the right; a missing axis counts as 1. Then each
+# pair of axes must be equal or contain a 1, and the 1 is repeated.
 
 # %% tags=["nbval-check-output"]
 column = mx.array([[10], [20]])  # (2, 1)
@@ -200,11 +215,11 @@ row = mx.array([1, 2, 3])  # (3,), read as (1, 3)
 print((column + row).tolist())
 
 # %% [markdown]
-# We check against NumPy, which has done this for twenty years.
+# We compare with NumPy. (`key` says which random numbers you get: section 7.)
 
 # %%
 b = mx.random.normal((3, 4), key=mx.random.key(0))
-assert np.allclose(a @ b, np.array(a) @ np.array(b), atol=0.02)  # some GPUs keep 3 digits
+assert np.allclose(a @ b, np.array(a) @ np.array(b), atol=0.02)  # a GPU may round the inputs first
 print("the same product:", (a @ b).shape)
 
 # %% [markdown]
@@ -223,7 +238,7 @@ print(np.array(half.astype(mx.float32)))
 
 # %% [markdown]
 # And an array cannot be picked apart with a mask of True and False, because the shape of the result would depend on the numbers.
-# `mx.where(condition, a, b)` chooses between two arrays of the same shape instead.
+# `mx.where(condition, a, b)` keeps the shape: it takes from `a` where the condition is True, else from `b`. Either may be one number.
 
 # %% tags=["nbval-check-output"]
 x = mx.array([-2, -1, 0, 1, 2])
@@ -253,32 +268,25 @@ computed = time.perf_counter() - start - noted
 
 
 # %%
-def bars(values, unit, title, log=False):
-    """A bar with its number for each {label: value}; log: each step of the axis is ten times the last."""
+def bars(values, unit, title):
+    """A bar with its number for each {label: value}."""
     fig, ax = plt.subplots(figsize=(5, 1.9))
     drawn = ax.barh(list(values), list(values.values()), color=BLUE, height=0.55)
     ax.bar_label(drawn, [f"{value:.3g}" for value in values.values()], padding=4)
-    if log:
-        ax.set_xscale("log")
-        ax.set_xlim(min(values.values()) / 10, max(values.values()) * 10)
-    else:
-        ax.margins(x=0.15)
+    ax.margins(x=0.15)
     ax.invert_yaxis()
-    ax.set_xlabel(unit + (" (each step is ten times the last)" if log else ""))
+    ax.set_xlabel(unit)
     ax.set_title(title)
     plt.show()
 
 
-bars(
-    {"for loop": 1e3 * noted, "mx.eval": 1e3 * computed},
-    "milliseconds",
-    "Ten matrix products",
-    log=True,
-)
+times = {"for loop": 1e3 * noted, "mx.eval": 1e3 * computed}
+bars(times, "milliseconds", "Ten matrix products")
+print(f"mx.eval took {computed / noted:.0f} times as long as the loop")
 
 
 # %% [markdown]
-# The loop only took notes. `mx.eval(y)` did the work. So did, or would, everything that needs a number: `print(y)`, `y.item()`,
+# The loop only took notes. `mx.eval(y)` did the work. Anything that needs a number triggers the work as well: `print(y)`, `y.item()`,
 # `y.tolist()`, `np.array(y)`, `if y > 0:`.
 #
 # > **In PyTorch** each line computes at once (on a GPU it is queued at once), so you would time a line as it stands. Here, put
@@ -287,14 +295,15 @@ bars(
 # ### The trap: a loop without `mx.eval`
 #
 # This function counts the operations that wait in the graph of an array. It asks MLX for a drawing of the graph and counts the
-# boxes.
+# boxes, all but those that only repeat a number (`Broadcast`).
 
 # %%
 def waiting(array):
     """Number of operations that must run before `array` has numbers."""
     drawing = io.StringIO()
     mx.export_to_dot(drawing, array)
-    return drawing.getvalue().count("rectangle")
+    boxes = [line for line in drawing.getvalue().splitlines() if "rectangle" in line]
+    return sum('"Broadcast"' not in box for box in boxes)
 
 
 x = mx.array(1.0)
@@ -330,14 +339,13 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# Without `mx.eval` the graph, and the memory that it holds, grows with every step. So each training loop of this course ends its
-# step with `mx.eval`.
+# Without `mx.eval` the graph grows with every step. So each training loop of this course ends its step with `mx.eval`.
 #
 # ## 3. One memory
 #
-# On a Mac the CPU and the GPU share one memory. An MLX array does not live on a device; each *operation* says where it runs. A
-# **stream** is a queue of operations on one device. We use the same array on two streams: CPU and GPU if you have one, else
-# two queues of the CPU.
+# On a Mac the CPU and the GPU share one memory. So you never send an array to a device; each *operation* says where it runs. A
+# **stream** is a queue of operations on one device: `Stream(Device(cpu, 0), 1)` is queue 1 of CPU 0. We use the same array on two
+# streams: CPU and GPU if you have one, else two queues of the CPU.
 
 # %%
 first = mx.default_stream(mx.cpu)
@@ -351,8 +359,8 @@ print(first, "and", second, "used the same array")
 
 
 # %% [markdown]
-# > **In PyTorch** you would call `model.to("cuda")` and `x.to("cuda")`, and get an error for the one that you forgot. In MLX there is
-# > nothing to move. (On CUDA, MLX copies behind the scenes when it must.)
+# > **In PyTorch** you would call `model.to("cuda")` and `x.to("cuda")`, and get an error for the one that you forgot. In MLX you write
+# > nothing. (NVIDIA GPUs have their own memory; MLX copies when it must.)
 #
 # ## 4. Gradients
 #
@@ -370,8 +378,8 @@ by_hand = (cube(2.0 + h) - cube(2.0 - h)) / (2 * h)
 print(f"by hand {by_hand:.4f}, closed form {3 * 2.0**2:.4f}")
 
 # %% [markdown]
-# `mx.grad` takes a function and returns another: its gradient, exact, without a step. Apply it twice and you have the second
-# derivative, $6x$.
+# `mx.grad` takes a function and returns another: its gradient, exact, without a step. The function gets an `mx.array` and must
+# return a single number. Apply `mx.grad` twice and you have the second derivative, $6x$.
 
 # %%
 slope = mx.grad(cube)
@@ -390,8 +398,9 @@ print(
 #
 # ### Squared ReLU
 #
-# The models of this course use one bend, the **squared ReLU**: $0$ for negative numbers, $x^2$ for positive ones. (ReLU, "rectified
-# linear unit", is the same without the square.)
+# A model is a chain of straight lines, for many numbers at once. Two straight lines in a row are one straight line again, unless there is
+# a bend between them. Ours is the **squared ReLU**: $0$ for negative numbers, $x^2$ for positive ones. (ReLU, "rectified linear
+# unit", is the same without the square.) `mx.vmap` applies its gradient, a function of one number, to each entry of `x`.
 
 # %%
 def squared_relu(x):
@@ -400,7 +409,7 @@ def squared_relu(x):
 
 
 x = mx.linspace(-2, 2, 81)
-gradient = mx.vmap(mx.grad(squared_relu))(x)  # vmap: the function, for each entry of x
+gradient = mx.vmap(mx.grad(squared_relu))(x)
 assert mx.allclose(squared_relu(x), nn.relu2(x))
 assert mx.allclose(gradient, mx.where(x > 0, 2 * x, 0))
 assert mx.grad(squared_relu)(mx.array(0.0)).item() == 0
@@ -423,12 +432,23 @@ plt.show()
 #
 # ## 5. Modules
 #
-# A **module** is a part of a model: it holds arrays that training changes, its **parameters**, and says in `__call__` what it
-# computes. It finds parameters wherever you put them: in attributes, in other modules, in plain lists.
+# A **module** is a part of a model: it holds parameters, and says in `__call__` what it computes. The one that you will use most is
+# the linear **layer**: `nn.Linear(2, 3)` turns rows of 2 numbers into rows of 3. It is the straight line for many numbers.
+
+# %% tags=["nbval-check-output"]
+layer = nn.Linear(2, 3)
+x = mx.ones((4, 2))
+assert mx.allclose(layer(x), x @ layer.weight.T + layer.bias, atol=0.02)
+print("weight", layer.weight.shape, "bias", layer.bias.shape, "result", layer(x).shape)
+
+
+# %% [markdown]
+# The shape of `weight` is (outputs, inputs), hence the transpose `.T`. A module of your own finds parameters wherever you put them: in
+# attributes, in other modules, in plain lists.
 
 # %%
 class Stack(nn.Module):
-    """Two layers in a plain list, and three arrays."""
+    """Two layers in a plain list, two arrays and a string."""
 
     def __init__(self):
         super().__init__()
@@ -462,8 +482,8 @@ assert "_table" not in names and "name" not in names
 # ## 6. Training, whole
 #
 # Three things make a training step: a **loss** (one number that says how wrong the model is), its gradient for every parameter,
-# and an **optimizer** that moves each parameter a little against its gradient. We fit a line to 40 points that scatter around
-# $y = 2x + 1$.
+# and an **optimizer** that moves each parameter a little *against* its gradient, which points to where the loss grows. We fit a line to
+# 40 points that scatter around $y = 2x + 1$.
 
 # %%
 noise_key, point_key = mx.random.split(mx.random.key(0))
@@ -477,12 +497,14 @@ def loss_fn(model, x, y):
 
 
 # %% [markdown]
-# `nn.value_and_grad(model, loss_fn)` makes a function that returns both the loss and the gradient of every parameter.
+# `nn.value_and_grad(model, loss_fn)` makes a function that returns both the loss and the gradient of every parameter. The simplest
+# optimizer is **SGD** (stochastic gradient descent): it subtracts from each parameter its gradient times the **learning rate**. What an
+# optimizer remembers between steps is its `state`; SGD has little to remember, later ones more.
 
 # %%
 mx.random.seed(0)
 line = nn.Linear(1, 1)  # one weight and one bias: weight * x + bias
-optimizer = optim.SGD(learning_rate=0.5)  # SGD: parameter - learning_rate * gradient
+optimizer = optim.SGD(learning_rate=0.5)
 loss_and_grad = nn.value_and_grad(line, loss_fn)
 
 losses, lines = [], []
@@ -513,8 +535,8 @@ plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# The line turns towards the points, and the loss falls until only the scatter is left. For a line there is a closed form (least
-# squares), so we can check where it ended.
+# The line turns towards the points, and the loss falls until it is level: no line goes through points that scatter. The best one for
+# these 40 is near $2x + 1$, not on it. There is a closed form for it (least squares), so we can check where training ended.
 
 # %%
 weight, bias = np.polyfit(np.array(x).ravel(), np.array(y).ravel(), deg=1)
@@ -528,8 +550,8 @@ assert abs(line.weight.item() - weight) < 0.02 and abs(line.bias.item() - bias) 
 #
 # ## 7. Randomness
 #
-# A computer's random numbers follow from a start number. In MLX that is a **key**: the same key gives the same numbers, every time.
-# `mx.random.split` makes new keys from one.
+# A computer's random numbers follow from a start number. In MLX that is a **key**: the same key gives the same numbers, every time. So
+# use each key once; `mx.random.split` makes new keys from one.
 
 # %%
 key = mx.random.key(7)
@@ -546,7 +568,7 @@ print("key 7, twice:", mx.random.uniform(key=key).item(), mx.random.uniform(key=
 # %%
 #| export backend
 def seed_everything(seed: int) -> mx.array:
-    """Seed the random numbers of Python, MLX and (where it is loaded) NumPy; returns an MLX key made from `seed`.
+    """Seed Python's, MLX's and (where it is loaded) NumPy's random numbers; returns an MLX key.
 
     Raises CourseError unless 0 <= seed < 2^32.
     """
@@ -569,13 +591,12 @@ print("the same three numbers twice:", [round(number, 3) for number in draws[0]]
 
 
 # %% [markdown]
-# > **In PyTorch** you would call `torch.manual_seed`, and pass a `torch.Generator` where it matters. A key does the same, but it is a
-# > value: using it does not change it, so use each key once.
+# > **In PyTorch** you would call `torch.manual_seed`, or pass a `torch.Generator`, which changes with each use. A key does not.
 #
 # ## 8. Compiling
 #
 # `mx.compile` runs your Python function once, with stand-ins for its arrays, keeps the graph, and joins operations that work entry by
-# entry into one. We take a function with many of those.
+# entry into one.
 
 # %%
 def rounds(x):
@@ -586,20 +607,20 @@ def rounds(x):
 
 
 compiled = mx.compile(rounds)
-x = mx.linspace(-1, 1, 20_000)
+numbers = mx.linspace(-1, 1, 20_000)
+mx.eval(numbers)
 start = time.perf_counter()
-mx.eval(compiled(x))
+mx.eval(compiled(numbers))
 print(f"first call: {time.perf_counter() - start:.2f} s")
 
-assert mx.allclose(compiled(x), rounds(x), atol=1e-5)
-print("operations:", waiting(rounds(x)), "->", waiting(compiled(x)))
+assert mx.allclose(compiled(numbers), rounds(numbers), atol=1e-5)
+print("operations:", waiting(rounds(numbers)), "->", waiting(compiled(numbers)))
 
 
 # %% [markdown]
-# The numbers are the same, and many operations have become few. For that, MLX wrote a small program and compiled it during the first
-# call. On a Linux CPU it calls the C++ compiler `g++`: half a second for a small function, up to 13 seconds for a large one. The
-# result stays in the temp folder, so when you run this notebook again, the first call is fast too. (Without `g++`, MLX runs the
-# function as it is.)
+# The numbers are the same, and six rounds of four operations have become a few. For that, MLX compiled a small program during the first
+# call. On a Linux CPU it calls the C++ compiler `g++`: a second or so, ten and more for a large function. The result stays in the temp
+# folder for the next run. (Without `g++`, MLX runs the function as it is.)
 
 # %%
 def best_time(function, x, repeats=30):
@@ -612,12 +633,12 @@ def best_time(function, x, repeats=30):
     return min(times)
 
 
-times = {"plain": 1e3 * best_time(rounds, x), "compiled": 1e3 * best_time(compiled, x)}
+times = {"plain": 1e3 * best_time(rounds, numbers), "compiled": 1e3 * best_time(compiled, numbers)}
 bars(times, "milliseconds", "Six rounds on 20,000 numbers")
 
 # %% [markdown]
-# Fewer operations mean fewer trips through memory, and fewer starts. How much that brings depends on the function and the machine; some
-# functions get slower. So measure, as here, before you keep a compiled one.
+# Fewer operations mean fewer trips through memory. How much that brings depends on the function and the machine; some functions get
+# slower. So measure, as here, before you keep a compiled one.
 #
 # > **In PyTorch** you would write `torch.compile(model)`. Here you compile a *function*, most often the whole training step.
 #
@@ -628,90 +649,84 @@ bars(times, "milliseconds", "Six rounds on 20,000 numbers")
 
 # %%
 bodies_run = 0
-temperature = 1.0
+divisor = 1.0
 
 
 @mx.compile
-def cooled(x):
-    """x divided by the temperature."""
+def divided(x):
+    """x divided by the divisor."""
     global bodies_run
     bodies_run += 1
-    return x / temperature
+    return x / divisor
 
 
-print("temperature 1.0:", cooled(mx.array(6.0)).item())
-temperature = 0.5
-print("temperature 0.5:", cooled(mx.array(6.0)).item(), "<- should be 12")
+print("divisor 1.0:", divided(mx.array(6.0)).item())
+divisor = 0.5
+print("divisor 0.5:", divided(mx.array(6.0)).item(), "<- should be 12")
 print("the Python body ran", bodies_run, "time")
-assert cooled(mx.array(6.0)).item() == 6.0
+assert divided(mx.array(6.0)).item() == 6.0
 
 
 # %% [markdown]
-# The way out: what changes is an argument, and an array. Chapter 04 shows how to pass a model and its optimizer.
+# The way out: what changes is an argument, and an array. (A Python number as an argument gives the right result, but MLX compiles again
+# for each new number.) Chapter 04 shows how to pass a model and its optimizer.
 
-# %%
+# %% tags=["nbval-check-output"]
 @mx.compile
-def cooled_by(x, temperature):
-    """x divided by the temperature."""
-    return x / temperature
+def divided_by(x, divisor):
+    """x divided by the divisor."""
+    global bodies_run
+    bodies_run += 1
+    return x / divisor
 
 
-print([cooled_by(mx.array(6.0), mx.array(t)).item() for t in (1.0, 0.5)])
-assert cooled_by(mx.array(6.0), mx.array(0.5)).item() == 12.0
+for kind in (float, mx.array):
+    bodies_run = 0
+    results = [divided_by(mx.array(6.0), kind(number)).item() for number in (1.0, 0.5, 0.25)]
+    print(f"{kind.__name__:5} {results}, runs of the body: {bodies_run}")
 
 # %% [markdown]
-# ## 9. Why matrix products were slow on Linux, and are not any more
+# ## 9. Optional: why matrix products were slow on Linux, and are not any more
 #
-# Programs do not write matrix products themselves; they call a library called **BLAS**. On a Mac, MLX has Metal and Apple's own. The
-# Linux package of MLX for the CPU brings a simple BLAS: correct, one number at a time. NumPy brings OpenBLAS, which works in
-# blocks that fit the processor's cache, several numbers an instruction, on all cores.
+# On a CPU, matrix products come from a library called **BLAS**. A Mac has Apple's. The Linux package of MLX brings a simple one: correct,
+# one number at a time. A better one is OpenBLAS, which NumPy uses too: several numbers an instruction, on all cores.
 #
 # `import course_lib` lends OpenBLAS to MLX. A library finds the functions of another in a table of addresses in memory; we overwrite
-# the three addresses of BLAS's matrix products, check a few small products, and put the old addresses back if one is wrong.
-# (`course_lib/host/fast_matmul.py` has the details.) What it came to on your machine:
+# three of them, check a few small products, and put the old addresses back if one is wrong (`course_lib/host/fast_matmul.py`).
 
 # %%
 print(fast_matmul.report())
 
 
 # %% [markdown]
-# With `COURSE_FAST_BLAS=0` in its environment, a process leaves MLX as it is. We measure both ways in processes of their own.
+# (The name in brackets is OpenBLAS's word for a set of instructions, not for your processor.) With `COURSE_FAST_BLAS=0` in its
+# environment, a process leaves MLX as it is. We measure both ways in new processes.
 
 # %%
 def gflops_in_a_new_process(fast_blas):
     """Speed of a product with n = 512 in a fresh process."""
     code = "from course_lib import backend; print(backend.matmul_gflops(512))"
     environment = {**os.environ, "COURSE_FAST_BLAS": fast_blas}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    return float(done.stdout)
+    return float(subprocess.check_output([sys.executable, "-c", code], env=environment))
 
 
 before, now = gflops_in_a_new_process("0"), gflops_in_a_new_process("1")
-bars(
-    {"MLX as it comes": before, "with course_lib": now},
-    "GFLOP/s",
-    "Matrix products, n = 512",
-    log=True,
-)
+speeds = {"MLX as it comes": before, "with course_lib": now}
+bars(speeds, "GFLOP/s", "Matrix products, n = 512")
 print(f"{now / before:.1f} times as fast")
 
 
 # %% [markdown]
-# On a Linux CPU that is otherwise idle you see a large factor. On a Mac or with CUDA the bars are about equal: nothing had to be done.
+# On an idle Linux CPU you see a large factor. On a Mac or with CUDA the bars are about equal: nothing had to be done.
 #
 # ## Exercises
 #
-# Each has a stub and a check. The stubs raise `NotImplementedError`, and the checks say `○` until you write them.
-
-# %% [markdown]
 # ### Exercise 0.1 — standardise
 #
 # 5 minutes, ●○○
 #
-# Write `standardise(x)` for `x` of shape `(N, D)`: move and scale each column so that its mean is 0 and its standard deviation is 1.
-# No loops.
+# Write `standardise(x)` for `x` of `N` rows and `D` columns: move and scale each column so that its mean is 0 and its standard
+# deviation is 1. No loops.
 #
 # <details><summary>Hint</summary>
 #
@@ -757,12 +772,12 @@ check(exercises.count_parameters, count_parameters)
 #
 # 10 minutes, ●●○
 #
-# Write `softcap(x, cap=15.0)`: nearly `x` while `x` is small, never beyond `cap` or `-cap`, smooth everywhere. Its gradient must be 1 at
-# 0 and 0 far out. Big language models put this on their last layer; you meet it again in chapter 08.
+# With `mx.tanh`, write `softcap(x, cap=15.0)`: nearly `x` while `x` is small, never beyond `cap` or `-cap`, smooth everywhere. Its
+# gradient must be 1 at 0 and 0 far out. Some big language models end in it; you meet it again in chapter 08.
 #
 # <details><summary>Hint</summary>
 #
-# `mx.tanh` does it for a cap of 1. Shrink first, stretch afterwards.
+# $\tanh$ alone does it for a cap of 1. Shrink first, stretch afterwards.
 #
 # </details>
 
@@ -782,7 +797,12 @@ check(exercises.softcap, softcap)
 # 15 minutes, ●●●
 #
 # Write `fit(model, x, y, steps, learning_rate)`: train any module with SGD and `loss_fn` from section 6, and return the loss of each step,
-# *before* its update, as a list of Python floats. Then try it on `Stack()`.
+# *before* its update, as a list of Python floats. Then try it on the module of section 5; the loss should fall:
+#
+# ```python
+# x = mx.random.uniform(-1, 1, (40, 2))
+# print(fit(Stack(), x, 2 * x[:, :1] + 1, steps=20, learning_rate=0.1))
+# ```
 #
 # <details><summary>Hint</summary>
 #
@@ -806,17 +826,15 @@ check(exercises.fit, fit)
 # - MLX takes notes and computes at `mx.eval`; a training loop evaluates in every step.
 # - `mx.grad` and `nn.value_and_grad` turn functions into gradient functions; nothing is stored on the arrays.
 # - Every array of an `nn.Module` is a parameter, unless its name begins with `_`.
-# - `mx.compile` runs the Python body once; what changes must be an argument.
+# - `mx.compile` runs the Python body once; what changes must be an argument, and an array.
 #
 # ## Pitfalls
 #
-# - **Timing without `mx.eval`** measures the taking of notes.
-# - **A loop without `mx.eval`** works for a while, and then memory ends.
+# - **A loop without `mx.eval`** works for a while, and then memory runs out.
 # - **A table stored as `self.cos`** is trained, counted and saved with the model; `self._cos` is not.
-# - **The same key used twice** gives the same numbers twice: split it.
 # - **A Python number inside a compiled function** is frozen, and so is a learning rate that is not an array.
-# - **A busy Linux machine.** The threads of OpenBLAS wait for each other; when other programs hold the cores, a product can take a
-#   hundred times as long. `OPENBLAS_NUM_THREADS=1` in the environment, set before you start JupyterLab, makes it use one thread.
+# - **A busy Linux machine.** The threads of OpenBLAS wait for each other, so a product can take a hundred times as long. Set
+#   `OPENBLAS_NUM_THREADS=1` in the environment before you start JupyterLab, and it uses one thread.
 # - **An index beyond the end** raises no error in MLX, and what you read there has no meaning: check lengths yourself.
 #
 # ## Further reading
@@ -825,7 +843,6 @@ check(exercises.fit, fit)
 #   [lazy evaluation](https://ml-explore.github.io/mlx/build/html/usage/lazy_evaluation.html)
 # - [MLX: compilation](https://ml-explore.github.io/mlx/build/html/usage/compile.html), with more on captured state
 # - [NumPy: broadcasting](https://numpy.org/doc/stable/user/basics.broadcasting.html)
-# - [OpenBLAS](http://www.openmathlib.org/OpenBLAS/)
 #
 # The exercises are solved in [solutions/00_start_here.ipynb](solutions/00_start_here.ipynb).
 #

@@ -1,25 +1,25 @@
 # %% [markdown]
 # # 04 · Batches
 #
-# **Goal.** Train microGPT on many names at once, many times faster, until it beats the bigram clearly; then look inside.
+# **Goal.** Train microGPT on many names at once until it beats the bigram clearly, and then look inside.
 #
 # | | |
 # |---|---|
 # | Needs | [03 · microGPT](03_microgpt.ipynb) |
-# | Time | 45 minutes to read, under 2 minutes to run |
+# | Time | 45 minutes to read, 50 for the exercises; about a minute to run |
 # | Memory | under 500 MB |
 # | You will build | padded batches, a masked loss, a compiled training step → `course_lib.batching`; two drawings → `course_lib.plots` |
 #
-# Chapter 03 trained on 500 names, one a step. There are thousands. Most of the time of a step went into starting small
-# pieces of work, not into arithmetic. Giving each piece of work more names costs little, and that is what this chapter
-# is about.
+# Chapter 03 trained on 500 names, one per step. There are thousands. A step of so small a model is about a hundred small
+# operations on arrays, and starting an operation takes longer than its arithmetic. If each operation works on many names at
+# once, most of that cost is shared. That is what this chapter is about.
 
 # %% [markdown]
 # ![Map of the course: chapter 04 batches is marked, after 03 microgpt; Part II starts after it](images/map_04.svg)
 
 # %%
 #| export batching
-"""Many names at once: padded batches, a loss that ignores the padding, one compiled step for a whole batch."""
+"""Many names at once: padded batches, a loss that ignores the padding, one compiled step."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ from course_lib.classroom.exercises import batches as exercises
 from course_lib.microgpt import MicroGPTConfig, evaluate, generate, loss_fn, train
 from course_lib.names import bigram_loss, bigram_probs, load_names, split_names
 
-key = backend.seed_everything(42)
+backend.seed_everything(42)
 names = load_names()
 train_names, held_out = split_names(names)
 tokenizer = CharTokenizer(names)
@@ -61,15 +61,14 @@ print(backend.describe())
 
 # %%
 for name in ("al", "emma", "christopher"):
-    name_inputs, name_targets = example(name, tokenizer, config.block_size)
-    fill = config.block_size - len(name_inputs)
-    print(
-        f"{name:12s} inputs {name_inputs + [tokenizer.bos] * fill}  mask {[1] * len(name_inputs) + [0] * fill}"
-    )
+    ids, _ = example(name, tokenizer, config.block_size)
+    fill = config.block_size - len(ids)
+    print(f"{name:12s} inputs {ids + [tokenizer.bos] * fill}")
+    print(f"{'':12s} mask   {[1] * len(ids) + [0] * fill}")
 
 
 # %% [markdown]
-# We pad with the BOS id. Any valid id would do, since the mask hides it.
+# We pad with the BOS id. Any valid id would do: section 2 shows that what stands in the padding has no effect.
 
 # %%
 #| export batching
@@ -78,7 +77,8 @@ def make_batch(
 ) -> tuple[mx.array, mx.array, mx.array]:
     """Inputs, targets and mask of several names, each (B, T) with T = block_size.
 
-    Names are cut to block_size predictions and filled up with BOS; the mask is 1.0 for a real prediction, else 0.0.
+    Names are cut to block_size predictions and filled up with BOS; the mask is 1.0 for a real
+    prediction, else 0.0.
     """
     inputs, targets, mask = [], [], []
     for name in names:
@@ -108,6 +108,7 @@ def show_batch(inputs, mask):
             ax.text(column + 0.5, row + 0.5, letter if is_real else "", ha="center", va="center")
     ax.set_xlim(0, inputs.shape[1])
     ax.set_ylim(len(inputs), 0)
+    ax.set_xticks([n + 0.5 for n in range(inputs.shape[1])], range(inputs.shape[1]))
     ax.set_xlabel("position")
     ax.set_yticks([])
     plt.show()
@@ -134,40 +135,45 @@ print(f"padding: {1 - all_masks.mean().item():.0%} of all positions")
 # %%
 #| export batching
 def masked_loss(model: MicroGPT, inputs: mx.array, targets: mx.array, mask: mx.array) -> mx.array:
-    """Mean cross-entropy in nats over the predictions whose mask is 1; 0 when there is none. All (B, T) -> scalar."""
+    """Mean cross-entropy in nats over the predictions whose mask is 1; 0 when there is none.
+
+    inputs, targets, mask: (B, T) -> scalar
+    """
     losses = nn.losses.cross_entropy(model(inputs), targets)  # (B, T)
     return (losses * mask).sum() / mx.maximum(mask.sum(), 1)
 
 
+# %% [markdown]
+# The check: the loss of a batch must be the mean over the same names one by one, each with as much weight as it has
+# predictions. (The model here starts with a spread of 0.3 instead of 0.02, so that no two names are alike for it. It is
+# confidently wrong, and its loss far above $\ln 27$.)
+
 # %%
 model = MicroGPT(config)
-model.apply(nn.init.normal(std=0.3))  # untrained, but no two names alike
-one_by_one = [
-    loss_fn(model, *map(mx.array, example(name, tokenizer, config.block_size))).item()
-    for name in few
-]
-lengths = [len(example(name, tokenizer, config.block_size)[0]) for name in few]
-expected = sum(loss * length for loss, length in zip(one_by_one, lengths, strict=True)) / sum(
-    lengths
-)
+model.apply(nn.init.normal(std=0.3))
+singles = [tuple(map(mx.array, example(name, tokenizer, config.block_size))) for name in few]
+lengths = [len(ids) for ids, _ in singles]
+losses = [loss_fn(model, ids, next_ids).item() for ids, next_ids in singles]
+expected = sum(loss * n for loss, n in zip(losses, lengths, strict=True)) / sum(lengths)
 batched = masked_loss(model, inputs, targets, mask).item()
 print(f"one by one {expected:.6f} | batch {batched:.6f}")
-assert abs(batched - expected) < 1e-5
+assert abs(batched - expected) < 1e-5 * expected
 
 # %% [markdown]
 # Does the padding leak into real predictions? It stands at the end, and attention looks back only. So the logits of a
-# padded name equal those of the name alone:
+# padded name equal those of the name alone, whatever stands in the padding:
 
 # %%
 alone = model(inputs[1, :5])  # (5, V) of "emma", no padding
 in_batch = model(inputs)[1, :5]
+other_padding = model(mx.where(mask == 1, inputs, 7))[1, :5]
 print("largest difference", mx.abs(alone - in_batch).max().item())
-assert mx.allclose(alone, in_batch, atol=1e-5)
+assert mx.allclose(alone, in_batch, atol=1e-5) and mx.allclose(alone, other_padding, atol=1e-5)
 
 # %% [markdown]
 # Without the mask the loss would be a mean over padding too, where the right answer is always BOS. That is easy to
-# learn, so the loss looks better than it is. Here is a model that gives every id the same probability except in the
-# padding, where it is sure of BOS:
+# learn, so the loss would look better than it is. Suppose that a model gives every id the same probability, but is sure of
+# BOS in the padding. Its two losses on our four names:
 
 # %%
 honest = math.log(27)
@@ -179,58 +185,54 @@ print(f"masked loss {honest:.3f} | mean over everything {honest * real_share:.3f
 # count the same predictions.
 #
 # **Gradients** follow the same rule: the gradient of a batch is the mean of the single gradients, weighted by the number
-# of predictions. So a batch is not a different way to learn. It is one step in the mean direction of many names.
+# of predictions. So a step with a batch is *one* step, in the mean direction of its names.
 
 # %%
-batch_gradient = dict(
-    tree_flatten(nn.value_and_grad(model, masked_loss)(model, inputs, targets, mask)[1])
-)
-mean_gradient = {name: mx.zeros_like(array) for name, array in batch_gradient.items()}
-for name, length in zip(few, lengths, strict=True):
-    ids, next_ids = map(mx.array, example(name, tokenizer, config.block_size))
-    for part, gradient in tree_flatten(nn.value_and_grad(model, loss_fn)(model, ids, next_ids)[1]):
-        mean_gradient[part] += gradient * length / sum(lengths)
-worst = max(
-    mx.abs(batch_gradient[part] - mean_gradient[part]).max().item() for part in batch_gradient
-)
+_, gradients = nn.value_and_grad(model, masked_loss)(model, inputs, targets, mask)
+of_batch = dict(tree_flatten(gradients))
+mean = {part: mx.zeros_like(array) for part, array in of_batch.items()}
+for (ids, next_ids), length in zip(singles, lengths, strict=True):
+    _, gradients = nn.value_and_grad(model, loss_fn)(model, ids, next_ids)
+    for part, gradient in tree_flatten(gradients):
+        mean[part] += gradient * length / sum(lengths)
+worst = max(mx.abs(of_batch[part] - mean[part]).max().item() for part in of_batch)
 print("largest difference over all parameters", worst)
-assert worst < 1e-5
+assert worst < 1e-4
 
 
 # %% [markdown]
 # ## 3. Which names when
 #
-# One pass over all names is an **epoch**. Before each epoch the names are shuffled, so that no step sees the same batch
-# twice. What is left at the end of an epoch goes into the next one, so every batch is full: all have one shape, and
-# the compiled step is compiled once.
+# One pass over all names is an **epoch**. Before each epoch the names are shuffled, so that batches differ from epoch to
+# epoch. Names left over at the end of an epoch start the first batch of the next one, so every batch is full: all have one
+# shape, and the step is compiled once.
 
 # %%
 #| export batching
 def batches(names: list[str], batch_size: int, seed: int) -> Iterator[list[str]]:
-    """Lists of `batch_size` names for ever: epoch after epoch, each in a new order, none left out or seen twice."""
+    """Lists of `batch_size` names for ever, in epochs: every name once in each, shuffled."""
     generator = random.Random(seed)
     waiting: list[str] = []
     while True:
         while len(waiting) < batch_size:
-            waiting += generator.sample(names, len(names))
+            waiting += generator.sample(names, len(names))  # a shuffled copy
         yield waiting[:batch_size]
         waiting = waiting[batch_size:]
 
 
 # %%
 stream = batches(["a", "b", "c", "d", "e"], batch_size=2, seed=0)
-first_epoch = [name for _ in range(5) for name in next(stream)]  # ten names: two epochs of five
-print(first_epoch)
-assert sorted(first_epoch[:5]) == sorted(first_epoch[5:]) == ["a", "b", "c", "d", "e"]
+two_epochs = [name for _ in range(5) for name in next(stream)]  # five batches of two names
+print(two_epochs)
+assert sorted(two_epochs[:5]) == sorted(two_epochs[5:]) == ["a", "b", "c", "d", "e"]
 
 
 # %% [markdown]
 # ## 4. One compiled step for a whole batch
 #
-# The loop is chapter 03's, with a batch in place of a name. `mx.compile` needs to know everything that the step reads
-# and changes besides its arguments: the parameters and the optimizer's state. Both are given as `inputs` and `outputs`.
-# The learning rate is in the optimizer's state as an array, so it may change from step to step. A plain Python number
-# read inside the step would be frozen at its first value.
+# The loop is chapter 03's, with a batch in place of a name, and compiled by default: the longer the training, the sooner
+# that pays. The learning rate may change from step to step, because the optimizer keeps it as an array in its state, which
+# `mx.compile` knows of. A plain Python number read inside the step would be frozen at its first value (chapter 00).
 
 # %%
 #| export batching
@@ -245,15 +247,14 @@ def train_batches(
     compiled: bool = True,
     on_step: Callable[[int, float], None] | None = None,
 ) -> list[float]:
-    """Train the model in place on `batch_size` names a step: Adam as in chapter 03, cosine decay to zero.
+    """Train the model in place on `batch_size` names per step: Adam as in chapter 03, cosine decay.
 
-    Calls on_step(step, loss), step from 1. Returns the loss of each step in nats a character.
+    Calls on_step(step, loss), step from 1. Returns the loss of each step in nats a token.
     Raises CourseError for no names, no steps or an empty batch.
     """
     if not docs or num_steps < 1 or batch_size < 1:
-        raise CourseError(
-            f"{len(docs)} names, {num_steps} steps, batch_size={batch_size}: give at least one of each"
-        )
+        given = f"{len(docs)} names, {num_steps} steps, batch_size={batch_size}"
+        raise CourseError(f"{given}: give at least one of each")
     optimizer = optim.Adam(
         learning_rate=learning_rate, betas=[0.9, 0.95], eps=1e-8, bias_correction=True
     )
@@ -280,7 +281,8 @@ def train_batches(
 
 
 # %% [markdown]
-# Is the compiled step still the same step? Two models with equal starting values, ten steps each way:
+# Is the compiled step still the same step? Two models with equal starting values, ten steps each way. (On a Linux CPU the
+# compiler works for some ten seconds here, and keeps the result for the rest of the chapter.)
 
 # %%
 ends = {}
@@ -289,9 +291,7 @@ for compiled in (False, True):
     twin = MicroGPT(config)
     ends[compiled] = train_batches(twin, train_names, tokenizer, num_steps=10, compiled=compiled)
 gap = max(abs(a - b) for a, b in zip(ends[False], ends[True], strict=True))
-print(
-    f"loss after ten steps: eager {ends[False][-1]:.6f}, compiled {ends[True][-1]:.6f} | largest gap {gap:.1e}"
-)
+print(f"tenth loss: uncompiled {ends[False][-1]:.6f} | compiled {ends[True][-1]:.6f}")
 assert gap < 1e-4
 
 
@@ -302,36 +302,30 @@ assert gap < 1e-4
 # uncompiled. We time steps after the first ones, so compiling itself is not counted.
 
 # %%
-def names_per_second(train_steps, names_a_step: int, steps: int) -> float:
-    """Speed of the second half of a run: before it, everything has been compiled and warmed up."""
-    marks = []
-    train_steps(steps, lambda step, loss: marks.append(time.perf_counter()))
-    half = len(marks) // 2
-    return names_a_step * (len(marks) - 1 - half) / (marks[-1] - marks[half])
-
-
-def one_at_a_time(steps, on_step):
-    train(MicroGPT(config), train_names, tokenizer, steps, on_step=on_step, compiled=False)
-
-
-def in_batches(batch_size, compiled):
-    def run(steps, on_step):
-        model = MicroGPT(config)
-        train_batches(
-            model, train_names, tokenizer, steps, batch_size, compiled=compiled, on_step=on_step
-        )
-
-    return run
+def names_per_second(train_function, names_per_step, steps, **settings):
+    """Speed of the second half of a run: before it, everything is compiled and warmed up."""
+    times = []
+    train_function(
+        MicroGPT(config),
+        train_names,
+        tokenizer,
+        num_steps=steps,
+        on_step=lambda step, loss: times.append(time.perf_counter()),
+        **settings,
+    )
+    second_half = times[steps // 2 :]
+    return names_per_step * (len(second_half) - 1) / (second_half[-1] - second_half[0])
 
 
 # %%
-ladder = {
-    "one name (chapter 03)": names_per_second(one_at_a_time, 1, budget(600, quick=60)),
-    "one name, compiled": names_per_second(in_batches(1, True), 1, budget(600, quick=60)),
-    "batch of 64": names_per_second(in_batches(64, False), 64, budget(400, quick=40)),
-    "batch of 64, compiled": names_per_second(in_batches(64, True), 64, budget(400, quick=40)),
-    "batch of 512, compiled": names_per_second(in_batches(512, True), 512, budget(100, quick=20)),
-}
+steps = budget(600, quick=60)
+ladder = {"one name (chapter 03)": names_per_second(train, 1, steps, compiled=False)}
+for size, compiled in ((1, True), (64, False), (64, True), (512, True)):
+    rung = f"batch of {size}{', compiled' if compiled else ''}"
+    settings = {"batch_size": size, "compiled": compiled}
+    ladder[rung] = names_per_second(
+        train_batches, size, steps // (4 if size == 512 else 1), **settings
+    )
 base = ladder["one name (chapter 03)"]
 for way, speed in ladder.items():
     print(f"{way:24s} {speed:9,.0f} names/s   {speed / base:5.1f} times")
@@ -344,55 +338,45 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 
-def draw_bars(values: dict[str, float], unit: str, log: bool = False) -> None:
-    """Horizontal bars with their values written beside them; `log` for values that differ by powers of ten."""
+def draw_bars(values: dict[str, float], unit: str) -> None:
+    """Horizontal bars from label -> value, with the values written beside them."""
     figure, ax = plt.subplots(figsize=(6, 0.6 + 0.4 * len(values)))
     bars = ax.barh(list(values), list(values.values()), color="#0072B2", height=0.6)
-    ax.bar_label(
-        bars,
-        [f"{value:,.3g}" if value < 1000 else f"{value:,.0f}" for value in values.values()],
-        padding=4,
-    )
+    ax.bar_label(bars, [f"{value:,.0f}" for value in values.values()], padding=4)
     ax.invert_yaxis()
-    if log:
-        ax.set_xscale("log")
-    ax.set_xlabel(unit + (" (each gridline is ten times the one before)" if log else ""))
-    ax.margins(x=0.2)
-    ax.grid(axis="x", alpha=0.4)
-    ax.set_axisbelow(True)
+    ax.set_xlabel(unit)
+    ax.margins(x=0.15)
     ax.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     plt.show()
 
 
 # %%
-from course_lib.plots import draw_attention, draw_bars
-
-draw_bars(ladder, "names a second", log=True)
+draw_bars(ladder, "names per second")
 
 # %% [markdown]
-# Each bar is a rung. Compiling helps, because it starts fewer pieces of work. The batch helps far more: a step with 64
-# names takes little longer than a step with one. The two together give the most. Beyond some size a bigger batch brings
-# little: then the arithmetic takes the time, and no longer the starting.
+# The first bars are hardly visible beside the others. Compiling helps, because it makes one operation of several. The batch
+# helps far more: a step with 64 names takes far less than 64 times as long as a step with one. From 64 to 512 names the
+# gain is smaller: by now the arithmetic, and making the batch in Python, take most of the time. Your machine will show other
+# numbers, and the same order.
 
 # %%
-fastest = max(ladder["batch of 64, compiled"], ladder["batch of 512, compiled"])
+fastest = max(ladder.values())
 print(f"batched and compiled: {fastest / base:.0f} times the names per second of chapter 03's loop")
-assert fastest / base > 20
 
 
 # %% [markdown]
 # ## 6. Train until it beats the bigram
 #
-# Now all training names, 64 a step. First the line to beat, then a way to measure all held-out names at once; it must
-# agree with chapter 03's, which goes name by name.
+# Now all training names, 64 per step. First a way to measure all held-out names in batches; it must agree with chapter
+# 03's, which goes name by name. Then the line to beat.
 
 # %%
 #| export batching
 def evaluate_batches(
     model: MicroGPT, docs: list[str], tokenizer: CharTokenizer, batch_size: int = 512
 ) -> float:
-    """Loss in nats a character over all of `docs`: the same number as `microgpt.evaluate`, faster."""
+    """Loss in nats a token over all of `docs`: the number of `microgpt.evaluate`, faster."""
     total = count = 0.0
     for start in range(0, len(docs), batch_size):
         inputs, targets, mask = make_batch(
@@ -405,11 +389,12 @@ def evaluate_batches(
 
 # %%
 slow, fast = evaluate(model, held_out, tokenizer), evaluate_batches(model, held_out, tokenizer)
-bigram = bigram_loss(
-    bigram_probs(train_names, tokenizer), held_out, tokenizer, max_len=config.block_size
-)
-print(f"name by name {slow:.6f} | in batches {fast:.6f} | bigram to beat {bigram:.4f}")
-assert abs(slow - fast) < 1e-4
+print(f"name by name {slow:.6f} | in batches {fast:.6f}")
+assert abs(slow - fast) < 1e-5 * slow
+
+table = bigram_probs(train_names, tokenizer)
+bigram = bigram_loss(table, held_out, tokenizer, max_len=config.block_size)
+print(f"bigram to beat: {bigram:.4f}")
 
 # %%
 backend.seed_everything(42)
@@ -421,42 +406,54 @@ curve.show()
 
 # %% [markdown]
 # The pale line is far calmer than in chapter 03: the mean over 64 names hides the luck of each. The curve crosses the
-# bigram's line early, then falls slowly as the learning rate shrinks.
+# bigram's line early and goes on falling slowly.
 
 # %%
 train_loss = evaluate_batches(model, train_names, tokenizer)
 held_out_loss = evaluate_batches(model, held_out, tokenizer)
-print(
-    f"seen names {train_loss:.4f} | held-out names {held_out_loss:.4f} | bigram on held-out {bigram:.4f}"
-)
+print(f"seen names {train_loss:.4f} | held-out names {held_out_loss:.4f} | bigram {bigram:.4f}")
 assert held_out_loss < bigram - 0.05, "more names and more steps should beat the bigram clearly"
-record_loss(
-    "04",
-    "microGPT, batches",
-    "every name, 64 a step",
-    corpus="names",
-    steps=num_steps,
-    loss=held_out_loss,
-)
+idea = "all training names, 64 per step"
+record_loss("04", "microGPT, batches", idea, corpus="names", steps=num_steps, loss=held_out_loss)
 
 # %% [markdown]
-# The loss on seen names is a little lower than on held-out names. That gap is **overfitting**: part of what was learned
-# is true of the training names only. 4,064 parameters cannot learn thousands of names by heart, so the gap stays modest.
+# The loss on seen names is a little lower than on held-out names, by more than the bigram's. Part of what was learned is
+# true of the training names only: **overfitting**. 4,064 parameters cannot learn thousands of names by heart, so it stays
+# modest.
 #
-# | what changed | why | what it bought |
-# |---|---|---|
-# | 64 names a step, padded and masked | starting work cost more than the work | the ladder above |
-# | a compiled step | fewer pieces of work to start | the ladder above |
-# | all names, many times, instead of 500 once | 500 names are a small sample of what names are like | a held-out loss clearly below the bigram |
+# What bought the progress: more steps, or more names per step? Train two more models to find out.
+
+# %%
+bought = {}
+for size, count in ((1, num_steps), (64, num_steps // 6)):
+    backend.seed_everything(42)
+    other = MicroGPT(config)
+    train_batches(other, train_names, tokenizer, count, batch_size=size)
+    bought[f"{count} steps of {size}"] = evaluate_batches(other, held_out, tokenizer)
+bought[f"{num_steps} steps of 64"] = held_out_loss
+for run, loss in bought.items():
+    print(f"{run:18s} held-out loss {loss:.4f}")
+
+# %% [markdown]
+# Both help. Compare the first row with the last: the same number of steps, so nearly the same number of updates, but each
+# knows its direction from 64 names instead of one. Names per second are not learning per second, though: 64 times the names
+# bring far less than 64 times the progress.
+#
+# | what changed | why |
+# |---|---|
+# | 64 names per step, padded and masked | starting operations cost more than their arithmetic; a mean over 64 names is a steadier direction |
+# | a compiled step | fewer operations to start |
+# | all training names, many epochs, instead of 500 names once | 500 names are a small sample of what names are like |
 
 # %%
 draw_loss_log("names", until="04")
 
 # %% [markdown]
-# Shorter is better. The last bar is the first one that is clearly below the bigram's. The names it writes:
+# Further left is better. The last point is the first one that is clearly left of the bigram's. The names it writes, with
+# the same random keys as in chapter 03:
 
 # %%
-samples = [generate(model, tokenizer, key=k) for k in mx.random.split(key, 20)]
+samples = [generate(model, tokenizer, key=k) for k in mx.random.split(mx.random.key(42), 20)]
 print(*samples[:10])
 print(*samples[10:])
 
@@ -469,7 +466,7 @@ print(*samples[10:])
 # %%
 #| export plots
 def draw_attention(axes: list[Axes], weights: list, letters: list[str]) -> None:
-    """Draw the weights of each head: row = the position that looks, column = the position it looks at.
+    """Draw the weights of each head: a row looks at the columns; the darker, the more.
 
     axes: one for each head; weights: (H, T, T) numbers from 0 to 1; letters: T labels.
     """
@@ -479,7 +476,7 @@ def draw_attention(axes: list[Axes], weights: list, letters: list[str]) -> None:
         ax.set_xticks(range(len(letters)), letters)
         ax.set_yticks(range(len(letters)), letters)
         ax.set_xlabel("looks at")
-    axes[0].set_ylabel("position")
+    axes[0].set_ylabel("who looks")
 
 
 # %%
@@ -492,69 +489,89 @@ def attention_of(name: str) -> mx.array:
 
 
 figure, axes = plt.subplots(1, config.n_head, figsize=(9, 2.7), sharey=True)
-draw_attention(axes, attention_of("isabell").tolist(), ["BOS", *"isabell"])
+draw_attention(axes, attention_of("mariano").tolist(), ["•", *"mariano"])
 figure.tight_layout()
 plt.show()
 
+
 # %% [markdown]
-# Read a row: the letter at the left looks at the letters below the dark squares. One name can mislead, so let us ask all
-# held-out names: how far back does each head look, on average?
+# A row is the letter that looks (• is BOS); each dark square marks a letter that it looks at, named at the bottom of its
+# column. In some heads the dark squares keep close to the diagonal: they look at the letter itself or the one before.
+# Others look further back.
+#
+# One name can mislead. Over 400 held-out names, how is the attention of each head shared out over the distances? The grey
+# line is a head that looks at everything alike. It falls too, since few positions have seven others before them.
 
 # %%
-distances = mx.zeros((config.n_head, config.block_size))
-for name in held_out[:400]:
-    weights = attention_of(name)  # (H, T, T)
-    for back in range(weights.shape[1]):
-        distances[:, back] += mx.diagonal(weights, -back, 1, 2).sum(axis=-1)
-shares = distances / distances.sum(axis=-1, keepdims=True)
-figure, ax = plt.subplots(figsize=(5, 2.6))
-styles = [("-", "o"), ("--", "s"), (":", "^"), ("-.", "D")]
-for head, (line, marker) in enumerate(styles):
-    ax.plot(
-        range(config.block_size), shares[head].tolist(), line, marker=marker, label=f"head {head}"
-    )
+def shares_by_distance(names, weights_of):
+    """Attention at each distance back, as shares (H, block_size); weights_of(name): (H, T, T)."""
+    total = mx.zeros((config.n_head, config.block_size))
+    for name in names:
+        weights = weights_of(name)
+        for back in range(weights.shape[1]):
+            total[:, back] += mx.diagonal(weights, -back, 1, 2).sum(axis=-1)
+    return total / total.sum(axis=-1, keepdims=True)
+
+
+def even_weights(name):
+    """Every head looks at all earlier positions and itself alike."""
+    T = len(example(name, tokenizer, config.block_size)[0])
+    alike = mx.tril(mx.ones((T, T))) / mx.arange(1, T + 1)[:, None]  # (T, T), each row sums to 1
+    return mx.broadcast_to(alike, (config.n_head, T, T))
+
+
+shares = shares_by_distance(held_out[:400], attention_of).tolist()
+even = shares_by_distance(held_out[:400], even_weights)[0].tolist()
+
+# %%
+figure, ax = plt.subplots(figsize=(5.5, 3))
+ax.plot(even, color="#999999", linewidth=6, alpha=0.5, label="looks at all alike")
+styles = [
+    ("-", "o", "#0072B2"),
+    ("--", "s", "#D55E00"),
+    (":", "^", "#009E73"),
+    ("-.", "D", "#000000"),
+]
+for head, (line, marker, color) in enumerate(styles):
+    ax.plot(shares[head], line, marker=marker, color=color, label=f"head {head}")
 ax.set_xlabel("positions back (0 = itself)")
 ax.set_ylabel("share of attention")
 ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# A head whose line is high at 0 reads the letter itself; one that is high at 1 reads the letter before; flat lines take
-# a mean over the whole name so far. The heads have shared out the work among them, and nobody told them to. With another
-# seed they share it out in another way.
+# A head above the grey line at 0 reads the letter itself; above it at 1, the letter before; above it from 2 on, what lies
+# further back. The four do not do the same, and nobody told them what to do. With another seed they share the work in
+# another way: try it.
 #
 # ## 8. Look inside: what the letters became
 #
-# Each letter is a row of 16 numbers in `wte`. **PCA** (principal component analysis) finds the two directions in which
-# the rows differ most, so that 16 numbers become a point on paper.
+# Each letter is a row of 16 numbers in `wte`: a point in 16 dimensions. Paper has two. **PCA** (principal component
+# analysis) finds the direction in which the points are spread out most, then the one at right angles to it in which they are
+# spread out most of the rest. Along these two we draw them. (`svd` computes the directions; MLX has it on the CPU only.)
 
 # %%
 rows = model.wte.weight - model.wte.weight.mean(axis=0)  # (27, 16), centred
-_, _, directions = mx.linalg.svd(
-    rows, stream=mx.cpu
-)  # rows of the last result: directions, most important first
+_, _, directions = mx.linalg.svd(rows, stream=mx.cpu)  # (16, 16), widest spread first
 points = (rows @ directions[:2].T).tolist()  # (27, 2)
 
-figure, ax = plt.subplots(figsize=(5, 4))
-for letter, (x, y) in zip([*tokenizer.chars, "BOS"], points, strict=True):
-    vowel = letter in "aeiouy"
-    ax.scatter(
-        x,
-        y,
-        s=330,
-        marker="s" if vowel else "o",
-        color="#f6d9a8" if vowel else "#cfe4f3",
-        edgecolor="#555555",
-    )
+figure, ax = plt.subplots(figsize=(6.5, 5))
+for letter, (x, y) in zip([*tokenizer.chars, "•"], points, strict=True):
+    vowel = letter in "aeiou"
+    style = {"marker": "s", "color": "#f6d9a8"} if vowel else {"marker": "o", "color": "#cfe4f3"}
+    ax.scatter(x, y, s=190, edgecolor="#555555", alpha=0.8, **style)
     ax.text(x, y, letter, ha="center", va="center")
+ax.margins(0.08)
 ax.set_xlabel("first direction")
 ax.set_ylabel("second direction")
 plt.show()
 
 # %% [markdown]
-# Squares are vowels (and y), circles consonants. The squares stand together: the model was never told what a vowel is,
-# it found that these letters have the same kind of neighbours. Is that more than an impression? Compare mean distances
-# in all 16 dimensions:
+# Squares are a, e, i, o, u; circles are all the others, with • for BOS. The squares stand together, apart from the circles.
+# The model was never told what a vowel is. It found that these letters have the same kind of neighbours.
+#
+# Two directions are not sixteen. To compare letters in all of them, take the **cosine** of two rows: 1 when they point the
+# same way, 0 when they have nothing in common, negative when they point apart.
 
 # %%
 letters = [*tokenizer.chars]
@@ -571,24 +588,22 @@ def mean_cosine(group, other):
     return sum(pairs) / len(pairs)
 
 
-print(
-    f"mean cosine: vowel-vowel {mean_cosine(vowels, vowels):.2f}, vowel-consonant {mean_cosine(vowels, others):.2f}"
-)
-assert mean_cosine(vowels, vowels) > mean_cosine(vowels, others)
+together, apart = mean_cosine(vowels, vowels), mean_cosine(vowels, others)
+print(f"mean cosine: vowel with vowel {together:.2f}, vowel with another letter {apart:.2f}")
+assert together > apart
 
 
 # %% [markdown]
-# The **cosine** of two vectors is 1 when they point the same way and 0 when they are unrelated. Vowels are more like each
-# other than like consonants: the picture did not lie.
+# Vowels are more like each other than like the rest, in all 16 dimensions too.
 #
 # ## Exercises
 #
 # ### Exercise 4.1 — masks from lengths
 #
-# 10 minutes, ●○○. Write `mask_of(lengths, T)`, which returns the mask (B, T) for names with these numbers of
-# predictions, without a Python loop.
+# 10 minutes, ●○○. Write `mask_of(lengths, T)`: `lengths` is a list of B numbers of predictions; return the mask (B, T)
+# without a Python loop.
 #
-# <details><summary>Hint</summary>Compare mx.arange(T), a row, with the lengths as a column.</details>
+# <details><summary>Hint</summary>Compare mx.arange(T), a row, with mx.array(lengths)[:, None], a column.</details>
 
 # %% tags=["exercise"]
 def mask_of(lengths, T):
@@ -602,11 +617,13 @@ check(exercises.mask_of, mask_of)
 # %% [markdown]
 # ### Exercise 4.2 — less padding
 #
-# 20 minutes, ●●○. Names of about the same length in one batch need less padding. Write `buckets(names, batch_size)`,
-# which returns a list of batches (lists of names, the last may be short) such that every name is in exactly one and
-# each batch holds names of similar length.
+# 20 minutes, ●●○. Texts differ in length far more than names do, and are padded to the longest in their batch. Then it
+# helps to put texts of about the same length together. Write `buckets(names, batch_size)`: a list of batches (lists of
+# names) in which every name is once, all batches but the last are full, and each is padded as little as possible. Leave
+# `names` itself as it is.
 #
-# <details><summary>Hint</summary>Sort by length first. What would be wrong with training on the batches in that order?</details>
+# <details><summary>Hint</summary>Sort a copy by length, then cut. (What would be wrong with training on the batches in that
+# order? The solution says.)</details>
 
 # %% tags=["exercise"]
 def buckets(names, batch_size):
@@ -622,7 +639,8 @@ check(exercises.buckets, buckets)
 #
 # 20 minutes, ●●○. Write `loss_by_position(losses, mask)`, which takes the loss of each prediction (B, T) and the mask
 # (B, T) and returns the mean loss at each position (T,), counting real predictions only and giving 0 where there is
-# none. Then ask: where in a name is the next letter hardest to guess?
+# none. Then ask where in a name the next letter is hardest to guess: make a batch of all held-out names and take
+# `nn.losses.cross_entropy(model(inputs), targets)` as the losses.
 #
 # <details><summary>Hint</summary>Sum over the batch axis, both the masked losses and the mask.</details>
 
@@ -639,11 +657,12 @@ check(exercises.loss_by_position, loss_by_position)
 #
 # ## Summary
 #
-# - Small steps spend their time on starting work. A batch gives each start more to do; compiling makes fewer starts.
+# - Small steps spend their time on starting operations. A batch gives each more to do; compiling makes fewer of them.
 # - Padding makes a rectangle, the mask keeps it out of the loss; causal attention keeps it out of the predictions.
 # - The gradient of a batch is the weighted mean of the single gradients.
-# - Trained on every name, the model is clearly below the bigram on names it has not seen.
-# - Attention heads divide the work, and letters with the same neighbours get similar vectors. Nobody programmed either.
+# - Trained on all training names, the model is clearly below the bigram on names that it has not seen.
+# - Attention heads come to do different things, and letters with the same neighbours get similar vectors. Nobody programmed
+#   either.
 #
 # ## Pitfalls
 #

@@ -63,7 +63,8 @@ def trap(answer: Callable, value_class: type) -> None:
         (true_a, true_b), (careless_a, careless_b) = grads
         at = f"with a = {numbers[0]:g} and b = {numbers[1]:g}"
         assert careless_a != true_a, (
-            f"{at} the careless pass is right for a ({true_a:g}): let a reach the result on two paths"
+            f"{at} the careless pass is right for a ({true_a:g}): let a reach the result on two paths, as in a * a "
+            "(a power counts once)"
         )
         assert careless_b == true_b, (
             f"{at} it is wrong for b too ({careless_b:g}, not {true_b:g}): use b on one path only"

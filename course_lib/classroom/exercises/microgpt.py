@@ -48,6 +48,7 @@ def plain_relu_model(answer) -> None:
     model = answer(config)
     assert hasattr(model, "layers"), f"return a MicroGPT, not {type(model).__name__}"
     for layer in model.layers:
+        assert not mx.any(layer.attn.wo.weight), "wo starts at zero in this chapter's model"
         x = mx.random.normal((3, config.n_embd))
         hidden = layer.mlp.fc1.weight
         assert not mx.any(layer.mlp.fc2.weight), (

@@ -96,7 +96,7 @@ def trigram_probs(answer: Callable) -> None:
 
 
 def trigram_loss(probs: mx.array | np.ndarray, docs: list[str], tokenizer: CharTokenizer) -> float:
-    """Mean negative log-likelihood of `docs` under a trigram table (V, V, V), in nats a character."""
+    """Mean negative log-likelihood of `docs` under a trigram table (V, V, V), in nats a guess."""
     losses = -np.log(np.array(probs))
     triples = [
         triple

@@ -16,14 +16,22 @@ def standardise(answer: Callable) -> None:
     numbers, table = np.array(result), np.array(x)
     means, spreads = numbers.mean(axis=0), numbers.std(axis=0)
     assert np.allclose(means, 0, atol=1e-5), (
-        f"the means of the columns are {means.round(2).tolist()}; take axis=0 to get one mean for each column"
+        f"the means of the columns are {_rounded(means)}; take axis=0 to get one mean for each column"
+    )
+    assert not np.allclose(spreads, 0.75**0.5, atol=1e-4), (
+        "your standard deviation divides by N - 1; divide by N, as mx.std does without ddof"
     )
     assert np.allclose(spreads, 1, atol=1e-4), (
-        f"the standard deviations of the columns are {spreads.round(2).tolist()}; divide each column by its own"
+        f"the standard deviations of the columns are {_rounded(spreads)}; divide each column by its own"
     )
     assert np.allclose(numbers, (table - table.mean(axis=0)) / table.std(axis=0), atol=1e-4), (
         "means and deviations are right, but the order or the sign of the entries changed"
     )
+
+
+def _rounded(numbers: np.ndarray) -> str:
+    """The numbers with two digits after the point."""
+    return ", ".join(f"{number:.2f}" for number in numbers)
 
 
 class _Nested(nn.Module):
@@ -62,7 +70,7 @@ def softcap(answer: Callable) -> None:
         assert abs(slope[3].item() - 1) < 1e-4, f"the gradient at 0 should be 1, it is {slope[3].item():.4f}"
         assert abs(slope[-1].item()) < 1e-4, f"the gradient far out should be 0, it is {slope[-1].item():.4f}"
         assert mx.allclose(y, cap * mx.tanh(x / cap), rtol=1e-3, atol=1e-3), (
-            "it has the right ends, but not the bend of tanh between them: is it smooth everywhere?"
+            "it has the right ends, but not the bend of mx.tanh between them: is it smooth everywhere?"
         )
     assert mx.array_equal(answer(x), answer(x, 15.0)), "without a cap it should use 15"
 
@@ -91,7 +99,7 @@ def fit(answer: Callable) -> None:
     )
     weight = np.array(model.weight).ravel()
     assert np.allclose(weight, [1.5, -0.5], atol=0.05), (
-        f"the weights should end near 1.5 and -0.5, not {weight.round(2)}"
+        f"the weights should end near 1.5 and -0.5, not {_rounded(weight)}"
     )
 
 

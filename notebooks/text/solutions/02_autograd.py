@@ -46,7 +46,7 @@ check(exercises.trap, trap, Value)
 
 # %% [markdown]
 # `flow[parent] = slope * flow[node]` forgets what had arrived before; it must add: `flow.get(parent, 0.0) + slope * flow[node]`.
-# The true gradient of `a` is `b + 1`. The careless pass keeps one of the two parts. `b` is used once, and nothing is lost.
+# The true gradient of `a` is `b + 1`. The careless pass keeps one of the two reports. `b` is used once, and nothing is lost.
 
 # %% [markdown]
 # ## Exercise 2.3 — back through a mean
@@ -78,7 +78,7 @@ def rms_norm_backward(x, dy, eps=1e-5):
     m = (x**2).mean(axis=1, keepdims=True) + eps  # (N, 1)
     s = m**-0.5  # (N, 1)
     ds = (dy * x).sum(axis=1, keepdims=True)  # (N, 1) one s for the row: sum
-    dm = -0.5 * m**-1.5 * ds  # (N, 1)
+    dm = ds * (-0.5 * m**-1.5)  # (N, 1) the slope of a power
     return s * dy + 2 * x / x.shape[1] * dm  # (N, D) through y, and through m
 
 

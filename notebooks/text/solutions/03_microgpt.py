@@ -7,13 +7,12 @@
 import math
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from course_lib import backend
 from course_lib.classroom import budget
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import microgpt as exercises
-from course_lib.microgpt import MLP, MicroGPT, MicroGPTConfig, evaluate, train
+from course_lib.microgpt import MLP, MicroGPT, MicroGPTConfig, evaluate, init_weights, train
 from course_lib.names import CharTokenizer, load_names, split_names
 
 
@@ -82,8 +81,7 @@ def plain_relu_model(config):
     model = MicroGPT(config)
     for layer in model.layers:
         layer.mlp = PlainMLP(config)
-        layer.mlp.fc1.apply(nn.init.normal(std=0.02))
-        layer.mlp.fc2.apply(nn.init.constant(0.0))
+    init_weights(model)
     return model
 
 
