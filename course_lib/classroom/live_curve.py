@@ -66,7 +66,7 @@ class LiveCurve:
         ):
             axes.axhline(value, color="#D55E00", linestyle=style, label=f"{name}: {value:.2f}")
         if smooth or self.references:
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)  # above, off the data
         axes.set_xlabel("step")
         axes.set_ylabel(self.label)
         axes.spines[["top", "right"]].set_visible(False)

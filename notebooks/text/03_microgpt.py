@@ -140,6 +140,7 @@ x.shape
 # %%
 assert mx.array_equal(wte[inputs][2], wte[inputs][3])
 assert not mx.array_equal(x[2], x[3])
+print("same token row, different vectors")
 
 # %% [markdown]
 # ## 3. Keeping the numbers in range: RMSNorm
@@ -155,9 +156,8 @@ assert not mx.array_equal(x[2], x[3])
 pair = mx.array([3.0, 4.0])
 size = mx.sqrt((pair * pair).mean())  # sqrt((9 + 16) / 2)
 normed = pair / size
-print(
-    "size before", round(size.item(), 4), "| size after", mx.sqrt((normed * normed).mean()).item()
-)
+size_after = mx.sqrt((normed * normed).mean())
+print(f"size before {size.item():.4f} | size after {size_after.item():.4f}")
 
 
 # %%
