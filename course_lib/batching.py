@@ -42,7 +42,7 @@ def masked_loss(model: MicroGPT, inputs: mx.array, targets: mx.array, mask: mx.a
 
 
 def batches(names: list[str], batch_size: int, seed: int) -> Iterator[list[str]]:
-    """Lists of `batch_size` names for ever: epoch after epoch, each with every name once, shuffled."""
+    """Lists of `batch_size` names for ever, in epochs: every name once in each, shuffled."""
     generator = random.Random(seed)
     waiting: list[str] = []
     while True:
