@@ -14,6 +14,8 @@ def draw_bars(values: dict[str, float], unit: str) -> None:
     ax.bar_label(bars, [f"{value:,.0f}" for value in values.values()], padding=4)
     ax.invert_yaxis()
     ax.set_xlabel(unit)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.locator_params(axis="x", nbins=5)
     ax.margins(x=0.15)
     ax.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

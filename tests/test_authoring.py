@@ -124,7 +124,7 @@ def exported(root, *cells, doc='"""A module."""'):
     """Source of a module made of these exported cells."""
     text = "".join(f"# %%\n#| export made\n{textwrap.dedent(cell).strip()}\n\n" for cell in (doc, *cells))
     write(root, "02_made", text)
-    return export.build(root)[root / "course_lib" / "made.py"]
+    return export.build(export.collect(root), root)[root / "course_lib" / "made.py"]
 
 
 # ---- export
@@ -226,6 +226,7 @@ def test_generated_modules_import(course):
         ("for i in range(3):\n    pass", 2, "may only import, define and assign"),
         ("@add_to(Missing)\ndef f(self):\n    pass", 3, "no earlier cell exports a class Missing"),
         ("x = = 1", 2, "invalid syntax"),
+        ("# only a comment", 1, "nothing to export here"),
         ("x = 1; y = 2", 2, "two statements on one line"),
     ],
 )
@@ -239,7 +240,7 @@ def test_what_cannot_be_exported_is_named_by_file_cell_and_line(course, cell, li
 def test_a_module_has_one_notebook(course):
     write(course, "02_made", '# %%\n#| export first\n"""Again."""\n')
     with pytest.raises(CourseError, match="first belongs to 00_first; a module has one notebook"):
-        export.build(course)
+        export.collect(course)
 
 
 def test_a_module_opens_with_a_docstring(course):
@@ -250,7 +251,7 @@ def test_a_module_opens_with_a_docstring(course):
 def test_hand_written_parts_cannot_be_exported_to(course):
     write(course, "02_made", '# %%\n#| export host.paths\n"""Paths."""\n')
     with pytest.raises(CourseError, match="not written by hand"):
-        export.build(course)
+        export.collect(course)
 
 
 # ---- sync and pull

@@ -129,7 +129,8 @@ def _link_problems(pair: Pair, cells: list) -> Iterator[str]:
 
 def _package_problems(pairs: list[Pair], root: Path) -> Iterator[str]:
     modules = export.collect(root)
-    for path, source in export.build(root, pairs).items():
+    asked_for = {name: module for name, module in modules.items() if module.pair in pairs}
+    for path, source in export.build(asked_for, root).items():
         shown = path.relative_to(root).as_posix()
         if not path.exists():
             yield f"{shown}: missing; `course export` writes it"
@@ -139,7 +140,7 @@ def _package_problems(pairs: list[Pair], root: Path) -> Iterator[str]:
                 (n for n, (a, b) in enumerate(lines, 1) if a != b), min(now.count("\n"), source.count("\n")) + 1
             )
             yield f"{shown}:{line}: differs from what its notebook exports; edit the text, then `course export`"
-    for path in export.orphans(root):
+    for path in export.orphans(modules, root):
         yield f"{path.relative_to(root).as_posix()}: no notebook exports it; export it from one, or delete it"
     yield from _import_problems(modules, pairs)
 

@@ -76,6 +76,8 @@ def exported_cells(pair: Pair) -> Iterator[tuple[str, list[Statement]]]:
             found = [Statement(node, text, place(pair, cells, index, node.lineno)) for node, text in statements(source)]
         except SyntaxError as error:
             raise CourseError(f"{place(pair, cells, index, error.lineno or 1)}: {error.msg}") from None
+        if not found:
+            raise CourseError(f"{where}: nothing to export here; write the code below the mark, or take the mark away")
         yield mark[1], found
 
 
@@ -227,28 +229,30 @@ def path_of(name: str, root: Path) -> Path:
     return root / "course_lib" / f"{name.replace('.', '/')}.py"
 
 
-def build(root: Path = CHECKOUT, pairs: list[Pair] | None = None) -> dict[Path, str]:
-    """Source of each generated file by its path; only those of `pairs` where given."""
+def build(modules: dict[str, Module], root: Path) -> dict[Path, str]:
+    """Source of each file that `modules` make, by its path."""
     files = {}
-    for name, module in collect(root).items():
-        if module.docstring is None or (pairs is not None and module.pair not in pairs):
-            continue
+    for name, module in modules.items():
         files[path_of(name, root)] = source_of(module, name)
-        for parent in path_of(name, root).parents:
-            if parent == root / "course_lib":
-                break
-            title = parent.name.capitalize()
-            files.setdefault(parent / "__init__.py", f'"""{title}, exported from the notebooks."""\n')
+        for folder in subpackages(name, root):
+            files[folder / "__init__.py"] = f'"""{folder.name.capitalize()}, exported from the notebooks."""\n'
     return files
 
 
-def orphans(root: Path = CHECKOUT) -> list[Path]:
+def subpackages(name: str, root: Path) -> list[Path]:
+    """Folders between course_lib and the module `name`: [course_lib/scripts] for "scripts.microgpt"."""
+    return [folder for folder in path_of(name, root).parents if root / "course_lib" in folder.parents]
+
+
+def orphans(modules: dict[str, Module], root: Path) -> list[Path]:
     """Files of the package that no notebook exports and that are not written by hand."""
-    package, wanted = root / "course_lib", build(root)
+    package = root / "course_lib"
+    wanted = {package / "__init__.py", *(path_of(name, root) for name in modules)}
+    wanted |= {folder / "__init__.py" for name in modules for folder in subpackages(name, root)}
     return [
         path
         for path in sorted(package.rglob("*.py"))
-        if path not in wanted and path != package / "__init__.py" and path.relative_to(package).parts[0] not in BY_HAND
+        if path not in wanted and path.relative_to(package).parts[0] not in BY_HAND
     ]
 
 
@@ -258,9 +262,10 @@ def write(pairs: list[Pair], root: Path = CHECKOUT, overwrite: bool = False) -> 
     Everything is built before anything is written. A module edited by hand after its notebook's text is not
     replaced without `overwrite`.
     """
-    files = build(root, pairs)
+    modules = {name: module for name, module in collect(root).items() if module.pair in pairs}
+    files = build(modules, root)
     changed = [path for path, source in files.items() if not path.exists() or path.read_text("utf-8") != source]
-    texts = {path_of(name, root): module.pair.text for name, module in collect(root).items()}
+    texts = {path_of(name, root): module.pair.text for name, module in modules.items()}
     for path in changed:
         text = texts.get(path)
         if not overwrite and text and path.exists() and path.stat().st_mtime > text.stat().st_mtime:

@@ -345,6 +345,8 @@ def draw_bars(values: dict[str, float], unit: str) -> None:
     ax.bar_label(bars, [f"{value:,.0f}" for value in values.values()], padding=4)
     ax.invert_yaxis()
     ax.set_xlabel(unit)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.locator_params(axis="x", nbins=5)
     ax.margins(x=0.15)
     ax.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
@@ -356,9 +358,9 @@ draw_bars(ladder, "names per second")
 
 # %% [markdown]
 # The first bars are hardly visible beside the others. Compiling helps, because it makes one operation of several. The batch
-# helps far more: a step with 64 names takes far less than 64 times as long as a step with one. From 64 to 512 names the
-# gain is smaller: by now the arithmetic, and making the batch in Python, take most of the time. Your machine will show other
-# numbers, and the same order.
+# helps far more: a step with 64 names takes far less than 64 times as long as a step with one. From 64 to 512 names
+# there is little or nothing left to gain: by now the arithmetic, and making the batch in Python, take the time. How much each
+# rung brings differs between machines.
 
 # %%
 fastest = max(ladder.values())
@@ -435,7 +437,7 @@ for run, loss in bought.items():
     print(f"{run:18s} held-out loss {loss:.4f}")
 
 # %% [markdown]
-# Both help. Compare the first row with the last: the same number of steps, so nearly the same number of updates, but each
+# Both help. Compare the first row with the last: the same number of updates, but in the last row each
 # knows its direction from 64 names instead of one. Names per second are not learning per second, though: 64 times the names
 # bring far less than 64 times the progress.
 #
