@@ -1,6 +1,8 @@
 """The `course` command keeps text, notebooks and package in step, and says what is not."""
 
 import ast
+import base64
+import io
 import json
 import os
 import subprocess
@@ -9,6 +11,7 @@ import textwrap
 
 import nbformat
 import pytest
+from PIL import Image
 
 from course_lib.authoring import check, cli, export, run, sync, tree
 from course_lib.authoring.tree import Pair, all_pairs, select
@@ -193,6 +196,39 @@ def test_strings_over_several_lines_survive_the_move_into_a_class(course):
     assert names["A"]().f() == "a\n  b1\nc"
 
 
+def test_plain_strings_over_several_lines_survive_and_docstrings_move(course):
+    cell = '@add_to(A)\ndef f(self):\n    """First.\n\n    Second.\n    """\n    return """a\n  b"""'
+    text = exported(course, "class A:\n    x = 1", cell)
+    names = {}
+    exec(text, names)
+    assert names["A"]().f() == "a\n  b"
+    assert '        """First.\n\n        Second.\n        """\n' in text
+
+
+def test_async_methods_move_and_replace_too(course):
+    first, second = (f"@add_to(A)\nasync def f(self):\n    return {n}" for n in (1, 2))
+    text = exported(course, "class A:\n    x = 1", first, second)
+    assert text.count("    async def f(self):") == 1 and "return 2" in text and "return 1" not in text
+
+
+def test_every_kind_of_assignment_to_names_is_exported(course):
+    text = exported(course, "A, B = 1, 2", "C: int = 3", "D = E = 4", "def f():\n    return A", "D = E = 5")
+    assert "A, B = 1, 2" in text and "C: int = 3" in text
+    assert "D = E = 5" in text and "D = E = 4" not in text
+    assert text.index("D = E = 5") < text.index("def f"), "what is written again stays in its place"
+
+
+def test_solutions_export_nothing(course):
+    write(course, "solutions/00_first", '# %%\n#| export first\n"""Other."""\n')
+    assert set(export.collect(course)) == {"first", "second"}
+
+
+def test_a_program_needs_main(course):
+    write(course, "02_made", '# %%\n#| export scripts.made\n"""A program."""\n')
+    with pytest.raises(CourseError, match="needs a function main"):
+        export.build(export.collect(course), course)
+
+
 def test_a_program_gets_its_main_guard_and_its_package(course):
     write(course, "02_made", '# %%\n#| export scripts.made\n"""A program."""\n\n\ndef main():\n    print("ran")\n')
     list(export.write(all_pairs(course), course))
@@ -223,6 +259,8 @@ def test_generated_modules_import(course):
     [
         ("x = 1\nprint(x)", 3, "may only import, define and assign"),
         ("d = {}\nd['a'] = 1", 3, "may only import, define and assign"),
+        ("x: int", 2, "may only import, define and assign"),
+        ("if True:\n    x = 1", 2, "may only import, define and assign"),
         ("for i in range(3):\n    pass", 2, "may only import, define and assign"),
         ("@add_to(Missing)\ndef f(self):\n    pass", 3, "no earlier cell exports a class Missing"),
         ("x = = 1", 2, "invalid syntax"),
@@ -328,6 +366,13 @@ def test_a_module_may_not_import_from_a_later_notebook(course):
 
 def test_a_cell_that_is_not_exported_may_not_either(course):
     write(course, "00_first", FIRST + "\n# %%\nfrom course_lib import second\n")
+    in_step(course)
+    assert any("comes from the later notebook 01" in line for line in problems(course))
+
+
+def test_an_import_inside_a_function_counts(course):
+    text = FIRST.replace("    return math.pi", "    from course_lib.second import Disc\n\n    return Disc and math.pi")
+    write(course, "00_first", text)
     in_step(course)
     assert any("comes from the later notebook 01" in line for line in problems(course))
 
@@ -456,6 +501,11 @@ def test_a_failing_cell_is_named_and_the_notebook_left_alone(course):
         (b"\xff\xfe", "is not UTF-8"),
         (b"[]", "is not a notebook"),
         (b'{"cells": 3, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}', "is not a notebook"),
+        (b'{"cells": [{"cell_type": "odd"}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}', "is not a notebook"),
+        (
+            b'{"worksheets": [], "metadata": {}, "nbformat": 3, "nbformat_minor": 0}',
+            "has notebook format 3, expected 4",
+        ),
         (b"", "is not JSON"),
     ],
 )
@@ -469,9 +519,18 @@ def test_a_damaged_notebook_is_one_sentence(course, content, message):
     assert pair.notebook.read_bytes() == content
 
 
+def test_a_text_that_is_not_utf_8_is_one_sentence(course):
+    (course / "notebooks" / "text" / "00_first.py").write_bytes(b"# %%\nx = '\xff'\n")
+    assert any("00_first.py is not UTF-8 at byte 10" in line for line in problems(course))
+
+
 def test_notebooks_are_chosen_by_number_name_or_file(course):
     for name in ("00", "00_first", "notebooks/00_first.ipynb", "notebooks/text/00_first.py"):
         assert [pair.name for pair in select([name], course)] == ["00_first"]
+    assert [pair.name for pair in select(["0", "00"], course)] == ["00_first", "01_second"], "each once"
+    assert [pair.name for pair in select([], course)] == ["00_first", "01_second"]
+    with pytest.raises(CourseError, match="no notebook is called 'first'"):
+        select(["first"], course)
     with pytest.raises(CourseError, match="no notebook is called '77'"):
         select(["77"], course)
 
@@ -484,6 +543,90 @@ def test_the_command_exits_with_one_sentence(monkeypatch, course, capsys):
         status = caught.value.code
         assert status == code or (code == 1 and isinstance(status, str) and status.count("\n") == 0), argv
     assert "Traceback" not in capsys.readouterr().err
+
+
+def course_command(*argv) -> int | str:
+    """Exit code of `course ...`, or the sentence that it ends with."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(list(argv))
+    return caught.value.code
+
+
+def test_the_command_goes_all_the_way(monkeypatch, course, capsys):
+    monkeypatch.setattr(cli, "CHECKOUT", course)
+    assert course_command("check") == 0
+    for name, old in (("00_first", FIRST), ("01_second", SECOND)):
+        write(course, name, old.replace("print(", "print('changed', "))
+    os.utime(course / "notebooks" / "00_first.ipynb", (1, 1))
+    assert course_command("check", "00") == 1
+    assert "differs from notebooks/text/00_first.py" in capsys.readouterr().out
+    assert course_command("sync", "00") == 0
+    printed = capsys.readouterr().out
+    assert "wrote notebooks/00_first.ipynb" in printed and "01_second" not in printed
+    assert course_command("run", "00") == 0
+    assert "changed 3.14" in tree.read_notebook(Pair(course, "00_first")).cells[-1].outputs[0].text
+    assert course_command("check", "00") == 0
+    (course / "course_lib" / "first.py").unlink()
+    assert course_command("export", "00") == 0 and (course / "course_lib" / "first.py").exists()
+
+
+def test_overwrite_is_passed_on(monkeypatch, course):
+    monkeypatch.setattr(cli, "CHECKOUT", course)
+    change_notebook(course, "00_first", lambda notebook: notebook.cells[0].update(source="# edited"))
+    os.utime(course / "notebooks" / "text" / "00_first.py", (1, 1))
+    assert "`course pull 00_first` keeps that change" in course_command("sync", "00")
+    assert course_command("sync", "00", "--overwrite") == 0
+    assert tree.read_notebook(Pair(course, "00_first")).cells[0].source == "# 00 · First"
+
+
+@pytest.mark.parametrize(
+    "error, words", [(OSError(28, "No space left on device"), "No space left"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_a_full_disk_and_ctrl_c_are_one_sentence(monkeypatch, course, error, words):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(cli, "CHECKOUT", course)
+    monkeypatch.setattr(run, "run", fail)
+    status = course_command("run", "00")
+    assert status.startswith("course: ") and words in status
+
+
+def test_without_the_development_tools_the_command_says_how_to_get_them():
+    code = "import sys; sys.modules['jupytext'] = None; from course_lib.authoring.cli import main; main(['check'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "course: jupytext is not installed; `uv sync` installs the development tools\n"
+
+
+def test_a_cell_that_takes_too_long_ends_the_run(course):
+    pair = Pair(course, "00_first")
+    write(course, "00_first", "# %%\nimport time\ntime.sleep(60)\n")
+    sync.sync(pair, overwrite=True)
+    with pytest.raises(CourseError, match="left as it was"):
+        run.run(pair, timeout=2)
+
+
+def test_pictures_get_smaller_and_look_the_same():
+    picture = Image.linear_gradient("L").convert("RGB")
+    raw = io.BytesIO()
+    picture.save(raw, "PNG", compress_level=0)
+    data = {"image/png": base64.b64encode(raw.getvalue()).decode()}
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("display_data", data=data)])]
+    )
+    run.shrink_pictures(notebook)
+    small = base64.b64decode(notebook.cells[0].outputs[0].data["image/png"])
+    after = Image.open(io.BytesIO(small)).convert("RGB")
+    assert len(small) < len(raw.getvalue()) / 3
+    assert max(abs(a - b) for a, b in zip(picture.tobytes(), after.tobytes(), strict=True)) <= 4
+
+
+def test_a_map_that_is_up_to_date_is_left_alone(course):
+    path = course / "notebooks" / "images" / "map_00.svg"
+    os.utime(path, (1, 1))
+    sync.sync(Pair(course, "00_first"))
+    assert path.stat().st_mtime == 1 and "you are here" in path.read_text()
 
 
 def test_help_tells_a_newcomer_what_to_do(capsys):

@@ -54,6 +54,8 @@ def test_a_batch_holds_each_example_and_marks_the_rest(names):
     for row, (ids, next_ids) in enumerate(examples(names)):
         assert inputs[row][: len(ids)] == ids and targets[row][: len(ids)] == next_ids
         assert mask[row] == [1.0] * len(ids) + [0.0] * (8 - len(ids))
+        filled = [TOKENIZER.bos] * (8 - len(ids))
+        assert inputs[row][len(ids) :] == targets[row][len(ids) :] == filled
 
 
 def test_the_padding_changes_neither_loss_nor_gradients():
@@ -94,17 +96,28 @@ def test_epochs_come_in_different_orders():
     assert next(stream) != next(stream)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_batches_of_one_train_as_single_names_do(compiled):
+@pytest.mark.parametrize("compiled, learning_rate", [(False, 1e-2), (True, 1e-2), (False, 3e-3)])
+def test_batches_of_one_train_as_single_names_do(compiled, learning_rate):
     names = ["emma", "al", "christopher", "mia"]
     backend.seed_everything(3)
     model = MicroGPT(MicroGPTConfig())
     weights = {name: np.array(array, dtype=np.float64) for name, array in tree_flatten(model.parameters())}
     stream = batches(names, 1, seed=5)
     order = [next(stream)[0] for _ in range(40)]
-    losses = train_batches(model, names, TOKENIZER, num_steps=40, batch_size=1, seed=5, compiled=compiled)
-    expected = reference.train(weights, examples(order), 40, 1e-2, n_head=4)
+    flags = {"learning_rate": learning_rate, "seed": 5, "compiled": compiled}
+    steps = []
+    losses = train_batches(model, names, TOKENIZER, 40, 1, on_step=lambda *step: steps.append(step), **flags)
+    expected = reference.train(weights, examples(order), 40, learning_rate, n_head=4)
     np.testing.assert_allclose(losses, expected, rtol=2e-3)
+    assert steps == list(enumerate(losses, start=1))
+
+
+def test_the_step_is_compiled_unless_told_otherwise(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(mx, "compile", lambda step, **_: compiled.append(step) or step)
+    for flags, expected in (({"compiled": False}, 0), ({}, 1)):
+        train_batches(MicroGPT(MicroGPTConfig()), NAMES, TOKENIZER, num_steps=1, batch_size=2, **flags)
+        assert len(compiled) == expected
 
 
 def test_evaluating_in_batches_gives_the_same_number():

@@ -134,6 +134,31 @@ def record(path, notebook, model, loss):
     loss_log.record_loss(notebook, model, "an idea", corpus="names", steps=5, loss=loss, path=path)
 
 
+def test_a_live_curve_redraws_only_now_and_then(monkeypatch):
+    clock = iter(range(100))
+    drawn = []
+    monkeypatch.setattr(live_curve, "in_notebook", lambda: True)
+    monkeypatch.setenv("COURSE_QUICK", "0")
+    monkeypatch.setattr(live_curve.time, "monotonic", lambda: next(clock))  # each look at the clock takes a second
+    monkeypatch.setattr(LiveCurve, "_draw", lambda self: drawn.append(len(self.values)))
+    curve = LiveCurve(seconds=3)
+    for step in range(10):
+        curve.add(step, 1.0)
+    assert drawn == [3, 6, 9]
+
+
+def test_a_live_curve_stays_still_in_quick_runs(monkeypatch):
+    monkeypatch.setattr(live_curve, "in_notebook", lambda: True)
+    monkeypatch.setattr(LiveCurve, "_draw", lambda self: pytest.fail("drew in a quick run"))
+    curve = LiveCurve(seconds=0)
+    curve.add(0, 1.0)
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.get_fignums()))
+    curve.show()
+    assert len(shown[0]) == 1
+    plt.close("all")
+
+
 def test_the_loss_log_is_written_only_by_course_run(tmp_path, monkeypatch):
     path = tmp_path / "log.csv"
     record(path, "01", "bigram", 2.5)
@@ -147,6 +172,20 @@ def test_the_loss_log_is_written_only_by_course_run(tmp_path, monkeypatch):
     record(path, "03", "microGPT", 2.3)
     rows = [(row["notebook"], row["model"], row["steps"], row["loss"]) for row in loss_log.read_losses(path)]
     assert rows == [("01", "bigram", 5, 2.5), ("03", "microGPT", 5, 2.3)], "in course order, a row once"
+    loss_log.record_loss("03", "microGPT", "x", corpus="other", steps=1, loss=1.23456, path=path)
+    record(path, "04", "microGPT", 2.2)
+    rows = [(row["notebook"], row["corpus"], row["loss"]) for row in loss_log.read_losses(path)]
+    assert rows == [("01", "names", 2.5), ("03", "names", 2.3), ("03", "other", 1.2346), ("04", "names", 2.2)]
+
+
+def test_the_loss_log_is_drawn_up_to_a_notebook_and_for_one_corpus(tmp_path, monkeypatch):
+    path = tmp_path / "log.csv"
+    lines = ["01,a,x,names,0,3.0", "03,b,x,names,1,2.0", "03,c,x,other,1,9.0", "04,d,x,names,1,1.0"]
+    path.write_text("\n".join([",".join(loss_log.FIELDS), *lines, ""]))
+    monkeypatch.setattr(loss_log, "log_path", lambda: path)
+    loss_log.draw_loss_log("names", until="03")
+    assert [line.get_xdata()[0] for line in plt.gcf().axes[0].lines] == [3.0, 2.0]
+    plt.close("all")
 
 
 def test_the_loss_log_of_the_course_can_be_drawn():

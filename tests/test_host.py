@@ -53,6 +53,20 @@ def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_new_file_can_be_read_by_others_and_its_part_lies_beside_it(tmp_path):
+    path = tmp_path / "new.txt"
+    with write_atomically(path) as file:
+        file.write("a\nb")
+        assert [part.parent for part in tmp_path.iterdir()] == [tmp_path] and not path.exists()
+    assert path.read_bytes() == b"a\nb" and stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_tilde_in_course_home_is_the_users_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("COURSE_HOME", "~/course")
+    assert paths.home_dir() == tmp_path / "course"
+
+
 def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")

@@ -1,7 +1,9 @@
 """microGPT is the model of its source, trains as a float64 reference does, and its program keeps its promises."""
 
+import inspect
 import math
 import os
+import random
 import re
 import subprocess
 import sys
@@ -17,8 +19,19 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from course_lib import backend
 from course_lib.host.errors import CourseError
-from course_lib.microgpt import MicroGPT, MicroGPTConfig, cosine_decay, evaluate, example, generate, loss_fn, train
+from course_lib.microgpt import (
+    MicroGPT,
+    MicroGPTConfig,
+    compiling_pays,
+    cosine_decay,
+    evaluate,
+    example,
+    generate,
+    loss_fn,
+    train,
+)
 from course_lib.names import CharTokenizer, load_names, split_names
+from course_lib.scripts.microgpt import Settings
 
 NAMES = split_names(load_names())[0]
 TOKENIZER = CharTokenizer(load_names())
@@ -75,16 +88,37 @@ def test_loss_and_gradients_equal_the_float64_reference(sizes):
         np.testing.assert_allclose(np.array(gradient), expected_gradients[name], rtol=2e-4, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_training_follows_the_float64_reference(compiled):
+@pytest.mark.parametrize("compiled, learning_rate", [(False, 1e-2), (True, 1e-2), (False, 3e-3)])
+def test_training_follows_the_float64_reference(compiled, learning_rate):
     model = model_of(seed=1)
     weights = float64_weights(model)
-    losses = train(model, NAMES, TOKENIZER, num_steps=60, compiled=compiled)
-    examples = [example(name, TOKENIZER, 8) for name in NAMES[:60]]
-    expected = reference.train(weights, examples, 60, 1e-2, n_head=4)
+    docs = NAMES[:25]  # fewer than steps: training starts again at the first
+    losses = train(model, docs, TOKENIZER, 60, learning_rate, compiled=compiled)
+    examples = [example(name, TOKENIZER, 8) for name in docs]
+    expected = reference.train(weights, examples, 60, learning_rate, n_head=4)
     np.testing.assert_allclose(losses, expected, rtol=2e-3)
     for name, array in tree_flatten(model.parameters()):
         np.testing.assert_allclose(np.array(array), weights[name], atol=5e-3, err_msg=name)
+
+
+def test_the_step_is_compiled_when_asked_or_when_it_pays(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(mx, "compile", lambda step, **_: compiled.append(step) or step)
+    monkeypatch.setattr(backend, "device_kind", lambda: "cpu")
+    for asked, expected in ((False, 0), (None, 0), (True, 1)):
+        train(model_of(), NAMES, TOKENIZER, 2, compiled=asked)
+        assert len(compiled) == expected
+    assert compiling_pays(10_000) and not compiling_pays(500)
+    monkeypatch.setattr(backend, "device_kind", lambda: "metal")
+    assert compiling_pays(500)
+
+
+def test_the_defaults_are_those_of_the_source():
+    defaults = {name: p.default for name, p in inspect.signature(train).parameters.items()}
+    assert (defaults["num_steps"], defaults["learning_rate"]) == (500, 1e-2)
+    assert inspect.signature(generate).parameters["temperature"].default == 0.5
+    settings = Settings()
+    assert (settings.steps, settings.samples, settings.temperature, settings.seed) == (500, 20, 0.5, 42)
 
 
 def test_500_steps_land_in_the_expected_band():
@@ -179,6 +213,12 @@ def test_the_same_key_writes_the_same_name():
     assert len(set(names)) > 4
 
 
+def test_each_letter_is_drawn_anew():
+    model = fixed([0.0] * 26 + [-30.0])
+    names = [generate(model, TOKENIZER, 1.0, key) for key in mx.random.split(mx.random.key(0), 20)]
+    assert sum(len(set(name)) > 3 for name in names) > 15, names
+
+
 # ---- what cannot work
 
 
@@ -242,6 +282,14 @@ def test_the_same_seed_gives_the_same_output_and_another_seed_another():
     assert program("--steps", 20, "--quiet", "--seed", 7).stdout != first.stdout
 
 
+def test_names_are_shuffled_and_weights_drawn_by_the_seed():
+    docs = load_names()
+    random.Random(7).shuffle(docs)
+    expected = train(model_of(seed=7), docs, TOKENIZER, 5)
+    lines = program("--steps", 5, "--seed", 7, "--samples", 0).stdout.splitlines()
+    assert [line.split("loss ")[1] for line in lines[3:]] == [f"{loss:.4f}" for loss in expected]
+
+
 def test_quiet_prints_every_50th_step(tmp_path):
     lines = program("--steps", 120, "--quiet", "--samples", 0).stdout.splitlines()
     assert [line.split(" | ")[0] for line in lines[3:]] == ["step   50 /  120", "step  100 /  120"]
@@ -277,6 +325,7 @@ def test_a_names_file_that_cannot_be_used_is_one_sentence_and_exit_code_1(tmp_pa
         ("--steps", "-5"),
         ("--temperature", "-1"),
         ("--temperature", "nan"),
+        ("--temperature", "inf"),
         ("--samples", "-1"),
         ("--seed", "-1"),
     ],

@@ -59,7 +59,7 @@ def _do(arguments: argparse.Namespace) -> int:
         from course_lib.authoring.tree import select
     except ModuleNotFoundError as error:
         raise CourseError(f"{error.name} is not installed; `uv sync` installs the development tools") from None
-    pairs = select(arguments.names)
+    pairs = select(arguments.names, CHECKOUT)
     if arguments.command == "check":
         found = check.problems(pairs, CHECKOUT)
         print("\n".join(found) or f"{len(pairs)} notebooks, their texts and course_lib agree")

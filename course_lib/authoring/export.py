@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from course_lib.authoring.tree import Pair, all_pairs, place, read_text
@@ -49,8 +50,7 @@ class Module:
 def statements(source: str) -> Iterator[tuple[ast.stmt, str]]:
     """Top-level statements with their text: decorators, the comments above, and at the end of the cell those below."""
     lines, at = source.splitlines(), 0
-    body = ast.parse(source).body
-    for node, following in zip(body, [*body[1:], None], strict=True):
+    for node, following in pairwise([*ast.parse(source).body, None]):
         if following and following.lineno <= node.end_lineno:
             raise SyntaxError("two statements on one line; give each its own", ("", following.lineno, 0, ""))
         end = node.end_lineno if following else len(lines)
