@@ -357,6 +357,20 @@ def test_a_reader_that_goes_away_ends_the_program_quietly():
     assert done.stdout.startswith("num docs") and done.stderr == ""
 
 
+def test_a_full_disk_behind_stdout_is_one_sentence():
+    if not os.path.exists("/dev/full"):  # macOS has none
+        return
+    command = f"{sys.executable} -m course_lib.scripts.microgpt --steps 3 > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
+
+
+def test_a_closed_stdout_is_no_error():
+    command = f"{sys.executable} -m course_lib.scripts.microgpt --steps 3 --samples 1 >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+
+
 def test_the_text_of_the_chapter_is_the_program_too(checkout, tmp_path):
     text = checkout / "notebooks" / "text" / "03_microgpt.py"
     done = program("--steps", 60, "--samples", 4, "--quiet", module=(str(text),), cwd=tmp_path)

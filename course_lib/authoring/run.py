@@ -1,5 +1,6 @@
 """Execute notebooks and store their outputs."""
 
+import asyncio
 import base64
 import io
 import os
@@ -37,8 +38,11 @@ def run(pair: Pair, timeout: int = TIMEOUT) -> str:
         index, line = _failure(notebook)
         where = place(pair, notebook.cells, index, line)
         raise CourseError(f"{where}: {error.ename}: {error.evalue}; the notebook was left as it was") from None
-    except (CellTimeoutError, DeadKernelError, RuntimeError) as error:  # RuntimeError: the kernel did not start
-        reason = str(error).strip().splitlines()[0]
+    except asyncio.CancelledError:  # Ctrl-C while the kernel starts; later it interrupts the cell, an error like others
+        raise KeyboardInterrupt from None
+    # RuntimeError: the kernel did not start; AssertionError: nbclient was interrupted while it ended the kernel
+    except (CellTimeoutError, DeadKernelError, RuntimeError, AssertionError) as error:
+        reason = (str(error).strip() or "the run was broken off").splitlines()[0]
         raise CourseError(f"{pair.show(pair.notebook)}: {reason}; the notebook was left as it was") from None
     number = 0
     for cell in notebook.cells:  # a kernel that came back counts on; the stored notebook counts from 1

@@ -10,24 +10,28 @@ from course_lib.host.errors import CourseError, FlagError
 def run_program(name: str, settings: type, work: Callable, argv: list[str] | None = None) -> None:
     """Read the flags of the dataclass `settings` from `argv` (default: the command line) and call `work(settings)`.
 
-    A CourseError ends the program with its one sentence on stderr and exit code 1, a wrong flag with 2, Ctrl-C with
-    130; a reader that goes away early (`microgpt | head`) ends it quietly.
+    A CourseError or OSError ends the program with one sentence on stderr and exit code 1, a wrong flag with 2, Ctrl-C
+    with 130; a reader that goes away early (`microgpt | head`) ends it quietly.
     """
     import tyro  # a tenth of a second that `import course_lib` need not pay
 
     arguments = tyro.cli(settings, prog=name, args=argv)
     try:
         work(arguments)
-        sys.stdout.flush()
+        if sys.stdout:  # None where the shell closed it
+            sys.stdout.flush()
     except FlagError as error:
         _end(f"{name}: {error}", 2)
     except CourseError as error:
         _end(f"{name}: {error}", 1)
     except KeyboardInterrupt:
         _end(f"{name}: interrupted", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
-        sys.exit(0)
+    except OSError as error:
+        if sys.stdout:  # what is still to be printed goes nowhere, or Python complains once more at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(0)
+        _end(f"{name}: {error}; mend that and run it again", 1)
 
 
 def _end(message: str, code: int) -> None:
