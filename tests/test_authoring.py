@@ -104,7 +104,7 @@ def in_step(root):
         sync.sync(pair, overwrite=True)
         notebook, number = nbformat.read(pair.notebook, 4), 0
         for cell in notebook.cells:
-            if cell.cell_type == "code":
+            if cell.cell_type == "code" and cell.source.strip():
                 number += 1
                 cell.execution_count = number
                 if "print(" in cell.source:
@@ -522,6 +522,39 @@ def test_a_damaged_notebook_is_one_sentence(course, content, message):
 def test_a_text_that_is_not_utf_8_is_one_sentence(course):
     (course / "notebooks" / "text" / "00_first.py").write_bytes(b"# %%\nx = '\xff'\n")
     assert any("00_first.py is not UTF-8 at byte 10" in line for line in problems(course))
+
+
+def test_run_refuses_a_notebook_that_lags_behind_its_text(course):
+    pair = Pair(course, "00_first")
+    write(course, "00_first", FIRST.replace("area(1)", "area(2)"))
+    before = pair.notebook.read_bytes()
+    with pytest.raises(CourseError, match="first `course sync 00_first`"):
+        run.run(pair)
+    assert pair.notebook.read_bytes() == before and "area(2)" in pair.text.read_text()
+
+
+def test_a_comment_that_looks_like_a_shell_command_stays_a_comment(course):
+    cell = "# copy the weights\n# ls\n# %d\nx = 1"
+    write(course, "00_first", f"{FIRST}\n# %%\n{cell}\n")
+    in_step(course)
+    pair = Pair(course, "00_first")
+    assert tree.read_notebook(pair).cells[-1].source == cell
+    assert cell in tree.as_text(tree.read_notebook(pair))
+
+
+def test_an_empty_first_cell_is_no_crash(course):
+    write(course, "00_first", "# %%\n\n" + FIRST)
+    in_step(course)
+    assert problems(course) == []
+
+
+@pytest.mark.parametrize(
+    "mark", ["#| export", "#|export first", "# | export first", "#| export __init__", "#| export class"]
+)
+def test_a_mark_that_cannot_be_meant_is_refused(course, mark):
+    write(course, "02_made", f'# %%\n{mark}\n"""A module."""\n')
+    with pytest.raises(CourseError, match="02_made.py"):
+        export.collect(course)
 
 
 def test_notebooks_are_chosen_by_number_name_or_file(course):

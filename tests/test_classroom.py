@@ -70,6 +70,10 @@ def broken(x):
     return x / 0
 
 
+def wordless(x):
+    raise AssertionError  # pytest gives words to an assert that has none
+
+
 def right(x):
     return 2 * x
 
@@ -80,6 +84,7 @@ def right(x):
         (unwritten, "○ unwritten: not written yet"),
         (wrong, "✗ wrong: twice 2 is 4"),
         (broken, "✗ broken: it raised ZeroDivisionError: division by zero"),
+        (wordless, "✗ wordless: an assertion of the check failed"),
         (right, "✓ right: correct"),
     ],
 )

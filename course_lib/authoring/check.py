@@ -7,7 +7,7 @@ from pathlib import Path
 
 from course_lib.authoring import export
 from course_lib.authoring.course_map import draw_map, map_path
-from course_lib.authoring.tree import Pair, inputs, place, read_notebook, read_text
+from course_lib.authoring.tree import Pair, canonical, inputs, place, read_notebook, read_text
 from course_lib.host.errors import CourseError
 
 LIMIT = 300_000  # bytes of a notebook
@@ -20,16 +20,16 @@ def problems(pairs: list[Pair], root: Path) -> list[str]:
     """Everything that is out of step in `pairs`, and in the package as a whole."""
     found = []
     for pair in pairs:
-        found += _caught(lambda pair=pair: list(_notebook_problems(pair)))
-    found += _caught(lambda: list(_package_problems(pairs, root)))
-    return found
+        found += _caught(_notebook_problems(pair))
+    found += _caught(_package_problems(pairs, root))
+    return list(dict.fromkeys(found))  # what stops both kinds of check is said once
 
 
-def _caught(check) -> list[str]:
+def _caught(found: Iterator[str]) -> Iterator[str]:
     try:
-        return check()
+        yield from found
     except CourseError as error:
-        return [str(error)]
+        yield str(error)
 
 
 def _notebook_problems(pair: Pair) -> Iterator[str]:
@@ -46,8 +46,8 @@ def _notebook_problems(pair: Pair) -> Iterator[str]:
     size = pair.notebook.stat().st_size
     if size > LIMIT:
         yield f"{shown}: {size / 1000:.0f} kB, the limit is {LIMIT / 1000:.0f} kB; draw fewer or smaller figures"
-    if "widgets" in notebook.metadata:
-        yield f"{shown}: holds widget state, which GitHub refuses to draw; `course run {pair.name}`"
+    if notebook != canonical(read_notebook(pair)):
+        yield f"{shown}: holds widget state, attachments, another kernel or cells without ids; `course run {pair.name}`"
     yield from _tag_problems(pair, cells)
     yield from _output_problems(pair, cells)
     yield from _link_problems(pair, cells)
@@ -74,7 +74,7 @@ def _tag_problems(pair: Pair, cells: list) -> Iterator[str]:
 def _output_problems(pair: Pair, cells: list) -> Iterator[str]:
     rerun, number, printed = f"`course run {pair.name}`", 0, False
     for index, cell in enumerate(cells):
-        if cell.cell_type != "code" or not cell.source or "skip-execution" in cell.metadata.get("tags", []):
+        if cell.cell_type != "code" or not cell.source.strip() or "skip-execution" in cell.metadata.get("tags", []):
             continue
         number += 1
         where = place(pair, cells, index)

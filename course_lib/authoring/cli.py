@@ -1,6 +1,7 @@
 """The `course` command."""
 
 import argparse
+import os
 import sys
 
 from course_lib.host.errors import CourseError
@@ -47,6 +48,9 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(_do(arguments))
     except CourseError as error:
         sys.exit(f"course: {error}")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         sys.exit(f"course: {error}; nothing was half-written, mend that and run it again")
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ one replaces. Ruff sorts the imports and lays out the code.
 """
 
 import ast
+import keyword
 import re
 import shutil
 import subprocess
@@ -20,8 +21,9 @@ from course_lib.host.errors import CourseError
 from course_lib.host.files import write_atomically
 from course_lib.host.paths import CHECKOUT
 
-MARK = re.compile(r"#\| export[ \t]+(\S*)[ \t]*(?:\n|$)")
-MODULE_NAME = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*")
+MARK = re.compile(r"#\| export[ \t]+(\S+)[ \t]*(?:\n|$)")
+ALMOST = re.compile(r"\s*#\s*\|\s*export\b")
+MODULE_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 BY_HAND = ("classroom", "authoring", "host")
 ORIGIN = "Exported from notebooks/{}.ipynb; edit it there."
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -64,9 +66,11 @@ def exported_cells(pair: Pair) -> Iterator[tuple[str, list[Statement]]]:
     for index, cell in enumerate(cells):
         mark = MARK.match(cell.source) if cell.cell_type == "code" else None
         if not mark:
+            if cell.cell_type == "code" and ALMOST.match(cell.source):
+                raise CourseError(f"{place(pair, cells, index)}: write the mark as first line, `#| export MODULE`")
             continue
-        where = place(pair, cells, index)
-        if not MODULE_NAME.fullmatch(mark[1]) or mark[1].split(".")[0] in BY_HAND:
+        where, words = place(pair, cells, index), mark[1].split(".")
+        if not MODULE_NAME.fullmatch(mark[1]) or words[0] in BY_HAND or any(map(keyword.iskeyword, words)):
             raise CourseError(
                 f"{where}: cannot export to {mark[1]!r}; name a module not written by hand, as in `#| export names`"
             )
@@ -88,7 +92,7 @@ def add_statement(module: Module, name: str, statement: Statement) -> None:
         if isinstance(inner, (ast.Import, ast.ImportFrom)):
             module.nodes.append((inner, where))
     if module.docstring is None:
-        if not _is_string(node):
+        if not (_is_string(node) and text[:3] == text[-3:] == '"""'):
             raise CourseError(
                 f'{where}: the first exported cell of {name} must open with a docstring, """What it is."""'
             )
@@ -96,9 +100,18 @@ def add_statement(module: Module, name: str, statement: Statement) -> None:
     elif isinstance(node, (ast.Import, ast.ImportFrom)) or _is_type_checking(node):
         module.imports.append(text)
     elif isinstance(node, FUNCTIONS) and (owner := _add_to(node)):
-        if owner not in module.parts:
+        body = ast.parse(module.parts.get(owner, "0")).body[-1]
+        if not isinstance(body, ast.ClassDef):
             raise CourseError(f"{where}: @add_to({owner}), but no earlier cell exports a class {owner} to {name}")
+        if body.body[0].lineno == body.lineno:
+            raise CourseError(f"{where}: class {owner} stands on one line; give its body lines of its own")
+        if any(isinstance(d, ast.Attribute) for d in node.decorator_list):
+            raise CourseError(f"{where}: a setter cannot join a class later; write it inside class {owner}")
         module.parts[owner] = add_method(module.parts[owner], node, text)
+    elif any("add_to" in ast.unparse(decorator) for decorator in getattr(node, "decorator_list", [])):
+        raise CourseError(
+            f"{where}: write `@add_to(Class)` above a function, as in `from course_lib.classroom import add_to`"
+        )
     elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
         module.parts[node.name] = text
     elif targets := _assigned_names(node):
@@ -130,11 +143,9 @@ def _indented(text: str) -> list[str]:
     fixed = {
         number
         for node in ast.walk(function)
-        if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+        if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)))
         for number in range(node.lineno + 1, node.end_lineno + 1)
     }
-    if ast.get_docstring(function) is not None:
-        fixed -= set(range(function.body[0].lineno, function.body[0].end_lineno + 1))
     return [
         line if number in fixed or not line else f"    {line}"
         for number, line in enumerate(text.splitlines(), start=1)
@@ -147,7 +158,11 @@ def _is_string(node: ast.stmt) -> bool:
 
 
 def _is_type_checking(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+    return (
+        isinstance(node, ast.If)
+        and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        and all(isinstance(inner, (ast.Import, ast.ImportFrom)) for inner in [*node.body, *node.orelse])
+    )
 
 
 def _is_add_to(decorator: ast.expr) -> bool:

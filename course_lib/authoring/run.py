@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from PIL import Image
 
-from course_lib.authoring.tree import Pair, canonical, place, read_notebook, write_notebook
+from course_lib.authoring.tree import Pair, canonical, inputs, place, read_notebook, read_text, write_notebook
 from course_lib.host.errors import CourseError
 
 TIMEOUT = 3600  # seconds a cell
@@ -24,6 +24,13 @@ def run(pair: Pair, timeout: int = TIMEOUT) -> str:
     The notebook stays as it was when a cell fails.
     """
     notebook = read_notebook(pair)
+    before = inputs(notebook)
+    if before != inputs(read_text(pair)):
+        raise CourseError(
+            f"{pair.show(pair.notebook)} differs from {pair.show(pair.text)}; first `course sync {pair.name}`, which "
+            f"takes the text, or `course pull {pair.name}`, which takes the notebook"
+        )
+    edited = pair.notebook.stat().st_mtime_ns
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -37,23 +44,19 @@ def run(pair: Pair, timeout: int = TIMEOUT) -> str:
     except CellExecutionError as error:
         index, line = _failure(notebook)
         where = place(pair, notebook.cells, index, line)
-        raise CourseError(f"{where}: {error.ename}: {error.evalue}; the notebook was left as it was") from None
+        why = (error.evalue.splitlines() or [""])[0]
+        raise CourseError(f"{where}: {error.ename}: {why}; the notebook was left as it was") from None
     except asyncio.CancelledError:  # Ctrl-C while the kernel starts; later it interrupts the cell, an error like others
         raise KeyboardInterrupt from None
     # RuntimeError: the kernel did not start; AssertionError: nbclient was interrupted while it ended the kernel
     except (CellTimeoutError, DeadKernelError, RuntimeError, AssertionError) as error:
         reason = (str(error).strip() or "the run was broken off").splitlines()[0]
         raise CourseError(f"{pair.show(pair.notebook)}: {reason}; the notebook was left as it was") from None
-    number = 0
-    for cell in notebook.cells:  # a kernel that came back counts on; the stored notebook counts from 1
-        if cell.cell_type == "code" and cell.execution_count is not None:
-            number += 1
-            cell.execution_count = number
-            for output in cell.outputs:
-                if output.output_type == "execute_result":
-                    output.execution_count = number
+    if inputs(read_notebook(pair)) != before:
+        raise CourseError(f"{pair.show(pair.notebook)} was changed while it ran and was left as it is; run it again")
     shrink_pictures(notebook)
     write_notebook(pair, canonical(notebook))
+    os.utime(pair.notebook, ns=(edited, edited))  # outputs are no edit; `sync` asks which side was edited last
     return f"ran {pair.show(pair.notebook)} in {time.monotonic() - started:.0f} s"
 
 
@@ -73,6 +76,6 @@ def _failure(notebook) -> tuple[int, int]:
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback))
-                lines = re.findall(r"^-+> (\d+)|Cell In\[\d+\], line (\d+)", plain, flags=re.MULTILINE)
-                return index, int(next((a or b for a, b in lines), 1))
+                line = re.search(rf"Cell In\[{cell.execution_count}\], line (\d+)", plain)
+                return index, int(line[1]) if line else 1
     return 0, 1

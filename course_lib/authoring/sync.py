@@ -46,7 +46,9 @@ def sync(pair: Pair, overwrite: bool = False) -> str | None:
             return None
         _refuse_newer(pair, pair.notebook, pair.text, "pull", overwrite)
     write_notebook(pair, notebook)
-    stale = any(cell.cell_type == "code" and cell.source and cell.execution_count is None for cell in notebook.cells)
+    stale = any(
+        cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None for cell in notebook.cells
+    )
     hint = f"; `course run {pair.name}` fills in its outputs" if stale else ""
     return f"wrote {pair.show(pair.notebook)}{hint}"
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from course_lib.host.files import write_atomically
 from course_lib.host.paths import CHECKOUT
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-TEXT_OPTIONS = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all"}
+# With comment_magics, a comment such as "# copy the weights" becomes the line "copy the weights" of the notebook.
+TEXT_FORMAT = {"extension": ".py", "format_name": "percent", "comment_magics": False}
+TEXT_OPTIONS = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all", "comment_magics": False}
 NUMBERED = re.compile(r"(\d\d)_[a-z0-9_]+")
 
 
@@ -79,13 +82,15 @@ def select(names: list[str], root: Path = CHECKOUT) -> list[Pair]:
 def read_text(pair: Pair):
     """The notebook that the text stands for, without outputs."""
     try:
-        return jupytext.reads(pair.text.read_text("utf-8"), "py:percent")
+        return jupytext.reads(pair.text.read_text("utf-8-sig"), TEXT_FORMAT)
     except FileNotFoundError:
         raise CourseError(
             f"{pair.show(pair.text)} is missing; `course pull {pair.name}` makes it from the notebook"
         ) from None
     except UnicodeDecodeError as error:
         raise CourseError(f"{pair.show(pair.text)} is not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except ValueError as error:  # jupytext: a line that names another encoding
+        raise CourseError(f"{pair.show(pair.text)} cannot be read: {error}; mend its first lines") from None
 
 
 def read_notebook(pair: Pair):
@@ -97,15 +102,19 @@ def read_notebook(pair: Pair):
         version = json.loads(raw).get("nbformat")
         if version != 4:
             raise CourseError(f"{shown} has notebook format {version}, expected 4; {mend}")
-        notebook = nbformat.reads(raw, as_version=4)
-        nbformat.validate(notebook)
+        with warnings.catch_warnings():  # nbformat gives cells without ids, or with the same one, new ids and says so
+            warnings.simplefilter("ignore")
+            notebook = nbformat.reads(raw, as_version=4)
+            nbformat.validate(notebook)
     except FileNotFoundError:
         raise CourseError(f"{shown} is missing; `course sync {pair.name}` makes it from the text") from None
     except UnicodeDecodeError as error:
         raise CourseError(f"{shown} is damaged: byte {error.start} is not UTF-8; {mend}") from None
     except json.JSONDecodeError as error:
         raise CourseError(f"{shown} is damaged: line {error.lineno} is not JSON ({error.msg}); {mend}") from None
-    except (nbformat.ValidationError, nbformat.reader.NotJSONError, AttributeError, KeyError, TypeError) as error:
+    except CourseError:
+        raise
+    except Exception as error:  # nbformat has no one error for what it cannot read
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CourseError(f"{shown} is not a notebook of format 4: {reason}; {mend}") from None
     return notebook
@@ -125,7 +134,7 @@ def canonical(notebook):
 def as_text(notebook) -> str:
     """The percent-format text of a notebook's inputs."""
     bare = nbformat.from_dict({**notebook, "metadata": {"jupytext": TEXT_OPTIONS}})
-    return jupytext.writes(bare, "py:percent")
+    return jupytext.writes(bare, TEXT_FORMAT)
 
 
 def inputs(notebook) -> list[tuple]:
@@ -146,12 +155,12 @@ def place(pair: Pair, cells: list, index: int, line: int = 1) -> str:
     index: place in `cells`, from 0; line: line in the cell, from 1.
     """
     spot = ""
-    if pair.text.exists():
-        text, at = pair.text.read_text("utf-8"), 0
+    if pair.text.exists() and cells[index].cell_type == "code" and cells[index].source:
+        text, at = pair.text.read_text("utf-8-sig"), 0
         for cell in cells[: index + 1]:
             if cell.cell_type == "code" and cell.source:
-                at = max(text.find(cell.source, at), at)
+                at = max(text.find("\n" + cell.source, at) + 1, at)
                 start, at = at, at + len(cell.source)
-        if cells[index].cell_type == "code" and text.startswith(cells[index].source, start):
+        if text.startswith(cells[index].source, start):
             spot = f":{text.count(chr(10), 0, start) + line}"
     return f"{pair.show(pair.text)}{spot} (cell {index + 1}, line {line})"

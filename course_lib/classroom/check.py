@@ -11,7 +11,7 @@ def _verdict(test: Callable, answers: tuple) -> tuple[str, Exception | None]:
     except NotImplementedError as error:
         return f"○ {name}: not written yet", error
     except AssertionError as error:
-        return f"✗ {name}: {error or 'an assertion of the check failed'}", error
+        return f"✗ {name}: {str(error) or 'an assertion of the check failed'}", error
     except Exception as error:  # whatever a learner's code raises is the verdict, not a crash of the notebook
         return f"✗ {name}: it raised {type(error).__name__}: {error}", error
     return f"✓ {name}: correct", None

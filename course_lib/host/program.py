@@ -13,13 +13,13 @@ def run_program(name: str, settings: type, work: Callable, argv: list[str] | Non
     A CourseError or OSError ends the program with one sentence on stderr and exit code 1, a wrong flag with 2, Ctrl-C
     with 130; a reader that goes away early (`microgpt | head`) ends it quietly.
     """
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # `microgpt --help >&-`: tyro asks it too
     import tyro  # a tenth of a second that `import course_lib` need not pay
 
     arguments = tyro.cli(settings, prog=name, args=argv)
     try:
         work(arguments)
-        if sys.stdout:  # None where the shell closed it
-            sys.stdout.flush()
+        sys.stdout.flush()
     except FlagError as error:
         _end(f"{name}: {error}", 2)
     except CourseError as error:
@@ -27,8 +27,7 @@ def run_program(name: str, settings: type, work: Callable, argv: list[str] | Non
     except KeyboardInterrupt:
         _end(f"{name}: interrupted", 130)
     except OSError as error:
-        if sys.stdout:  # what is still to be printed goes nowhere, or Python complains once more at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
         if isinstance(error, BrokenPipeError):
             sys.exit(0)
         _end(f"{name}: {error}; mend that and run it again", 1)
