@@ -1,4 +1,4 @@
-"""Every test runs short, with one BLAS thread and with compiled kernels in a folder of its own."""
+"""Every test runs short and with one BLAS thread."""
 
 import os
 from pathlib import Path
