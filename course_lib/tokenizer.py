@@ -52,8 +52,8 @@ class Tokenizer:
         missing = [byte for byte in range(256) if bytes([byte]) not in mergeable_ranks]
         if missing or sorted(mergeable_ranks.values()) != list(range(len(mergeable_ranks))):
             raise CourseError(
-                f"these {len(mergeable_ranks)} ranks make no tokenizer; expected every single byte and "
-                "the ids from 0 on without a gap: take them from Tokenizer.train"
+                f"these {len(mergeable_ranks)} ranks make no tokenizer; expected every single byte "
+                "and the ids from 0 on without a gap: take them from Tokenizer.train"
             )
         self.mergeable_ranks = mergeable_ranks
         self.pattern = pattern
@@ -77,15 +77,16 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, allow_smaller: bool = False) -> "Tokenizer":
-        """A tokenizer of `vocab_size` ids, the nine special tokens included, from the pairs most common in `texts`.
+        """A tokenizer of `vocab_size` ids, special tokens included, from the commonest pairs.
 
-        Ties go to the smaller pair of ids. allow_smaller: take what there is when the texts yield fewer.
-        Raises CourseError for vocab_size below 265, texts that yield fewer, or something that is not text.
+        Ties go to the smaller pair of ids. allow_smaller: take what there is when the texts yield
+        fewer. Raises CourseError for vocab_size below 265, texts that yield fewer, or no texts.
         """
         least = 256 + len(SPECIAL_TOKENS)
         if vocab_size < least:
             raise CourseError(
-                f"vocab_size={vocab_size}, expected at least {least}: 256 bytes, {len(SPECIAL_TOKENS)} special tokens"
+                f"vocab_size={vocab_size}, expected at least {least}: "
+                f"256 bytes and {len(SPECIAL_TOKENS)} special tokens"
             )
         if isinstance(texts, str):
             raise CourseError("texts is one string, expected several; put it into a list: [text]")
@@ -100,19 +101,29 @@ class Tokenizer:
         return tokenizer
 
     def encode(self, text: str, bos: bool = False) -> list[int]:
-        """Ids of `text`, after the id of <|bos|> when `bos`. The names of special tokens are text like any other."""
-        ids = [self.bos] if bos else []
-        for piece in pieces(text):
+        """Ids of `text`, after the id of <|bos|> when `bos`; "<|bos|>" in the text is plain text."""
+        first, *more = pieces(text)
+        ids = self._encoding.encode_ordinary(first)
+        for piece in more:
             ids += self._encoding.encode_ordinary(piece)
+        if bos:
+            ids.insert(0, self.bos)
         return ids
 
     def encode_batch(self, texts: list[str], bos: bool = False, num_threads: int | None = None) -> list[list[int]]:
-        """Ids of each text, on `num_threads` threads (default: one for each core)."""
+        """Ids of each text, on `num_threads` threads (default: one for each core).
+
+        Raises CourseError for num_threads below 1, or for one string in place of several.
+        """
+        if isinstance(texts, str):
+            raise CourseError("texts is one string, expected several; put it into a list: [text]")
+        if num_threads is not None and num_threads < 1:
+            raise CourseError(f"num_threads={num_threads}, expected 1 or more, or None for every core")
         with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
             return list(pool.map(partial(self.encode, bos=bos), texts))
 
     def token(self, token_id: int) -> bytes:
-        """Bytes of one id; of a special token, its name. Raises CourseError for an id outside the vocabulary."""
+        """Bytes of one id; of a special token, its name. Raises CourseError for any other id."""
         try:
             return self._encoding.decode_single_token_bytes(token_id)
         except (KeyError, OverflowError) as error:
@@ -130,54 +141,60 @@ class Tokenizer:
 
     @property
     def fingerprint(self) -> str:
-        """12 hexadecimal digits that differ between tokenizers: a hash of pattern, special tokens and merges."""
+        """12 hexadecimal digits, a hash of pattern, special tokens and merges."""
         parts = [self.pattern, *SPECIAL_TOKENS, self._rank_lines()]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
-    def save(self, folder: str | Path) -> None:
-        """Write ranks-….tiktoken and tokenizer.json into `folder`, in place of those of an older tokenizer.
-
-        The ranks are in tiktoken's text form: a token in base64 and its rank, one a line. Whenever this is interrupted,
-        the folder holds the old tokenizer or the new one.
-        """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        ranks = folder / f"ranks-{self.fingerprint}.tiktoken"
-        about = {
+    def _about(self) -> dict:
+        return {
             "format": FORMAT,
-            "ranks": ranks.name,
+            "ranks": f"ranks-{self.fingerprint}.tiktoken",
             "vocab_size": self.vocab_size,
             "pattern": self.pattern,
             "special_tokens": list(SPECIAL_TOKENS),
         }
-        with write_atomically(ranks) as file:
+
+    def save(self, folder: str | Path) -> None:
+        """Write ranks-….tiktoken and tokenizer.json into `folder`, in place of an older tokenizer's.
+
+        The ranks are in tiktoken's text form: a token in base64 and its rank, one a line. Whenever this
+        is interrupted, the folder holds the old tokenizer or the new one.
+        """
+        folder, about = Path(folder), self._about()
+        folder.mkdir(parents=True, exist_ok=True)
+        with write_atomically(folder / about["ranks"]) as file:
             file.write(self._rank_lines())
         with write_atomically(folder / "tokenizer.json") as file:
             file.write(json.dumps(about, indent=2) + "\n")
         for old in folder.glob("ranks-*.tiktoken"):
-            if old != ranks:
+            if old.name != about["ranks"]:
                 old.unlink()
 
     @classmethod
     def load(cls, folder: str | Path | None = None) -> "Tokenizer":
         """The tokenizer that `save` wrote into `folder` (default: where `tok_train` puts it).
 
-        Raises CourseError when there is none, when another version of the course wrote it, or when it is damaged.
+        Raises CourseError when there is none, when it is damaged or was changed, or when another
+        version of the course wrote it.
         """
         about_file = Path(folder or default_folder()) / "tokenizer.json"
         again = "train one with `tok_train`"
         try:
             about = json.loads(about_file.read_text(encoding="utf-8"))
-            version = about["format"], about["special_tokens"]
-            lines = (about_file.parent / about["ranks"]).read_text(encoding="ascii").splitlines()
-            ranks = {base64.b64decode(token): int(rank) for token, rank in map(str.split, lines)}
-            tokenizer = cls(ranks, about["pattern"])
-        except FileNotFoundError as error:
-            raise CourseError(f"there is no tokenizer: {error.filename} is missing; {again}") from error
+            version = about["format"]
+            if version == FORMAT:
+                lines = (about_file.parent / about["ranks"]).read_text(encoding="ascii").splitlines()
+                ranks = {base64.b64decode(token): int(rank) for token, rank in map(str.split, lines)}
+                tokenizer = cls(ranks, about["pattern"])
+        except OSError as error:
+            why = "is missing" if isinstance(error, FileNotFoundError) else f"({error.strerror})"
+            raise CourseError(f"there is no tokenizer: {error.filename} {why}; {again}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise CourseError(f"{about_file} or its ranks are damaged: {error}; {again}") from error
-        if version != (FORMAT, list(SPECIAL_TOKENS)) or tokenizer.fingerprint not in about["ranks"]:
-            raise CourseError(f"{about_file} is not of this version of the course, or was changed; {again}")
+        if version != FORMAT:
+            raise CourseError(f"{about_file} has format {version}, this version of the course reads {FORMAT}; {again}")
+        if about != tokenizer._about():
+            raise CourseError(f"{about_file} or its ranks were changed after they were saved; {again}")
         return tokenizer
 
 
@@ -187,8 +204,8 @@ LONG_SPACE = 100_000
 def pieces(text: str) -> Iterator[str]:
     """The text as it is, or cut inside runs of more than 100,000 spaces.
 
-    The split pattern needs memory for each space of a run, and tiktoken and rustbpe give up on longer ones.
-    Half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD.
+    The split pattern needs memory for each space of a run, and tiktoken and rustbpe give up on
+    longer ones. Half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD.
     """
     try:
         text.encode()
@@ -210,7 +227,10 @@ def _checked(texts: Iterable[str]) -> Iterator[str]:
 
 
 def fitting_vocab_size(num_chars: int) -> int:
-    """A vocabulary for so much text: a power of two from 512 to 65,536, with 600 characters or more a token."""
+    """A vocabulary size for so much text: a power of two from 512 to 65,536.
+
+    It leaves 600 characters or more for each token, where that is possible.
+    """
     size = 512
     while size < 65_536 and 2 * size * 600 <= num_chars:
         size *= 2

@@ -3,15 +3,19 @@
 import ast
 import importlib
 import inspect
+import json
+import subprocess
 import sys
 import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
+from itertools import starmap
 from pathlib import Path
 from pydoc_data import topics
 
 from course_lib.host.errors import CourseError
+from course_lib.host.paths import PACKAGE
 
 NOT_PROSE = {"test", "tests", "idle_test", "site-packages", "dist-packages", "lib2to3", "__pycache__", "turtledemo"}
 LEAST = 200_000  # characters; a Python whose documentation was stripped has less
@@ -23,8 +27,8 @@ def documents() -> list[str]:
     The order is that of the names. Raises CourseError for a Python that was installed without its documentation.
     """
     texts = [f"{name}\n\n{text.strip()}\n" for name, text in sorted(topics.topics.items())]
-    texts += [text for text in map(_module_text, *zip(*_source_modules(), strict=True)) if text]
-    texts += [text for text in map(_compiled_text, sorted(_compiled_modules())) if text]
+    texts += [text for text in starmap(_module_text, _source_modules()) if text]
+    texts += [text for text in _compiled_texts() if text]
     if sum(map(len, texts)) < LEAST:
         raise CourseError(
             f"the Python at {sys.executable} has no documentation of its standard library; "
@@ -73,6 +77,22 @@ def _compiled_modules() -> set[str]:
     return {name for name in names if not name.startswith(("_test", "_xx", "xx", "readline", "_tkinter"))}
 
 
+COLLECT = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from course_lib.host import python_docs
+texts = [python_docs._compiled_text(name) for name in sorted(python_docs._compiled_modules())]
+print(json.dumps(texts))
+"""
+
+
+def _compiled_texts() -> list[str]:
+    """Texts of the modules in C, from a fresh Python: a notebook's has other things in `sys` and `builtins`."""
+    command = [sys.executable, "-I", "-c", COLLECT, str(PACKAGE.parent)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
 def _compiled_text(name: str) -> str:
     """The docstrings of a module that is written in C; "" when it cannot be imported here."""
     try:
@@ -86,8 +106,14 @@ def _compiled_text(name: str) -> str:
         if not key.startswith("_") and (inspect.isclass(value) or inspect.isroutine(value)):
             found.append((key, inspect.getdoc(value) or ""))
             members = sorted(vars(value).items()) if inspect.isclass(value) else []
-            found += [(f"{key}.{n}", inspect.getdoc(m) or "") for n, m in members if not n.startswith("_")]
+            found += [(f"{key}.{n}", _own_doc(m)) for n, m in members if not n.startswith("_")]
     return _sections(name, found)
+
+
+def _own_doc(value: object) -> str:
+    """The docstring of a value, or "" where it is that of its type, as for a number."""
+    doc = inspect.getdoc(value) or ""
+    return "" if doc == inspect.getdoc(type(value)) else doc
 
 
 def _sections(name: str, found: Iterable[tuple[str, str]]) -> str:

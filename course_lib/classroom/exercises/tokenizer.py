@@ -1,0 +1,96 @@
+"""Checks for the exercises of notebook 05."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+
+import regex
+
+from course_lib.tokenizer import PATTERN, Tokenizer
+
+TEXT = (
+    "The tokenizer reads the text, and the text reads like this: tokens, then more tokens. "
+    "A banana and a bandana; one café, two cafés. It's the 21st of June 2026.\n"
+)
+
+
+def _tokenizer() -> Tokenizer:
+    return Tokenizer.train([TEXT * 3], 330)
+
+
+def show_tokens(answer: Callable) -> None:
+    """Exercise 5.1."""
+    tokenizer = _tokenizer()
+    found = answer(tokenizer, "the tokens")
+    assert isinstance(found, str), f"return one string, not {type(found).__name__}"
+    assert found.replace("|", "") == "the tokens", f"without the | it must be the text again, you gave {found!r}"
+    for text in ("the tokens", "Hi 🙂", "cafés", "한"):
+        right = "|".join(tokenizer.token(n).decode(errors="backslashreplace") for n in tokenizer.encode(text))
+        found = answer(tokenizer, text)
+        assert "\ufffd" not in found, "bytes that are no whole character are to appear as \\x.., not as �"
+        assert found == right, f"for {text!r} expected {right!r}, you gave {found!r}"
+    assert answer(tokenizer, "") == "", "a text without tokens gives an empty string"
+
+
+def encode_piece(answer: Callable) -> None:
+    """Exercise 5.2."""
+    tokenizer = _tokenizer()
+    ranks = tokenizer.mergeable_ranks
+    assert answer(b"z", ranks) == [122], "a single byte is its own id: b'z' is [122]"
+    tiny = {bytes([byte]): byte for byte in range(256)} | {b"bc": 256, b"ab": 257}
+    assert answer(b"abc", tiny) == [97, 256], (
+        "in b'abc' with bc ranked before ab, the lowest rank goes first, not the leftmost pair: a, bc"
+    )
+    assert answer(b"abab", tiny) == [257, 257], "b'abab' holds ab twice: go on until no two neighbours make a token"
+    tiny = {bytes([byte]): byte for byte in range(256)} | {b"aa": 256}
+    assert answer(b"aaa", tiny) == [256, 97], "of equal ranks the leftmost goes first: b'aaa' is aa, a"
+    generator = random.Random(5)
+    samples = regex.findall(PATTERN, TEXT) + ["".join(generator.choices("the bandé", k=12)) for _ in range(100)]
+    for sample in samples:
+        for piece in regex.findall(PATTERN, sample):
+            right, found = tokenizer.encode(piece), answer(piece.encode(), ranks)
+            assert found == right, f"{piece.encode()} has the ids {right}, you gave {found}"
+
+
+def bad_cuts(answer: Callable) -> None:
+    """Exercise 5.3."""
+    tokenizer = _tokenizer()
+    found = answer(tokenizer, "the text")
+    assert found is not None, "it returns nothing: is there a `return`?"
+    assert 0 not in found and 8 not in found, "the ends of a text are no cuts: go from 1 to len(text) - 1"
+    assert 3 not in found, "'the' and ' text' are two pieces: the cut at 3, before the space, changes nothing"
+    assert 4 in found, "'the ' and 'text': the space is no longer with its word, so 4 is a bad cut"
+    for text in ("the tokens, the text", "It's 2026.", "cafés 🙂", "a", ""):
+        whole = tokenizer.encode(text)
+        right = [n for n in range(1, len(text)) if tokenizer.encode(text[:n]) + tokenizer.encode(text[n:]) != whole]
+        found = answer(tokenizer, text)
+        assert list(found) == right, f"for {text!r} the bad cuts are {right}, you gave {list(found)}"
+
+
+def merge_piece(answer: Callable) -> None:
+    """Exercise 5.4."""
+    result = answer([1, 2, 3], (1, 2), 9)
+    assert isinstance(result, tuple) and len(result) == 2, "return two things: the merged ids and the changes"
+    ids, changes = result
+    assert list(ids) == [9, 3], f"[1, 2, 3] with (1, 2) merged to 9 is [9, 3], you gave {ids}"
+    assert changes.get((1, 2)) == -1, "the merged pair is gone: (1, 2) has the change -1"
+    assert changes.get((2, 3)) == -1 and changes.get((9, 3)) == 1, "the neighbours change too: (2, 3) -1, (9, 3) +1"
+    generator = random.Random(0)
+    for _ in range(300):
+        ids = generator.choices((1, 2, 3), k=generator.randint(0, 12))
+        pair, before = tuple(generator.choices((1, 2, 3), k=2)), Counter(pairwise(ids))
+        given = list(ids)
+        merged, changes = answer(ids, pair, 9)
+        assert ids == given, "leave the list that you are given as it is"
+        right = []
+        for token_id in ids:
+            if right and (right[-1], token_id) == pair:
+                right[-1] = 9
+            else:
+                right.append(token_id)
+        assert list(merged) == right, f"{given} with {pair} merged is {right}, you gave {merged}"
+        assert 0 not in changes.values(), f"{given}, {pair}: leave out the pairs whose number does not change"
+        after = Counter(pairwise(right))
+        expected = {p: after[p] - before[p] for p in before | after if after[p] != before[p]}
+        assert dict(changes) == expected, f"{given} with {pair} merged changes {expected}, you gave {dict(changes)}"

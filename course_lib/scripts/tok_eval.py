@@ -1,0 +1,92 @@
+"""How many bytes a token of a tokenizer holds, on text of several kinds: `tok_eval --help`.
+
+Exported from notebooks/05_tokenizer.ipynb; edit it there.
+"""
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import tiktoken
+from rich.console import Console
+from rich.table import Table
+
+from course_lib.host.errors import CourseError
+from course_lib.host.paths import data_dir, home_dir
+from course_lib.host.program import run_program
+from course_lib.tokenizer import Tokenizer
+
+PEERS = ("gpt2", "cl100k_base")  # the tokenizers of GPT-2 and of GPT-4
+
+WAIT = 20  # seconds for their download
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Bytes a token of your tokenizer on several kinds of text, beside those of GPT-2 and GPT-4."""
+
+    tokenizer: Path | None = None
+    """Folder of the tokenizer; by default the one that `tok_train` made."""
+    peers: bool = True
+    """Compare with gpt2 and cl100k_base, which are downloaded once (3 MB)."""
+
+
+def fetch_peers() -> dict[str, tiktoken.Encoding]:
+    """The tokenizers of PEERS that can be had in WAIT seconds; a line is printed for the others."""
+    os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(home_dir() / "tiktoken"))
+    found: dict[str, tiktoken.Encoding | Exception] = {}
+
+    def fetch() -> None:
+        for name in PEERS:
+            try:
+                found[name] = tiktoken.get_encoding(name)
+            except Exception as error:  # of the network, the disk or tiktoken: the table goes on without
+                found[name] = error
+
+    print(f"asking for {' and '.join(PEERS)} (downloaded once, 3 MB) …", flush=True)
+    thread = threading.Thread(target=fetch, daemon=True)  # tiktoken itself would wait for ever
+    thread.start()
+    thread.join(WAIT)
+    for name in PEERS:
+        if not isinstance(found.get(name), tiktoken.Encoding):
+            error = found.get(name) or f"no answer within {WAIT} seconds"
+            print(f"{name} is left out, it cannot be had: {_reason(error)}", flush=True)
+    return {name: peer for name, peer in found.items() if isinstance(peer, tiktoken.Encoding)}
+
+
+def _reason(error: Exception | str) -> str:
+    """The first cause of an error, on one line."""
+    while isinstance(error, Exception) and (error.__cause__ or error.__context__):
+        error = error.__cause__ or error.__context__
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def work(settings: Settings) -> None:
+    """Print the table. Raises CourseError when a sample does not come back from its ids."""
+    tokenizer = Tokenizer.load(settings.tokenizer)
+    files = sorted((data_dir() / "samples").glob("*.txt"))
+    peers = fetch_peers() if settings.peers else {}
+    table = Table("sample", header_style="")
+    for column in ("bytes", "tokens", "yours", *peers):
+        table.add_column(column, justify="right")
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        ids, size = tokenizer.encode(text), len(text.encode())
+        if tokenizer.decode(ids) != text:
+            raise CourseError(f"{file} does not come back from its ids; train again with `tok_train`")
+        row = [size / len(peer.encode_ordinary(text)) for peer in peers.values()]
+        ratios = [f"{ratio:.2f}" for ratio in (size / len(ids), *row)]
+        table.add_row(file.stem, f"{size:,}", f"{len(ids):,}", *ratios)
+    print(f"tokenizer with {tokenizer.vocab_size:,} ids; bytes a token, more is better:")
+    Console(force_jupyter=False).print(table)
+    print(f"all {len(files)} samples came back from their ids unchanged")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point. argv: flags, by default the command line's."""
+    run_program("tok_eval", Settings, work, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+# %% [markdown]
+# # 05 · Tokenizer: solutions
+#
+# The exercises of [05 · Tokenizer](../05_tokenizer.ipynb), solved. Here a check that fails stops the notebook.
+
+# %%
+import time
+from collections import Counter, defaultdict
+from itertools import pairwise
+
+import regex
+
+from course_lib.classroom import budget
+from course_lib.classroom import check_solution as check
+from course_lib.classroom.exercises import tokenizer as exercises
+from course_lib.host.python_docs import documents
+from course_lib.tokenizer import PATTERN, Tokenizer
+
+docs = documents()
+tokenizer = Tokenizer.train(docs, 4096)
+
+
+# %% [markdown]
+# ## Exercise 5.1 — look at the tokens
+#
+# The tokens of a text as one string, with `|` between them.
+
+# %%
+def show_tokens(tokenizer, text):
+    tokens = [tokenizer.token(token_id) for token_id in tokenizer.encode(text)]
+    return "|".join(token.decode(errors="backslashreplace") for token in tokens)
+
+
+check(exercises.show_tokens, show_tokens)
+print(show_tokens(tokenizer, "The café's tokenizer: 12345 🙂"))
+
+
+# %% [markdown]
+# Each token is decoded by itself, so a character that is spread over several tokens is whole in none of them.
+#
+# ## Exercise 5.2 — encode with ranks alone
+#
+# The ids of one piece, from the bytes of the tokens and their ranks.
+
+# %%
+def encode_piece(piece, ranks):
+    parts = [bytes([byte]) for byte in piece]
+    while len(parts) > 1:
+        found = [ranks.get(left + right, len(ranks)) for left, right in pairwise(parts)]
+        lowest = min(found)
+        if lowest == len(ranks):
+            break
+        n = found.index(lowest)  # the leftmost of them
+        parts[n : n + 2] = [parts[n] + parts[n + 1]]
+    return [ranks[part] for part in parts]
+
+
+check(exercises.encode_piece, encode_piece)
+
+
+# %% [markdown]
+# This is why the rank file needs no pairs. tiktoken does the same, with less searching.
+#
+# ## Exercise 5.3 — where may a text be cut?
+#
+# All positions at which the halves, encoded apart, give other ids than the whole.
+
+# %%
+def bad_cuts(tokenizer, text):
+    whole, encode = tokenizer.encode(text), tokenizer.encode
+    return [n for n in range(1, len(text)) if encode(text[:n]) + encode(text[n:]) != whole]
+
+
+check(exercises.bad_cuts, bad_cuts)
+text = "The answer is 42, not 7."
+bad = bad_cuts(tokenizer, text)
+print("".join(f"{'' if n in bad or n == 0 else '|'}{letter}" for n, letter in enumerate(text)))
+
+
+# %% [markdown]
+# The `|` are the good cuts: before a space, or where two tokens of a word meet. After a space is nearly always bad: the model
+# knows the word with its space in front. This is why a prompt should not end with a space.
+#
+# ## Exercise 5.4 — do not count again
+#
+# The merged ids, and by how much the number of each pair changes.
+
+# %%
+def merge_piece(ids, pair, new_id):
+    merged = []
+    for token_id in ids:
+        if merged and (merged[-1], token_id) == pair:
+            merged[-1] = new_id
+        else:
+            merged.append(token_id)
+    changes = Counter(pairwise(merged))
+    changes.subtract(pairwise(ids))
+    return merged, {pair: change for pair, change in changes.items() if change}
+
+
+check(exercises.merge_piece, merge_piece)
+
+
+# %% [markdown]
+# The faster `learn_from` keeps the counts, and for each pair the pieces that hold it. After a merge it visits those pieces
+# only.
+
+# %%
+def learn_fast(texts, num_merges):
+    how_often = Counter(piece for text in texts for piece in regex.findall(PATTERN, text))
+    pieces = [list(piece.encode()) for piece in how_often]
+    weights, counts, holders, merges = list(how_often.values()), Counter(), defaultdict(set), {}
+    for n, ids in enumerate(pieces):
+        for pair in pairwise(ids):
+            counts[pair] += weights[n]
+            holders[pair].add(n)
+    for new_id in range(256, 256 + num_merges):
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges[best] = new_id
+        for n in holders.pop(best):
+            pieces[n], changes = merge_piece(pieces[n], best, new_id)
+            for pair, change in changes.items():
+                counts[pair] += change * weights[n]
+                holders[pair].add(
+                    n
+                )  # a piece that lost the pair is visited in vain, which does no harm
+    return merges
+
+
+# %%
+few_docs, num_merges = docs[: budget(100, quick=5)], budget(1000, quick=100)
+started = time.perf_counter()
+merges = learn_fast(few_docs, num_merges)
+print(f"{num_merges} merges in {time.perf_counter() - started:.1f} s")
+tokens = [bytes([byte]) for byte in range(256)]
+for left, right in merges:
+    tokens.append(tokens[left] + tokens[right])
+expected = Tokenizer.train(few_docs, 256 + num_merges + 9).mergeable_ranks
+assert {token: rank for rank, token in enumerate(tokens)} == expected
+
+# %% [markdown]
+# The merges are those of `rustbpe`. It works in the same way, and also keeps the pairs in a heap, so that it does not search
+# all of them for the best one.
