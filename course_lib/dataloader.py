@@ -4,6 +4,7 @@ Exported from notebooks/06_data.ipynb; edit it there.
 """
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +28,13 @@ def read_from(
 ) -> Iterator[tuple[dict, str]]:
     """(position, text) of the documents from `position` on, epoch after epoch, for ever.
 
-    position: {"epoch", "shard", "row"}. Of `world_size` ranks each gets every world_size-th document, so that each
-    document goes to exactly one. Raises CourseError when a rank finds no document in a whole epoch.
+    position: {"epoch", "shard", "row"}. Of `world_size` ranks each gets every world_size-th
+    document, so that each document goes to exactly one. Raises CourseError when a rank finds no
+    document in a whole epoch.
     """
     shards = dataset.shards(split)
     epoch, number, start = position["epoch"], shards.index(position["shard"]), position["row"]
-    found = number > 0 or start > 0  # an epoch that began elsewhere may have had its documents there
+    found = number > 0 or start > 0  # an epoch begun elsewhere may have had its documents there
     while True:
         for row, text in read_parquet(dataset.path(split, number, stopped), start):
             if (row + number) % world_size == rank:
@@ -42,8 +44,8 @@ def read_from(
         if number == len(shards):
             if not found:
                 raise CourseError(
-                    f"the {split} split of {dataset.name} has no document for rank {rank} of {world_size}; "
-                    "give more text, or use fewer ranks"
+                    f"the {split} split of {dataset.name} has no document for rank {rank} of "
+                    f"{world_size}; give more text, or use fewer ranks"
                 )
             epoch, number, found = epoch + 1, 0, False
 
@@ -56,34 +58,50 @@ CHARS_AT_ONCE = 2_000_000
 def tokenized(
     documents: Iterator[tuple[dict, str]], tokenizer: Tokenizer, num_threads: int | None = None
 ) -> Iterator[tuple[dict, np.ndarray]]:
-    """(position, ids) of each document, <|bos|> first; many documents are encoded at a time, on several threads."""
-    positions, texts, chars = [], [], 0
-    for position, text in documents:
-        positions.append(position)
-        texts.append(text)
-        chars += len(text)
-        if len(texts) == DOCUMENTS_AT_ONCE or chars >= CHARS_AT_ONCE:
-            ids = tokenizer.encode_batch(texts, bos=True, num_threads=num_threads)
-            yield from zip(positions, (np.array(row, dtype=np.int32) for row in ids), strict=True)
-            positions, texts, chars = [], [], 0
+    """(position, ids) of each document, <|bos|> first; many are encoded at a time, on threads."""
+    for group in _groups(documents):
+        texts = [text for _, text in group]
+        ids = tokenizer.encode_batch(texts, bos=True, num_threads=num_threads)
+        for (position, _), row in zip(group, ids, strict=True):
+            yield position, np.array(row, dtype=np.int32)
+
+
+def _groups(documents: Iterator[tuple[dict, str]]) -> Iterator[list[tuple[dict, str]]]:
+    """The documents in lists of 128, or of fewer when they are long."""
+    group, chars = [], 0
+    for document in documents:
+        group.append(document)
+        chars += len(document[1])
+        if len(group) == DOCUMENTS_AT_ONCE or chars >= CHARS_AT_ONCE:
+            yield group
+            group, chars = [], 0
+    if group:
+        yield group
 
 
 def cut_batches(
     documents: Iterator[tuple[dict, np.ndarray]], batch_size: int, sequence_len: int, skip: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray, dict]]:
-    """(inputs, targets, position of the next token) of one batch after another, cut from the documents end to end.
+    """(inputs, targets, position of the next token) of one batch after another.
 
-    inputs, targets: (B, T) int32; the targets are the inputs one token later, across the ends of rows and batches.
-    skip: tokens of the first document that earlier batches had.
+    inputs, targets: (B, T) int32, cut from the documents end to end; the targets are the inputs
+    one token later, across the ends of rows and batches. skip: tokens of the first document that
+    earlier batches had.
     """
     size = batch_size * sequence_len
     waiting, have = deque(), -skip
     for document in documents:
+        if not waiting and skip > len(document[1]):
+            raise CourseError(
+                f"the state of the data begins at token {skip} of a document that has "
+                f"{len(document[1])}; start without a state"
+            )
         waiting.append(document)
         have += len(document[1])
         while have > size:
             flat = _first(waiting, skip, size + 1)
-            inputs, targets = (part.reshape(batch_size, sequence_len) for part in (flat[:-1], flat[1:]))
+            inputs = flat[:-1].reshape(batch_size, sequence_len)
+            targets = flat[1:].reshape(batch_size, sequence_len)
             skip, have = skip + size, have - size
             while skip >= len(waiting[0][1]):
                 skip -= len(waiting.popleft()[1])
@@ -104,8 +122,9 @@ def _first(documents: deque, skip: int, count: int) -> np.ndarray:
 def at_least_a_row(
     documents: Iterator[tuple[dict, np.ndarray]], sequence_len: int, from_the_start: bool
 ) -> Iterator[tuple[dict, np.ndarray]]:
-    """The same documents. Raises CourseError when a whole epoch has too few tokens for a row and its last target.
+    """The same documents.
 
+    Raises CourseError when a whole epoch has too few tokens for a row and its last target.
     from_the_start: whether the first epoch is a whole one.
     """
     epoch, tokens, whole = None, 0, from_the_start
@@ -113,8 +132,9 @@ def at_least_a_row(
         if epoch not in (None, position["epoch"]):
             if whole and tokens <= sequence_len:
                 raise CourseError(
-                    f"the text has {tokens:,} tokens, fewer than a row of sequence_len={sequence_len} and its last "
-                    "target; give more text, or a smaller sequence_len"
+                    f"the text has {tokens:,} tokens, fewer than a row of "
+                    f"sequence_len={sequence_len} and its last target; give more text, or a "
+                    "smaller sequence_len"
                 )
             tokens, whole = 0, True
         epoch, tokens = position["epoch"], tokens + len(ids)
@@ -125,11 +145,12 @@ AHEAD = 8  # batches that wait ready
 
 
 class TokenLoader:
-    """Batches (inputs, targets), each (B, T) int32, for ever; a thread of its own makes them ahead of need.
+    """Batches (inputs, targets), each (B, T) int32, for ever; a thread makes them ahead of need.
 
-    `state` is where the next batch begins, a small dict for JSON: TokenLoader(…, state=state) goes on there exactly,
-    with any batch size. Use it in a `with` block, or call `close`, and its thread ends.
-    Raises CourseError for sizes below 1, a rank outside 0 … world_size - 1, or a state of something else.
+    `state` is where the next batch begins, a small dict for JSON: TokenLoader(…, state=state) goes
+    on there exactly, with any batch size. Use it in a `with` block, or call `close`, and its
+    thread ends. num_threads: of the encoder, by default one for each core. Raises CourseError for
+    sizes below 1, a rank outside 0 … world_size - 1, or a state of something else.
     """
 
     def __init__(
@@ -146,27 +167,17 @@ class TokenLoader:
     ):
         if batch_size < 1 or sequence_len < 1 or not 0 <= rank < world_size:
             raise CourseError(
-                f"batch_size={batch_size}, sequence_len={sequence_len}, rank={rank}, world_size={world_size}: expected "
-                "sizes of 1 or more, and a rank from 0 to world_size - 1"
+                f"batch_size={batch_size}, sequence_len={sequence_len}, rank={rank}, "
+                f"world_size={world_size}: expected sizes of 1 or more, and a rank from 0 to "
+                "world_size - 1"
             )
-        start = {"epoch": 0, "shard": dataset.shards(split)[0], "row": 0, "token": 0}
-        origin = {
-            "dataset": dataset.name,
-            "split": split,
-            "tokenizer": tokenizer.fingerprint,
-            "rank": rank,
-            "world_size": world_size,
-        }
-        self.state = {
-            **origin,
-            **(start if state is None else _place(state, origin, dataset.shards(split))),
-        }
+        origin = {"dataset": dataset.name, "split": split, "tokenizer": tokenizer.fingerprint}
+        origin |= {"rank": rank, "world_size": world_size}
+        self.state = {**origin, **_place(state, origin, dataset.shards(split))}
         self._stop = threading.Event()
-        documents = tokenized(
-            read_from(dataset, split, self.state, rank, world_size, self._stop.is_set),
-            tokenizer,
-            num_threads,
-        )
+        weakref.finalize(self, self._stop.set)  # when nobody has closed it
+        documents = read_from(dataset, split, self.state, rank, world_size, self._stop.is_set)
+        documents = tokenized(documents, tokenizer, num_threads)
         documents = at_least_a_row(documents, sequence_len, from_the_start=state is None)
         self._batches = cut_batches(documents, batch_size, sequence_len, skip=self.state["token"])
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="TokenLoader")
@@ -178,20 +189,17 @@ class TokenLoader:
     def __next__(self) -> tuple[mx.array, mx.array]:
         if self._stop.is_set():
             raise CourseError("this loader is closed; make a new one with TokenLoader(…, state=loader.state)")
-        try:
-            inputs, targets, place = self._ahead[0].result()
-        except CourseError:
-            self.close()
-            raise
+        inputs, targets, place = self._ahead[0].result()  # an error stays: it comes again each time
         self._ahead.popleft()
         self._ahead.append(self._pool.submit(next, self._batches))
         self.state = {**self.state, **place}
         return mx.array(inputs), mx.array(targets)
 
     def close(self) -> None:
-        """End the thread; what waits ready is dropped, `state` stays."""
+        """End the thread and close its file; what waits ready is dropped, `state` stays."""
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
+        self._batches.close()
 
     def __enter__(self) -> "TokenLoader":
         return self
@@ -200,8 +208,12 @@ class TokenLoader:
         self.close()
 
 
-def _place(state: dict, origin: dict, shards: list[str]) -> dict:
-    """Where a saved state begins. Raises CourseError when it does not belong to `origin`."""
+def _place(state: dict | None, origin: dict, shards: list[str]) -> dict:
+    """Where a saved state begins, or the beginning; CourseError when it is not of `origin`."""
+    if state is None:
+        return {"epoch": 0, "shard": shards[0], "row": 0, "token": 0}
+    if not isinstance(state, dict):
+        raise CourseError(f"the state of the data is {state!r}, expected a dict: a loader's state")
     for key, value in origin.items():
         if state.get(key) != value:
             raise CourseError(
@@ -211,4 +223,9 @@ def _place(state: dict, origin: dict, shards: list[str]) -> dict:
     place = {key: state.get(key) for key in ("epoch", "shard", "row", "token")}
     if place["shard"] not in shards:
         raise CourseError(f"the state of the data begins in shard {place['shard']}, which is not here; fetch it again")
+    for key in ("epoch", "row", "token"):
+        if type(place[key]) is not int or place[key] < 0:
+            raise CourseError(
+                f"the state of the data has {key}={place[key]!r}, expected 0 or more; start without a state"
+            )
     return place

@@ -3,6 +3,7 @@
 Exported from notebooks/06_data.ipynb; edit it there.
 """
 
+import concurrent.futures.thread
 import hashlib
 import os
 import platform
@@ -27,7 +28,10 @@ from course_lib.host.paths import home_dir
 
 
 def is_held_out(text: str) -> bool:
-    """Whether a document belongs to validation: about one in twenty, always the same ones, equal texts alike."""
+    """Whether a document belongs to validation: about one in twenty, always the same ones.
+
+    It depends on the text alone, so equal texts are on the same side.
+    """
     return zlib.crc32(text.encode()) % 20 == 0
 
 
@@ -37,8 +41,8 @@ HELD_OUT_CHARS = 10_000_000
 def split_documents(documents: Iterable[str]) -> Iterator[tuple[bool, str]]:
     """(held out?, document) of each document that is not only whitespace.
 
-    After 10 million characters no more are held out. Where chance would leave one side empty, the last document goes
-    there.
+    After 10 million characters no more are held out. Where chance would leave one side empty, the
+    last document goes there.
     """
     held_out_chars = trained_on = 0
     real = (text for text in documents if text.strip())
@@ -51,32 +55,19 @@ def split_documents(documents: Iterable[str]) -> Iterator[tuple[bool, str]]:
         yield held_out, text
 
 
-def write_shards(documents: Iterable[str], folder: Path, shard_chars: int = 20_000_000) -> None:
-    """Write documents into `folder` as shard_00000.parquet, …; the last shard holds the held-out ones.
+def write_shards(
+    documents: Iterable[str], folder: Path, shard_chars: int = 20_000_000, source: str = "the text"
+) -> None:
+    """Write documents into `folder` as shard_00000.parquet, …; the last holds those for validation.
 
     The folder appears when it is complete, and the same documents give the same bytes.
-    Raises CourseError for fewer than two documents or a disk that fills up; then nothing is left.
+    Raises CourseError for fewer than two documents or a full disk; then nothing is left.
     """
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
-    count, chars, waiting, held_out = 0, 0, [], []
     try:
         part.mkdir(parents=True)
-        for is_val, text in split_documents(documents):
-            (held_out if is_val else waiting).append(text)
-            chars += 0 if is_val else len(text)
-            if chars >= shard_chars:
-                _write_shard(waiting, part, count)
-                count, chars, waiting = count + 1, 0, []
-        if waiting:
-            _write_shard(waiting, part, count)
-            count += 1
-        if not (count and held_out):
-            raise CourseError(
-                f"too little text for {folder.name}: expected at least two documents, one to train on and one "
-                "for validation; give more, or several files"
-            )
-        _write_shard(held_out, part, count)
+        _write_parts(documents, part, shard_chars, source)
         os.replace(part, folder)
     except OSError as error:
         raise CourseError(f"cannot write {folder}: {error}; free some space, or set COURSE_HOME") from error
@@ -84,14 +75,37 @@ def write_shards(documents: Iterable[str], folder: Path, shard_chars: int = 20_0
         shutil.rmtree(part, ignore_errors=True)
 
 
+def _write_parts(documents: Iterable[str], part: Path, shard_chars: int, source: str) -> None:
+    count, chars, waiting, held_out = 0, 0, [], []
+    for is_val, text in split_documents(documents):
+        (held_out if is_val else waiting).append(text)
+        chars += 0 if is_val else len(text)
+        if chars >= shard_chars:
+            _write_shard(waiting, part, count)
+            count, chars, waiting = count + 1, 0, []
+    if waiting:
+        _write_shard(waiting, part, count)
+        count += 1
+    if not (count and held_out):
+        raise CourseError(
+            f"{source} is too little: expected at least two documents, one to train on and one "
+            "for validation; give more, or several files"
+        )
+    _write_shard(held_out, part, count)
+
+
 def _write_shard(texts: list[str], folder: Path, number: int) -> None:
     table = pa.table({"text": pa.array(texts, pa.large_string())})
-    pq.write_table(table, folder / f"shard_{number:05d}.parquet", row_group_size=1024, compression="zstd")
+    with (folder / f"shard_{number:05d}.parquet").open("wb") as file:
+        pq.write_table(table, file, row_group_size=1024, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def bundled_folder() -> Path:
-    """Folder of the bundled corpus, the documentation of this Python; collected on the first call."""
-    folder = home_dir() / "datasets" / f"bundled-1-python-{platform.python_version()}"  # 1: of how it is collected
+    """Folder of the bundled corpus, the documentation of this Python; made on the first call."""
+    name = f"bundled-1-python-{platform.python_version()}"  # 1: of the way it is collected
+    folder = home_dir() / "datasets" / name
     with _only_one(folder):
         if not folder.exists():
             by_hash = sorted(python_docs.documents(), key=lambda text: hashlib.sha256(text.encode()).digest())
@@ -99,22 +113,29 @@ def bundled_folder() -> Path:
     return folder
 
 
+def _only_one(folder: Path) -> FileLock:
+    """Held by one process at a time: several may want to make the same folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(f".{folder.name}.lock"))
+
+
 def own_folder(path: Path) -> Path:
     """Folder of shards made of the files in `path`; made anew when they change.
 
     Raises CourseError for a file that cannot be read.
     """
-    path = path.expanduser().resolve()
+    path = Path(os.path.abspath(path.expanduser()))
     files = text_files(path)
     seen = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     about_path, about_files = (hashlib.sha256(repr(x).encode()).hexdigest()[:8] for x in (str(path), seen))
-    home = home_dir() / "datasets" / f"own-{path.stem}-{about_path}"
+    home = home_dir() / "datasets" / f"own-{path.stem[:40]}-{about_path}"
     with _only_one(home):
         if not (home / about_files).exists():
-            write_shards(chain.from_iterable(map(_texts, files)), home / about_files)
+            texts = chain.from_iterable(map(_texts, files))
+            write_shards(texts, home / about_files, source=f"the text in {path}")
             for old in home.iterdir():
                 if old.name != about_files:
-                    shutil.rmtree(old)
+                    shutil.rmtree(old, ignore_errors=True)
     return home / about_files
 
 
@@ -125,12 +146,6 @@ def _texts(path: Path) -> Iterator[str]:
         raise CourseError(f"cannot read {path} ({error.strerror}); make it readable, or leave it out") from error
 
 
-def _only_one(folder: Path) -> FileLock:
-    """Held by one process at a time: several may want to make the same folder."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder.with_name(f".{folder.name}.lock"))
-
-
 @dataclass(frozen=True)
 class Remote:
     """A corpus on the Hugging Face hub: shard_00000.parquet, …, the last one for validation."""
@@ -139,14 +154,18 @@ class Remote:
     num_shards: int
 
     def shard(self, number: int) -> str:
-        """Name of a shard; -1 is the last one. Raises CourseError for a number that there is not."""
+        """Name of a shard; -1 is the last. Raises CourseError for a number that there is not."""
         if not -self.num_shards <= number < self.num_shards:
             raise CourseError(f"{self.repo} has no shard {number}; they go from 0 to {self.num_shards - 1}")
         return f"shard_{number % self.num_shards:05d}.parquet"
 
     def fetch(self, name: str, folder: Path, **watch: Callable) -> None:
-        """Bring a shard into `folder`, unless it is there, and check its footer. watch: as in `host.download.fetch`."""
-        fetch(self.repo, name, folder / name, verify=lambda part: open_parquet(part).close(), **watch)
+        """Bring a shard into `folder`, unless it is there, and check its footer.
+
+        watch: as in `host.download.fetch`.
+        """
+        path = folder / name
+        fetch(self.repo, name, path, verify=lambda part: open_parquet(part).close(), **watch)
 
 
 REMOTES = {
@@ -160,69 +179,21 @@ def remote_folder(name: str) -> Path:
     return home_dir() / "datasets" / name
 
 
-class ShardCache:
-    """A remote corpus of which few shards are on disk: the next one is fetched while one is read.
-
-    max_cached: shards on disk at a time, validation and the one that is being fetched included; 3 or more.
-    """
-
-    def __init__(self, remote: Remote, folder: Path, max_cached: int):
-        if max_cached < 3:
-            raise CourseError(
-                f"max_cached_shards={max_cached}, expected 3 or more: one to read, the next one, and validation"
-            )
-        self.remote, self.folder, self.max_cached = remote, folder, max_cached
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ShardCache")
-        self._fetching: dict[str, Future] = {}
-        self._lock = threading.Lock()
-
-    def get(self, name: str, following: str, stopped: Callable[[], bool]) -> Path:
-        """Path of a shard, after waiting for it if need be; the `following` one is fetched in the background.
-
-        Raises CourseError when it cannot be had, and Stopped when `stopped()` becomes true.
-        """
-        with self._lock:
-            self._make_room({name, following, self.remote.shard(-1)})
-            wanted, _ = self._fetch(name), self._fetch(following)
-        while not wanted.done():
-            if stopped():
-                raise Stopped
-            wait([wanted], timeout=0.2)
-        wanted.result()
-        return self.folder / name
-
-    def _fetch(self, name: str) -> Future:
-        future = self._fetching.get(name)
-        if future is None or (future.done() and not (self.folder / name).exists()):
-            future = self._pool.submit(self.remote.fetch, name, self.folder, stopped=_program_ends)
-            self._fetching[name] = future
-        return future
-
-    def _make_room(self, needed: set[str]) -> None:
-        others = [path for path in self.folder.glob("shard_*.parquet") if path.name not in needed]
-        others.sort(key=lambda path: path.stat().st_mtime)
-        for path in others[: max(len(others) + len(needed) - self.max_cached, 0)]:
-            path.unlink(missing_ok=True)
-
-
-def _program_ends() -> bool:
-    return not threading.main_thread().is_alive()
-
-
 class Dataset:
-    """Documents in parquet shards: `train` and `val` are the names of the shards of each split.
+    """Documents in parquet shards, the last one for validation, the others to train on.
 
-    Where a cache is given, a shard that is not in `folder` comes from there.
+    shards: names of the files in `folder`, in order. Where a cache is given, a shard that is not
+    in `folder` comes from there. Raises CourseError for fewer than two shards.
     """
 
-    def __init__(self, name: str, folder: Path, shards: list[str], cache: ShardCache | None = None):
+    def __init__(self, name: str, folder: Path, shards: list[str], cache: "ShardCache | None" = None):
         if len(shards) < 2:
             raise CourseError(f"{folder} has {len(shards)} shards, expected two or more: the last is for validation")
         self.name, self.folder, self._cache = name, folder, cache
         self._shards = {"train": shards[:-1], "val": shards[-1:]}
 
     def shards(self, split: str) -> list[str]:
-        """Names of the shards of "train" or "val", in order. Raises CourseError for another split."""
+        """Names of the shards of "train" or "val". Raises CourseError for another split."""
         if split not in self._shards:
             raise CourseError(f"there is no split {split!r}; expected train or val")
         return self._shards[split]
@@ -239,12 +210,21 @@ class Dataset:
         for number in range(len(self.shards(split))):
             yield from (text for _, text in read_parquet(self.path(split, number)))
 
+    def num_rows(self, split: str) -> int:
+        """Documents of a split, those without a text (null) included."""
+        rows = 0
+        for number in range(len(self.shards(split))):
+            with open_parquet(self.path(split, number)) as file:
+                rows += file.metadata.num_rows
+        return rows
+
 
 def open_dataset(name: str = "bundled", streaming: bool = False, max_cached_shards: int = 8) -> Dataset:
     """The dataset `name`: "bundled", "fineweb-edu", "climbmix", or the path of text of your own.
 
-    streaming: fetch the shards of a remote corpus as they are needed and keep few, instead of using those that
-    `get_data` has fetched. Raises CourseError when there is no such dataset, or nothing of it on disk.
+    streaming: fetch the shards of a remote corpus as they are needed and keep few, instead of
+    using those that `get_data` has fetched. Raises CourseError when there is no such dataset, or
+    nothing of it on disk.
     """
     if name in REMOTES:
         return _open_remote(name, streaming, max_cached_shards)
@@ -259,11 +239,79 @@ def open_dataset(name: str = "bundled", streaming: bool = False, max_cached_shar
     return Dataset(str(folder.relative_to(home_dir() / "datasets")), folder, shards)
 
 
+class ShardCache:
+    """A remote corpus of which few shards are on disk: the next is fetched while one is read.
+
+    max_cached: shards on disk at a time, validation and the one that is being fetched included; 3
+    or more, else CourseError.
+    """
+
+    def __init__(self, remote: Remote, folder: Path, max_cached: int):
+        if max_cached < 3:
+            raise CourseError(
+                f"max_cached_shards={max_cached}, expected 3 or more: one to read, the next one, and validation"
+            )
+        self.remote, self.folder, self.max_cached = remote, folder, max_cached
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ShardCache")
+        self._fetching: dict[str, Future] = {}
+        self._needed: set[str] = set()
+        self._lock = threading.Lock()
+
+    def get(self, name: str, following: str, stopped: Callable[[], bool]) -> Path:
+        """Path of a shard, waited for if need be; `following` is fetched in the background.
+
+        Raises CourseError when it cannot be had, and Stopped when `stopped()` becomes true.
+        """
+        with self._lock:
+            self._needed = {name, following, self.remote.shard(-1)}
+            self._make_room(self._needed)
+            wanted, _ = self._fetch(name), self._fetch(following)
+        while not wanted.done():
+            if stopped():
+                raise Stopped
+            wait([wanted], timeout=0.2)
+        wanted.result()
+        return self.folder / name
+
+    def _fetch(self, name: str) -> Future:
+        future, there = self._fetching.get(name), (self.folder / name).exists()
+        if future is None or (future.done() and (future.exception() or not there)):
+            future = self._fetching[name] = self._pool.submit(self._bring, name)
+        return future
+
+    def _bring(self, name: str) -> None:
+        if _program_ends():
+            raise Stopped
+        with self._lock:
+            self._make_room({*self._needed, name})  # again: meanwhile another one may have arrived
+        self.remote.fetch(name, self.folder, stopped=_program_ends)
+
+    def _make_room(self, needed: set[str]) -> None:
+        """Delete the shards that were fetched longest ago, until the needed ones have room."""
+        others = [path for path in self.folder.glob("shard_*.parquet") if path.name not in needed]
+        others.sort(key=_fetched_at)
+        for path in others[: max(len(others) + len(needed) - self.max_cached, 0)]:
+            path.unlink(missing_ok=True)
+
+
+def _fetched_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another process has just deleted it
+        return 0.0
+
+
+def _program_ends() -> bool:
+    """Whether Python is at its end and waits for the threads of pools."""
+    return getattr(concurrent.futures.thread, "_shutdown", False)
+
+
 def _open_remote(name: str, streaming: bool, max_cached_shards: int) -> Dataset:
     remote, folder = REMOTES[name], remote_folder(name)
     if streaming:
         every = [remote.shard(number) for number in range(remote.num_shards)]
-        return Dataset(name, folder, every, ShardCache(remote, folder / "streamed", max_cached_shards))
+        cache = ShardCache(remote, folder / "streamed", max_cached_shards)
+        return Dataset(name, folder, every, cache)
     here = sorted(path.name for path in folder.glob("shard_*.parquet"))
     if len(here) < 2 or here[-1] != remote.shard(-1):
         raise CourseError(

@@ -16,9 +16,10 @@ LONGEST = 20_000
 
 
 def read_txt(path: Path) -> Iterator[str]:
-    """The text of a UTF-8 file, cut after blank lines (or where it must) into documents of 20,000 characters or fewer.
+    """The text of a UTF-8 file, cut after blank lines into documents of 20,000 characters or fewer.
 
-    The documents joined are the file's text. Raises CourseError for a file that is not UTF-8.
+    Where there is no blank line, the cut is after a line, else after a space, else anywhere. The
+    documents joined are the file's text. Raises CourseError for a file that is not UTF-8.
     """
     text = ""
     try:
@@ -35,7 +36,7 @@ def read_txt(path: Path) -> Iterator[str]:
 
 
 def _last_break(text: str) -> int:
-    """Where to cut: after the last blank line, else after the last line, else after the last space, else at the end."""
+    """Where to cut: after the last blank line, else line, else space, else at the end."""
     for mark in ("\n\n", "\n", " "):
         if (found := text.rfind(mark)) > 0:
             return found + len(mark)
@@ -59,22 +60,30 @@ def read_jsonl(path: Path) -> Iterator[str]:
                 raise CourseError(
                     f'{path}, line {number}: expected a JSON object such as {{"text": "…"}}; correct that line'
                 ) from error
-            yield text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # "\ud800" is no character
+            # "\ud800", half a surrogate pair, is valid JSON and no character
+            yield text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """The parquet file, its footer read. Raises CourseError when it is damaged or has no column `text` of strings."""
+    """The parquet file, its footer read.
+
+    Raises CourseError when it is damaged or has no column `text` of strings, and OSError when the
+    system cannot open it.
+    """
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None):
+            raise
         raise CourseError(f"{path} is no complete parquet file; delete it and fetch or make it again") from error
     names = file.schema_arrow.names
-    if "text" not in names:
+    if names.count("text") != 1:
         raise CourseError(
-            f"{path} has no column `text`, but {', '.join(names) or 'none'}; rename the one with the text"
+            f"{path} has the columns {', '.join(names) or '(none)'}; expected one `text`: rename the one with the text"
         )
     kind = file.schema_arrow.field("text").type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+    strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    if not any(is_string(kind) for is_string in strings):
         raise CourseError(f"{path}: the column `text` holds {kind}, expected string; convert it")
     return file
 
@@ -82,7 +91,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 def read_parquet(path: Path, start: int = 0) -> Iterator[tuple[int, str]]:
     """(row, text) of a parquet file from row `start` on; rows without a text (null) are skipped.
 
-    Raises CourseError as `open_parquet` does.
+    Row groups before `start` are not read. Raises CourseError as `open_parquet` does.
     """
     with open_parquet(path) as file:
         row, groups = 0, list(range(file.num_row_groups))
@@ -94,7 +103,9 @@ def read_parquet(path: Path, start: int = 0) -> Iterator[tuple[int, str]]:
                     if row >= start and text is not None:
                         yield row, text
                     row += 1
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+            if getattr(error, "errno", None):
+                raise
             raise CourseError(f"{path} is damaged after row {row}; delete it and fetch or make it again") from error
 
 
@@ -108,10 +119,15 @@ READERS = {
 def text_files(path: Path) -> list[Path]:
     """The .txt, .jsonl and .parquet files that `path` is or holds, in the order of their names.
 
-    Raises CourseError when there are none.
+    Hidden files and folders are left out. Raises CourseError when there are none.
     """
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    files = [file for file in files if file.suffix in READERS and not file.name.startswith(".")]
+    files = [file for file in files if file.suffix in READERS]
+    files = [file for file in files if not _is_hidden(file.relative_to(path))]
     if not files:
         raise CourseError(f"{path} has no text; expected a file or a folder of files: {', '.join(READERS)}")
     return files
+
+
+def _is_hidden(inside: Path) -> bool:
+    return any(part.startswith(".") for part in inside.parts)

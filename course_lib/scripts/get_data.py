@@ -6,17 +6,18 @@ Exported from notebooks/06_data.ipynb; edit it there.
 """
 
 import shutil
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    TaskID,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -33,9 +34,9 @@ class Settings:
     """Fetch or make the data to train on."""
 
     dataset: str = "bundled"
-    """bundled (the documentation of this Python), fineweb-edu, climbmix, or a file or folder of text of your own."""
+    """bundled (this Python's documentation), fineweb-edu, climbmix, or a file or folder of text."""
     shards: int = 8
-    """Training shards to have of a remote corpus, about 100 MB each; its validation shard comes on top."""
+    """Training shards of a remote corpus, about 100 MB each; the validation shard comes on top."""
     workers: int = 4
     """Shards to fetch at a time."""
 
@@ -48,53 +49,32 @@ def work(settings: Settings) -> None:
     if settings.dataset in REMOTES:
         remote = REMOTES[settings.dataset]
         if settings.shards >= remote.num_shards:
-            raise FlagError(f"--shards is {settings.shards}, expected {remote.num_shards - 1} or fewer")
+            most = remote.num_shards - 1
+            raise FlagError(f"--shards is {settings.shards}, expected {most} or fewer")
         names = [remote.shard(number) for number in (*range(settings.shards), -1)]
         download(remote, names, remote_folder(settings.dataset), settings.workers)
     dataset = open_dataset(settings.dataset)
     for split in ("train", "val"):
-        files = [pq.read_metadata(dataset.folder / name) for name in dataset.shards(split)]
-        print(f"{split:5s} {len(files):5d} shards {sum(file.num_rows for file in files):10,d} documents")
+        shards, rows = len(dataset.shards(split)), dataset.num_rows(split)
+        print(f"{split:5s} {shards:5d} shards {rows:10,d} documents")
     print(f"in {dataset.folder}")
 
 
 def download(remote: Remote, names: list[str], folder: Path, workers: int) -> None:
-    """Fetch the shards that are missing or damaged, several at a time, with a bar for each and one for all.
+    """Fetch the shards that are missing or damaged, several at a time, with bars.
 
-    Raises CourseError when the disk has too little room, or, after all others, for a shard that could not be had.
+    Raises CourseError when the disk has too little room, or, after all others, for a shard that
+    could not be had.
     """
     missing = [name for name in names if not _is_whole(folder / name)]
     if not missing:
         return
     expected = file_size(remote.repo, missing[0]) * len(missing)
     _check_space(folder, expected)
-    done, stop, failure = dict.fromkeys(missing, 0), threading.Event(), None
-    columns = (
-        "{task.description}",
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with (
-        Progress(*columns, console=Console(stderr=True)) as progress,
-        ThreadPoolExecutor(workers) as pool,
-    ):
+    stop, failure = threading.Event(), None
+    with _bars() as progress, ThreadPoolExecutor(workers) as pool:
         in_all = progress.add_task(f"{len(missing)} shards", total=expected)
-
-        def fetch_shard(name: str) -> None:
-            task = progress.add_task(name, total=None)
-
-            def report(bytes_done: int, total: int) -> None:
-                done[name] = bytes_done
-                progress.update(task, completed=bytes_done, total=total)
-                progress.update(in_all, completed=sum(done.values()))
-
-            remote.fetch(name, folder, on_bytes=report, stopped=stop.is_set)
-            progress.remove_task(task)
-            progress.console.print(f"{name}  {done[name] / 1e6:,.1f} MB", highlight=False)
-
-        futures = [pool.submit(fetch_shard, name) for name in missing]
+        futures = [pool.submit(_fetch_shard, remote, name, folder, progress, in_all, stop) for name in missing]
         try:
             for future in as_completed(futures):
                 failure = future.exception() or failure
@@ -107,14 +87,44 @@ def download(remote: Remote, names: list[str], folder: Path, workers: int) -> No
         raise failure
 
 
+def _fetch_shard(
+    remote: Remote,
+    name: str,
+    folder: Path,
+    progress: Progress,
+    in_all: TaskID,
+    stop: threading.Event,
+) -> None:
+    """Fetch one shard and move two bars: one of its own, which then goes, and that of all."""
+    task, done = progress.add_task(name, total=None), 0
+
+    def report(bytes_done: int, total: int) -> None:
+        nonlocal done
+        progress.update(task, completed=bytes_done, total=total)
+        progress.update(in_all, advance=bytes_done - done)
+        done = bytes_done
+
+    remote.fetch(name, folder, on_bytes=report, stopped=stop.is_set)
+    progress.remove_task(task)
+    progress.console.print(f"{name}  {done / 1e6:,.1f} MB", highlight=False)
+
+
+def _bars() -> Progress:
+    columns = [BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    console = Console(stderr=True, force_terminal=is_terminal, force_jupyter=False)
+    return Progress("{task.description}", *columns, console=console, disable=not is_terminal)
+
+
 def _check_space(folder: Path, needed: int) -> None:
+    """Raise CourseError when the disk has no room for `needed` bytes, parts of them being there."""
     folder.mkdir(parents=True, exist_ok=True)
     needed -= sum(part.stat().st_size for part in folder.glob(".*.part"))
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise CourseError(
-            f"these shards need {needed / 1e9:.1f} GB more, and {folder} has {free / 1e9:.1f} GB free; "
-            "free some space, set COURSE_HOME, or ask for fewer with --shards"
+            f"these shards need {needed / 1e9:.1f} GB more, and {folder} has {free / 1e9:.1f} GB "
+            "free; free some space, set COURSE_HOME, or ask for fewer with --shards"
         )
 
 

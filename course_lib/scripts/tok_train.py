@@ -5,13 +5,14 @@ Exported from notebooks/06_data.ipynb; edit it there.
 
 import logging
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -32,13 +33,13 @@ class Settings:
     """Train a tokenizer on the training documents of a dataset."""
 
     vocab_size: int | None = None
-    """Tokens, the nine special ones included; by default what fits the text, up to nanochat's 65,536."""
+    """Tokens, the nine special ones included; by default what fits the text, up to 65,536."""
     max_chars: int = 2_000_000_000
     """Stop reading after so many characters."""
     doc_cap: int = 10_000
     """Characters to read of each document, so that no long one counts for too much."""
     dataset: str = "bundled"
-    """bundled, fineweb-edu, climbmix (after `get_data`), or a file or folder of text of your own."""
+    """bundled, fineweb-edu, climbmix (after `get_data`), or a file or folder of your own text."""
     folder: Path | None = None
     """Where to put the tokenizer; by default where the other programs look for it."""
 
@@ -49,7 +50,7 @@ def texts(dataset: Dataset, doc_cap: int, max_chars: int) -> Iterator[str]:
     for text in dataset.documents("train"):
         yield text[:doc_cap]
         chars += len(text[:doc_cap])
-        if chars > max_chars:
+        if chars >= max_chars:
             return
 
 
@@ -65,18 +66,29 @@ class _MergesSeen(logging.Handler):
             self.on_merges(int(found[1]))
 
 
+@contextmanager
+def _listening(on_merges: Callable[[int], None]) -> Iterator[None]:
+    log, handler = logging.getLogger("rustbpe"), _MergesSeen(on_merges)
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def _bars() -> Progress:
+    columns = [BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    console = Console(stderr=True, force_terminal=is_terminal, force_jupyter=False)
+    return Progress("{task.description}", *columns, console=console, disable=not is_terminal)
+
+
 def train(dataset: Dataset, vocab_size: int, doc_cap: int, max_chars: int) -> tuple[Tokenizer, int, int]:
-    """The tokenizer, and how many documents and characters it was trained on; draws two progress bars."""
-    rows = sum(pq.read_metadata(dataset.path("train", n)).num_rows for n in range(len(dataset.shards("train"))))
-    columns = (
-        "{task.description}",
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
+    """The tokenizer, and how many documents and characters it was trained on; draws two bars."""
+    rows = dataset.num_rows("train")
     docs = chars = 0
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with _bars() as progress:
         reading = progress.add_task("reading", total=rows)
         merging = progress.add_task("merging", total=vocab_size - 256 - len(SPECIAL_TOKENS))
 
@@ -89,14 +101,8 @@ def train(dataset: Dataset, vocab_size: int, doc_cap: int, max_chars: int) -> tu
                 yield text
             progress.update(reading, completed=rows)
 
-        log = logging.getLogger("rustbpe")
-        handler = _MergesSeen(lambda merges: progress.update(merging, completed=merges))
-        log.setLevel(logging.INFO)
-        log.addHandler(handler)
-        try:
+        with _listening(lambda merges: progress.update(merging, completed=merges)):
             tokenizer = Tokenizer.train(counted(), vocab_size, allow_smaller=True)
-        finally:
-            log.removeHandler(handler)
         progress.update(merging, completed=vocab_size)
     return tokenizer, docs, chars
 
@@ -107,25 +113,20 @@ def work(settings: Settings) -> None:
     for flag, value in least.items():
         given = getattr(settings, flag)
         if given is not None and given < value:
-            raise FlagError(f"--{flag.replace('_', '-')} is {given}, expected {value} or more")
+            name = f"--{flag.replace('_', '-')}"
+            raise FlagError(f"{name} is {given}, expected {value} or more")
     began = time.perf_counter()
     dataset = open_dataset(settings.dataset)
     vocab_size = settings.vocab_size or _fitting(dataset, settings)
     tokenizer, docs, chars = train(dataset, vocab_size, settings.doc_cap, settings.max_chars)
     folder = settings.folder or default_folder()
     tokenizer.save(folder)
-    if tokenizer.vocab_size < vocab_size:
-        print(f"the text has pairs for {tokenizer.vocab_size:,} tokens only, fewer than {vocab_size:,}")
-    held_out = list(islice(dataset.documents("val"), 1000))
-    sizes = [
-        sum(len(text.encode()) for text in held_out),
-        sum(map(len, tokenizer.encode_batch(held_out))),
-    ]
+    found = tokenizer.vocab_size
+    if found < vocab_size:
+        print(f"the text has pairs for {found:,} tokens only, fewer than {vocab_size:,}")
     print(f"dataset           {dataset.name}: {docs:,} documents, {chars:,} characters")
-    print(
-        f"vocabulary        {tokenizer.vocab_size:,} tokens: 256 bytes, {tokenizer.vocab_size - 265:,} merges, 9 special"
-    )
-    print(f"bytes per token   {sizes[0] / sizes[1]:.2f} on validation text")
+    print(f"vocabulary        {found:,} tokens: 256 bytes, {found - 265:,} merges, 9 special")
+    print(f"bytes per token   {_bytes_per_token(tokenizer, dataset)} on validation text")
     print(f"time              {time.perf_counter() - began:.1f} s")
     print(f"saved in          {folder}")
 
@@ -137,6 +138,12 @@ def _fitting(dataset: Dataset, settings: Settings) -> int:
         if fitting_vocab_size(chars) == 65_536:
             break
     return fitting_vocab_size(chars)
+
+
+def _bytes_per_token(tokenizer: Tokenizer, dataset: Dataset) -> str:
+    held_out = list(islice(dataset.documents("val"), 1000))
+    tokens = sum(map(len, tokenizer.encode_batch(held_out)))
+    return f"{sum(len(text.encode()) for text in held_out) / tokens:.2f}" if tokens else "unknown"
 
 
 def main(argv: list[str] | None = None) -> None:

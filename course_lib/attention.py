@@ -1,0 +1,86 @@
+"""Causal self-attention with rotary positions, QK norm and grouped keys and values.
+
+Exported from notebooks/07_attention.ipynb; edit it there.
+"""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from course_lib.host.errors import CourseError
+
+
+def rms_norm(x: mx.array, eps: float = 1e-5) -> mx.array:
+    """x / sqrt(mean(x²) + eps) over the last axis, without a weight (Zhang and Sennrich, 2019)."""
+    return mx.fast.rms_norm(x, None, eps)
+
+
+def rotary_wavelengths(head_dim: int, base: float = 10000.0) -> mx.array:
+    """Positions that each pair of numbers takes for one radian: (head_dim / 2,), 1 … nearly `base`.
+
+    Raises CourseError for an odd head_dim.
+    """
+    if head_dim < 2 or head_dim % 2:
+        raise CourseError(f"head_dim={head_dim}: rotary positions turn pairs of numbers, so expected an even number")
+    return base ** (mx.arange(0, head_dim, 2, dtype=mx.float32) / head_dim)
+
+
+def rotate(x: mx.array, wavelengths: mx.array, offset: int = 0) -> mx.array:
+    """Turn each pair (x[i], x[i + D/2]) by -position / wavelengths[i]: rotary positions (Su et al., 2021).
+
+    x: (B, H, T, D), whose first position is `offset`. Sign and halves are nanochat's, so that its weights fit.
+    """
+    return mx.fast.rope(x, x.shape[-1], traditional=False, base=None, scale=1.0, offset=offset, freqs=-wavelengths)
+
+
+class Linear(nn.Linear):
+    """y = x Wᵀ without a bias, computed in the type of x; the weight (out, in) itself stays in its own type."""
+
+    def __init__(self, input_dims: int, output_dims: int):
+        super().__init__(input_dims, output_dims, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return x @ self.weight.astype(x.dtype).T
+
+
+class CausalSelfAttention(nn.Module):
+    """Attention of `n_head` query heads on `n_kv_head` heads of keys and values: (B, T, n_embd) -> the same.
+
+    n_kv_head: n_head for MHA, a divisor of it for GQA, 1 for MQA; query head h reads group h // (n_head / n_kv_head).
+    Raises CourseError for numbers that do not divide.
+    """
+
+    def __init__(
+        self,
+        n_embd: int,
+        n_head: int,
+        n_kv_head: int,
+        rope_base: float = 10000.0,
+        norm_eps: float = 1e-5,
+    ):
+        super().__init__()
+        if min(n_embd, n_head, n_kv_head) < 1 or n_embd % n_head or n_head % n_kv_head:
+            raise CourseError(
+                f"n_embd={n_embd}, n_head={n_head}, n_kv_head={n_kv_head}: expected n_embd to be a multiple of n_head, "
+                "and n_head a multiple of n_kv_head; change one of them"
+            )
+        head_dim = n_embd // n_head
+        self.head_dim, self.norm_eps = head_dim, norm_eps
+        self.c_q = Linear(n_embd, n_head * head_dim)
+        self.c_k = Linear(n_embd, n_kv_head * head_dim)
+        self.c_v = Linear(n_embd, n_kv_head * head_dim)
+        self.c_proj = Linear(n_embd, n_embd)
+        self._wavelengths = rotary_wavelengths(head_dim, rope_base)  # the underscore keeps it out of the parameters
+
+    def __call__(self, x: mx.array, cache=None) -> mx.array:
+        """x: (B, T, C). cache: keeps keys and values of earlier positions: `offset`, `update_and_fetch(k, v)`."""
+        B, T, C = x.shape
+        q, k, v = (
+            linear(x).reshape(B, T, -1, self.head_dim).transpose(0, 2, 1, 3)  # (B, H, T, D)
+            for linear in (self.c_q, self.c_k, self.c_v)
+        )
+        offset = 0 if cache is None else cache.offset
+        q, k = (rms_norm(rotate(a, self._wavelengths, offset), self.norm_eps) for a in (q, k))
+        if cache is not None:
+            k, v = cache.update_and_fetch(k, v)  # (B, n_kv_head, offset + T, D)
+        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.head_dim**-0.5, mask="causal" if T > 1 else None)
+        return self.c_proj(y.transpose(0, 2, 1, 3).reshape(B, T, C))

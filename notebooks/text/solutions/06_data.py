@@ -1,0 +1,116 @@
+# %% [markdown]
+# # 06 · Data: solutions
+#
+# The exercises of [06 · Data](../06_data.ipynb), solved. Here a check that fails stops the notebook.
+
+# %%
+import hashlib
+from bisect import bisect_right
+
+from course_lib.classroom import check_solution as check
+from course_lib.classroom.exercises import data as exercises
+from course_lib.dataset import open_dataset
+from course_lib.tokenizer import Tokenizer, fitting_vocab_size
+
+# %% [markdown]
+# ## Exercise 6.1 — rows from a stream
+#
+# BOS before each document, one stream, B rows of T and their targets.
+
+
+# %%
+def rows(documents, bos, B, T):
+    stream = [token for document in documents for token in (bos, *document)]
+    if len(stream) <= B * T:
+        raise ValueError(f"{len(stream)} ids, expected {B * T + 1} or more")
+
+    def cut(start):
+        return [stream[start + row * T : start + (row + 1) * T] for row in range(B)]
+
+    return cut(0), cut(1)
+
+
+check(exercises.rows, rows)
+
+# %% [markdown]
+# Inputs and targets are the same cut, begun one token later. So the shift goes across the ends of rows by itself.
+#
+# ## Exercise 6.2 — your own split
+#
+# The texts that are held out, by another hash.
+
+
+# %%
+def held_out(texts, one_in):
+    def number(text):
+        return int.from_bytes(hashlib.sha256(text.encode()).digest())
+
+    return {text for text in texts if number(text) % one_in == 0}
+
+
+check(exercises.held_out, held_out)
+
+# %% [markdown]
+# Any hash will do whose numbers are spread evenly. The length of a text is not: texts of the same kind have about the same
+# length, and all of them would be on one side.
+#
+# ## Exercise 6.3 — where is token n?
+#
+# Epoch, document and offset of a token of the stream.
+
+
+# %%
+def place(lengths, n):
+    epoch, n = divmod(n, sum(lengths))
+    for document, length in enumerate(lengths):
+        if n < length:
+            return epoch, document, n
+        n -= length
+
+
+check(exercises.place, place)
+
+# %% [markdown]
+# The loader's `state` holds the same three things, with the document as shard and row. It never has to search for them: it counts as
+# it goes, because the lengths in tokens are only known once the text is encoded.
+#
+# ## Exercise 6.4 — best-fit packing
+#
+# Rows of at most T tokens, always the longest document that still fits.
+
+
+# %%
+def pack(lengths, T):
+    waiting = sorted((length, document) for document, length in enumerate(lengths))
+    packed = []
+    while waiting:
+        row, room = [], T
+        while (found := bisect_right(waiting, (room, len(lengths)))) > 0:
+            length, document = waiting.pop(found - 1)
+            row.append(document)
+            room -= length
+        packed.append(row)
+    return packed
+
+
+check(exercises.pack, pack)
+
+# %% [markdown]
+# How much padding is left on the chapter's corpus? Documents longer than a row are cut to it first.
+
+# %%
+documents = list(open_dataset().documents("train"))
+beginnings = [text[:10_000] for text in documents]  # as `tok_train` reads them
+tokenizer = Tokenizer.train(beginnings, fitting_vocab_size(sum(map(len, beginnings))))
+whole = [len(ids) for ids in tokenizer.encode_batch(documents, bos=True)]
+for T in (256, 2048):
+    lengths = [min(length, T) for length in whole]
+    packed = pack(lengths, T)
+    padding = 1 - sum(lengths) / (T * len(packed))
+    cropped = 1 - sum(lengths) / sum(whole)
+    print(f"T={T:4d}: {padding:.1%} padding, {cropped:.0%} of the text cropped")
+
+# %% [markdown]
+# Hardly any padding, and every row begins with BOS. But as much is cropped as with one document a row, since many documents here are
+# longer than a row. So packing pays when rows are long and documents short. And a loader that packs has to know many documents at once, so its state is
+# more than a few numbers.
