@@ -3,28 +3,24 @@
 Exported from notebooks/06_data.ipynb; edit it there.
 """
 
-import concurrent.futures.thread
 import hashlib
 import os
 import platform
 import shutil
-import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
 
 from course_lib.documents import READERS, open_parquet, read_parquet, text_files
 from course_lib.host import python_docs
-from course_lib.host.download import Stopped, fetch
 from course_lib.host.errors import CourseError
+from course_lib.host.files import make_folder_atomically, only_one
 from course_lib.host.paths import home_dir
+from course_lib.host.remote import REMOTES, ShardCache, remote_folder
 
 
 def is_held_out(text: str) -> bool:
@@ -63,60 +59,43 @@ def write_shards(
     The folder appears when it is complete, and the same documents give the same bytes.
     Raises CourseError for fewer than two documents or a full disk; then nothing is left.
     """
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+    count, chars, waiting, held_out = 0, 0, [], []
     try:
-        part.mkdir(parents=True)
-        _write_parts(documents, part, shard_chars, source)
-        os.replace(part, folder)
+        with make_folder_atomically(folder) as part:
+            for is_val, text in split_documents(documents):
+                (held_out if is_val else waiting).append(text)
+                chars += 0 if is_val else len(text)
+                if chars >= shard_chars:
+                    _write_shard(waiting, part, count)
+                    count, chars, waiting = count + 1, 0, []
+            if not held_out or not (count or waiting):
+                raise CourseError(
+                    f"{source} is too little: expected at least two documents, one to train on "
+                    "and one for validation; give more, or several files"
+                )
+            for texts in (waiting, held_out):
+                if texts:
+                    _write_shard(texts, part, count)
+                    count += 1
     except OSError as error:
         raise CourseError(f"cannot write {folder}: {error}; free some space, or set COURSE_HOME") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _write_parts(documents: Iterable[str], part: Path, shard_chars: int, source: str) -> None:
-    count, chars, waiting, held_out = 0, 0, [], []
-    for is_val, text in split_documents(documents):
-        (held_out if is_val else waiting).append(text)
-        chars += 0 if is_val else len(text)
-        if chars >= shard_chars:
-            _write_shard(waiting, part, count)
-            count, chars, waiting = count + 1, 0, []
-    if waiting:
-        _write_shard(waiting, part, count)
-        count += 1
-    if not (count and held_out):
-        raise CourseError(
-            f"{source} is too little: expected at least two documents, one to train on and one "
-            "for validation; give more, or several files"
-        )
-    _write_shard(held_out, part, count)
 
 
 def _write_shard(texts: list[str], folder: Path, number: int) -> None:
     table = pa.table({"text": pa.array(texts, pa.large_string())})
-    with (folder / f"shard_{number:05d}.parquet").open("wb") as file:
-        pq.write_table(table, file, row_group_size=1024, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
+    path = folder / f"shard_{number:05d}.parquet"
+    pq.write_table(table, path, row_group_size=1024, compression="zstd")
 
 
 def bundled_folder() -> Path:
     """Folder of the bundled corpus, the documentation of this Python; made on the first call."""
     name = f"bundled-1-python-{platform.python_version()}"  # 1: of the way it is collected
     folder = home_dir() / "datasets" / name
-    with _only_one(folder):
+    with only_one(folder):
         if not folder.exists():
             by_hash = sorted(python_docs.documents(), key=lambda text: hashlib.sha256(text.encode()).digest())
             write_shards(by_hash, folder, shard_chars=1_000_000)
     return folder
-
-
-def _only_one(folder: Path) -> FileLock:
-    """Held by one process at a time: several may want to make the same folder."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder.with_name(f".{folder.name}.lock"))
 
 
 def own_folder(path: Path) -> Path:
@@ -129,7 +108,7 @@ def own_folder(path: Path) -> Path:
     seen = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     about_path, about_files = (hashlib.sha256(repr(x).encode()).hexdigest()[:8] for x in (str(path), seen))
     home = home_dir() / "datasets" / f"own-{path.stem[:40]}-{about_path}"
-    with _only_one(home):
+    with only_one(home):
         if not (home / about_files).exists():
             texts = chain.from_iterable(map(_texts, files))
             write_shards(texts, home / about_files, source=f"the text in {path}")
@@ -144,39 +123,6 @@ def _texts(path: Path) -> Iterator[str]:
         yield from READERS[path.suffix](path)
     except OSError as error:
         raise CourseError(f"cannot read {path} ({error.strerror}); make it readable, or leave it out") from error
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A corpus on the Hugging Face hub: shard_00000.parquet, …, the last one for validation."""
-
-    repo: str
-    num_shards: int
-
-    def shard(self, number: int) -> str:
-        """Name of a shard; -1 is the last. Raises CourseError for a number that there is not."""
-        if not -self.num_shards <= number < self.num_shards:
-            raise CourseError(f"{self.repo} has no shard {number}; they go from 0 to {self.num_shards - 1}")
-        return f"shard_{number % self.num_shards:05d}.parquet"
-
-    def fetch(self, name: str, folder: Path, **watch: Callable) -> None:
-        """Bring a shard into `folder`, unless it is there, and check its footer.
-
-        watch: as in `host.download.fetch`.
-        """
-        path = folder / name
-        fetch(self.repo, name, path, verify=lambda part: open_parquet(part).close(), **watch)
-
-
-REMOTES = {
-    "fineweb-edu": Remote("karpathy/fineweb-edu-100b-shuffle", 1823),
-    "climbmix": Remote("karpathy/climbmix-400b-shuffle", 6543),
-}
-
-
-def remote_folder(name: str) -> Path:
-    """Where `get_data` puts the shards of a remote corpus."""
-    return home_dir() / "datasets" / name
 
 
 class Dataset:
@@ -237,73 +183,6 @@ def open_dataset(name: str = "bundled", streaming: bool = False, max_cached_shar
         raise CourseError(f"there is no dataset {name!r}; expected {known}, or an existing file or folder of text")
     shards = sorted(path.name for path in folder.glob("*.parquet"))
     return Dataset(str(folder.relative_to(home_dir() / "datasets")), folder, shards)
-
-
-class ShardCache:
-    """A remote corpus of which few shards are on disk: the next is fetched while one is read.
-
-    max_cached: shards on disk at a time, validation and the one that is being fetched included; 3
-    or more, else CourseError.
-    """
-
-    def __init__(self, remote: Remote, folder: Path, max_cached: int):
-        if max_cached < 3:
-            raise CourseError(
-                f"max_cached_shards={max_cached}, expected 3 or more: one to read, the next one, and validation"
-            )
-        self.remote, self.folder, self.max_cached = remote, folder, max_cached
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ShardCache")
-        self._fetching: dict[str, Future] = {}
-        self._needed: set[str] = set()
-        self._lock = threading.Lock()
-
-    def get(self, name: str, following: str, stopped: Callable[[], bool]) -> Path:
-        """Path of a shard, waited for if need be; `following` is fetched in the background.
-
-        Raises CourseError when it cannot be had, and Stopped when `stopped()` becomes true.
-        """
-        with self._lock:
-            self._needed = {name, following, self.remote.shard(-1)}
-            self._make_room(self._needed)
-            wanted, _ = self._fetch(name), self._fetch(following)
-        while not wanted.done():
-            if stopped():
-                raise Stopped
-            wait([wanted], timeout=0.2)
-        wanted.result()
-        return self.folder / name
-
-    def _fetch(self, name: str) -> Future:
-        future, there = self._fetching.get(name), (self.folder / name).exists()
-        if future is None or (future.done() and (future.exception() or not there)):
-            future = self._fetching[name] = self._pool.submit(self._bring, name)
-        return future
-
-    def _bring(self, name: str) -> None:
-        if _program_ends():
-            raise Stopped
-        with self._lock:
-            self._make_room({*self._needed, name})  # again: meanwhile another one may have arrived
-        self.remote.fetch(name, self.folder, stopped=_program_ends)
-
-    def _make_room(self, needed: set[str]) -> None:
-        """Delete the shards that were fetched longest ago, until the needed ones have room."""
-        others = [path for path in self.folder.glob("shard_*.parquet") if path.name not in needed]
-        others.sort(key=_fetched_at)
-        for path in others[: max(len(others) + len(needed) - self.max_cached, 0)]:
-            path.unlink(missing_ok=True)
-
-
-def _fetched_at(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:  # another process has just deleted it
-        return 0.0
-
-
-def _program_ends() -> bool:
-    """Whether Python is at its end and waits for the threads of pools."""
-    return getattr(concurrent.futures.thread, "_shutdown", False)
 
 
 def _open_remote(name: str, streaming: bool, max_cached_shards: int) -> Dataset:

@@ -22,10 +22,17 @@ from course_lib.host.errors import CourseError
 from course_lib.host.files import write_atomically
 from course_lib.host.paths import home_dir
 
-PATTERN = (
-    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}"
-    r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
-)
+PATTERN_PARTS = {
+    "contraction": r"'(?i:[sdmt]|ll|ve|re)",
+    "word": r"[^\r\n\p{L}\p{N}]?+\p{L}+",
+    "number": r"\p{N}{1,2}",
+    "signs": r" ?[^\s\p{L}\p{N}]++[\r\n]*",
+    "newlines": r"\s*[\r\n]",
+    "spaces": r"\s+(?!\S)",
+    "space": r"\s+",
+}
+
+PATTERN = "|".join(PATTERN_PARTS.values())
 
 SPECIAL_TOKENS = (
     "<|bos|>",
@@ -69,12 +76,6 @@ class Tokenizer:
             special_tokens=self._special_ids,
         )
 
-    def special(self, name: str) -> int:
-        """Id of a special token, such as "<|bos|>". Raises CourseError for any other name."""
-        if name not in self._special_ids:
-            raise CourseError(f"{name!r} is not a special token; they are {', '.join(SPECIAL_TOKENS)}")
-        return self._special_ids[name]
-
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, allow_smaller: bool = False) -> "Tokenizer":
         """A tokenizer of `vocab_size` ids, special tokens included, from the commonest pairs.
@@ -102,10 +103,10 @@ class Tokenizer:
 
     def encode(self, text: str, bos: bool = False) -> list[int]:
         """Ids of `text`, after the id of <|bos|> when `bos`; "<|bos|>" in the text is plain text."""
-        first, *more = pieces(text)
+        first, *more = safe_parts(text)
         ids = self._encoding.encode_ordinary(first)
-        for piece in more:
-            ids += self._encoding.encode_ordinary(piece)
+        for part in more:
+            ids += self._encoding.encode_ordinary(part)
         if bos:
             ids.insert(0, self.bos)
         return ids
@@ -134,6 +135,12 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD. Raises CourseError as `token` does."""
         return b"".join(map(self.token, ids)).decode(errors="replace")
+
+    def special(self, name: str) -> int:
+        """Id of a special token, such as "<|bos|>". Raises CourseError for any other name."""
+        if name not in self._special_ids:
+            raise CourseError(f"{name!r} is not a special token; they are {', '.join(SPECIAL_TOKENS)}")
+        return self._special_ids[name]
 
     def _rank_lines(self) -> str:
         ordered = sorted(self.mergeable_ranks.items(), key=lambda item: item[1])
@@ -189,7 +196,7 @@ class Tokenizer:
         except OSError as error:
             why = "is missing" if isinstance(error, FileNotFoundError) else f"({error.strerror})"
             raise CourseError(f"there is no tokenizer: {error.filename} {why}; {again}") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise CourseError(f"{about_file} or its ranks are damaged: {error}; {again}") from error
         if version != FORMAT:
             raise CourseError(f"{about_file} has format {version}, this version of the course reads {FORMAT}; {again}")
@@ -201,11 +208,11 @@ class Tokenizer:
 LONG_SPACE = 100_000
 
 
-def pieces(text: str) -> Iterator[str]:
+def safe_parts(text: str) -> Iterator[str]:
     """The text as it is, or cut inside runs of more than 100,000 spaces.
 
-    The split pattern needs memory for each space of a run, and tiktoken and rustbpe give up on
-    longer ones. Half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD.
+    The split pattern needs memory for each space of a run: tiktoken and rustbpe fail at a million.
+    Half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD.
     """
     try:
         text.encode()
@@ -223,7 +230,7 @@ def _checked(texts: Iterable[str]) -> Iterator[str]:
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise CourseError(f"text {number} is of type {type(text).__name__}, expected str; leave it out")
-        yield from pieces(text)
+        yield from safe_parts(text)
 
 
 def fitting_vocab_size(num_chars: int) -> int:

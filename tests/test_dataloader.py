@@ -26,9 +26,10 @@ from hypothesis import strategies as st
 
 from course_lib import dataloader
 from course_lib.dataloader import AHEAD, TokenLoader, read_from
-from course_lib.dataset import Dataset, ShardCache, open_dataset
+from course_lib.dataset import Dataset, open_dataset
 from course_lib.host import python_docs
 from course_lib.host.errors import CourseError
+from course_lib.host.remote import ShardCache
 from course_lib.tokenizer import Tokenizer
 
 WORDS = "the quick brown fox jumps over the lazy dog and the cat sat on the mat "

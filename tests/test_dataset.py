@@ -20,9 +20,7 @@ from hypothesis import strategies as st
 
 from course_lib import dataset as module
 from course_lib.dataset import (
-    REMOTES,
     Dataset,
-    ShardCache,
     is_held_out,
     open_dataset,
     split_documents,
@@ -32,6 +30,7 @@ from course_lib.documents import read_parquet
 from course_lib.host import python_docs
 from course_lib.host.download import Stopped
 from course_lib.host.errors import CourseError
+from course_lib.host.remote import REMOTES, ShardCache
 
 TEXTS = [f"Document {number} of the corpus.\n" * (1 + number % 60) for number in range(3000)]
 
@@ -264,7 +263,7 @@ def test_own_text_is_made_once_and_anew_when_a_file_changes(own, home, monkeypat
     monkeypatch.undo()
     monkeypatch.setenv("COURSE_HOME", str(home))
     changes = [
-        lambda: (own / "a b.txt").write_text("Plain text E.\n\n" * 10),  # as long as before
+        lambda: (own / "a b.txt").write_text("Plain text ee.\n\n" * 10),  # as long as before
         lambda: (own / "new.txt").write_text("An added file."),
         lambda: (own / "new.txt").rename(own / "renamed.txt"),
         lambda: (own / "renamed.txt").unlink(),
@@ -278,7 +277,23 @@ def test_own_text_is_made_once_and_anew_when_a_file_changes(own, home, monkeypat
         assert [path.name for path in second.folder.parent.glob("[!.]*")] == [second.folder.name]
         assert not (first.folder.parent / ".killed.part").exists()
         first = second
-    assert any("Plain text E." in text for text in both(first))
+    assert any("Plain text ee." in text for text in both(first))
+
+
+def test_threads_that_want_own_text_at_once_make_it_once(own, home, monkeypatch):
+    calls, found, write = [], [], module.write_shards
+
+    def slow(*args, **options):
+        calls.append(time.sleep(0.1))
+        write(*args, **options)
+
+    monkeypatch.setattr(module, "write_shards", slow)
+    threads = [threading.Thread(target=lambda: found.append(open_dataset(str(own)).folder)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3 and len(set(found)) == 1 and len(calls) == 1
 
 
 def test_paths_of_every_kind_are_found(own, home, monkeypatch, tmp_path):
@@ -528,13 +543,14 @@ def test_the_next_shard_arrives_while_one_is_read(remote, tmp_path):
     time.sleep(3 * remote.pause)
     assert len(remote.fetched) == 2, "and no further one"
     assert list(reading) == texts_of(*range(7))[1:]
+    assert eventually(lambda: remote.fetched[-2:] == [remote.shard(6), remote.shard(0)]), "for the next epoch"
 
 
 def test_shards_that_get_data_has_fetched_are_used_and_left_alone(remote, tmp_path):
     (tmp_path / "home").mkdir()
     shutil.copy(remote.source / remote.shard(2), tmp_path / "home")
     assert list(remote.dataset(tmp_path / "home").documents("train")) == texts_of(*range(7))
-    assert (tmp_path / "home" / remote.shard(2)).exists()
+    assert (tmp_path / "home" / remote.shard(2)).exists() and remote.shard(2) not in remote.fetched
 
 
 def test_a_prefetch_that_failed_is_tried_again_when_it_is_needed(remote, tmp_path):
@@ -617,8 +633,13 @@ source = Path({str(tmp_path)!r}, "source")
 source.mkdir()
 remote = SlowRemote(source, 4)
 dataset = remote.dataset(source.parent / "home")
+fetch = remote.fetch
+def slow_from_the_second_on(name, folder, stopped):
+    remote.pause = 60 if name != remote.shard(0) else 0
+    fetch(name, folder, stopped)
+remote.fetch = slow_from_the_second_on
 dataset.path("train", 0)
-remote.pause = 60  # for the next one
+time.sleep(0.2)
 print(time.time())
 """
     done = subprocess.run(

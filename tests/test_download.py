@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 from hub import Hub
 
-from course_lib.dataset import REMOTES, open_dataset
+from course_lib.dataset import open_dataset
 from course_lib.documents import open_parquet
-from course_lib.host import download
+from course_lib.host import download, remote
 from course_lib.host.download import Stopped, fetch, file_size
 from course_lib.host.errors import CourseError
+from course_lib.host.remote import REMOTES, Remote
 
 REPO = REMOTES["fineweb-edu"].repo
 FIRST, LAST = "shard_00000.parquet", "shard_01822.parquet"
@@ -296,12 +297,10 @@ def test_ctrl_c_stops_soon_and_keeps_what_arrived(home, shards):
 
 
 def test_too_little_room_is_said_before_anything_is_fetched(home, shards, monkeypatch):
-    from course_lib.scripts import get_data as program
-
-    monkeypatch.setattr(program, "file_size", lambda repo, name: 10**8)
+    monkeypatch.setattr(remote, "file_size", lambda repo, name: 10**8)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9 - 10**8, 10**8))
     with pytest.raises(CourseError, match=r"need 0\.9 GB more, and .* has 0\.1 GB free; .*--shards"):
-        program.download(REMOTES["fineweb-edu"], [f"shard_{n:05d}.parquet" for n in range(9)], folder_of(home), 4)
+        remote.fetch_shards(REMOTES["fineweb-edu"], [f"shard_{n:05d}.parquet" for n in range(9)], folder_of(home), 4)
 
 
 @pytest.mark.parametrize("flags", [("--shards", "0"), ("--shards", "1823"), ("--workers", "0"), ("--shards", "x")])
@@ -311,14 +310,14 @@ def test_wrong_flags_end_with_2(home, flags):
 
 
 def test_streaming_reads_every_document_and_keeps_few_shards(home, shards, monkeypatch):
-    remote = type(REMOTES["fineweb-edu"])(REPO, 5)
-    bodies = {remote.shard(number): body for number, body in zip((0, 1, 2, 4), shards.values(), strict=True)}
-    bodies[remote.shard(3)] = shard(9, kilobytes=100)
-    monkeypatch.setitem(REMOTES, "fineweb-edu", remote)
+    small = Remote(REPO, 5)
+    bodies = {small.shard(number): body for number, body in zip((0, 1, 2, 4), shards.values(), strict=True)}
+    bodies[small.shard(3)] = shard(9, kilobytes=100)
+    monkeypatch.setitem(REMOTES, "fineweb-edu", small)
     most = 0
     with Hub(bodies) as hub:
         point_to(monkeypatch, hub.url)
-        hub.faults[remote.shard(1)] = [503]
+        hub.faults[small.shard(1)] = [503]
         dataset = open_dataset("fineweb-edu", streaming=True, max_cached_shards=3)
         assert sum(1 for _ in dataset.documents("val")) == 2000
         texts = []
@@ -327,9 +326,9 @@ def test_streaming_reads_every_document_and_keeps_few_shards(home, shards, monke
             if len(texts) % 500 == 0:
                 time.sleep(0.05)  # reading is faster than any hub
                 most = max(most, len(list(folder_of(home).rglob("*.parquet"))))
-        expected = [pq.read_table(io.BytesIO(bodies[remote.shard(number)]))["text"].to_pylist() for number in range(4)]
+        expected = [pq.read_table(io.BytesIO(bodies[small.shard(number)]))["text"].to_pylist() for number in range(4)]
     assert texts == sum(expected, []) and most == 3
-    assert (folder_of(home) / "streamed" / remote.shard(-1)).exists()
+    assert (folder_of(home) / "streamed" / small.shard(-1)).exists()
 
 
 def test_without_shards_it_says_how_to_get_them(home):

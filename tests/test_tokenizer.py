@@ -28,7 +28,14 @@ from course_lib.host.errors import CourseError
 from course_lib.host.python_docs import documents
 from course_lib.names import load_names
 from course_lib.scripts import tok_eval
-from course_lib.tokenizer import SPECIAL_TOKENS, StreamDecoder, Tokenizer, default_folder, fitting_vocab_size, pieces
+from course_lib.tokenizer import (
+    SPECIAL_TOKENS,
+    StreamDecoder,
+    Tokenizer,
+    default_folder,
+    fitting_vocab_size,
+    safe_parts,
+)
 
 # Of nanochat (October 2025), written out here once more
 PATTERN = (
@@ -257,7 +264,7 @@ def test_cutting_long_spaces_loses_nothing(parts):
     text = "".join(parts)
     long_space, module.LONG_SPACE = module.LONG_SPACE, 5
     try:
-        cut = list(pieces(text))
+        cut = list(safe_parts(text))
         assert "".join(cut) == text and TOKENIZER.decode(TOKENIZER.encode(text)) == text
         assert all(len(run) < 10 for part in cut for run in regex.findall(r"\s+", part))
     finally:
@@ -421,7 +428,9 @@ def test_an_edited_json_is_refused(tmp_path, changes):
         Tokenizer.load(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', "{}", "\ufffd"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '"text"', "{}", "\ufffd", "[" * 500_000 + "]" * 500_000], ids=range(8)
+)
 def test_a_damaged_json_is_refused(tmp_path, text):
     TOKENIZER.save(tmp_path)
     (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
@@ -557,6 +566,10 @@ def decode_each(tokenizer, text):
     return "|".join(tokenizer.decode([token_id]) for token_id in tokenizer.encode(text))
 
 
+def without_broken_bytes(tokenizer, text):
+    return "|".join(tokenizer.token(n).decode(errors="ignore") for n in tokenizer.encode(text))
+
+
 def leftmost_first(piece, ranks):
     parts = [bytes([byte]) for byte in piece]
     n = 0
@@ -571,6 +584,13 @@ def leftmost_first(piece, ranks):
 
 def lowest_once(piece, ranks):
     return [ranks[piece]] if piece in ranks else list(piece)
+
+
+def compare_numbers_of_ids(tokenizer, text):
+    def length(part):
+        return len(tokenizer.encode(part))
+
+    return [n for n in range(1, len(text)) if length(text[:n]) + length(text[n:]) != length(text)]
 
 
 def with_ends(tokenizer, text):
@@ -593,13 +613,16 @@ def with_zeros(ids, pair, new_id):
     [
         (exercises.show_tokens, decode_each, "bytes that are no whole character"),
         (exercises.show_tokens, lambda tokenizer, text: [text], "return one string, not list"),
+        (exercises.show_tokens, without_broken_bytes, r"expected H\|i\| \|\\xf0\|"),
         (exercises.encode_piece, leftmost_first, "the lowest rank goes first"),
         (exercises.encode_piece, lowest_once, "the lowest rank goes first"),
         (exercises.bad_cuts, with_ends, "the ends of a text are no cuts"),
         (exercises.bad_cuts, lambda tokenizer, text: [], "4 is a bad cut"),
         (exercises.bad_cuts, lambda tokenizer, text: None, "is there a `return`"),
+        (exercises.bad_cuts, lambda tokenizer, text: (n for n in (4,)), "return a list, not generator"),
+        (exercises.bad_cuts, compare_numbers_of_ids, "for 'the owner' the bad cuts are"),
         (exercises.merge_piece, only_the_pair, "the neighbours change too"),
-        (exercises.merge_piece, with_zeros, "leave out the pairs whose number does not change"),
+        (exercises.merge_piece, with_zeros, "leave out the pairs whose count does not change"),
         (exercises.merge_piece, naive_bpe.merged, "return two things"),
     ],
 )

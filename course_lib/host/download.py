@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from course_lib.host.errors import CourseError
+from course_lib.host.files import only_one
 
 WAITS = (1, 2, 4, 8, 15)  # seconds before each new attempt
 
@@ -37,10 +38,7 @@ def fetch(
     called about once a megabyte; when `stopped()` is true, Stopped is raised there.
     Raises CourseError when the hub does not have it, or fails several times in a row, or the disk is full.
     """
-    from filelock import FileLock
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):  # two programs may want the same file
+    with only_one(path):
         if not path.exists():
             parts = f".{path.name}.*.part"
             _patiently(

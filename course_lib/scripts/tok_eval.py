@@ -24,42 +24,12 @@ WAIT = 20  # seconds for their download
 
 @dataclass(frozen=True)
 class Settings:
-    """Bytes a token of your tokenizer on several kinds of text, beside those of GPT-2 and GPT-4."""
+    """Bytes per token of your tokenizer on several kinds of text, beside GPT-2's and GPT-4's."""
 
     tokenizer: Path | None = None
     """Folder of the tokenizer; by default the one that `tok_train` made."""
     peers: bool = True
     """Compare with gpt2 and cl100k_base, which are downloaded once (3 MB)."""
-
-
-def fetch_peers() -> dict[str, tiktoken.Encoding]:
-    """The tokenizers of PEERS that can be had in WAIT seconds; a line is printed for the others."""
-    os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(home_dir() / "tiktoken"))
-    found: dict[str, tiktoken.Encoding | Exception] = {}
-
-    def fetch() -> None:
-        for name in PEERS:
-            try:
-                found[name] = tiktoken.get_encoding(name)
-            except Exception as error:  # of the network, the disk or tiktoken: the table goes on without
-                found[name] = error
-
-    print(f"asking for {' and '.join(PEERS)} (downloaded once, 3 MB) …", flush=True)
-    thread = threading.Thread(target=fetch, daemon=True)  # tiktoken itself would wait for ever
-    thread.start()
-    thread.join(WAIT)
-    for name in PEERS:
-        if not isinstance(found.get(name), tiktoken.Encoding):
-            error = found.get(name) or f"no answer within {WAIT} seconds"
-            print(f"{name} is left out, it cannot be had: {_reason(error)}", flush=True)
-    return {name: peer for name, peer in found.items() if isinstance(peer, tiktoken.Encoding)}
-
-
-def _reason(error: Exception | str) -> str:
-    """The first cause of an error, on one line."""
-    while isinstance(error, Exception) and (error.__cause__ or error.__context__):
-        error = error.__cause__ or error.__context__
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def work(settings: Settings) -> None:
@@ -78,7 +48,7 @@ def work(settings: Settings) -> None:
         row = [size / len(peer.encode_ordinary(text)) for peer in peers.values()]
         ratios = [f"{ratio:.2f}" for ratio in (size / len(ids), *row)]
         table.add_row(file.stem, f"{size:,}", f"{len(ids):,}", *ratios)
-    print(f"tokenizer with {tokenizer.vocab_size:,} ids; bytes a token, more is better:")
+    print(f"tokenizer with {tokenizer.vocab_size:,} ids; bytes per token, more is better:")
     Console(force_jupyter=False).print(table)
     print(f"all {len(files)} samples came back from their ids unchanged")
 
@@ -86,6 +56,34 @@ def work(settings: Settings) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Entry point. argv: flags, by default the command line's."""
     run_program("tok_eval", Settings, work, argv)
+
+
+def fetch_peers() -> dict[str, tiktoken.Encoding]:
+    """The tokenizers of PEERS that can be had in WAIT seconds; a line is printed for the others."""
+    os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(home_dir() / "tiktoken"))
+    found: dict[str, tiktoken.Encoding] = {}
+    reasons = dict.fromkeys(PEERS, f"no answer within {WAIT} seconds")
+
+    def fetch() -> None:
+        for name in PEERS:
+            try:
+                found[name] = tiktoken.get_encoding(name)
+            # of the network, the disk or tiktoken: the table goes on without
+            except Exception as error:
+                while error.__cause__ or error.__context__:  # the first cause says most
+                    error = error.__cause__ or error.__context__
+                reasons[name] = " ".join(str(error).split()) or type(error).__name__
+
+    print(f"asking for {' and '.join(PEERS)} (downloaded once, 3 MB) …", flush=True)
+    # tiktoken itself would wait for ever
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    thread.join(WAIT)
+    peers = dict(found)
+    for name in PEERS:
+        if name not in peers:
+            print(f"{name} is left out, it cannot be had: {reasons[name]}", flush=True)
+    return peers
 
 
 if __name__ == "__main__":

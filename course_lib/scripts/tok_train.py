@@ -3,28 +3,18 @@
 Exported from notebooks/06_data.ipynb; edit it there.
 """
 
-import logging
-import re
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from course_lib.dataset import Dataset, open_dataset
 from course_lib.host.errors import FlagError
 from course_lib.host.program import run_program
+from course_lib.host.progress import bars, rustbpe_merges
 from course_lib.tokenizer import SPECIAL_TOKENS, Tokenizer, default_folder, fitting_vocab_size
 
 
@@ -54,41 +44,12 @@ def texts(dataset: Dataset, doc_cap: int, max_chars: int) -> Iterator[str]:
             return
 
 
-class _MergesSeen(logging.Handler):
-    """Moves a progress bar by what rustbpe logs: "Progress: 12% (492/4096 merges) …"."""
-
-    def __init__(self, on_merges: Callable[[int], None]):
-        super().__init__()
-        self.on_merges = on_merges
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if found := re.search(r"\((\d+)/\d+ merges\)", record.getMessage()):
-            self.on_merges(int(found[1]))
-
-
-@contextmanager
-def _listening(on_merges: Callable[[int], None]) -> Iterator[None]:
-    log, handler = logging.getLogger("rustbpe"), _MergesSeen(on_merges)
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-
-
-def _bars() -> Progress:
-    columns = [BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
-    is_terminal = sys.stderr is not None and sys.stderr.isatty()
-    console = Console(stderr=True, force_terminal=is_terminal, force_jupyter=False)
-    return Progress("{task.description}", *columns, console=console, disable=not is_terminal)
-
-
 def train(dataset: Dataset, vocab_size: int, doc_cap: int, max_chars: int) -> tuple[Tokenizer, int, int]:
     """The tokenizer, and how many documents and characters it was trained on; draws two bars."""
     rows = dataset.num_rows("train")
     docs = chars = 0
-    with _bars() as progress:
+    columns = TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    with bars(*columns) as progress:
         reading = progress.add_task("reading", total=rows)
         merging = progress.add_task("merging", total=vocab_size - 256 - len(SPECIAL_TOKENS))
 
@@ -101,7 +62,7 @@ def train(dataset: Dataset, vocab_size: int, doc_cap: int, max_chars: int) -> tu
                 yield text
             progress.update(reading, completed=rows)
 
-        with _listening(lambda merges: progress.update(merging, completed=merges)):
+        with rustbpe_merges(lambda merges: progress.update(merging, completed=merges)):
             tokenizer = Tokenizer.train(counted(), vocab_size, allow_smaller=True)
         progress.update(merging, completed=vocab_size)
     return tokenizer, docs, chars

@@ -38,28 +38,24 @@ from course_lib.host.errors import CourseError
 #| export dataset
 """Datasets: documents in parquet shards, the last shard for validation; made, found or fetched."""
 
-import concurrent.futures.thread
 import hashlib
 import os
 import platform
 import shutil
-import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
 
 from course_lib.documents import READERS, open_parquet, read_parquet, text_files
 from course_lib.host import python_docs
-from course_lib.host.download import Stopped, fetch
 from course_lib.host.errors import CourseError
+from course_lib.host.files import make_folder_atomically, only_one
 from course_lib.host.paths import home_dir
+from course_lib.host.remote import REMOTES, ShardCache, remote_folder
 
 # %%
 import random
@@ -78,6 +74,7 @@ import numpy as np
 from course_lib.classroom import add_to, budget, check, command_line
 from course_lib.classroom.cells import in_notebook
 from course_lib.classroom.exercises import data as exercises
+from course_lib.host.remote import Remote
 from course_lib.plots import draw_bars
 from course_lib.tokenizer import Tokenizer, default_folder
 
@@ -531,47 +528,34 @@ def write_shards(
     The folder appears when it is complete, and the same documents give the same bytes.
     Raises CourseError for fewer than two documents or a full disk; then nothing is left.
     """
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+    count, chars, waiting, held_out = 0, 0, [], []
     try:
-        part.mkdir(parents=True)
-        _write_parts(documents, part, shard_chars, source)
-        os.replace(part, folder)
+        with make_folder_atomically(folder) as part:
+            for is_val, text in split_documents(documents):
+                (held_out if is_val else waiting).append(text)
+                chars += 0 if is_val else len(text)
+                if chars >= shard_chars:
+                    _write_shard(waiting, part, count)
+                    count, chars, waiting = count + 1, 0, []
+            if not held_out or not (count or waiting):
+                raise CourseError(
+                    f"{source} is too little: expected at least two documents, one to train on "
+                    "and one for validation; give more, or several files"
+                )
+            for texts in (waiting, held_out):
+                if texts:
+                    _write_shard(texts, part, count)
+                    count += 1
     except OSError as error:
         raise CourseError(
             f"cannot write {folder}: {error}; free some space, or set COURSE_HOME"
         ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-# %%
-#| export dataset
-def _write_parts(documents: Iterable[str], part: Path, shard_chars: int, source: str) -> None:
-    count, chars, waiting, held_out = 0, 0, [], []
-    for is_val, text in split_documents(documents):
-        (held_out if is_val else waiting).append(text)
-        chars += 0 if is_val else len(text)
-        if chars >= shard_chars:
-            _write_shard(waiting, part, count)
-            count, chars, waiting = count + 1, 0, []
-    if waiting:
-        _write_shard(waiting, part, count)
-        count += 1
-    if not (count and held_out):
-        raise CourseError(
-            f"{source} is too little: expected at least two documents, one to train on and one "
-            "for validation; give more, or several files"
-        )
-    _write_shard(held_out, part, count)
 
 
 def _write_shard(texts: list[str], folder: Path, number: int) -> None:
     table = pa.table({"text": pa.array(texts, pa.large_string())})
-    with (folder / f"shard_{number:05d}.parquet").open("wb") as file:
-        pq.write_table(table, file, row_group_size=1024, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
+    path = folder / f"shard_{number:05d}.parquet"
+    pq.write_table(table, path, row_group_size=1024, compression="zstd")
 
 
 # %%
@@ -601,19 +585,13 @@ def bundled_folder() -> Path:
     """Folder of the bundled corpus, the documentation of this Python; made on the first call."""
     name = f"bundled-1-python-{platform.python_version()}"  # 1: of the way it is collected
     folder = home_dir() / "datasets" / name
-    with _only_one(folder):
+    with only_one(folder):
         if not folder.exists():
             by_hash = sorted(
                 python_docs.documents(), key=lambda text: hashlib.sha256(text.encode()).digest()
             )
             write_shards(by_hash, folder, shard_chars=1_000_000)
     return folder
-
-
-def _only_one(folder: Path) -> FileLock:
-    """Held by one process at a time: several may want to make the same folder."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder.with_name(f".{folder.name}.lock"))
 
 
 # %% [markdown]
@@ -634,7 +612,7 @@ def own_folder(path: Path) -> Path:
         hashlib.sha256(repr(x).encode()).hexdigest()[:8] for x in (str(path), seen)
     )
     home = home_dir() / "datasets" / f"own-{path.stem[:40]}-{about_path}"
-    with _only_one(home):
+    with only_one(home):
         if not (home / about_files).exists():
             texts = chain.from_iterable(map(_texts, files))
             write_shards(texts, home / about_files, source=f"the text in {path}")
@@ -655,45 +633,6 @@ def _texts(path: Path) -> Iterator[str]:
 
 # %% [markdown]
 # The third kind is **remote**: a name on the Hugging Face hub, a site that hosts data sets, and a number of shards.
-
-# %%
-#| export dataset
-@dataclass(frozen=True)
-class Remote:
-    """A corpus on the Hugging Face hub: shard_00000.parquet, …, the last one for validation."""
-
-    repo: str
-    num_shards: int
-
-    def shard(self, number: int) -> str:
-        """Name of a shard; -1 is the last. Raises CourseError for a number that there is not."""
-        if not -self.num_shards <= number < self.num_shards:
-            raise CourseError(
-                f"{self.repo} has no shard {number}; they go from 0 to {self.num_shards - 1}"
-            )
-        return f"shard_{number % self.num_shards:05d}.parquet"
-
-    def fetch(self, name: str, folder: Path, **watch: Callable) -> None:
-        """Bring a shard into `folder`, unless it is there, and check its footer.
-
-        watch: as in `host.download.fetch`.
-        """
-        path = folder / name
-        fetch(self.repo, name, path, verify=lambda part: open_parquet(part).close(), **watch)
-
-
-# %%
-#| export dataset
-REMOTES = {
-    "fineweb-edu": Remote("karpathy/fineweb-edu-100b-shuffle", 1823),
-    "climbmix": Remote("karpathy/climbmix-400b-shuffle", 6543),
-}
-
-
-def remote_folder(name: str) -> Path:
-    """Where `get_data` puts the shards of a remote corpus."""
-    return home_dir() / "datasets" / name
-
 
 # %% [markdown]
 # All three are the same to those who read them: a folder and the names of its shards.
@@ -828,86 +767,6 @@ refused(lambda: open_dataset("shakespear"))
 
 # %%
 #| export dataset
-class ShardCache:
-    """A remote corpus of which few shards are on disk: the next is fetched while one is read.
-
-    max_cached: shards on disk at a time, validation and the one that is being fetched included; 3
-    or more, else CourseError.
-    """
-
-    def __init__(self, remote: Remote, folder: Path, max_cached: int):
-        if max_cached < 3:
-            raise CourseError(
-                f"max_cached_shards={max_cached}, expected 3 or more: one to read, the next one, "
-                "and validation"
-            )
-        self.remote, self.folder, self.max_cached = remote, folder, max_cached
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ShardCache")
-        self._fetching: dict[str, Future] = {}
-        self._needed: set[str] = set()
-        self._lock = threading.Lock()
-
-    def get(self, name: str, following: str, stopped: Callable[[], bool]) -> Path:
-        """Path of a shard, waited for if need be; `following` is fetched in the background.
-
-        Raises CourseError when it cannot be had, and Stopped when `stopped()` becomes true.
-        """
-        with self._lock:
-            self._needed = {name, following, self.remote.shard(-1)}
-            self._make_room(self._needed)
-            wanted, _ = self._fetch(name), self._fetch(following)
-        while not wanted.done():
-            if stopped():
-                raise Stopped
-            wait([wanted], timeout=0.2)
-        wanted.result()
-        return self.folder / name
-
-
-# %%
-#| export dataset
-@add_to(ShardCache)
-def _fetch(self, name: str) -> Future:
-    future, there = self._fetching.get(name), (self.folder / name).exists()
-    if future is None or (future.done() and (future.exception() or not there)):
-        future = self._fetching[name] = self._pool.submit(self._bring, name)
-    return future
-
-
-@add_to(ShardCache)
-def _bring(self, name: str) -> None:
-    if _program_ends():
-        raise Stopped
-    with self._lock:
-        self._make_room({*self._needed, name})  # again: meanwhile another one may have arrived
-    self.remote.fetch(name, self.folder, stopped=_program_ends)
-
-
-# %%
-#| export dataset
-@add_to(ShardCache)
-def _make_room(self, needed: set[str]) -> None:
-    """Delete the shards that were fetched longest ago, until the needed ones have room."""
-    others = [path for path in self.folder.glob("shard_*.parquet") if path.name not in needed]
-    others.sort(key=_fetched_at)
-    for path in others[: max(len(others) + len(needed) - self.max_cached, 0)]:
-        path.unlink(missing_ok=True)
-
-
-def _fetched_at(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:  # another process has just deleted it
-        return 0.0
-
-
-def _program_ends() -> bool:
-    """Whether Python is at its end and waits for the threads of pools."""
-    return getattr(concurrent.futures.thread, "_shutdown", False)
-
-
-# %%
-#| export dataset
 def _open_remote(name: str, streaming: bool, max_cached_shards: int) -> Dataset:
     remote, folder = REMOTES[name], remote_folder(name)
     if streaming:
@@ -995,29 +854,12 @@ draw_streaming(spans, here)
 Fetches shards of a corpus in parallel; when interrupted, run it again and it goes on.
 """
 
-import shutil
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from pathlib import Path
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
-from course_lib.dataset import REMOTES, Remote, open_dataset, remote_folder
-from course_lib.documents import open_parquet
-from course_lib.host.download import file_size
-from course_lib.host.errors import CourseError, FlagError
+from course_lib.dataset import open_dataset
+from course_lib.host.errors import FlagError
 from course_lib.host.program import run_program
-
+from course_lib.host.remote import REMOTES, fetch_shards, remote_folder
 
 # %%
 #| export scripts.get_data
@@ -1044,104 +886,12 @@ def work(settings: Settings) -> None:
             most = remote.num_shards - 1
             raise FlagError(f"--shards is {settings.shards}, expected {most} or fewer")
         names = [remote.shard(number) for number in (*range(settings.shards), -1)]
-        download(remote, names, remote_folder(settings.dataset), settings.workers)
+        fetch_shards(remote, names, remote_folder(settings.dataset), settings.workers)
     dataset = open_dataset(settings.dataset)
     for split in ("train", "val"):
         shards, rows = len(dataset.shards(split)), dataset.num_rows(split)
         print(f"{split:5s} {shards:5d} shards {rows:10,d} documents")
     print(f"in {dataset.folder}")
-
-
-# %%
-#| export scripts.get_data
-def download(remote: Remote, names: list[str], folder: Path, workers: int) -> None:
-    """Fetch the shards that are missing or damaged, several at a time, with bars.
-
-    Raises CourseError when the disk has too little room, or, after all others, for a shard that
-    could not be had.
-    """
-    missing = [name for name in names if not _is_whole(folder / name)]
-    if not missing:
-        return
-    expected = file_size(remote.repo, missing[0]) * len(missing)
-    _check_space(folder, expected)
-    stop, failure = threading.Event(), None
-    with _bars() as progress, ThreadPoolExecutor(workers) as pool:
-        in_all = progress.add_task(f"{len(missing)} shards", total=expected)
-        futures = [
-            pool.submit(_fetch_shard, remote, name, folder, progress, in_all, stop)
-            for name in missing
-        ]
-        try:
-            for future in as_completed(futures):
-                failure = future.exception() or failure
-        except KeyboardInterrupt:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            progress.console.print(
-                "stopped; what has arrived is kept: run the same command again to go on"
-            )
-            raise
-    if failure:
-        raise failure
-
-
-# %%
-#| export scripts.get_data
-def _fetch_shard(
-    remote: Remote,
-    name: str,
-    folder: Path,
-    progress: Progress,
-    in_all: TaskID,
-    stop: threading.Event,
-) -> None:
-    """Fetch one shard and move two bars: one of its own, which then goes, and that of all."""
-    task, done = progress.add_task(name, total=None), 0
-
-    def report(bytes_done: int, total: int) -> None:
-        nonlocal done
-        progress.update(task, completed=bytes_done, total=total)
-        progress.update(in_all, advance=bytes_done - done)
-        done = bytes_done
-
-    remote.fetch(name, folder, on_bytes=report, stopped=stop.is_set)
-    progress.remove_task(task)
-    progress.console.print(f"{name}  {done / 1e6:,.1f} MB", highlight=False)
-
-
-def _bars() -> Progress:
-    columns = [BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
-    is_terminal = sys.stderr is not None and sys.stderr.isatty()
-    console = Console(stderr=True, force_terminal=is_terminal, force_jupyter=False)
-    return Progress("{task.description}", *columns, console=console, disable=not is_terminal)
-
-
-# %%
-#| export scripts.get_data
-def _check_space(folder: Path, needed: int) -> None:
-    """Raise CourseError when the disk has no room for `needed` bytes, parts of them being there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    needed -= sum(part.stat().st_size for part in folder.glob(".*.part"))
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise CourseError(
-            f"these shards need {needed / 1e9:.1f} GB more, and {folder} has {free / 1e9:.1f} GB "
-            "free; free some space, set COURSE_HOME, or ask for fewer with --shards"
-        )
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a shard is there and its footer can be read; one that is damaged is deleted."""
-    if not path.exists():
-        return False
-    try:
-        open_parquet(path).close()
-    except CourseError as error:
-        print(f"fetching it again: {error}")
-        path.unlink()
-        return False
-    return True
 
 
 # %%
@@ -1202,30 +952,19 @@ refused(lambda: open_dataset("climbmix"))
 #| export scripts.tok_train
 """Train a tokenizer on the documents of a dataset: `tok_train --help`."""
 
-import logging
-import re
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from course_lib.dataset import Dataset, open_dataset
 from course_lib.host.errors import FlagError
 from course_lib.host.program import run_program
+from course_lib.host.progress import bars, rustbpe_merges
 from course_lib.tokenizer import SPECIAL_TOKENS, Tokenizer, default_folder, fitting_vocab_size
-
 
 # %%
 #| export scripts.tok_train
@@ -1262,45 +1001,14 @@ def texts(dataset: Dataset, doc_cap: int, max_chars: int) -> Iterator[str]:
 
 # %%
 #| export scripts.tok_train
-class _MergesSeen(logging.Handler):
-    """Moves a progress bar by what rustbpe logs: "Progress: 12% (492/4096 merges) …"."""
-
-    def __init__(self, on_merges: Callable[[int], None]):
-        super().__init__()
-        self.on_merges = on_merges
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if found := re.search(r"\((\d+)/\d+ merges\)", record.getMessage()):
-            self.on_merges(int(found[1]))
-
-
-@contextmanager
-def _listening(on_merges: Callable[[int], None]) -> Iterator[None]:
-    log, handler = logging.getLogger("rustbpe"), _MergesSeen(on_merges)
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-
-
-def _bars() -> Progress:
-    columns = [BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
-    is_terminal = sys.stderr is not None and sys.stderr.isatty()
-    console = Console(stderr=True, force_terminal=is_terminal, force_jupyter=False)
-    return Progress("{task.description}", *columns, console=console, disable=not is_terminal)
-
-
-# %%
-#| export scripts.tok_train
 def train(
     dataset: Dataset, vocab_size: int, doc_cap: int, max_chars: int
 ) -> tuple[Tokenizer, int, int]:
     """The tokenizer, and how many documents and characters it was trained on; draws two bars."""
     rows = dataset.num_rows("train")
     docs = chars = 0
-    with _bars() as progress:
+    columns = TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    with bars(*columns) as progress:
         reading = progress.add_task("reading", total=rows)
         merging = progress.add_task("merging", total=vocab_size - 256 - len(SPECIAL_TOKENS))
 
@@ -1313,7 +1021,7 @@ def train(
                 yield text
             progress.update(reading, completed=rows)
 
-        with _listening(lambda merges: progress.update(merging, completed=merges)):
+        with rustbpe_merges(lambda merges: progress.update(merging, completed=merges)):
             tokenizer = Tokenizer.train(counted(), vocab_size, allow_smaller=True)
         progress.update(merging, completed=vocab_size)
     return tokenizer, docs, chars

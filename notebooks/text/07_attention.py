@@ -1,5 +1,23 @@
 # %% [markdown]
 # # 07 · Attention
+#
+# **Goal.** Turn the microGPT's attention into nanochat's, one small change at a time, each checked before the next.
+#
+# | | |
+# |---|---|
+# | Needs | [03 · microGPT](03_microgpt.ipynb) |
+# | Time | 60 minutes to read, 75 for the exercises; a few seconds to run |
+# | Memory | under 500 MB |
+# | You will build | rotary positions, QK norm, attention with shared keys and values → `course_lib.attention` |
+#
+# nanochat's attention is the one of chapter 03 with three changes: positions become rotations, queries and keys get a norm,
+# and several query heads may share one head of keys and values. And it does two jobs with one function: it reads a whole
+# text at once in training, and one token after the other when it writes.
+#
+# Nothing is trained here. What the changes buy in loss is measured in chapter 08, where there is a whole model again.
+
+# %% [markdown]
+# ![Map of the course: chapter 07 attention is marked, in Part II; after 06 data, and 08 gpt comes next](images/map_07.svg)
 
 # %%
 #| export attention
@@ -10,13 +28,147 @@ import mlx.nn as nn
 
 from course_lib.host.errors import CourseError
 
+# %% [markdown]
+# That cell opens the module that this chapter builds. The next one is for this notebook only.
 
 # %%
-#| export attention
-def rms_norm(x: mx.array, eps: float = 1e-5) -> mx.array:
-    """x / sqrt(mean(x²) + eps) over the last axis, without a weight (Zhang and Sennrich, 2019)."""
-    return mx.fast.rms_norm(x, None, eps)
+import math
+import time
 
+import matplotlib.pyplot as plt
+from mlx.utils import tree_flatten
+
+from course_lib import backend
+from course_lib.classroom import budget, check
+from course_lib.classroom.exercises import attention as exercises
+from course_lib.microgpt import Attention, MicroGPT, MicroGPTConfig
+from course_lib.plots import draw_bars
+
+backend.seed_everything(42)
+print(backend.describe())
+
+
+# %%
+def milliseconds(function, *arrays):
+    """Shortest time of several calls, in milliseconds."""
+    times = []
+    for _ in range(budget(10, quick=3)):
+        started = time.perf_counter()
+        mx.eval(function(*arrays))
+        times.append(time.perf_counter() - started)
+    return 1000 * min(times)
+
+
+# %% [markdown]
+# ## 1. Where we left off
+#
+# The attention of chapter 03, in one list:
+#
+# - each position has a vector; matrices make of it a **query** (what I look for), a **key** (what I offer) and a **value**
+#   (what you get if you pick me);
+# - the **score** of a query and a key is their dot product, divided by $\sqrt{D}$, where $D$ is how many numbers each has;
+# - the **causal mask** sets the scores of later positions to $-\infty$: nobody sees the future;
+# - **softmax** turns the scores of a row into weights that are positive and sum to 1;
+# - the output is the mean of the values under these weights;
+# - a **head** is one such lookup with a part of the numbers; all heads look at once, and a last matrix mixes what they found.
+#
+# As two functions, on numbers small enough to follow:
+
+# %%
+def scores_of(q, k):
+    """How well each query fits each key: (..., T, D), (..., S, D) -> (..., T, S)."""
+    return q @ mx.swapaxes(k, -1, -2) / math.sqrt(q.shape[-1])
+
+
+def attend(q, k, v):
+    """Mean of the values under each query's weights: (..., T, D) each -> (..., T, D)."""
+    T = q.shape[-2]
+    future = mx.triu(mx.full((T, T), -mx.inf), k=1)  # -inf above the diagonal
+    return mx.softmax(scores_of(q, k) + future, axis=-1) @ v
+
+
+q = mx.array([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0]])  # (T, D): three positions, two numbers each
+k = mx.array([[1.0, 2.0], [0.0, 3.0], [2.0, 0.0]])
+v = mx.array([[10.0, 0.0], [20.0, 0.0], [30.0, 0.0]])
+print("q · k   ", (q @ k.T).tolist())
+print("attended", [round(number, 2) for number in attend(q, k, v)[:, 0].tolist()])
+
+# %% [markdown]
+# Position 0 sees itself only and takes its value, 10. Is it the attention of chapter 03? That class has the same matrices
+# and cuts into heads; we do the middle part ourselves.
+
+# %%
+old = Attention(MicroGPTConfig())
+x = mx.random.normal((5, 16))  # (T, C)
+q, k, v = (old.heads(matrix(x)) for matrix in (old.wq, old.wk, old.wv))  # (H, T, D) each
+ours = old.wo(mx.swapaxes(attend(q, k, v), 0, 1).reshape(x.shape))  # heads side by side, mixed
+assert mx.allclose(ours, old(x), atol=1e-5)
+print("equal to chapter 03")
+
+# %% [markdown]
+# ## 2. Positions as rotations
+#
+# ### What a table of positions cannot do
+#
+# Attention itself does not know who stands where: scores come from vectors alone. So chapter 03 added a learned row for
+# each place to the token's vector, from a table of `block_size` rows. A ninth position has no row:
+
+# %%
+model = MicroGPT(MicroGPTConfig())
+try:
+    model(mx.zeros(9, dtype=mx.int32))
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# And there is a second weakness. "Three back" is what matters to language, not "place 5 looks at place 2". The rows of a
+# table have nothing to do with each other, so the fit between a place and the one three before it is another number at
+# every place, and training has to bring about each of them. A new table:
+
+# %%
+wpe = mx.random.normal((8, 16))
+fits = [(wpe[t] @ wpe[t - 3]).item() for t in range(3, 8)]
+for t, fit in enumerate(fits, start=3):
+    print(f"place {t} with place {t - 3}: {fit:6.2f}")
+assert max(fits) - min(fits) > 1
+
+# %% [markdown]
+# ### One arrow, turned
+#
+# **Rotary positions** (RoPE) add nothing. They turn queries and keys. Take a query of two numbers as an arrow on paper.
+# At position $p$ it is turned clockwise by the angle $\theta = p \cdot \text{speed}$:
+#
+# $$ y_1 = x_1 \cos\theta + x_2 \sin\theta, \qquad y_2 = -x_1 \sin\theta + x_2 \cos\theta $$
+#
+# Here $(x_1, x_2)$ is the arrow before and $(y_1, y_2)$ after. Let it point up, $(0, 1)$, and turn it a quarter for each
+# position:
+
+# %%
+x1, x2 = 0.0, 1.0
+for position in range(4):
+    theta = position * math.pi / 2
+    y1 = x1 * math.cos(theta) + x2 * math.sin(theta)
+    y2 = -x1 * math.sin(theta) + x2 * math.cos(theta)
+    print(f"position {position}: ({round(y1):2d}, {round(y2):2d})")
+    assert math.isclose(y1**2 + y2**2, x1**2 + x2**2)  # as long as before
+
+
+# %% [markdown]
+# Up, right, down, left: a clock hand. Its length stays the same.
+#
+# The dot product of two arrows depends on their lengths and on the angle between them. Turn the query by its position and
+# the key by its own, and the angle between them changes by the *difference* of the positions. So only the distance counts.
+# That is the whole idea.
+#
+# ### Many arrows, many speeds
+#
+# One hand is not enough: a quarter turn for each position cannot tell 1 back from 5 back. A clock has several hands. A
+# vector of $D$ numbers is cut into $D/2$ pairs, and pair $i$ turns with a speed of its own:
+#
+# $$ \theta_i = \frac{p}{w_i}, \qquad w_i = \text{base}^{\,2i/D}, \qquad i = 0, 1, \ldots, D/2 - 1 $$
+#
+# Angles are in radians, 2π to the turn. So $w_i$ is the number of positions for one radian, and $2\pi w_i$ that for a whole
+# turn. We call the $w_i$ wavelengths. The usual base is 10,000.
 
 # %%
 #| export attention
@@ -27,15 +179,172 @@ def rotary_wavelengths(head_dim: int, base: float = 10000.0) -> mx.array:
     """
     if head_dim < 2 or head_dim % 2:
         raise CourseError(
-            f"head_dim={head_dim}: rotary positions turn pairs of numbers, so expected an even number"
+            f"head_dim={head_dim}: rotary positions turn pairs of numbers; make it an even number"
         )
     return base ** (mx.arange(0, head_dim, 2, dtype=mx.float32) / head_dim)
 
 
-def rotate(x: mx.array, wavelengths: mx.array, offset: int = 0) -> mx.array:
-    """Turn each pair (x[i], x[i + D/2]) by -position / wavelengths[i]: rotary positions (Su et al., 2021).
+# %%
+wavelengths = rotary_wavelengths(8)
+print([round(w, 3) for w in wavelengths.tolist()])
+assert mx.allclose(wavelengths, mx.array([1.0, 10.0, 100.0, 1000.0]))
 
-    x: (B, H, T, D), whose first position is `offset`. Sign and halves are nanochat's, so that its weights fit.
+
+# %% [markdown]
+# Which numbers make a pair? In nanochat's weights it is number $i$ of the first half with number $i$ of the second:
+# $(x_i, x_{i+D/2})$. In code, all pairs at once:
+
+# %%
+def naive_rotate(x, wavelengths, offset=0):
+    """Turn each pair (x[i], x[i + D/2]) clockwise; the first row of x stands at `offset`."""
+    positions = mx.arange(offset, offset + x.shape[-2])
+    theta = positions[:, None] / wavelengths  # (T, D/2)
+    cos, sin = mx.cos(theta), mx.sin(theta)
+    x1, x2 = mx.split(x, 2, axis=-1)  # (..., T, D/2) each
+    return mx.concatenate([x1 * cos + x2 * sin, x2 * cos - x1 * sin], axis=-1)
+
+
+up = mx.concatenate([mx.zeros((8, 4)), mx.ones((8, 4))], axis=-1)  # (T, D): all four arrows up
+hands = naive_rotate(up, rotary_wavelengths(8, base=100))
+print([round(number, 2) for number in hands[1].tolist()])
+
+
+# %%
+def places(rows, columns):
+    return [(row, column) for row in range(rows) for column in range(columns)]
+
+
+def draw_hands(hands, wavelengths):
+    """One clock face for each pair (row) and position (column)."""
+    positions, pairs = hands.shape[0], hands.shape[1] // 2
+    figure, axes = plt.subplots(pairs, positions, figsize=(7, 3.9))
+    for pair, position in places(pairs, positions):
+        ax = axes[pair, position]
+        x, y = hands[position, pair].item(), hands[position, pair + pairs].item()
+        ax.add_patch(plt.Circle((0, 0), 1, facecolor="#eef4f9", edgecolor="#555555"))
+        ax.annotate(
+            "", (x, y), (0, 0), arrowprops={"arrowstyle": "->", "color": "#0072B2", "lw": 2}
+        )
+        ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal", xticks=[], yticks=[])
+        ax.set_frame_on(False)
+        if pair == pairs - 1:
+            ax.set_xlabel(position)
+        if position == 0:
+            turn = 2 * math.pi * wavelengths[pair].item()
+            ax.set_ylabel(f"pair {pair}\nturn: {turn:.0f}", rotation=0, ha="right", va="center")
+    figure.supxlabel("position", fontsize=10)
+    figure.tight_layout()
+    plt.show()
+
+
+draw_hands(hands, rotary_wavelengths(8, base=100))
+
+# %% [markdown]
+# Four pairs over eight positions, with base 100 so that the slow ones move at all. The first hand takes about six positions
+# for a turn and tells neighbours apart. The last takes nearly two hundred and tells near from far. Each position shows
+# another time.
+#
+# ### Only the distance counts
+#
+# A random query and a random key, put at several places:
+
+# %%
+w64 = rotary_wavelengths(64)
+query, key = mx.random.normal((1, 64)), mx.random.normal((1, 64))
+
+
+def score_at(i, j):
+    """Score of the query at position i with the key at position j."""
+    return scores_of(naive_rotate(query, w64, i), naive_rotate(key, w64, j)).item()
+
+
+for distance in (0, 3, 20):
+    row = [score_at(start + distance, start) for start in (0, 7, 100, 1000)]
+    print(f"distance {distance:2d}:", *(f"{score:8.4f}" for score in row))
+    assert max(row) - min(row) < 1e-3
+
+# %% [markdown]
+# A row is one distance, its columns are four places to be at. Each row repeats one number, as exactly as float32 allows.
+# "Three back" is now the same everywhere, without any training, at position 1,000 as well as at 3.
+#
+# The same as a picture: the same vector at each of 32 positions, as query and as key. On the left each place adds a random
+# row of a table; on the right each place turns.
+
+# %%
+same = mx.broadcast_to(mx.random.normal((64,)), (32, 64))
+table = same + mx.random.normal((32, 64))
+turned = naive_rotate(same, w64)
+figure, axes = plt.subplots(1, 2, figsize=(6.5, 3.1))
+for ax, vectors, title in zip(axes, (table, turned), ("a table", "rotations"), strict=True):
+    ax.imshow(scores_of(vectors, vectors).tolist(), cmap="cividis")
+    ax.set(title=title, xlabel="position of the key", ylabel="position of the query")
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# Brighter is a higher score. On the right every diagonal has one colour, and a diagonal is one distance. On the left, but for
+# the main diagonal, where a vector meets itself, neighbours on a diagonal have nothing in common.
+#
+# So if a whole text moves by 1,000 positions, the outputs stay as they are:
+
+# %%
+q, k, v = mx.random.normal((3, 1, 2, 10, 64))  # (B, H, T, D) each
+here = attend(naive_rotate(q, w64), naive_rotate(k, w64), v)
+there = attend(naive_rotate(q, w64, 1000), naive_rotate(k, w64, 1000), v)
+print("largest difference", mx.abs(here - there).max().item())
+assert mx.allclose(here, there, atol=1e-3)
+
+
+# %% [markdown]
+# (From here on arrays have four axes, as `mx.fast` wants them: (B, H, T, D) for B texts, H heads, T positions, D numbers.)
+#
+# | what changed | why |
+# |---|---|
+# | queries and keys are turned, nothing is added to the stream | scores depend on the distance: what is learned at one place holds at all |
+# | no table `wpe` | no parameters, and no position without a row |
+#
+# One thing it does not do: a model that has been trained on 2,048 positions has never seen a distance of 5,000. It computes
+# something there, and seldom something good.
+#
+# ### Halves or neighbours
+#
+# Some programs pair $(x_0, x_1), (x_2, x_3), \ldots$ instead: interleaved pairs. It is as good a choice, but another one.
+# `mx.fast.rope`, MLX's own rotation, can do both (`traditional=True` means neighbours):
+
+# %%
+def fast_scores(q, k, w, traditional):
+    q, k = (
+        mx.fast.rope(a, 64, traditional=traditional, base=None, scale=1.0, offset=0, freqs=-w)
+        for a in (q, k)
+    )
+    return scores_of(q, k)
+
+
+halves, neighbours = (fast_scores(q, k, w64, traditional) for traditional in (False, True))
+print("position 9 with 5, in halves    ", round(halves[0, 0, 9, 5].item(), 4))
+print("position 9 with 5, as neighbours", round(neighbours[0, 0, 9, 5].item(), 4))
+assert mx.allclose(halves, scores_of(naive_rotate(q, w64), naive_rotate(k, w64)), atol=1e-4)
+assert not mx.allclose(halves, neighbours, atol=0.1)
+
+
+# %% [markdown]
+# The weights of `wq` and `wk` are learned for one of the two. Run them with the other and every score beyond distance 0 is
+# wrong, with no error raised. A published port of nanochat had just this bug. The same goes for the direction: with weights
+# that were trained clockwise, turning the other way gives a key 3 back the score that was learned
+# for 3 ahead.
+#
+# ### The fast one
+#
+# `mx.fast.rope` turns counter-clockwise, and what it calls `freqs` are what positions are divided by: our wavelengths.
+# So the minus sign in front of them makes it clockwise.
+
+# %%
+#| export attention
+def rotate(x: mx.array, wavelengths: mx.array, offset: int = 0) -> mx.array:
+    """Turn each pair (x[i], x[i + D/2]) by -position / wavelengths[i] (RoPE: Su et al., 2021).
+
+    x: (B, H, T, D), whose first position is `offset`. Sign and halves are nanochat's, so that its
+    weights fit.
     """
     return mx.fast.rope(
         x, x.shape[-1], traditional=False, base=None, scale=1.0, offset=offset, freqs=-wavelengths
@@ -43,9 +352,437 @@ def rotate(x: mx.array, wavelengths: mx.array, offset: int = 0) -> mx.array:
 
 
 # %%
+for head_dim in (2, 8, 64, 128):
+    w = rotary_wavelengths(head_dim)
+    for offset in (0, 5, 1000):
+        sample = mx.random.normal((2, 3, 7, head_dim))
+        gap = mx.abs(rotate(sample, w, offset) - naive_rotate(sample, w, offset)).max().item()
+        assert gap < 1e-2, f"head_dim {head_dim}, offset {offset}: {gap}"
+print("rotate = naive_rotate")
+
+# %%
+w128 = rotary_wavelengths(128)
+long = mx.random.normal((1, 6, 2048, 128))  # one layer of nanochat's d12, its longest text
+print(f"naive {milliseconds(naive_rotate, long, w128):5.1f} ms")
+print(f"fast  {milliseconds(rotate, long, w128):5.1f} ms")
+
+# %% [markdown]
+# On a GPU one kernel (a program that the GPU runs) does the work of six operations, which pays. On a CPU the two may take
+# about the same.
+#
+# How fast do nanochat's 64 pairs turn? The longest text of the model is 2,048 positions, the dashed line.
+
+# %%
+turns = [2 * math.pi * w for w in w128.tolist()]  # positions for one whole turn
+figure, ax = plt.subplots(figsize=(5.5, 3))
+ax.semilogy(turns, "o", markersize=3, color="#0072B2")
+ax.axhline(2048, linestyle="--", color="#D55E00")
+ax.text(1, 2600, "2,048 positions", color="#D55E00")
+ax.set_xlabel("pair")
+ax.set_ylabel("positions for one turn")
+plt.show()
+slow = sum(turn > 2048 for turn in turns)
+print(f"from {turns[0]:.1f} to {turns[-1]:,.0f} positions; {slow} of 64 do not get round once")
+
+
+# %% [markdown]
+# From 2π positions to nearly 2π · 10,000. The pairs high above the dashed line hardly turn within a text, so they can
+# compare what is said wherever it stands. Those at the bottom tell one place from the next.
+#
+# ## 3. QK norm
+#
+# Chapter 03 put an RMSNorm before attention: it divides a vector by the root of the mean of its squares. nanochat puts one
+# on every query and key as well, just before the scores. As a function, without weights:
+
+# %%
+#| export attention
+def rms_norm(x: mx.array, eps: float = 1e-5) -> mx.array:
+    """x / sqrt(mean(x²) + eps) over the last axis, no weight (Zhang and Sennrich, 2019)."""
+    return mx.fast.rms_norm(x, None, eps)
+
+
+# %%
+def naive_norm(x, eps=1e-5):
+    return x / mx.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+
+
+print([round(number, 4) for number in rms_norm(mx.array([3.0, 4.0])).tolist()])
+assert mx.allclose(naive_norm(long), rms_norm(long), atol=1e-5)
+print(f"naive {milliseconds(naive_norm, long):5.1f} ms")
+print(f"fast  {milliseconds(rms_norm, long):5.1f} ms")
+
+# %% [markdown]
+# ### What it prevents
+#
+# Training may make `wq` and `wk` larger. If both grow by a factor $s$, every score grows by $s^2$. Softmax of large scores
+# gives nearly everything to the largest: it **saturates**. Then a small change of a score changes nothing, so its gradient
+# is near zero, and the head can hardly learn any more.
+#
+# We try it: 500 queries with 16 keys each, for growing $s$. The gradient is that of the weights, times random numbers that
+# stand in for the rest of the model, with respect to the scores.
+
+# %%
+one_query, keys = mx.random.normal((500, 1, 32)), mx.random.normal((500, 16, 32))
+rest = mx.random.normal((500, 1, 16))
+
+
+def strain(s, norm):
+    """Mean of the largest weight, and mean size of the gradient with respect to the scores."""
+    scores = scores_of(norm(s * one_query), norm(s * keys))  # (500, 1, 16)
+    gradient = mx.grad(lambda scores: (mx.softmax(scores, axis=-1) * rest).sum())(scores)
+    largest = mx.softmax(scores, axis=-1).max(axis=-1)
+    return largest.mean().item(), mx.abs(gradient).mean().item()
+
+
+sizes = [0.5, 1, 2, 4, 8, 16]
+plain = [strain(s, norm=lambda x: x) for s in sizes]
+normed = [strain(s, norm=rms_norm) for s in sizes]
+for s, before, after in zip(sizes, plain, normed, strict=True):
+    print(f"s={s:4}  largest weight {before[0]:.3f}, with QK norm {after[0]:.3f}")
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(8, 3))
+for n, (ax, label) in enumerate(zip(axes, ("largest weight", "size of the gradient"), strict=True)):
+    ax.plot(sizes, [row[n] for row in plain], "o-", color="#D55E00", label="plain")
+    ax.plot(sizes, [row[n] for row in normed], "s--", color="#0072B2", label="with QK norm")
+    ax.set_xscale("log", base=2)
+    ax.set(xlabel="s, the size of queries and keys", ylabel=label)
+axes[0].set_ylim(0, 1.05)
+axes[1].set_yscale("log")
+axes[0].legend(frameon=False)
+figure.tight_layout()
+plt.show()
+assert plain[-1][1] < normed[-1][1] / 5 and plain[-1][0] > 0.9
+
+# %% [markdown]
+# Without the norm (solid) the largest weight goes to 1 and the gradient falls away. With it (dashed) nothing happens at all:
+# the size is divided out.
+#
+# ### A bound
+#
+# After the norm the mean of the squares of a query is 1, so its length is $|q| = \sqrt{D}$, and that of a key too. A dot
+# product is at most the product of the lengths, which is $D$. Divided by $\sqrt{D}$:
+#
+# $$ \left|\frac{q \cdot k}{\sqrt{D}}\right| \le \sqrt{D} $$
+#
+# No training can push a score beyond that. A key that points exactly as its query comes closest:
+
+# %%
+for head_dim in (4, 64, 128):
+    q_huge = 1000 * mx.random.normal((1, 1, 200, head_dim))
+    k_huge = mx.concatenate([q_huge, mx.random.normal((1, 1, 200, head_dim))], axis=2)
+    largest = mx.abs(scores_of(rms_norm(q_huge), rms_norm(k_huge))).max().item()
+    print(f"D={head_dim:3d}: largest score {largest:7.4f}, bound {math.sqrt(head_dim):7.4f}")
+    assert largest <= math.sqrt(head_dim) * (1 + 1e-5)
+
+# %% [markdown]
+# The scale $1/\sqrt{D}$ stays. Forget it, because "the norm takes care of the size", and the bound is $D$: 128 for nanochat's
+# heads, and the softmax saturates again.
+#
+# Rotate first or norm first? A rotation keeps every length, so it makes no difference. nanochat rotates first.
+
+# %%
+q = mx.random.normal((1, 2, 10, 64))
+assert mx.allclose(rms_norm(rotate(q, w64)), rotate(rms_norm(q), w64), atol=1e-5)
+print("the order makes no difference")
+
+
+# %% [markdown]
+# | what changed | why |
+# |---|---|
+# | RMSNorm on queries and keys, after the rotation | scores cannot grow without end: within ±√D whatever the weights |
+# | the scale 1/√D stays | the norm alone would leave scores of up to D |
+#
+# ## 4. Fewer heads of keys and values
+#
+# In chapter 03 every query head had keys and values of its own: **multi-head attention**, MHA. A model that writes has to
+# keep the keys and values of all earlier tokens at hand (section 5), and they fill its memory. So several query heads share
+# one head of keys and values, a **kv head**: **grouped-query attention**, GQA. If all share a single one, it is
+# **multi-query attention**, MQA.
+
+# %%
+def draw_groups(ax, n_head, n_kv_head, title):
+    """Lines from each query head (circle) to the kv head (square) it reads."""
+    group = n_head // n_kv_head
+    for h in range(n_head):
+        middle = (h // group + 0.5) * group - 0.5  # a kv head stands below the middle of its group
+        ax.plot([h, middle], [1, 0], color="#555555", zorder=1)
+        ax.plot(h, 1, "o", markersize=17, color="#cfe4f3", markeredgecolor="#0072B2")
+        ax.plot(middle, 0, "s", markersize=17, color="#f6d9a8", markeredgecolor="#555555")
+        ax.text(h, 1, h, ha="center", va="center")
+        ax.text(middle, 0, h // group, ha="center", va="center")
+    ax.set(title=title, xlim=(-0.6, n_head - 0.4), ylim=(-0.4, 1.4), xticks=[])
+    ax.set_yticks([0, 1], ["kv heads", "query heads"])
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+
+
+figure, axes = plt.subplots(1, 3, figsize=(9, 1.9), sharey=True)
+draw_groups(axes[0], 6, 6, "MHA: 6 kv heads")
+draw_groups(axes[1], 6, 2, "GQA: 2 kv heads")
+draw_groups(axes[2], 6, 1, "MQA: 1 kv head")
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# Query head $h$ reads kv head $h \,//\, (\text{n\_head} / \text{n\_kv\_head})$: neighbours share. The naive way repeats each kv
+# head for its group, **interleaved**, and then it is MHA again. Repeating the whole row instead (tiling) gives each query
+# head the wrong partner:
+
+# %% tags=["nbval-check-output"]
+kv_heads = mx.array([0, 1])
+print("interleaved", mx.repeat(kv_heads, 3).tolist())
+print("tiled      ", mx.tile(kv_heads, 3).tolist(), "(wrong)")
+assert mx.repeat(kv_heads, 3).tolist() == [h // (6 // 2) for h in range(6)]
+
+# %% [markdown]
+# `mx.fast.scaled_dot_product_attention` takes fewer kv heads as they are and repeats nothing in memory.
+
+# %%
+q = mx.random.normal((1, 6, 10, 64))  # 6 query heads
+for n_kv_head in (6, 3, 2, 1):
+    k, v = mx.random.normal((2, 1, n_kv_head, 10, 64))
+    fast = mx.fast.scaled_dot_product_attention(q, k, v, scale=64**-0.5, mask="causal")
+    group = 6 // n_kv_head
+    by_hand = attend(q, mx.repeat(k, group, axis=1), mx.repeat(v, group, axis=1))
+    assert mx.allclose(fast, by_hand, atol=1e-5)
+    tiled = attend(q, *(mx.tile(a, (1, group, 1, 1)) for a in (k, v)))
+    assert mx.allclose(fast, tiled, atol=1e-5) == (n_kv_head in (1, 6))
+print("interleaved: equal for 6, 3, 2 and 1 kv heads; tiled: for 6 and 1 only")
+
+
+# %% [markdown]
+# ### What it saves
+#
+# For each token, each layer keeps a key and a value (2) for each kv head, of `head_dim` numbers each. A number takes 2 bytes in
+# the type that GPUs compute in, bfloat16:
+#
+# $$ \text{bytes a token} = 2 \cdot \text{n\_layer} \cdot \text{n\_kv\_head} \cdot \text{head\_dim} \cdot 2 $$
+#
+# d12 and d26 are nanochat's models with 12 layers of 6 heads and 26 layers of 13 heads; `head_dim` is 128 in both. A number of
+# kv heads has to divide the number of heads, and 13 is a prime: d26 has MHA or MQA and nothing between.
+
+# %% tags=["nbval-check-output"]
+def cache_bytes(n_layer, n_kv_head, head_dim=128):
+    return 2 * n_layer * n_kv_head * head_dim * 2
+
+
+print("          kv heads   bytes a token   2,048 tokens")
+saved = {}
+for name, n_layer, choices in (("d12", 12, (6, 3, 2, 1)), ("d26", 26, (13, 1))):
+    for n_kv_head in choices:
+        each = cache_bytes(n_layer, n_kv_head)
+        saved[f"{name}, {n_kv_head} kv head{'s' * (n_kv_head > 1)}"] = 2048 * each / 1e6
+        print(f"{name:9s} {n_kv_head:8d} {each:15,d} {2048 * each / 1e6:11.1f} MB")
+
+# %%
+draw_bars(saved, "MB of keys and values for one conversation of 2,048 tokens")
+
+
+# %% [markdown]
+# Each conversation needs its own. A server that talks to a hundred people at once holds a hundred of these bars. And for
+# every new token all keys and values of its conversation are read, so a shorter bar saves time as well.
+#
+# What does it cost? Fewer kv heads are fewer different things that can be looked up, and fewer parameters to store them with.
+# The papers at the end find a small loss in quality for GQA and a larger one for MQA. At the sizes of this course the cache
+# is no burden, and nanochat's default is MHA; ours too.
+#
+# | what changed | why |
+# |---|---|
+# | `n_kv_head` heads of keys and values, shared by groups of query heads | the memory of a conversation shrinks by n_head / n_kv_head |
+# | `n_kv_head = n_head` remains the default | nothing is gained where memory is not short |
+#
+# ## 5. One function for training and for writing
+#
+# A model in training gets a whole text and predicts at every position at once. A model that writes gets one new token at a
+# time. It would be a waste to compute everything before it anew: under the causal mask, the keys and values of old
+# positions cannot change when something is added behind them. So they are kept, in a **KV cache**.
+#
+# Ours needs two things: `offset`, how many positions it holds, and `update_and_fetch(k, v)`, which takes the new keys and
+# values and gives back all.
+
+# %%
+class TinyCache:
+    """Keys and values of all positions so far, of one layer."""
+
+    def __init__(self):
+        self.offset, self.kept = 0, None
+
+    def update_and_fetch(self, k, v):
+        if self.kept is not None:
+            k, v = (mx.concatenate(pair, axis=2) for pair in zip(self.kept, (k, v), strict=True))
+        self.offset, self.kept = k.shape[2], (k, v)
+        return k, v
+
+
+# %% [markdown]
+# (Joining arrays at each token copies all of them. Chapter 12 writes one that does not.)
+#
+# ### The mask with more keys than queries
+#
+# Now there can be fewer queries than keys: 3 new tokens after 2 in the cache are T = 3 queries on S = 5 keys. The *last*
+# query belongs to the *last* key. So query $t$ stands at position $S - T + t$ and may see the keys up to there: the mask is
+# aligned at the end.
+
+# %%
+def visible(T, S):
+    """Which of S keys each of the last T positions may see: (T, S), True or False."""
+    return mx.arange(S) <= mx.arange(S - T, S)[:, None]
+
+
+def draw_mask(ax, mask, title):
+    T, S = mask.shape
+    ax.imshow(mask.tolist(), cmap="Blues", vmin=0, vmax=3)
+    for t, s in places(T, S):
+        ax.text(s, t, "sees" if mask[t, s].item() else "–", ha="center", va="center", fontsize=9)
+    ax.set(title=title, xlabel="key (0 and 1: from the cache)", xticks=range(S))
+    ax.set_yticks(range(T), [f"query {S - T + t}" for t in range(T)])
+
+
+figure, axes = plt.subplots(1, 2, figsize=(8, 2.7))
+draw_mask(axes[0], visible(3, 5), "aligned at the end: right")
+draw_mask(axes[1], mx.tri(3, 5) == 1, "aligned at the start: wrong")
+figure.tight_layout()
+plt.show()
+
+
+# %% [markdown]
+# Aligned at the start, query 2 would not see itself, nor the key before it. `mask="causal"` of MLX is aligned at the end.
+# By hand it is `mx.where`: the score where the mask is True, else $-\infty$. A single query, T = 1, sees every key and
+# needs no mask.
+
+# %%
+def attend(q, k, v):
+    """The same as in section 1, for any number S of keys and any divisor of heads.
+
+    q: (B, H, T, D), the last T of S positions; k, v: (B, n_kv_head, S, D) -> (B, H, T, D)
+    """
+    k, v = (mx.repeat(a, q.shape[1] // a.shape[1], axis=1) for a in (k, v))
+    scores = scores_of(q, k)  # (B, H, T, S)
+    scores = mx.where(visible(*scores.shape[-2:]), scores, -mx.inf)
+    return mx.softmax(scores, axis=-1) @ v
+
+
+q, k, v = mx.random.normal((3, 1, 2, 5, 64))
+last = q[:, :, 2:]  # three queries, five keys
+fast = mx.fast.scaled_dot_product_attention(last, k, v, scale=64**-0.5, mask="causal")
+assert mx.allclose(attend(last, k, v), fast, atol=1e-5)
+assert mx.allclose(attend(q, k, v)[:, :, 2:], fast, atol=1e-5)
+print("three queries on five keys: the last three of all five")
+
+
+# %% [markdown]
+# ### Rotate, norm, keep, attend
+#
+# The whole path, with a cache or without. New positions count on from `offset`. A key is turned once, at its own position,
+# and kept turned.
+
+# %%
+def look_back(q, k, v, cache=None):
+    """Attention of new positions to themselves and to all that the cache holds."""
+    offset = 0 if cache is None else cache.offset
+    q, k = (naive_norm(naive_rotate(a, w64, offset)) for a in (q, k))
+    if cache is not None:
+        k, v = cache.update_and_fetch(k, v)
+    return attend(q, k, v)
+
+
+q = mx.random.normal((1, 6, 10, 64))
+k, v = mx.random.normal((2, 1, 2, 10, 64))
+whole = look_back(q, k, v)  # as in training
+
+
+# %%
+def in_chunks(sizes):
+    cache, outputs, start = TinyCache(), [], 0
+    for size in sizes:
+        chunk = slice(start, start + size)
+        outputs.append(look_back(q[:, :, chunk], k[:, :, chunk], v[:, :, chunk], cache))
+        start += size
+    return mx.concatenate(outputs, axis=2)
+
+
+for sizes in ([10], [1] * 10, [5, 1, 1, 1, 1, 1], [4, 4, 2]):
+    gap = mx.abs(in_chunks(sizes) - whole).max().item()
+    print(f"{str(sizes):32s} largest difference {gap:.1e}")
+    assert gap < 1e-5
+
+# %% [markdown]
+# At once, one by one, a prompt in one piece (**prefill**) and then token by token (**decoding**), or in chunks: the same
+# numbers each time. That is the test that a cache has to pass.
+#
+# It can only pass because no position sees a later one. Change position $t$, and no output before $t$ may change:
+
+# %%
+for t in range(10):
+    here = mx.arange(10)[:, None] == t  # (T, 1)
+    changed = look_back(*(mx.where(here, a + 1, a) for a in (q, k, v)))
+    same_before = mx.allclose(changed[:, :, :t], whole[:, :, :t], atol=1e-6)
+    assert same_before, f"a position before {t} saw it"
+    assert not mx.allclose(changed[:, :, t], whole[:, :, t], atol=1e-2)
+print("no position sees a later one")
+
+# %% [markdown]
+# | what changed | why |
+# |---|---|
+# | new positions begin at the cache's `offset` | a token must be turned by its place in the text, not in the chunk |
+# | the mask is aligned at the end | the last query belongs to the last key |
+# | one function with an optional cache | what is trained is what runs |
+#
+# ## 6. The fast one, measured
+#
+# `attend` writes down all the scores, T × T numbers for each head. For one text of 2,048 tokens and the 6 heads of d12, in
+# float32:
+
+# %% tags=["nbval-check-output"]
+print(f"{6 * 2048 * 2048 * 4 / 1e6:.0f} MB in each layer")
+
+
+# %% [markdown]
+# **FlashAttention** (further reading) goes through the keys in blocks and keeps a running maximum, sum and mean for each
+# query. The result is the same softmax, and the T × T numbers are never in memory. `mx.fast.scaled_dot_product_attention`
+# has kernels of this kind for GPUs. First: is it the same, in value and in gradient?
+
+# %%
+def fast_attend(q, k, v):
+    scale = q.shape[-1] ** -0.5
+    return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask="causal")
+
+
+direction = mx.random.normal(q.shape)
+
+
+def gradients(function):
+    """Of a number made of the output, with respect to q, k and v."""
+    return mx.grad(lambda *qkv: (function(*qkv) * direction).sum(), argnums=(0, 1, 2))(q, k, v)
+
+
+assert mx.allclose(attend(q, k, v), fast_attend(q, k, v), atol=1e-5)
+for name, ours, theirs in zip("qkv", gradients(attend), gradients(fast_attend), strict=True):
+    print(f"gradient of {name}: largest difference {mx.abs(ours - theirs).max().item():.1e}")
+    assert mx.allclose(ours, theirs, atol=1e-4)
+
+# %%
+for T in (64, 256, budget(1024, quick=512)):
+    q_long, k_long, v_long = mx.random.normal((3, 1, 6, T, 128))
+    times = [milliseconds(function, q_long, k_long, v_long) for function in (attend, fast_attend)]
+    print(f"T={T:5d}: naive {times[0]:7.2f} ms, fast {times[1]:7.2f} ms")
+
+
+# %% [markdown]
+# On a CPU MLX takes the same steps as we do, so little or nothing is gained. On a GPU the kernel saves time and memory, most
+# of all for long texts. (Not always in training: on a Mac, MLX 0.32 goes back to the separate steps while it computes
+# gradients, since those are faster there. It is one call all the same, and MLX picks the way.)
+#
+# ## 7. The class
+#
+# **Linear.** The weights of a model are kept in float32, since small updates would be lost in a coarser type. A GPU
+# multiplies faster in bfloat16. So the weight is cast to the type of the input at each product, and itself stays as it is.
+
+# %%
 #| export attention
 class Linear(nn.Linear):
-    """y = x Wᵀ without a bias, computed in the type of x; the weight (out, in) itself stays in its own type."""
+    """y = x Wᵀ without a bias, computed in the type of x; the weight (out, in) keeps its own."""
 
     def __init__(self, input_dims: int, output_dims: int):
         super().__init__(input_dims, output_dims, bias=False)
@@ -54,13 +791,23 @@ class Linear(nn.Linear):
         return x @ self.weight.astype(x.dtype).T
 
 
+# %% tags=["nbval-check-output"]
+linear = Linear(16, 8)
+print(linear(mx.ones((2, 16), dtype=mx.bfloat16)).dtype, linear.weight.dtype)
+
+
+# %% [markdown]
+# **CausalSelfAttention** puts the sections together. The names of its matrices are nanochat's: `c_q`, `c_k`, `c_v` and
+# `c_proj`, which was `wo`.
+
 # %%
 #| export attention
 class CausalSelfAttention(nn.Module):
-    """Attention of `n_head` query heads on `n_kv_head` heads of keys and values: (B, T, n_embd) -> the same.
+    """Attention of `n_head` query heads to `n_kv_head` heads of keys and values.
 
-    n_kv_head: n_head for MHA, a divisor of it for GQA, 1 for MQA; query head h reads group h // (n_head / n_kv_head).
-    Raises CourseError for numbers that do not divide.
+    (B, T, n_embd) -> the same. n_kv_head: n_head for MHA, a divisor of it for GQA, 1 for MQA; query
+    head h reads kv head h // (n_head / n_kv_head).
+    Raises CourseError for numbers that do not divide, or an odd n_embd / n_head.
     """
 
     def __init__(
@@ -74,21 +821,22 @@ class CausalSelfAttention(nn.Module):
         super().__init__()
         if min(n_embd, n_head, n_kv_head) < 1 or n_embd % n_head or n_head % n_kv_head:
             raise CourseError(
-                f"n_embd={n_embd}, n_head={n_head}, n_kv_head={n_kv_head}: expected n_embd to be a multiple of n_head, "
-                "and n_head a multiple of n_kv_head; change one of them"
+                f"n_embd={n_embd}, n_head={n_head}, n_kv_head={n_kv_head}: expected n_embd to be a "
+                "multiple of n_head, and n_head a multiple of n_kv_head; change one of them"
             )
-        head_dim = n_embd // n_head
-        self.head_dim, self.norm_eps = head_dim, norm_eps
-        self.c_q = Linear(n_embd, n_head * head_dim)
-        self.c_k = Linear(n_embd, n_kv_head * head_dim)
-        self.c_v = Linear(n_embd, n_kv_head * head_dim)
+        self.head_dim, self.norm_eps = n_embd // n_head, norm_eps
+        self.c_q = Linear(n_embd, n_head * self.head_dim)
+        self.c_k = Linear(n_embd, n_kv_head * self.head_dim)
+        self.c_v = Linear(n_embd, n_kv_head * self.head_dim)
         self.c_proj = Linear(n_embd, n_embd)
-        self._wavelengths = rotary_wavelengths(
-            head_dim, rope_base
-        )  # the underscore keeps it out of the parameters
+        # The underscore keeps the wavelengths out of the parameters: not trained, counted or saved.
+        self._wavelengths = rotary_wavelengths(self.head_dim, rope_base)
 
     def __call__(self, x: mx.array, cache=None) -> mx.array:
-        """x: (B, T, C). cache: keeps keys and values of earlier positions: `offset`, `update_and_fetch(k, v)`."""
+        """x: (B, T, n_embd), the T positions after those that the cache holds.
+
+        cache: keeps keys and values: `offset`, `update_and_fetch(k, v)`; None for a whole text.
+        """
         B, T, C = x.shape
         q, k, v = (
             linear(x).reshape(B, T, -1, self.head_dim).transpose(0, 2, 1, 3)  # (B, H, T, D)
@@ -98,7 +846,170 @@ class CausalSelfAttention(nn.Module):
         q, k = (rms_norm(rotate(a, self._wavelengths, offset), self.norm_eps) for a in (q, k))
         if cache is not None:
             k, v = cache.update_and_fetch(k, v)  # (B, n_kv_head, offset + T, D)
-        y = mx.fast.scaled_dot_product_attention(
-            q, k, v, scale=self.head_dim**-0.5, mask="causal" if T > 1 else None
-        )
+        mask = "causal" if T > 1 else None  # a single query sees every key
+        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.head_dim**-0.5, mask=mask)
         return self.c_proj(y.transpose(0, 2, 1, 3).reshape(B, T, C))
+
+
+# %% [markdown]
+# The check: its four matrices, and the naive functions of the sections above, for MHA, GQA and MQA.
+
+# %%
+def naive_layer(layer, x):
+    """What the class computes, by hand; heads of 64."""
+    q, k, v = (
+        mx.swapaxes((x @ matrix.weight.T).reshape(*x.shape[:2], -1, 64), 1, 2)
+        for matrix in (layer.c_q, layer.c_k, layer.c_v)
+    )
+    mixed = mx.swapaxes(look_back(q, k, v), 1, 2)  # (B, T, H, D)
+    return mixed.reshape(x.shape) @ layer.c_proj.weight.T
+
+
+x = mx.random.normal((2, 10, 384))  # (B, T, C): 6 heads of 64
+for n_kv_head in (6, 2, 1):
+    layer = CausalSelfAttention(384, n_head=6, n_kv_head=n_kv_head)
+    whole, cache = layer(x), TinyCache()
+    assert mx.allclose(whole, naive_layer(layer, x), atol=1e-3)
+    one_by_one = mx.concatenate([layer(x[:, t : t + 1], cache) for t in range(10)], axis=1)
+    assert mx.allclose(whole, one_by_one, atol=1e-4)
+print("equal to the naive one, at once and one by one: MHA, GQA, MQA")
+
+# %% [markdown]
+# What is in it, in the size of d12's layers: `n_embd` 768, 6 heads.
+
+# %% tags=["nbval-check-output"]
+for n_kv_head in (6, 2, 1):
+    parameters = tree_flatten(CausalSelfAttention(768, 6, n_kv_head).parameters())
+    print(f"{n_kv_head} kv heads: {sum(array.size for _, array in parameters):9,d} parameters")
+print([name for name, _ in parameters])
+
+
+# %% [markdown]
+# Four matrices and nothing else. The wavelengths are no parameter, though the class keeps them: MLX leaves out names that begin
+# with an underscore. Without it, training would change the wavelengths and a checkpoint would save them.
+#
+# The whole way from chapter 03:
+#
+# | chapter 03 | now | why |
+# |---|---|---|
+# | a row of `wpe` added to the token | queries and keys turned by their position | only the distance counts, at any place |
+# | scores as large as the weights make them | RMSNorm on queries and keys | scores within ±√D, a softmax that can learn |
+# | as many heads of keys and values as of queries | any divisor of them | a smaller cache, if wanted |
+# | the whole text, always | a cache, optional | writing a token costs one token |
+# | softmax written out | `mx.fast.scaled_dot_product_attention` | less time and memory on a GPU |
+#
+# ## Exercises
+#
+# ### Exercise 7.1 — repeat the heads
+#
+# 10 minutes, ●○○. Write `repeat_heads(k, n_head)`: from keys (B, n_kv_head, S, D) to (B, n_head, S, D), in which query head $h$
+# finds its own kv head. Without `mx.repeat`.
+#
+# <details><summary>Hint</summary>Give the heads a second axis of length 1, stretch it with mx.broadcast_to, and reshape. Or make
+# the list of partners first and index with it: k[:, mx.array(...)].</details>
+
+# %% tags=["exercise"]
+def repeat_heads(k, n_head):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.repeat_heads, repeat_heads)
+
+
+# %% [markdown]
+# ### Exercise 7.2 — a window
+#
+# 15 minutes, ●●○. Some models let a position see only the last few: itself and those before it, `window` in all. Write
+# `window_mask(T, S, window)`, True where the query may look: (T, S), for the last T of S positions, as `visible` does. Can the
+# cache then be smaller?
+#
+# <details><summary>Hint</summary>Take the position of each query as a column and that of each key as a row. Two comparisons,
+# joined by &.</details>
+
+# %% tags=["exercise"]
+def window_mask(T, S, window):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.window_mask, window_mask)
+
+
+# %% [markdown]
+# ### Exercise 7.3 — how wide does a head look?
+#
+# 15 minutes, ●●○. The **entropy** of weights $p_s$ is $-\sum_s p_s \ln p_s$: 0 if all weight is on one key, $\ln n$ if it is
+# spread evenly over $n$ keys. Write `entropy(weights)`, from (..., S) to (...). A weight of 0, as the mask makes it, adds 0.
+# Then draw the entropy over $s$, with and without QK norm, for the queries and keys of section 3.
+#
+# <details><summary>Hint</summary>0 · ln 0 is nan in floating point. Put a 1 in the place of each 0 before the logarithm, with
+# mx.where or mx.maximum with a tiny number.</details>
+
+# %% tags=["exercise"]
+def entropy(weights):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.entropy, entropy)
+
+
+# %% [markdown]
+# ### Exercise 7.4 — weights from a model of neighbours
+#
+# 35 minutes, ●●●. Someone gives you weights that were trained with neighbours $(x_0, x_1), (x_2, x_3), \ldots$ as pairs.
+#
+# 1. Write `rotate_neighbours(x, wavelengths, offset=0)`, the naive rotation for such pairs, clockwise.
+# 2. Write `to_halves(weight, head_dim)`: put the rows of `c_q` or `c_k`, (H · head_dim, C), into another order, so that
+#    `rotate` gives the same scores as `rotate_neighbours` did. So such weights can be used after all.
+#
+# <details><summary>Hint</summary>x[..., 0::2] are the first numbers of all pairs, x[..., 1::2] the second; mx.stack along a new
+# last axis and a reshape bring them together again. For the weights: within each head, all first rows, then all second rows.
+# A reshape to (H, head_dim / 2, 2, C) and a swap of two axes do it.</details>
+
+# %% tags=["exercise"]
+def rotate_neighbours(x, wavelengths, offset=0):
+    raise NotImplementedError
+
+
+def to_halves(weight, head_dim):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.neighbours, rotate_neighbours, to_halves)
+
+# %% [markdown]
+# Solutions: [solutions/07_attention.ipynb](solutions/07_attention.ipynb)
+#
+# ## Summary
+#
+# - Rotary positions turn pairs of numbers in queries and keys; their dot product then depends on the distance only.
+# - QK norm keeps every score within ±√D, so the softmax cannot saturate without end and gradients keep flowing.
+# - Query heads may share heads of keys and values; the cache shrinks by as much.
+# - With a cache, new positions count on from its offset and the mask is aligned at its end. Then writing token by token gives
+#   the same numbers as reading at once.
+# - `mx.fast` does all of it in three calls, equal to the naive functions in value and gradient.
+#
+# ## Pitfalls
+#
+# - Neighbours in place of halves, or the wrong sign of θ: another model, and no error. Only a comparison with known outputs
+#   finds it.
+# - Tables of cosines and sines, or the wavelengths, as plain attributes of a module: MLX takes them for parameters and trains
+#   them.
+# - Leaving out the scale 1/√D because there is a QK norm: scores of up to D, and the softmax saturates.
+# - Tiling kv heads in place of interleaving them: every query head reads somebody else's keys. With MHA and MQA nobody notices.
+# - A mask aligned at the start when there is a cache: new tokens cannot see themselves.
+# - Positions that begin at 0 in every chunk: the cache works, and the text loses its order.
+#
+# ## Further reading
+#
+# - [RoFormer](https://arxiv.org/abs/2104.09864), Su et al., 2021: rotary positions.
+# - [Query-Key Normalization for Transformers](https://arxiv.org/abs/2010.04245), Henry et al., 2020.
+# - [Fast Transformer Decoding](https://arxiv.org/abs/1911.02150), Shazeer, 2019: MQA; and [GQA](https://arxiv.org/abs/2305.13245),
+#   Ainslie et al., 2023.
+# - [FlashAttention](https://arxiv.org/abs/2205.14135), Dao et al., 2022: exact attention without the T × T matrix in memory.
+# - [nanochat](https://github.com/karpathy/nanochat), Karpathy: `gpt.py` holds this attention in PyTorch.
+#
+# **Next:** [08 · GPT](08_gpt.ipynb): the whole model around it, any size from one dial.
