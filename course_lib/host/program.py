@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from course_lib.host.errors import CourseError, FlagError
 
@@ -27,7 +28,8 @@ def run_program(name: str, settings: type, work: Callable, argv: list[str] | Non
     except KeyboardInterrupt:
         _end(f"{name}: interrupted", 130)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
+        with suppress(OSError):  # in a notebook stdout is no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
         if isinstance(error, BrokenPipeError):
             sys.exit(0)
         _end(f"{name}: {error}; mend that and run it again", 1)

@@ -222,17 +222,16 @@ def draw_hands(hands, wavelengths):
         ax = axes[pair, position]
         x, y = hands[position, pair].item(), hands[position, pair + pairs].item()
         ax.add_patch(plt.Circle((0, 0), 1, facecolor="#eef4f9", edgecolor="#555555"))
-        ax.annotate(
-            "", (x, y), (0, 0), arrowprops={"arrowstyle": "->", "color": "#0072B2", "lw": 2}
-        )
+        arrow = {"arrowstyle": "->", "color": "#0072B2", "lw": 2, "shrinkA": 0, "shrinkB": 0}
+        ax.annotate("", (x, y), (0, 0), arrowprops=arrow)
         ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal", xticks=[], yticks=[])
         ax.set_frame_on(False)
         if pair == pairs - 1:
             ax.set_xlabel(position)
         if position == 0:
             turn = 2 * math.pi * wavelengths[pair].item()
-            ax.set_ylabel(f"pair {pair}\nturn: {turn:.0f}", rotation=0, ha="right", va="center")
-    figure.supxlabel("position", fontsize=10)
+            ax.set_ylabel(f"pair {pair}\n1 turn: {turn:.0f}", rotation=0, ha="right", va="center")
+    figure.supxlabel("position", y=0.03, fontsize=10)
     figure.tight_layout()
     plt.show()
 
@@ -300,7 +299,7 @@ assert mx.allclose(here, there, atol=1e-3)
 #
 # | what changed | why |
 # |---|---|
-# | queries and keys are turned, nothing is added to the stream | scores depend on the distance: what is learned at one place holds at all |
+# | queries and keys are turned, nothing is added to the token's vector | scores depend on the distance: what is learned at one place holds at all |
 # | no table `wpe` | no parameters, and no position without a row |
 #
 # One thing it does not do: a model that has been trained on 2,048 positions has never seen a distance of 5,000. It computes
@@ -330,8 +329,7 @@ assert not mx.allclose(halves, neighbours, atol=0.1)
 # %% [markdown]
 # The weights of `wq` and `wk` are learned for one of the two. Run them with the other and every score beyond distance 0 is
 # wrong, with no error raised. A published port of nanochat had just this bug. The same goes for the direction: with weights
-# that were trained clockwise, turning the other way gives a key 3 back the score that was learned
-# for 3 ahead.
+# that were trained clockwise, turning the other way gives a key 3 back the score that was learned for 3 ahead.
 #
 # ### The fast one
 #
@@ -474,8 +472,12 @@ for head_dim in (4, 64, 128):
     largest = mx.abs(scores_of(rms_norm(q_huge), rms_norm(k_huge))).max().item()
     print(f"D={head_dim:3d}: largest score {largest:7.4f}, bound {math.sqrt(head_dim):7.4f}")
     assert largest <= math.sqrt(head_dim) * (1 + 1e-5)
+print(f"D=128: one weight can be {math.exp(2 * math.sqrt(128)):.0e} times another")
 
 # %% [markdown]
+# The last line is $e$ to the power of the largest difference of two scores, $2\sqrt{D}$: room enough for a head to choose
+# one key out of thousands.
+#
 # The scale $1/\sqrt{D}$ stays. Forget it, because "the norm takes care of the size", and the bound is $D$: 128 for nanochat's
 # heads, and the softmax saturates again.
 #
@@ -508,9 +510,10 @@ def draw_groups(ax, n_head, n_kv_head, title):
         middle = (h // group + 0.5) * group - 0.5  # a kv head stands below the middle of its group
         ax.plot([h, middle], [1, 0], color="#555555", zorder=1)
         ax.plot(h, 1, "o", markersize=17, color="#cfe4f3", markeredgecolor="#0072B2")
-        ax.plot(middle, 0, "s", markersize=17, color="#f6d9a8", markeredgecolor="#555555")
         ax.text(h, 1, h, ha="center", va="center")
-        ax.text(middle, 0, h // group, ha="center", va="center")
+        if h % group == 0:
+            ax.plot(middle, 0, "s", markersize=17, color="#f6d9a8", markeredgecolor="#555555")
+            ax.text(middle, 0, h // group, ha="center", va="center")
     ax.set(title=title, xlim=(-0.6, n_head - 0.4), ylim=(-0.4, 1.4), xticks=[])
     ax.set_yticks([0, 1], ["kv heads", "query heads"])
     ax.spines[:].set_visible(False)
@@ -986,7 +989,8 @@ check(exercises.neighbours, rotate_neighbours, to_halves)
 # ## Summary
 #
 # - Rotary positions turn pairs of numbers in queries and keys; their dot product then depends on the distance only.
-# - QK norm keeps every score within ±√D, so the softmax cannot saturate without end and gradients keep flowing.
+# - QK norm keeps every score within ±√D, whatever the weights: the softmax does not saturate as they grow, and
+#   gradients keep flowing.
 # - Query heads may share heads of keys and values; the cache shrinks by as much.
 # - With a cache, new positions count on from its offset and the mask is aligned at its end. Then writing token by token gives
 #   the same numbers as reading at once.
