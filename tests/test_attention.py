@@ -328,7 +328,7 @@ def test_a_layer_with_odd_heads_is_refused():
 # --- the exercises refuse the usual mistakes -----------------------------------------------------
 
 
-def test_repeat_heads_tells_tiling_from_interleaving():
+def test_repeat_heads_tells_the_whole_row_from_each_in_place():
     with pytest.raises(AssertionError, match="tiled"):
         exercises.repeat_heads(lambda k, n_head: mx.tile(k, (1, n_head // k.shape[1], 1, 1)))
     exercises.repeat_heads(lambda k, n_head: mx.repeat(k, n_head // k.shape[1], axis=1))
@@ -355,21 +355,27 @@ def test_entropy_catches_nan_and_a_missing_sign():
         exercises.entropy(lambda weights: (weights * mx.log(weights + 1e-9)).sum(axis=-1))
 
 
-def test_neighbours_catches_the_other_sign_halves_and_the_wrong_order():
+def test_rotate_neighbours_catches_the_other_sign_and_halves():
     def turn(x, wavelengths, offset=0, sign=-1):
         return mx.fast.rope(
             x, x.shape[-1], traditional=True, base=None, scale=1.0, offset=offset, freqs=sign * wavelengths
         )
 
+    exercises.rotate_neighbours(turn)
+    with pytest.raises(AssertionError, match="clockwise"):
+        exercises.rotate_neighbours(lambda x, w, offset=0: turn(x, w, offset, sign=1))
+    with pytest.raises(AssertionError, match="halves"):
+        exercises.rotate_neighbours(rotate)
+    with pytest.raises(AssertionError, match="offset=7"):
+        exercises.rotate_neighbours(lambda x, w, offset=0: turn(x, w, min(offset, 1)))
+
+
+def test_to_halves_catches_the_wrong_order():
     def to_halves(weight, head_dim):
         return weight.reshape(-1, head_dim // 2, 2, weight.shape[-1]).swapaxes(1, 2).reshape(weight.shape)
 
-    exercises.neighbours(turn, to_halves)
-    with pytest.raises(AssertionError, match="clockwise"):
-        exercises.neighbours(lambda x, w, offset=0: turn(x, w, offset, sign=1), to_halves)
-    with pytest.raises(AssertionError, match="halves"):
-        exercises.neighbours(rotate, to_halves)
+    exercises.to_halves(to_halves)
     with pytest.raises(AssertionError, match="other scores"):
-        exercises.neighbours(turn, lambda weight, head_dim: weight)
+        exercises.to_halves(lambda weight, head_dim: weight)
     with pytest.raises(AssertionError, match="within each head"):
-        exercises.neighbours(turn, lambda weight, head_dim: to_halves(weight, weight.shape[0]))
+        exercises.to_halves(lambda weight, head_dim: to_halves(weight, weight.shape[0]))

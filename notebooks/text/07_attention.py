@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | Needs | [03 · microGPT](03_microgpt.ipynb) |
-# | Time | 60 minutes to read, 75 for the exercises; a few seconds to run |
+# | Time | 60 minutes to read, 80 for the exercises; a few seconds to run |
 # | Memory | under 500 MB |
 # | You will build | rotary positions, QK norm, attention with shared keys and values → `course_lib.attention` |
 #
@@ -48,17 +48,6 @@ backend.seed_everything(42)
 print(backend.describe())
 
 
-# %%
-def milliseconds(function, *arrays):
-    """Shortest time of several calls, in milliseconds."""
-    times = []
-    for _ in range(budget(10, quick=3)):
-        started = time.perf_counter()
-        mx.eval(function(*arrays))
-        times.append(time.perf_counter() - started)
-    return 1000 * min(times)
-
-
 # %% [markdown]
 # ## 1. Where we left off
 #
@@ -81,7 +70,7 @@ def scores_of(q, k):
 
 
 def attend(q, k, v):
-    """Mean of the values under each query's weights: (..., T, D) each -> (..., T, D)."""
+    """Mean of the values under each query's weights: (..., T, D) each -> as v."""
     T = q.shape[-2]
     future = mx.triu(mx.full((T, T), -mx.inf), k=1)  # -inf above the diagonal
     return mx.softmax(scores_of(q, k) + future, axis=-1) @ v
@@ -89,20 +78,21 @@ def attend(q, k, v):
 
 q = mx.array([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0]])  # (T, D): three positions, two numbers each
 k = mx.array([[1.0, 2.0], [0.0, 3.0], [2.0, 0.0]])
-v = mx.array([[10.0, 0.0], [20.0, 0.0], [30.0, 0.0]])
+v = mx.array([[10.0], [20.0], [30.0]])  # one number each: values may have another length
 print("q · k   ", (q @ k.T).tolist())
-print("attended", [round(number, 2) for number in attend(q, k, v)[:, 0].tolist()])
+print("attended", [round(number, 2) for number in attend(q, k, v).flatten().tolist()])
 
 # %% [markdown]
-# Position 0 sees itself only and takes its value, 10. Is it the attention of chapter 03? That class has the same matrices
-# and cuts into heads; we do the middle part ourselves.
+# Position 0 sees itself only and takes its value, 10. Position 1 fits keys 0 and 1 equally well (3 and 3) and gets 15.
+#
+# Is it the attention of chapter 03? We use that class's matrices and its cutting into heads, and put `attend` in the middle.
 
 # %%
 old = Attention(MicroGPTConfig())
 x = mx.random.normal((5, 16))  # (T, C)
 q, k, v = (old.heads(matrix(x)) for matrix in (old.wq, old.wk, old.wv))  # (H, T, D) each
 ours = old.wo(mx.swapaxes(attend(q, k, v), 0, 1).reshape(x.shape))  # heads side by side, mixed
-assert mx.allclose(ours, old(x), atol=1e-5)
+assert mx.allclose(ours, old(x), atol=1e-3)
 print("equal to chapter 03")
 
 # %% [markdown]
@@ -123,7 +113,7 @@ except ValueError as error:
 # %% [markdown]
 # And there is a second weakness. "Three back" is what matters to language, not "place 5 looks at place 2". The rows of a
 # table have nothing to do with each other, so the fit between a place and the one three before it is another number at
-# every place, and training has to bring about each of them. A new table:
+# every place, and training has to learn each one separately. In an untrained table, leaving out `wq` and `wk`:
 
 # %%
 wpe = mx.random.normal((8, 16))
@@ -167,8 +157,8 @@ for position in range(4):
 #
 # $$ \theta_i = \frac{p}{w_i}, \qquad w_i = \text{base}^{\,2i/D}, \qquad i = 0, 1, \ldots, D/2 - 1 $$
 #
-# Angles are in radians, 2π to the turn. So $w_i$ is the number of positions for one radian, and $2\pi w_i$ that for a whole
-# turn. We call the $w_i$ wavelengths. The usual base is 10,000.
+# The speed is now $1/w_i$. Angles are in radians, 2π to the turn, so $w_i$ is the number of positions for one radian. We call
+# the $w_i$ wavelengths, though strictly a whole wave, one turn, takes $2\pi w_i$ positions. The usual base is 10,000.
 
 # %%
 #| export attention
@@ -226,12 +216,11 @@ def draw_hands(hands, wavelengths):
         ax.annotate("", (x, y), (0, 0), arrowprops=arrow)
         ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal", xticks=[], yticks=[])
         ax.set_frame_on(False)
-        if pair == pairs - 1:
-            ax.set_xlabel(position)
+        if pair == 0:
+            ax.set_title(f"position {position}", fontsize=8)
         if position == 0:
             turn = 2 * math.pi * wavelengths[pair].item()
             ax.set_ylabel(f"pair {pair}\n1 turn: {turn:.0f}", rotation=0, ha="right", va="center")
-    figure.supxlabel("position", y=0.03, fontsize=10)
     figure.tight_layout()
     plt.show()
 
@@ -240,8 +229,28 @@ draw_hands(hands, rotary_wavelengths(8, base=100))
 
 # %% [markdown]
 # Four pairs over eight positions, with base 100 so that the slow ones move at all. The first hand takes about six positions
-# for a turn and tells neighbours apart. The last takes nearly two hundred and tells near from far. Each position shows
-# another time.
+# for a turn and tells neighbours apart. The last takes nearly two hundred and tells near from far. No two positions show the
+# same time.
+#
+# nanochat's model **d12** has 12 layers of 6 heads of 128 numbers, so 64 pairs. How fast do they turn? Its longest text is 2,048
+# positions, the dashed line.
+
+# %%
+w128 = rotary_wavelengths(128)
+turns = [2 * math.pi * w for w in w128.tolist()]  # positions for one whole turn
+figure, ax = plt.subplots(figsize=(5.5, 3))
+ax.semilogy(turns, "o", markersize=3, color="#0072B2")
+ax.axhline(2048, linestyle="--", color="#D55E00")
+ax.text(1, 2600, "2,048 positions", color="#D55E00")
+ax.set_xlabel("pair")
+ax.set_ylabel("positions for one turn")
+plt.show()
+slow = sum(turn > 2048 for turn in turns)
+print(f"from {turns[0]:.1f} to {turns[-1]:,.0f} positions; {slow} of 64 do not get round once")
+
+# %% [markdown]
+# The pairs high above the dashed line hardly turn within a text, so these numbers of query and key meet almost unturned: their
+# part of the score depends on content, hardly on place. The pairs at the bottom tell one place from the next.
 #
 # ### Only the distance counts
 #
@@ -252,19 +261,19 @@ w64 = rotary_wavelengths(64)
 query, key = mx.random.normal((1, 64)), mx.random.normal((1, 64))
 
 
-def score_at(i, j):
+def score_at(i, j, turn=naive_rotate):
     """Score of the query at position i with the key at position j."""
-    return scores_of(naive_rotate(query, w64, i), naive_rotate(key, w64, j)).item()
+    return scores_of(turn(query, w64, i), turn(key, w64, j)).item()
 
 
 for distance in (0, 3, 20):
     row = [score_at(start + distance, start) for start in (0, 7, 100, 1000)]
     print(f"distance {distance:2d}:", *(f"{score:8.4f}" for score in row))
-    assert max(row) - min(row) < 1e-3
+    assert max(row) - min(row) < 1e-2
 
 # %% [markdown]
-# A row is one distance, its columns are four places to be at. Each row repeats one number, as exactly as float32 allows.
-# "Three back" is now the same everywhere, without any training, at position 1,000 as well as at 3.
+# A row is one distance, its columns are four places to be at. Each row repeats one number, up to rounding. "Three back" is
+# now the same everywhere, without any training, at position 1,000 as well as at 3.
 #
 # The same as a picture: the same vector at each of 32 positions, as query and as key. On the left each place adds a random
 # row of a table; on the right each place turns.
@@ -273,68 +282,33 @@ for distance in (0, 3, 20):
 same = mx.broadcast_to(mx.random.normal((64,)), (32, 64))
 table = same + mx.random.normal((32, 64))
 turned = naive_rotate(same, w64)
-figure, axes = plt.subplots(1, 2, figsize=(6.5, 3.1))
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.1))
 for ax, vectors, title in zip(axes, (table, turned), ("a table", "rotations"), strict=True):
-    ax.imshow(scores_of(vectors, vectors).tolist(), cmap="cividis")
+    image = ax.imshow(scores_of(vectors, vectors).tolist(), cmap="cividis")
     ax.set(title=title, xlabel="position of the key", ylabel="position of the query")
+    figure.colorbar(image, ax=ax, label="score", shrink=0.8)
 figure.tight_layout()
 plt.show()
 
-# %% [markdown]
-# Brighter is a higher score. On the right every diagonal has one colour, and a diagonal is one distance. On the left, but for
-# the main diagonal, where a vector meets itself, neighbours on a diagonal have nothing in common.
-#
-# So if a whole text moves by 1,000 positions, the outputs stay as they are:
-
-# %%
-q, k, v = mx.random.normal((3, 1, 2, 10, 64))  # (B, H, T, D) each
-here = attend(naive_rotate(q, w64), naive_rotate(k, w64), v)
-there = attend(naive_rotate(q, w64, 1000), naive_rotate(k, w64, 1000), v)
-print("largest difference", mx.abs(here - there).max().item())
-assert mx.allclose(here, there, atol=1e-3)
-
 
 # %% [markdown]
-# (From here on arrays have four axes, as `mx.fast` wants them: (B, H, T, D) for B texts, H heads, T positions, D numbers.)
+# A diagonal is one distance. On the right each has one colour. On the left none has; the main one stands out, since there a
+# vector meets itself, and the stripes are rows that happen to fit well or badly. (The mask will later hide the upper right.)
 #
 # | what changed | why |
 # |---|---|
-# | queries and keys are turned, nothing is added to the token's vector | scores depend on the distance: what is learned at one place holds at all |
+# | queries and keys are turned, nothing is added to the token's vector | scores depend on the distance: what is learned at one place holds at every place |
 # | no table `wpe` | no parameters, and no position without a row |
 #
 # One thing it does not do: a model that has been trained on 2,048 positions has never seen a distance of 5,000. It computes
 # something there, and seldom something good.
 #
-# ### Halves or neighbours
-#
-# Some programs pair $(x_0, x_1), (x_2, x_3), \ldots$ instead: interleaved pairs. It is as good a choice, but another one.
-# `mx.fast.rope`, MLX's own rotation, can do both (`traditional=True` means neighbours):
-
-# %%
-def fast_scores(q, k, w, traditional):
-    q, k = (
-        mx.fast.rope(a, 64, traditional=traditional, base=None, scale=1.0, offset=0, freqs=-w)
-        for a in (q, k)
-    )
-    return scores_of(q, k)
-
-
-halves, neighbours = (fast_scores(q, k, w64, traditional) for traditional in (False, True))
-print("position 9 with 5, in halves    ", round(halves[0, 0, 9, 5].item(), 4))
-print("position 9 with 5, as neighbours", round(neighbours[0, 0, 9, 5].item(), 4))
-assert mx.allclose(halves, scores_of(naive_rotate(q, w64), naive_rotate(k, w64)), atol=1e-4)
-assert not mx.allclose(halves, neighbours, atol=0.1)
-
-
-# %% [markdown]
-# The weights of `wq` and `wk` are learned for one of the two. Run them with the other and every score beyond distance 0 is
-# wrong, with no error raised. A published port of nanochat had just this bug. The same goes for the direction: with weights
-# that were trained clockwise, turning the other way gives a key 3 back the score that was learned for 3 ahead.
-#
 # ### The fast one
 #
-# `mx.fast.rope` turns counter-clockwise, and what it calls `freqs` are what positions are divided by: our wavelengths.
-# So the minus sign in front of them makes it clockwise.
+# From here on arrays have four axes, as `mx.fast` wants them: (B, H, T, D) for B texts, H heads, T positions, D numbers.
+# `mx.fast.rope` is MLX's own rotation; on a GPU it is one kernel (a program that the GPU runs). It turns counter-clockwise,
+# and what it calls `freqs` are what positions are divided by: our wavelengths, with a minus sign to turn clockwise. They take
+# the place of a `base`, and `scale=1.0` leaves the positions as they are.
 
 # %%
 #| export attention
@@ -350,42 +324,41 @@ def rotate(x: mx.array, wavelengths: mx.array, offset: int = 0) -> mx.array:
 
 
 # %%
-for head_dim in (2, 8, 64, 128):
-    w = rotary_wavelengths(head_dim)
-    for offset in (0, 5, 1000):
-        sample = mx.random.normal((2, 3, 7, head_dim))
-        gap = mx.abs(rotate(sample, w, offset) - naive_rotate(sample, w, offset)).max().item()
-        assert gap < 1e-2, f"head_dim {head_dim}, offset {offset}: {gap}"
-print("rotate = naive_rotate")
+gaps = []
+for head_dim, offset in ((2, 0), (8, 5), (64, 5), (128, 0), (128, 1000)):
+    w, sample = rotary_wavelengths(head_dim), mx.random.normal((2, 3, 7, head_dim))
+    gaps.append(mx.abs(rotate(sample, w, offset) - naive_rotate(sample, w, offset)).max().item())
+print(f"rotate and naive_rotate: largest difference {max(gaps):.1e}")
+assert max(gaps) < 1e-2
 
-# %%
-w128 = rotary_wavelengths(128)
-long = mx.random.normal((1, 6, 2048, 128))  # one layer of nanochat's d12, its longest text
-print(f"naive {milliseconds(naive_rotate, long, w128):5.1f} ms")
-print(f"fast  {milliseconds(rotate, long, w128):5.1f} ms")
 
 # %% [markdown]
-# On a GPU one kernel (a program that the GPU runs) does the work of six operations, which pays. On a CPU the two may take
-# about the same.
+# ### Halves or neighbours
 #
-# How fast do nanochat's 64 pairs turn? The longest text of the model is 2,048 positions, the dashed line.
+# Some programs pair $(x_0, x_1), (x_2, x_3), \ldots$ instead: `traditional=True`. Just as good, but not compatible; nor is
+# turning the other way. The query and the key from before, three places apart:
 
 # %%
-turns = [2 * math.pi * w for w in w128.tolist()]  # positions for one whole turn
-figure, ax = plt.subplots(figsize=(5.5, 3))
-ax.semilogy(turns, "o", markersize=3, color="#0072B2")
-ax.axhline(2048, linestyle="--", color="#D55E00")
-ax.text(1, 2600, "2,048 positions", color="#D55E00")
-ax.set_xlabel("pair")
-ax.set_ylabel("positions for one turn")
-plt.show()
-slow = sum(turn > 2048 for turn in turns)
-print(f"from {turns[0]:.1f} to {turns[-1]:,.0f} positions; {slow} of 64 do not get round once")
+def neighbours(x, w, offset):
+    return mx.fast.rope(
+        x[None], 64, traditional=True, base=None, scale=1.0, offset=offset, freqs=-w
+    )[0]
+
+
+def reverse(x, w, offset):
+    return naive_rotate(x, -w, offset)
+
+
+for turn in (naive_rotate, neighbours, reverse):
+    back, ahead = score_at(6, 3, turn), score_at(3, 6, turn)
+    print(f"{turn.__name__:12s}  3 back {back:7.3f}   3 ahead {ahead:7.3f}")
+assert abs(score_at(6, 3, neighbours) - score_at(6, 3)) > 0.1
+assert math.isclose(score_at(6, 3, reverse), score_at(3, 6), abs_tol=1e-2)
 
 
 # %% [markdown]
-# From 2π positions to nearly 2π · 10,000. The pairs high above the dashed line hardly turn within a text, so they can
-# compare what is said wherever it stands. Those at the bottom tell one place from the next.
+# The weights of `wq` and `wk` are learned for one way. Run them with neighbours and every score beyond distance 0 is wrong, with
+# no error raised. Turn them the other way, and a key 3 back gets the score of a key 3 ahead, which training never used.
 #
 # ## 3. QK norm
 #
@@ -405,9 +378,8 @@ def naive_norm(x, eps=1e-5):
 
 
 print([round(number, 4) for number in rms_norm(mx.array([3.0, 4.0])).tolist()])
-assert mx.allclose(naive_norm(long), rms_norm(long), atol=1e-5)
-print(f"naive {milliseconds(naive_norm, long):5.1f} ms")
-print(f"fast  {milliseconds(rms_norm, long):5.1f} ms")
+sample = mx.random.normal((100, 128))
+assert mx.allclose(naive_norm(sample), rms_norm(sample), atol=1e-4)
 
 # %% [markdown]
 # ### What it prevents
@@ -416,8 +388,8 @@ print(f"fast  {milliseconds(rms_norm, long):5.1f} ms")
 # gives nearly everything to the largest: it **saturates**. Then a small change of a score changes nothing, so its gradient
 # is near zero, and the head can hardly learn any more.
 #
-# We try it: 500 queries with 16 keys each, for growing $s$. The gradient is that of the weights, times random numbers that
-# stand in for the rest of the model, with respect to the scores.
+# We try it: 500 queries with 16 keys each, for growing $s$. We make one number of the weights, a sum with random factors in
+# place of a loss, and take its gradient with respect to the scores.
 
 # %%
 one_query, keys = mx.random.normal((500, 1, 32)), mx.random.normal((500, 16, 32))
@@ -445,6 +417,7 @@ for n, (ax, label) in enumerate(zip(axes, ("largest weight", "size of the gradie
     ax.plot(sizes, [row[n] for row in normed], "s--", color="#0072B2", label="with QK norm")
     ax.set_xscale("log", base=2)
     ax.set(xlabel="s, the size of queries and keys", ylabel=label)
+axes[0].axhline(1 / 16, color="#777777", linestyle=":", label="even: 1/16")
 axes[0].set_ylim(0, 1.05)
 axes[1].set_yscale("log")
 axes[0].legend(frameon=False)
@@ -454,7 +427,7 @@ assert plain[-1][1] < normed[-1][1] / 5 and plain[-1][0] > 0.9
 
 # %% [markdown]
 # Without the norm (solid) the largest weight goes to 1 and the gradient falls away. With it (dashed) nothing happens at all:
-# the size is divided out.
+# the size is divided out. At $s = 0.5$ plain is no worse off: nearly even weights, and a gradient about as large.
 #
 # ### A bound
 #
@@ -463,7 +436,7 @@ assert plain[-1][1] < normed[-1][1] / 5 and plain[-1][0] > 0.9
 #
 # $$ \left|\frac{q \cdot k}{\sqrt{D}}\right| \le \sqrt{D} $$
 #
-# No training can push a score beyond that. A key that points exactly as its query comes closest:
+# No training can push a score beyond that. A key that points exactly as its query reaches it:
 
 # %%
 for head_dim in (4, 64, 128):
@@ -471,21 +444,33 @@ for head_dim in (4, 64, 128):
     k_huge = mx.concatenate([q_huge, mx.random.normal((1, 1, 200, head_dim))], axis=2)
     largest = mx.abs(scores_of(rms_norm(q_huge), rms_norm(k_huge))).max().item()
     print(f"D={head_dim:3d}: largest score {largest:7.4f}, bound {math.sqrt(head_dim):7.4f}")
-    assert largest <= math.sqrt(head_dim) * (1 + 1e-5)
-print(f"D=128: one weight can be {math.exp(2 * math.sqrt(128)):.0e} times another")
+    assert math.isclose(largest, math.sqrt(head_dim), rel_tol=1e-2)
 
 # %% [markdown]
-# The last line is $e$ to the power of the largest difference of two scores, $2\sqrt{D}$: room enough for a head to choose
-# one key out of thousands.
-#
-# The scale $1/\sqrt{D}$ stays. Forget it, because "the norm takes care of the size", and the bound is $D$: 128 for nanochat's
-# heads, and the softmax saturates again.
-#
+# So size can no longer saturate the softmax; direction still can, and a head may choose sharply. The scale $1/\sqrt{D}$ stays:
+# without it the bound is $D$. 500 queries and 16 keys again, D = 128:
+
+# %%
+asks, offers = (rms_norm(mx.random.normal((500, n, 128))) for n in (1, 16))
+twin = mx.concatenate([asks, offers[:, 1:]], axis=1)  # one key points exactly as its query
+largest = [
+    mx.softmax(scores, axis=-1).max(axis=-1).mean().item()
+    for scores in (
+        scores_of(asks, offers),
+        scores_of(asks, offers) * math.sqrt(128),
+        scores_of(asks, twin),
+    )
+]
+for name, weight in zip(("random keys", "without the scale", "one key fits"), largest, strict=True):
+    print(f"{name:18s} largest weight {weight:.4f}")
+assert largest[0] < 0.5 < largest[1] < largest[2]
+
+# %% [markdown]
 # Rotate first or norm first? A rotation keeps every length, so it makes no difference. nanochat rotates first.
 
 # %%
 q = mx.random.normal((1, 2, 10, 64))
-assert mx.allclose(rms_norm(rotate(q, w64)), rotate(rms_norm(q), w64), atol=1e-5)
+assert mx.allclose(rms_norm(rotate(q, w64)), rotate(rms_norm(q), w64), atol=1e-3)
 print("the order makes no difference")
 
 
@@ -493,7 +478,6 @@ print("the order makes no difference")
 # | what changed | why |
 # |---|---|
 # | RMSNorm on queries and keys, after the rotation | scores cannot grow without end: within ±√D whatever the weights |
-# | the scale 1/√D stays | the norm alone would leave scores of up to D |
 #
 # ## 4. Fewer heads of keys and values
 #
@@ -529,17 +513,17 @@ plt.show()
 
 # %% [markdown]
 # Query head $h$ reads kv head $h \,//\, (\text{n\_head} / \text{n\_kv\_head})$: neighbours share. The naive way repeats each kv
-# head for its group, **interleaved**, and then it is MHA again. Repeating the whole row instead (tiling) gives each query
-# head the wrong partner:
+# head in place, once for each of its group, and then it is MHA again. Repeating the whole row instead (tiling) gives heads 1
+# and 4 the wrong partner:
 
 # %% tags=["nbval-check-output"]
 kv_heads = mx.array([0, 1])
-print("interleaved", mx.repeat(kv_heads, 3).tolist())
-print("tiled      ", mx.tile(kv_heads, 3).tolist(), "(wrong)")
+print("each in place ", mx.repeat(kv_heads, 3).tolist())
+print("the whole row ", mx.tile(kv_heads, 3).tolist(), "(wrong)")
 assert mx.repeat(kv_heads, 3).tolist() == [h // (6 // 2) for h in range(6)]
 
 # %% [markdown]
-# `mx.fast.scaled_dot_product_attention` takes fewer kv heads as they are and repeats nothing in memory.
+# `mx.fast.scaled_dot_product_attention` takes fewer kv heads as they are:
 
 # %%
 q = mx.random.normal((1, 6, 10, 64))  # 6 query heads
@@ -548,10 +532,10 @@ for n_kv_head in (6, 3, 2, 1):
     fast = mx.fast.scaled_dot_product_attention(q, k, v, scale=64**-0.5, mask="causal")
     group = 6 // n_kv_head
     by_hand = attend(q, mx.repeat(k, group, axis=1), mx.repeat(v, group, axis=1))
-    assert mx.allclose(fast, by_hand, atol=1e-5)
+    assert mx.allclose(fast, by_hand, atol=1e-2)
     tiled = attend(q, *(mx.tile(a, (1, group, 1, 1)) for a in (k, v)))
-    assert mx.allclose(fast, tiled, atol=1e-5) == (n_kv_head in (1, 6))
-print("interleaved: equal for 6, 3, 2 and 1 kv heads; tiled: for 6 and 1 only")
+    assert mx.allclose(fast, tiled, atol=1e-2) == (n_kv_head in (1, 6))
+print("in place: equal for 6, 3, 2 and 1 kv heads; tiled: for 6 and 1 only")
 
 
 # %% [markdown]
@@ -562,8 +546,8 @@ print("interleaved: equal for 6, 3, 2 and 1 kv heads; tiled: for 6 and 1 only")
 #
 # $$ \text{bytes a token} = 2 \cdot \text{n\_layer} \cdot \text{n\_kv\_head} \cdot \text{head\_dim} \cdot 2 $$
 #
-# d12 and d26 are nanochat's models with 12 layers of 6 heads and 26 layers of 13 heads; `head_dim` is 128 in both. A number of
-# kv heads has to divide the number of heads, and 13 is a prime: d26 has MHA or MQA and nothing between.
+# nanochat's d26 has 26 layers of 13 heads, with `head_dim` 128 as in d12. A number of kv heads has to divide the number of heads,
+# and 13 is a prime: d26 has MHA or MQA and nothing between.
 
 # %% tags=["nbval-check-output"]
 def cache_bytes(n_layer, n_kv_head, head_dim=128):
@@ -576,24 +560,22 @@ for name, n_layer, choices in (("d12", 12, (6, 3, 2, 1)), ("d26", 26, (13, 1))):
     for n_kv_head in choices:
         each = cache_bytes(n_layer, n_kv_head)
         saved[f"{name}, {n_kv_head} kv head{'s' * (n_kv_head > 1)}"] = 2048 * each / 1e6
-        print(f"{name:9s} {n_kv_head:8d} {each:15,d} {2048 * each / 1e6:11.1f} MB")
+        print(f"{name:9s} {n_kv_head:8d} {each:15,d} {2048 * each / 1e6:11,.0f} MB")
 
 # %%
 draw_bars(saved, "MB of keys and values for one conversation of 2,048 tokens")
 
 
 # %% [markdown]
-# Each conversation needs its own. A server that talks to a hundred people at once holds a hundred of these bars. And for
-# every new token all keys and values of its conversation are read, so a shorter bar saves time as well.
+# Each conversation needs its own. A server that talks to a hundred people holds a hundred of these bars. And for every new
+# token all of its conversation's bar is read, so a shorter one saves time as well.
 #
-# What does it cost? Fewer kv heads are fewer different things that can be looked up, and fewer parameters to store them with.
-# The papers at the end find a small loss in quality for GQA and a larger one for MQA. At the sizes of this course the cache
-# is no burden, and nanochat's default is MHA; ours too.
+# What does it cost? The papers at the end find a small loss in quality for GQA and a larger one for MQA. At the sizes of this
+# course the cache is no burden, and nanochat's default is MHA, as ours will be in chapter 08.
 #
 # | what changed | why |
 # |---|---|
 # | `n_kv_head` heads of keys and values, shared by groups of query heads | the memory of a conversation shrinks by n_head / n_kv_head |
-# | `n_kv_head = n_head` remains the default | nothing is gained where memory is not short |
 #
 # ## 5. One function for training and for writing
 #
@@ -669,9 +651,9 @@ def attend(q, k, v):
 q, k, v = mx.random.normal((3, 1, 2, 5, 64))
 last = q[:, :, 2:]  # three queries, five keys
 fast = mx.fast.scaled_dot_product_attention(last, k, v, scale=64**-0.5, mask="causal")
-assert mx.allclose(attend(last, k, v), fast, atol=1e-5)
-assert mx.allclose(attend(q, k, v)[:, :, 2:], fast, atol=1e-5)
-print("three queries on five keys: the last three of all five")
+assert mx.allclose(attend(last, k, v), fast, atol=1e-2)
+assert mx.allclose(attend(q, k, v)[:, :, 2:], fast, atol=1e-2)
+print("three queries on five keys: the same as the last three outputs of the whole text")
 
 
 # %% [markdown]
@@ -696,19 +678,19 @@ whole = look_back(q, k, v)  # as in training
 
 
 # %%
-def in_chunks(sizes):
+def in_chunks(lengths):
     cache, outputs, start = TinyCache(), [], 0
-    for size in sizes:
-        chunk = slice(start, start + size)
+    for length in lengths:
+        chunk = slice(start, start + length)
         outputs.append(look_back(q[:, :, chunk], k[:, :, chunk], v[:, :, chunk], cache))
-        start += size
+        start += length
     return mx.concatenate(outputs, axis=2)
 
 
-for sizes in ([10], [1] * 10, [5, 1, 1, 1, 1, 1], [4, 4, 2]):
-    gap = mx.abs(in_chunks(sizes) - whole).max().item()
-    print(f"{str(sizes):32s} largest difference {gap:.1e}")
-    assert gap < 1e-5
+for lengths in ([10], [1] * 10, [5, 1, 1, 1, 1, 1], [4, 4, 2]):
+    gap = mx.abs(in_chunks(lengths) - whole).max().item()
+    print(f"{str(lengths):32s} largest difference {gap:.1e}")
+    assert gap < 1e-2
 
 # %% [markdown]
 # At once, one by one, a prompt in one piece (**prefill**) and then token by token (**decoding**), or in chunks: the same
@@ -720,7 +702,7 @@ for sizes in ([10], [1] * 10, [5, 1, 1, 1, 1, 1], [4, 4, 2]):
 for t in range(10):
     here = mx.arange(10)[:, None] == t  # (T, 1)
     changed = look_back(*(mx.where(here, a + 1, a) for a in (q, k, v)))
-    same_before = mx.allclose(changed[:, :, :t], whole[:, :, :t], atol=1e-6)
+    same_before = mx.allclose(changed[:, :, :t], whole[:, :, :t], atol=1e-4)
     assert same_before, f"a position before {t} saw it"
     assert not mx.allclose(changed[:, :, t], whole[:, :, t], atol=1e-2)
 print("no position sees a later one")
@@ -732,7 +714,7 @@ print("no position sees a later one")
 # | the mask is aligned at the end | the last query belongs to the last key |
 # | one function with an optional cache | what is trained is what runs |
 #
-# ## 6. The fast one, measured
+# ## 6. MLX's own attention
 #
 # `attend` writes down all the scores, T × T numbers for each head. For one text of 2,048 tokens and the 6 heads of d12, in
 # float32:
@@ -760,12 +742,23 @@ def gradients(function):
     return mx.grad(lambda *qkv: (function(*qkv) * direction).sum(), argnums=(0, 1, 2))(q, k, v)
 
 
-assert mx.allclose(attend(q, k, v), fast_attend(q, k, v), atol=1e-5)
+assert mx.allclose(attend(q, k, v), fast_attend(q, k, v), atol=1e-2)
 for name, ours, theirs in zip("qkv", gradients(attend), gradients(fast_attend), strict=True):
     print(f"gradient of {name}: largest difference {mx.abs(ours - theirs).max().item():.1e}")
-    assert mx.allclose(ours, theirs, atol=1e-4)
+    assert mx.abs(ours - theirs).max() < 1e-2 * mx.abs(theirs).max()
+
 
 # %%
+def milliseconds(function, *arrays):
+    """Shortest time of several calls, in milliseconds."""
+    times = []
+    for _ in range(budget(10, quick=3)):
+        started = time.perf_counter()
+        mx.eval(function(*arrays))
+        times.append(time.perf_counter() - started)
+    return 1000 * min(times)
+
+
 for T in (64, 256, budget(1024, quick=512)):
     q_long, k_long, v_long = mx.random.normal((3, 1, 6, T, 128))
     times = [milliseconds(function, q_long, k_long, v_long) for function in (attend, fast_attend)]
@@ -773,13 +766,12 @@ for T in (64, 256, budget(1024, quick=512)):
 
 
 # %% [markdown]
-# On a CPU MLX takes the same steps as we do, so little or nothing is gained. On a GPU the kernel saves time and memory, most
-# of all for long texts. (Not always in training: on a Mac, MLX 0.32 goes back to the separate steps while it computes
-# gradients, since those are faster there. It is one call all the same, and MLX picks the way.)
+# On a CPU MLX takes the same steps as we do, so little or nothing is gained. The kernels for GPUs are made to save time and
+# memory, most of all for long texts.
 #
 # ## 7. The class
 #
-# **Linear.** The weights of a model are kept in float32, since small updates would be lost in a coarser type. A GPU
+# **Linear.** The weights of a model are kept in float32, since small updates would be lost in bfloat16. A GPU
 # multiplies faster in bfloat16. So the weight is cast to the type of the input at each product, and itself stays as it is.
 
 # %%
@@ -800,8 +792,9 @@ print(linear(mx.ones((2, 16), dtype=mx.bfloat16)).dtype, linear.weight.dtype)
 
 
 # %% [markdown]
-# **CausalSelfAttention** puts the sections together. The names of its matrices are nanochat's: `c_q`, `c_k`, `c_v` and
-# `c_proj`, which was `wo`.
+# **CausalSelfAttention** takes five steps: make queries, keys and values, cut into heads; rotate and norm queries and keys;
+# hand keys and values to the cache, if any; attend; put the heads side by side and mix them. The names of its matrices are
+# nanochat's: `c_q`, `c_k`, `c_v` and `c_proj`, which was `wo`.
 
 # %%
 #| export attention
@@ -872,10 +865,26 @@ x = mx.random.normal((2, 10, 384))  # (B, T, C): 6 heads of 64
 for n_kv_head in (6, 2, 1):
     layer = CausalSelfAttention(384, n_head=6, n_kv_head=n_kv_head)
     whole, cache = layer(x), TinyCache()
-    assert mx.allclose(whole, naive_layer(layer, x), atol=1e-3)
+    assert mx.allclose(whole, naive_layer(layer, x), atol=1e-2)
     one_by_one = mx.concatenate([layer(x[:, t : t + 1], cache) for t in range(10)], axis=1)
-    assert mx.allclose(whole, one_by_one, atol=1e-4)
+    assert mx.allclose(whole, one_by_one, atol=1e-2)
 print("equal to the naive one, at once and one by one: MHA, GQA, MQA")
+try:
+    CausalSelfAttention(384, n_head=6, n_kv_head=4)
+except CourseError as error:
+    print(error)
+
+# %% [markdown]
+# What is the cache for? Without it each new token takes the whole text through the matrices again, with it only itself:
+
+# %%
+n = budget(100, quick=20)
+layer, text = CausalSelfAttention(384, n_head=6, n_kv_head=6), mx.random.normal((1, n, 384))
+for name, cache in (("no cache", None), ("cache", TinyCache())):
+    started = time.perf_counter()
+    for t in range(n):
+        mx.eval(layer(text[:, t if cache else 0 : t + 1], cache))
+    print(f"{name:8s} {n} tokens one by one: {1000 * (time.perf_counter() - started):7.1f} ms")
 
 # %% [markdown]
 # What is in it, in the size of d12's layers: `n_embd` 768, 6 heads.
@@ -883,30 +892,30 @@ print("equal to the naive one, at once and one by one: MHA, GQA, MQA")
 # %% tags=["nbval-check-output"]
 for n_kv_head in (6, 2, 1):
     parameters = tree_flatten(CausalSelfAttention(768, 6, n_kv_head).parameters())
-    print(f"{n_kv_head} kv heads: {sum(array.size for _, array in parameters):9,d} parameters")
+    print(f"n_kv_head={n_kv_head}: {sum(array.size for _, array in parameters):9,d} parameters")
 print([name for name, _ in parameters])
 
 
 # %% [markdown]
 # Four matrices and nothing else. The wavelengths are no parameter, though the class keeps them: MLX leaves out names that begin
-# with an underscore. Without it, training would change the wavelengths and a checkpoint would save them.
+# with an underscore.
 #
 # The whole way from chapter 03:
 #
 # | chapter 03 | now | why |
 # |---|---|---|
 # | a row of `wpe` added to the token | queries and keys turned by their position | only the distance counts, at any place |
-# | scores as large as the weights make them | RMSNorm on queries and keys | scores within ±√D, a softmax that can learn |
+# | scores as large as the weights make them | RMSNorm on queries and keys | scores within ±√D, whatever the size of the weights |
 # | as many heads of keys and values as of queries | any divisor of them | a smaller cache, if wanted |
-# | the whole text, always | a cache, optional | writing a token costs one token |
-# | softmax written out | `mx.fast.scaled_dot_product_attention` | less time and memory on a GPU |
+# | the whole text, always | a cache, optional | only the new token goes through the matrices |
+# | softmax written out | `mx.fast.scaled_dot_product_attention` | on a GPU, no T × T numbers in memory |
 #
 # ## Exercises
 #
 # ### Exercise 7.1 — repeat the heads
 #
-# 10 minutes, ●○○. Write `repeat_heads(k, n_head)`: from keys (B, n_kv_head, S, D) to (B, n_head, S, D), in which query head $h$
-# finds its own kv head. Without `mx.repeat`.
+# 10 minutes, ●○○. Write `repeat_heads(k, n_head)`: from keys (B, n_kv_head, S, D) to (B, n_head, S, D), holding at place $h$ the kv head
+# that query head $h$ reads. Without `mx.repeat` (the check cannot see it).
 #
 # <details><summary>Hint</summary>Give the heads a second axis of length 1, stretch it with mx.broadcast_to, and reshape. Or make
 # the list of partners first and index with it: k[:, mx.array(...)].</details>
@@ -924,8 +933,8 @@ check(exercises.repeat_heads, repeat_heads)
 # ### Exercise 7.2 — a window
 #
 # 15 minutes, ●●○. Some models let a position see only the last few: itself and those before it, `window` in all. Write
-# `window_mask(T, S, window)`, True where the query may look: (T, S), for the last T of S positions, as `visible` does. Can the
-# cache then be smaller?
+# `window_mask(T, S, window)`, True where the query may look: (T, S), for the last T of S positions, as `visible` does. (And
+# think: can the cache then be smaller? The solution answers.)
 #
 # <details><summary>Hint</summary>Take the position of each query as a column and that of each key as a row. Two comparisons,
 # joined by &.</details>
@@ -942,12 +951,12 @@ check(exercises.window_mask, window_mask)
 # %% [markdown]
 # ### Exercise 7.3 — how wide does a head look?
 #
-# 15 minutes, ●●○. The **entropy** of weights $p_s$ is $-\sum_s p_s \ln p_s$: 0 if all weight is on one key, $\ln n$ if it is
+# 20 minutes, ●●○. The **entropy** of weights $p_s$ is $-\sum_s p_s \ln p_s$: 0 if all weight is on one key, $\ln n$ if it is
 # spread evenly over $n$ keys. Write `entropy(weights)`, from (..., S) to (...). A weight of 0, as the mask makes it, adds 0.
-# Then draw the entropy over $s$, with and without QK norm, for the queries and keys of section 3.
+# Then draw the mean entropy over `sizes`, with and without QK norm, for `one_query` and `keys` of section 3.
 #
 # <details><summary>Hint</summary>0 · ln 0 is nan in floating point. Put a 1 in the place of each 0 before the logarithm, with
-# mx.where or mx.maximum with a tiny number.</details>
+# mx.where; or keep the weights in it above 1e-9 with mx.maximum.</details>
 
 # %% tags=["exercise"]
 def entropy(weights):
@@ -957,6 +966,9 @@ def entropy(weights):
 # %%
 check(exercises.entropy, entropy)
 
+
+# %% tags=["exercise"]
+# Your drawing: `strain` and the figure of section 3 show the way.
 
 # %% [markdown]
 # ### Exercise 7.4 — weights from a model of neighbours
@@ -981,7 +993,8 @@ def to_halves(weight, head_dim):
 
 
 # %%
-check(exercises.neighbours, rotate_neighbours, to_halves)
+check(exercises.rotate_neighbours, rotate_neighbours)
+check(exercises.to_halves, to_halves)
 
 # %% [markdown]
 # Solutions: [solutions/07_attention.ipynb](solutions/07_attention.ipynb)
@@ -989,12 +1002,12 @@ check(exercises.neighbours, rotate_neighbours, to_halves)
 # ## Summary
 #
 # - Rotary positions turn pairs of numbers in queries and keys; their dot product then depends on the distance only.
-# - QK norm keeps every score within ±√D, whatever the weights: the softmax does not saturate as they grow, and
-#   gradients keep flowing.
+# - QK norm keeps every score within ±√D: large weights can no longer saturate the softmax. A head can still choose sharply
+#   by direction.
 # - Query heads may share heads of keys and values; the cache shrinks by as much.
 # - With a cache, new positions count on from its offset and the mask is aligned at its end. Then writing token by token gives
 #   the same numbers as reading at once.
-# - `mx.fast` does all of it in three calls, equal to the naive functions in value and gradient.
+# - `mx.fast` does all of it in three calls, equal to the naive functions.
 #
 # ## Pitfalls
 #
@@ -1002,8 +1015,8 @@ check(exercises.neighbours, rotate_neighbours, to_halves)
 #   finds it.
 # - Tables of cosines and sines, or the wavelengths, as plain attributes of a module: MLX takes them for parameters and trains
 #   them.
-# - Leaving out the scale 1/√D because there is a QK norm: scores of up to D, and the softmax saturates.
-# - Tiling kv heads in place of interleaving them: every query head reads somebody else's keys. With MHA and MQA nobody notices.
+# - Repeating the whole row of kv heads, not each in place: some query heads read somebody else's keys. With MHA and MQA nobody
+#   notices.
 # - A mask aligned at the start when there is a cache: new tokens cannot see themselves.
 # - Positions that begin at 0 in every chunk: the cache works, and the text loses its order.
 #

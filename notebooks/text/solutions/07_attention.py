@@ -50,7 +50,8 @@ check(exercises.window_mask, window_mask)
 
 # %% [markdown]
 # And the cache can be smaller: no later query looks further back than `window`, so older keys and values may be thrown away. Such
-# a cache does not grow with the text.
+# a cache does not grow with the text. But its `offset` must go on counting them: `TinyCache` takes the number that it keeps
+# for the offset, so throwing away would give new tokens the wrong positions.
 #
 # ## Exercise 7.3 — how wide does a head look?
 #
@@ -107,7 +108,8 @@ def to_halves(weight, head_dim):
     return mx.swapaxes(pairs, 1, 2).reshape(weight.shape)
 
 
-check(exercises.neighbours, rotate_neighbours, to_halves)
+check(exercises.rotate_neighbours, rotate_neighbours)
+check(exercises.to_halves, to_halves)
 
 # %% [markdown]
 # A row of `c_q` makes one number of the query. If the rows of a head are put into another order, so are the numbers of its
