@@ -29,8 +29,8 @@ def read_from(
     """(position, text) of the documents from `position` on, epoch after epoch, for ever.
 
     position: {"epoch", "shard", "row"}. Of `world_size` ranks each gets every world_size-th
-    document, so that each document goes to exactly one. Raises CourseError when a rank finds no
-    document in a whole epoch.
+    document of a shard; each shard begins with the next rank, so that with small shards too all
+    get some. Raises CourseError when a rank finds no document in a whole epoch.
     """
     shards = dataset.shards(split)
     epoch, number, start = position["epoch"], shards.index(position["shard"]), position["row"]
@@ -79,6 +79,28 @@ def _groups(documents: Iterator[tuple[dict, str]]) -> Iterator[list[tuple[dict, 
         yield group
 
 
+def at_least_a_row(
+    documents: Iterator[tuple[dict, np.ndarray]], sequence_len: int, from_the_start: bool
+) -> Iterator[tuple[dict, np.ndarray]]:
+    """The same documents.
+
+    Raises CourseError when a whole epoch has too few tokens for a row and its last target.
+    from_the_start: whether the first epoch is a whole one.
+    """
+    epoch, tokens, whole = None, 0, from_the_start
+    for position, ids in documents:
+        if epoch not in (None, position["epoch"]):
+            if whole and tokens <= sequence_len:
+                raise CourseError(
+                    f"the text has {tokens:,} tokens, fewer than a row of "
+                    f"sequence_len={sequence_len} and its last target; give more text, or a "
+                    "smaller sequence_len"
+                )
+            tokens, whole = 0, True
+        epoch, tokens = position["epoch"], tokens + len(ids)
+        yield position, ids
+
+
 def cut_batches(
     documents: Iterator[tuple[dict, np.ndarray]], batch_size: int, sequence_len: int, skip: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray, dict]]:
@@ -119,26 +141,27 @@ def _first(documents: deque, skip: int, count: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def at_least_a_row(
-    documents: Iterator[tuple[dict, np.ndarray]], sequence_len: int, from_the_start: bool
-) -> Iterator[tuple[dict, np.ndarray]]:
-    """The same documents.
-
-    Raises CourseError when a whole epoch has too few tokens for a row and its last target.
-    from_the_start: whether the first epoch is a whole one.
-    """
-    epoch, tokens, whole = None, 0, from_the_start
-    for position, ids in documents:
-        if epoch not in (None, position["epoch"]):
-            if whole and tokens <= sequence_len:
-                raise CourseError(
-                    f"the text has {tokens:,} tokens, fewer than a row of "
-                    f"sequence_len={sequence_len} and its last target; give more text, or a "
-                    "smaller sequence_len"
-                )
-            tokens, whole = 0, True
-        epoch, tokens = position["epoch"], tokens + len(ids)
-        yield position, ids
+def _place(state: dict | None, origin: dict, shards: list[str]) -> dict:
+    """Where a saved state begins, or the beginning; CourseError when it is not of `origin`."""
+    if state is None:
+        return {"epoch": 0, "shard": shards[0], "row": 0, "token": 0}
+    if not isinstance(state, dict):
+        raise CourseError(f"the state of the data is {state!r}, expected a dict: a loader's state")
+    for key, value in origin.items():
+        if state.get(key) != value:
+            raise CourseError(
+                f"the state of the data has {key}={state.get(key)!r}, but now it is {value!r}; "
+                "go on with the same, or start without a state"
+            )
+    place = {key: state.get(key) for key in ("epoch", "shard", "row", "token")}
+    if place["shard"] not in shards:
+        raise CourseError(f"the state of the data begins in shard {place['shard']}, which is not here; fetch it again")
+    for key in ("epoch", "row", "token"):
+        if type(place[key]) is not int or place[key] < 0:
+            raise CourseError(
+                f"the state of the data has {key}={place[key]!r}, expected 0 or more; start without a state"
+            )
+    return place
 
 
 AHEAD = 8  # batches that wait ready
@@ -175,11 +198,12 @@ class TokenLoader:
         origin |= {"rank": rank, "world_size": world_size}
         self.state = {**origin, **_place(state, origin, dataset.shards(split))}
         self._stop = threading.Event()
-        weakref.finalize(self, self._stop.set)  # when nobody has closed it
+        weakref.finalize(self, self._stop.set)  # dropped unclosed: end a wait for a shard as well
         documents = read_from(dataset, split, self.state, rank, world_size, self._stop.is_set)
         documents = tokenized(documents, tokenizer, num_threads)
         documents = at_least_a_row(documents, sequence_len, from_the_start=state is None)
         self._batches = cut_batches(documents, batch_size, sequence_len, skip=self.state["token"])
+        # one worker: only one thread may run a generator at a time, and batches keep their order
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="TokenLoader")
         self._ahead = deque(self._pool.submit(next, self._batches) for _ in range(AHEAD))
 
@@ -206,26 +230,3 @@ class TokenLoader:
 
     def __exit__(self, *error) -> None:
         self.close()
-
-
-def _place(state: dict | None, origin: dict, shards: list[str]) -> dict:
-    """Where a saved state begins, or the beginning; CourseError when it is not of `origin`."""
-    if state is None:
-        return {"epoch": 0, "shard": shards[0], "row": 0, "token": 0}
-    if not isinstance(state, dict):
-        raise CourseError(f"the state of the data is {state!r}, expected a dict: a loader's state")
-    for key, value in origin.items():
-        if state.get(key) != value:
-            raise CourseError(
-                f"the state of the data has {key}={state.get(key)!r}, but now it is {value!r}; "
-                "go on with the same, or start without a state"
-            )
-    place = {key: state.get(key) for key in ("epoch", "shard", "row", "token")}
-    if place["shard"] not in shards:
-        raise CourseError(f"the state of the data begins in shard {place['shard']}, which is not here; fetch it again")
-    for key in ("epoch", "row", "token"):
-        if type(place[key]) is not int or place[key] < 0:
-            raise CourseError(
-                f"the state of the data has {key}={place[key]!r}, expected 0 or more; start without a state"
-            )
-    return place

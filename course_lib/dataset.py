@@ -24,10 +24,7 @@ from course_lib.host.remote import REMOTES, ShardCache, remote_folder
 
 
 def is_held_out(text: str) -> bool:
-    """Whether a document belongs to validation: about one in twenty, always the same ones.
-
-    It depends on the text alone, so equal texts are on the same side.
-    """
+    """Whether a document belongs to validation, as about one in twenty does; by its text alone."""
     return zlib.crc32(text.encode()) % 20 == 0
 
 
@@ -37,8 +34,8 @@ HELD_OUT_CHARS = 10_000_000
 def split_documents(documents: Iterable[str]) -> Iterator[tuple[bool, str]]:
     """(held out?, document) of each document that is not only whitespace.
 
-    After 10 million characters no more are held out. Where chance would leave one side empty, the
-    last document goes there.
+    As `is_held_out` says, but after 10 million characters no more are held out, not even copies of
+    those that were; and where one side would stay empty, the last document goes there.
     """
     held_out_chars = trained_on = 0
     real = (text for text in documents if text.strip())
@@ -87,6 +84,49 @@ def _write_shard(texts: list[str], folder: Path, number: int) -> None:
     pq.write_table(table, path, row_group_size=1024, compression="zstd")
 
 
+class Dataset:
+    """Documents in parquet shards, the last one for validation, the others to train on.
+
+    shards: names of the files in `folder`, in order. Where a cache is given, a shard that is not
+    in `folder` comes from there. Raises CourseError for fewer than two shards.
+    """
+
+    def __init__(self, name: str, folder: Path, shards: list[str], cache: "ShardCache | None" = None):
+        if len(shards) < 2:
+            raise CourseError(f"{folder} has {len(shards)} shards, expected two or more: the last is for validation")
+        self.name, self.folder, self._cache = name, folder, cache
+        self._shards = {"train": shards[:-1], "val": shards[-1:]}
+
+    def shards(self, split: str) -> list[str]:
+        """Names of the shards of "train" or "val". Raises CourseError for another split."""
+        if split not in self._shards:
+            raise CourseError(f"there is no split {split!r}; expected train or val")
+        return self._shards[split]
+
+    def path(self, split: str, number: int, stopped: Callable[[], bool] = lambda: False) -> Path:
+        """File of the shard `number` of a split, fetched first when the dataset is streamed."""
+        shards = self.shards(split)
+        if self._cache is None or (self.folder / shards[number]).exists():
+            return self.folder / shards[number]
+        following = shards[(number + 1) % len(shards)]
+        if (self.folder / following).exists():
+            following = shards[number]  # nothing to fetch ahead
+        return self._cache.get(shards[number], following, stopped)
+
+    def documents(self, split: str) -> Iterator[str]:
+        """Every text of a split, once, in order."""
+        for number in range(len(self.shards(split))):
+            yield from (text for _, text in read_parquet(self.path(split, number)))
+
+    def num_rows(self, split: str) -> int:
+        """Documents of a split, those without a text (null) included."""
+        rows = 0
+        for number in range(len(self.shards(split))):
+            with open_parquet(self.path(split, number)) as file:
+                rows += file.metadata.num_rows
+        return rows
+
+
 def bundled_folder() -> Path:
     """Folder of the bundled corpus, the documentation of this Python; made on the first call."""
     name = f"bundled-1-python-{platform.python_version()}"  # 1: of the way it is collected
@@ -125,44 +165,19 @@ def _texts(path: Path) -> Iterator[str]:
         raise CourseError(f"cannot read {path} ({error.strerror}); make it readable, or leave it out") from error
 
 
-class Dataset:
-    """Documents in parquet shards, the last one for validation, the others to train on.
-
-    shards: names of the files in `folder`, in order. Where a cache is given, a shard that is not
-    in `folder` comes from there. Raises CourseError for fewer than two shards.
-    """
-
-    def __init__(self, name: str, folder: Path, shards: list[str], cache: "ShardCache | None" = None):
-        if len(shards) < 2:
-            raise CourseError(f"{folder} has {len(shards)} shards, expected two or more: the last is for validation")
-        self.name, self.folder, self._cache = name, folder, cache
-        self._shards = {"train": shards[:-1], "val": shards[-1:]}
-
-    def shards(self, split: str) -> list[str]:
-        """Names of the shards of "train" or "val". Raises CourseError for another split."""
-        if split not in self._shards:
-            raise CourseError(f"there is no split {split!r}; expected train or val")
-        return self._shards[split]
-
-    def path(self, split: str, number: int, stopped: Callable[[], bool] = lambda: False) -> Path:
-        """File of the shard `number` of a split, fetched first when the dataset is streamed."""
-        shards = self.shards(split)
-        if self._cache is None or (self.folder / shards[number]).exists():
-            return self.folder / shards[number]
-        return self._cache.get(shards[number], shards[(number + 1) % len(shards)], stopped)
-
-    def documents(self, split: str) -> Iterator[str]:
-        """Every text of a split, once, in order."""
-        for number in range(len(self.shards(split))):
-            yield from (text for _, text in read_parquet(self.path(split, number)))
-
-    def num_rows(self, split: str) -> int:
-        """Documents of a split, those without a text (null) included."""
-        rows = 0
-        for number in range(len(self.shards(split))):
-            with open_parquet(self.path(split, number)) as file:
-                rows += file.metadata.num_rows
-        return rows
+def _open_remote(name: str, streaming: bool, max_cached_shards: int) -> Dataset:
+    remote, folder = REMOTES[name], remote_folder(name)
+    if streaming:
+        every = [remote.shard(number) for number in range(remote.num_shards)]
+        cache = ShardCache(remote, folder / "streamed", max_cached_shards)
+        return Dataset(name, folder, every, cache)
+    here = sorted(path.name for path in folder.glob("shard_*.parquet"))
+    if len(here) < 2 or here[-1] != remote.shard(-1):
+        raise CourseError(
+            f"{folder} lacks shards of {name}: fetch some and the validation shard with "
+            f"`get_data --dataset {name} --shards 8`, or stream them"
+        )
+    return Dataset(name, folder, here)
 
 
 def open_dataset(name: str = "bundled", streaming: bool = False, max_cached_shards: int = 8) -> Dataset:
@@ -183,18 +198,3 @@ def open_dataset(name: str = "bundled", streaming: bool = False, max_cached_shar
         raise CourseError(f"there is no dataset {name!r}; expected {known}, or an existing file or folder of text")
     shards = sorted(path.name for path in folder.glob("*.parquet"))
     return Dataset(str(folder.relative_to(home_dir() / "datasets")), folder, shards)
-
-
-def _open_remote(name: str, streaming: bool, max_cached_shards: int) -> Dataset:
-    remote, folder = REMOTES[name], remote_folder(name)
-    if streaming:
-        every = [remote.shard(number) for number in range(remote.num_shards)]
-        cache = ShardCache(remote, folder / "streamed", max_cached_shards)
-        return Dataset(name, folder, every, cache)
-    here = sorted(path.name for path in folder.glob("shard_*.parquet"))
-    if len(here) < 2 or here[-1] != remote.shard(-1):
-        raise CourseError(
-            f"{folder} lacks shards of {name}: fetch some and the validation shard with "
-            f"`get_data --dataset {name} --shards 8`, or stream them"
-        )
-    return Dataset(name, folder, here)

@@ -12,6 +12,52 @@ import pyarrow.parquet as pq
 
 from course_lib.host.errors import CourseError
 
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """The parquet file, its footer read.
+
+    Raises CourseError when it is damaged or has no column `text` of strings, and OSError when the
+    system cannot open it.
+    """
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None):
+            raise
+        raise CourseError(f"{path} is no complete parquet file; delete it and fetch or make it again") from error
+    names = file.schema_arrow.names
+    if names.count("text") != 1:
+        raise CourseError(
+            f"{path} has the columns {', '.join(names) or '(none)'}; expected one `text`: rename the one with the text"
+        )
+    kind = file.schema_arrow.field("text").type
+    strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    if not any(is_string(kind) for is_string in strings):
+        raise CourseError(f"{path}: the column `text` holds {kind}, expected string; convert it")
+    return file
+
+
+def read_parquet(path: Path, start: int = 0) -> Iterator[tuple[int, str]]:
+    """(row, text) of a parquet file from row `start` on; rows without a text (null) are skipped.
+
+    Row groups before `start` are not read. Raises CourseError as `open_parquet` does.
+    """
+    with open_parquet(path) as file:
+        row, groups = 0, list(range(file.num_row_groups))
+        while groups and row + file.metadata.row_group(groups[0]).num_rows <= start:
+            row += file.metadata.row_group(groups.pop(0)).num_rows
+        try:
+            for batch in file.iter_batches(1024, row_groups=groups, columns=["text"]):
+                for text in batch.column(0).to_pylist():
+                    if row >= start and text is not None:
+                        yield row, text
+                    row += 1
+        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+            if getattr(error, "errno", None):
+                raise
+            raise CourseError(f"{path} is damaged after row {row}; delete it and fetch or make it again") from error
+
+
 LONGEST = 20_000
 
 
@@ -62,51 +108,6 @@ def read_jsonl(path: Path) -> Iterator[str]:
                 ) from error
             # "\ud800", half a surrogate pair, is valid JSON and no character
             yield text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """The parquet file, its footer read.
-
-    Raises CourseError when it is damaged or has no column `text` of strings, and OSError when the
-    system cannot open it.
-    """
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        if getattr(error, "errno", None):
-            raise
-        raise CourseError(f"{path} is no complete parquet file; delete it and fetch or make it again") from error
-    names = file.schema_arrow.names
-    if names.count("text") != 1:
-        raise CourseError(
-            f"{path} has the columns {', '.join(names) or '(none)'}; expected one `text`: rename the one with the text"
-        )
-    kind = file.schema_arrow.field("text").type
-    strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    if not any(is_string(kind) for is_string in strings):
-        raise CourseError(f"{path}: the column `text` holds {kind}, expected string; convert it")
-    return file
-
-
-def read_parquet(path: Path, start: int = 0) -> Iterator[tuple[int, str]]:
-    """(row, text) of a parquet file from row `start` on; rows without a text (null) are skipped.
-
-    Row groups before `start` are not read. Raises CourseError as `open_parquet` does.
-    """
-    with open_parquet(path) as file:
-        row, groups = 0, list(range(file.num_row_groups))
-        while groups and row + file.metadata.row_group(groups[0]).num_rows <= start:
-            row += file.metadata.row_group(groups.pop(0)).num_rows
-        try:
-            for batch in file.iter_batches(1024, row_groups=groups, columns=["text"]):
-                for text in batch.column(0).to_pylist():
-                    if row >= start and text is not None:
-                        yield row, text
-                    row += 1
-        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-            if getattr(error, "errno", None):
-                raise
-            raise CourseError(f"{path} is damaged after row {row}; delete it and fetch or make it again") from error
 
 
 READERS = {

@@ -93,12 +93,8 @@ def work(settings: Settings) -> None:
 
 
 def _fitting(dataset: Dataset, settings: Settings) -> int:
-    chars = 0
-    for text in texts(dataset, settings.doc_cap, settings.max_chars):
-        chars += len(text)
-        if fitting_vocab_size(chars) == 65_536:
-            break
-    return fitting_vocab_size(chars)
+    enough = min(settings.max_chars, 40_000_000)  # fits 65,536 tokens, and more is not wanted
+    return fitting_vocab_size(sum(map(len, texts(dataset, settings.doc_cap, enough))))
 
 
 def _bytes_per_token(tokenizer: Tokenizer, dataset: Dataset) -> str:

@@ -6,8 +6,8 @@
 # | | |
 # |---|---|
 # | Needs | [05 · Tokenizer](05_tokenizer.ipynb) |
-# | Time | 60 minutes to read, 70 for the exercises; under a minute to run |
-# | Memory | under 500 MB |
+# | Time | 80 minutes to read, 75 for the exercises, 20 for the appendix; under a minute to run |
+# | Memory | under 600 MB |
 # | You will build | `documents`, `dataset`, `dataloader` → `course_lib`; the programs `get_data` and `tok_train` → `course_lib.scripts` |
 #
 # A model learns from text by predicting the next token, a few thousand tokens at a time, for days. Something has to
@@ -18,8 +18,30 @@
 # ![Map of the course: chapter 06 data is marked, in Part II; after 05 tokenizer, and 07 attention comes next](images/map_06.svg)
 
 # %% [markdown]
-# The chapter builds three modules and two programs, in the order in which text moves: files → **documents** → **dataset** →
-# **dataloader**. The next cells open the first two modules; the one after them is for this notebook only.
+# Text moves through three modules: files → **documents** → **dataset** → **dataloader**. After the imports of this
+# notebook come those of the first two.
+
+# %%
+import inspect
+import random
+import resource
+import sys
+import tempfile
+import textwrap
+import time
+from contextlib import redirect_stdout
+from io import StringIO
+from itertools import islice, takewhile
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from course_lib.classroom import add_to, budget, check
+from course_lib.classroom.exercises import data as exercises
+from course_lib.host.remote import Remote
+from course_lib.plots import draw_bars
+from course_lib.scripts import get_data, tok_train
+from course_lib.tokenizer import Tokenizer, default_folder
 
 # %%
 #| export documents
@@ -58,27 +80,29 @@ from course_lib.host.paths import home_dir
 from course_lib.host.remote import REMOTES, ShardCache, remote_folder
 
 # %%
-import random
-import re
-import resource
-import sys
-import tempfile
-import time
-from contextlib import redirect_stdout
-from io import StringIO
-from itertools import islice, takewhile
-
-import matplotlib.pyplot as plt
-import numpy as np
-
-from course_lib.classroom import add_to, budget, check, command_line
-from course_lib.classroom.cells import in_notebook
-from course_lib.classroom.exercises import data as exercises
-from course_lib.host.remote import Remote
-from course_lib.plots import draw_bars
-from course_lib.tokenizer import Tokenizer, default_folder
-
 scratch = Path(tempfile.mkdtemp()).resolve()  # a folder for this notebook's experiments
+
+
+def fresh(name):
+    """A place for an experiment, empty however often its cell runs."""
+    shutil.rmtree(scratch / name, ignore_errors=True)
+    return scratch / name
+
+
+def without_folders(text):
+    """The text without this machine's own folders."""
+    return str(text).replace(f"{scratch}/", "").replace(str(home_dir()), "HOME")
+
+
+def refused(action):
+    """Do what has to fail with a CourseError, and print the error."""
+    try:
+        action()
+    except CourseError as error:
+        print(textwrap.fill(f"refused: {without_folders(error)}", 85))
+    else:
+        raise AssertionError("this should have been refused")
+
 
 # %% [markdown]
 # ## 1. What a model is trained on
@@ -94,41 +118,38 @@ scratch = Path(tempfile.mkdtemp()).resolve()  # a folder for this notebook's exp
 docs = python_docs.documents()
 lengths = [len(doc) for doc in docs]
 print(f"{len(docs)} documents, {sum(lengths):,} characters")
-by_name = {doc.split("\n", 1)[0]: doc for doc in docs}
-for name in ("assert", "textwrap"):
-    print("─" * 30, *by_name[name][:300].splitlines(), sep="\n│ ")
+example = next(doc for doc in docs if doc.startswith("textwrap\n"))
+print(*example[:300].splitlines(), sep="\n│ ")
 
 # %% [markdown]
-# How long are they? The axis is **logarithmic**: each step to the right is a factor and not a sum.
+# How long are they? The axis is **logarithmic**: each step to the right multiplies by ten.
 
 # %%
 figure, ax = plt.subplots(figsize=(5.5, 2.6))
 ax.hist(lengths, bins=np.geomspace(min(lengths), max(lengths), 30), color="#0072B2", edgecolor="w")
-ax.axvline(np.median(lengths), color="#D55E00", linestyle="--", label="half are shorter")
-ax.set_xscale("log")
-ax.set_xlabel("characters in a document")
-ax.set_ylabel("documents")
-ax.legend(frameon=False)
+half = np.median(lengths)
+ax.axvline(half, color="#D55E00", linestyle="--")
+ax.text(half, ax.get_ylim()[1], f"half are shorter than {half:,.0f}", ha="center", va="bottom")
+ax.set(xscale="log", xlabel="characters in a document", ylabel="documents")
 plt.show()
+print(f"the shortest has {min(lengths):,} characters, the longest {max(lengths):,}")
 
 # %% [markdown]
-# From a line to a small book: the longest are hundreds of times as long as the shortest. That is typical of real text, and it is why documents do not fit neatly into rows (section 9).
+# From a line to a small book: the longest is thousands of times as long as the shortest. Real text is like that, and it
+# is why documents do not fit neatly into rows (section 8).
 #
 # Be clear about what a model trained on this will be. It **will** write what looks like documentation: a signature, a
 # sentence that begins with "Return", indented lines. It will know nothing of the world, answer no question, and be wrong about
 # Python too. That is enough to see that every part works, and it trains while you watch.
 #
-# The real corpora are web pages, filtered and shuffled. Two are ready in the form that this chapter reads, cut into
-# files called **shards** of some 100 MB, each with about 250 million characters. How much is that?
+# The real corpora are web pages, filtered and shuffled. They are cut into files called **shards**, each with about 250 million
+# characters, which compress to about 100 MB. How much is that?
 
 # %%
-shards_of = {"fineweb-edu": 1823, "climbmix": 6543}
-tokens_of = {"fineweb-edu": 100e9, "climbmix": 400e9}  # as their full names say
-for name, shards in shards_of.items():
-    tokens = tokens_of[name]
-    size = f"{shards / 10:3.0f} GB, {shards / 4:5,.0f} billion characters"
-    print(f"{name:12s} {shards:5,} shards, {size}, {tokens / 1e9:.0f} billion tokens")
-    print(f"{'':12s} about {tokens / shards / 1e6:.0f} million tokens a shard")
+for name, tokens in {"fineweb-edu": 100e9, "climbmix": 400e9}.items():  # as their full names say
+    count = REMOTES[name].num_shards
+    size = f"{count / 10:3.0f} GB, {count / 4:5,.0f} billion characters"
+    print(f"{name:11s} {count:,} shards, {size}, {tokens / 1e9:.0f} billion tokens")
 
 # %% [markdown]
 # A rule of thumb says: train on about **20 tokens for each parameter** (chapter 10 says more). What the models of this
@@ -136,132 +157,26 @@ for name, shards in shards_of.items():
 
 # %%
 parameters = {"d4": 36_700_160, "d12": 185_597_952, "d20": 560_988_160, "d26": 1_081_999_360}
-bundled_tokens = sum(lengths) / 3  # three characters a token; section 7 measures it
+bundled_tokens = sum(lengths) / 3  # three characters a token; section 5 measures it
 print("       tokens needed   shards of fineweb-edu   times the bundled corpus")
 for model, count in parameters.items():
-    tokens = 20 * count
-    shards, times = tokens / (100e9 / 1823), tokens / bundled_tokens
-    print(f"{model:4s} {tokens / 1e9:7.2f} billion {shards:23,.0f} {times:26,.0f}")
+    needed = 20 * count
+    of_shards, times = needed / (100e9 / 1823), needed / bundled_tokens
+    print(f"{model:4s} {needed / 1e9:7.2f} billion {of_shards:23,.0f} {times:26,.0f}")
 
 # %% [markdown]
-# So 7 GB of text, some 68 shards, would last for d12, and the largest needs about a fifth of fineweb-edu. The bundled corpus
-# would have to be read hundreds of times even for d4. A model that reads the same text so often learns it by heart.
+# So d12 needs some 68 shards: 7 GB to fetch, 17 billion characters. The largest needs about a fifth of fineweb-edu. The bundled corpus
+# would have to be read hundreds of times even for d4, and a model that reads the same text so often learns it by heart.
 # For learning how it all works, a few passes are enough.
 #
-# ## 2. Three forms of text
-#
-# Text comes as files, and three forms cover nearly all of it:
-#
-# | form | a document is | good for |
-# |---|---|---|
-# | `.txt` | the file, or a part of it | books, notes |
-# | `.jsonl` | a line with a JSON object, its text under `text` | exports from other programs; can be read by eye |
-# | `.parquet` | a row of a table, the column `text` | millions of documents (section 3) |
-#
-# **Plain text** has no marks between documents. A short file is one document. A long one is cut into pieces of at most 20,000
-# characters, after a blank line where there is one, so that no document takes all of a batch.
-
-# %%
-#| export documents
-LONGEST = 20_000
-
-
-def read_txt(path: Path) -> Iterator[str]:
-    """The text of a UTF-8 file, cut after blank lines into documents of 20,000 characters or fewer.
-
-    Where there is no blank line, the cut is after a line, else after a space, else anywhere. The
-    documents joined are the file's text. Raises CourseError for a file that is not UTF-8.
-    """
-    text = ""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            while more := file.read(LONGEST):
-                text += more
-                while len(text) > LONGEST:
-                    cut = _last_break(text[:LONGEST])
-                    yield text[:cut]
-                    text = text[cut:]
-    except UnicodeDecodeError as error:
-        raise CourseError(f"{path} is not UTF-8; save it as UTF-8, or leave it out") from error
-    yield text
-
-
-def _last_break(text: str) -> int:
-    """Where to cut: after the last blank line, else line, else space, else at the end."""
-    for mark in ("\n\n", "\n", " "):
-        if (found := text.rfind(mark)) > 0:
-            return found + len(mark)
-    return len(text)
-
-
-# %%
-book = "\n\n".join(docs[:40])
-(scratch / "book.txt").write_text(book, encoding="utf-8", newline="")
-parts = list(read_txt(scratch / "book.txt"))
-print(f"{len(book):,} characters in {len(parts)} documents; one ends with {parts[0][-30:]!r}")
-assert "".join(parts) == book  # nothing is lost, nothing added
-assert max(map(len, parts)) <= LONGEST
-
-
-# %% [markdown]
-# **JSON lines.** A file from somewhere else has bad lines sooner or later. Then the error must say where:
-
-# %%
-#| export documents
-def read_jsonl(path: Path) -> Iterator[str]:
-    """The `text` of each line's JSON object; blank lines are skipped.
-
-    Raises CourseError with the line's number for a line that is something else.
-    """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                text = json.loads(line)["text"]
-                if not isinstance(text, str):
-                    raise TypeError
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
-                raise CourseError(
-                    f"{path}, line {number}: expected a JSON object such as "
-                    f'{{"text": "…"}}; correct that line'
-                ) from error
-            # "\ud800", half a surrogate pair, is valid JSON and no character
-            yield text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-# %%
-def without_folders(text):
-    """The text without this machine's own folders."""
-    return str(text).replace(f"{scratch}/", "").replace(str(home_dir()), "HOME")
-
-
-def refused(action):
-    """Do what has to fail with a CourseError, and print the error."""
-    try:
-        action()
-    except CourseError as error:
-        print("refused:", without_folders(error))
-    else:
-        raise AssertionError("this should have been refused")
-
-
-# %%
-notes = scratch / "notes.jsonl"
-notes.write_text('{"text": "A first note."}\n\n{"text": "A second one.", "likes": 3}\n')
-print(list(read_jsonl(notes)))
-notes.write_text('{"text": "A first note."}\n{"txt": "A second one."}\n')
-refused(lambda: list(read_jsonl(notes)))
-
-# %% [markdown]
-# Why not skip such a line in silence? Because a file in which *every* line says `txt` would then be empty, and you would
-# find out after a night of training on something else.
-#
-# ## 3. Parquet
+# ## 2. Parquet
 #
 # A **parquet** file is a table stored column by column, so that a program can read the column `text` and leave the others.
-# Its rows come in **row groups**, each compressed by itself, so that a reader can begin in the middle. What there is
-# and where stands in a **footer** at the end, so a file that was cut off is noticed at once: its footer is missing.
+# A document is a row of that table. The rows come in **row groups**, each compressed by itself, so that a reader can begin in
+# the middle. Where each group begins is said in a **footer** at the end. A file that was cut off has lost its footer,
+# and is noticed at once.
+#
+# (Text of your own may also be `.txt`, plain text, or `.jsonl`, a JSON object with a `text` on each line. The appendix reads them.)
 
 # %%
 table = pa.table({"text": docs})
@@ -270,12 +185,7 @@ stored = (scratch / "docs.parquet").read_bytes()
 plain = sum(len(doc.encode()) for doc in docs)
 ratio = plain / len(stored)
 print(f"{plain:,} bytes of text, {len(stored):,} as parquet: {ratio:.1f} times smaller")
-print("first bytes", stored[:4], "last bytes", stored[-4:])
 
-
-# %% [markdown]
-# One look at where the bytes are. The footer says how long each row group is; its own length stands just before the last
-# four bytes.
 
 # %%
 def draw_parquet(path):
@@ -283,19 +193,15 @@ def draw_parquet(path):
     about = pq.read_metadata(path)
     groups = [about.row_group(n) for n in range(about.num_row_groups)]
     sizes = [group.column(0).total_compressed_size / 1000 for group in groups]
-    footer = path.stat().st_size / 1000 - sum(sizes)
-    figure, ax = plt.subplots(figsize=(8, 1.5))
-    left = 0
-    for n, size in enumerate(sizes):
-        ax.barh(0, size, left=left, color=("#cfe4f3", "#fbe6c4")[n % 2], edgecolor="#555555")
-        words = f"{groups[n].num_rows}\nrows" if size > 45 else ""
-        ax.text(left + size / 2, 0, words, ha="center", va="center", fontsize=8)
-        left += size
-    ax.barh(0, footer, left=left, color="white", edgecolor="black", hatch="/////")
-    ax.text(left + footer / 2, 0.5, "footer", ha="center", fontsize=9)
-    ax.set_ylim(-0.5, 1)
-    ax.set_yticks([])
-    ax.set_xlabel("thousand bytes from the beginning of the file")
+    starts = np.cumsum([0, *sizes])
+    figure, ax = plt.subplots(figsize=(8, 1.6))
+    ax.barh(0, sizes, left=starts[:-1], color="#cfe4f3", edgecolor="#555555")
+    for group, size, start in zip(groups, sizes, starts, strict=False):
+        ax.text(start + size / 2, 0.48, group.num_rows, ha="center", fontsize=9)
+    footer = path.stat().st_size / 1000 - starts[-1]
+    ax.barh(0, footer, left=starts[-1], color="white", edgecolor="black", hatch="/////")
+    ax.text(starts[-1], -0.75, "footer", ha="center", fontsize=9)
+    ax.set(ylim=(-0.9, 0.9), yticks=[], xlabel="thousand bytes from the beginning of the file")
     ax.spines[["top", "left", "right"]].set_visible(False)
     figure.tight_layout()
     plt.show()
@@ -305,10 +211,10 @@ draw_parquet(scratch / "docs.parquet")
 
 
 # %% [markdown]
-# Each plain box is a row group. All but the last hold equally many documents; they differ in bytes, since documents do. The footer is a sliver at
-# the end.
+# Each plain box is a row group, with its number of documents above. They differ in bytes, since documents do. The footer is a
+# sliver at the end.
 #
-# Opening reads the footer alone. It is also where we notice a file that is no table of texts:
+# Opening reads the footer alone. Most of the function refuses what is no table of texts, and says why.
 
 # %%
 #| export documents
@@ -339,16 +245,8 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     return file
 
 
-# %%
-(scratch / "cut_off.parquet").write_bytes(stored[:-1000])
-pq.write_table(pa.table({"content": docs}), scratch / "other.parquet")
-for name in ("cut_off.parquet", "other.parquet"):
-    refused(lambda name=name: open_parquet(scratch / name))
-
-
 # %% [markdown]
-# To read from row 500 on, the four row groups before row 480 are skipped. One big text file would have to be read from its
-# beginning, unless somebody kept a list of positions. The footer is that list.
+# Reading can begin at any row: the groups before it are skipped.
 
 # %%
 #| export documents
@@ -375,56 +273,21 @@ def read_parquet(path: Path, start: int = 0) -> Iterator[tuple[int, str]]:
             ) from error
 
 
+# %% [markdown]
+# Is that true? We overwrite a part of the first group. Row 500 is in the fifth:
+
 # %%
-row, text = next(read_parquet(scratch / "docs.parquet", start=500))
-assert (row, text) == (500, docs[500])
 assert [text for _, text in read_parquet(scratch / "docs.parquet")] == docs
+(scratch / "damaged.parquet").write_bytes(stored[:50] + bytes(1000) + stored[1050:])
+assert next(read_parquet(scratch / "damaged.parquet", start=500)) == (500, docs[500])
+refused(lambda: next(read_parquet(scratch / "damaged.parquet")))
 
 # %% [markdown]
-# Last, one table from the ending of a file to its reader, and a search for all such files in a folder.
-
-# %%
-#| export documents
-READERS = {
-    ".txt": read_txt,
-    ".jsonl": read_jsonl,
-    ".parquet": lambda path: (text for _, text in read_parquet(path)),
-}
-
-
-def text_files(path: Path) -> list[Path]:
-    """The .txt, .jsonl and .parquet files that `path` is or holds, in the order of their names.
-
-    Hidden files and folders are left out. Raises CourseError when there are none.
-    """
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    files = [file for file in files if file.suffix in READERS]
-    files = [file for file in files if not _is_hidden(file.relative_to(path))]
-    if not files:
-        raise CourseError(
-            f"{path} has no text; expected a file or a folder of files: {', '.join(READERS)}"
-        )
-    return files
-
-
-def _is_hidden(inside: Path) -> bool:
-    return any(part.startswith(".") for part in inside.parts)
-
-
-# %%
-print([file.name for file in text_files(scratch)])
-
-
-# %% [markdown]
-# ## 4. The split
+# ## 3. The split, and shards
 #
-# Some documents must never be trained on. They are for **validation**: measuring the loss on text the model has not seen.
-# Which ones? Three ways to choose 5 %:
-#
-# - **the last 5 %** in order: then validation is whatever comes last, say all modules that begin with z, and shifts when
-#   documents are added;
-# - **at random**: the choice depends on the order of the documents and on the random state;
-# - **by the text itself**: compute a number from the bytes of the document, and take those whose number can be divided by 20.
+# Some documents must never be trained on. They are **held out** for **validation**: measuring the loss on text the model
+# has not seen. Which ones? Three ways to choose 5 %: the **last** ones in order; some **at random**; or **by the text itself**: compute
+# a number from the bytes of the document, and take those whose number can be divided by 20.
 #
 # Such a number is called a **hash**. Ours is CRC-32, a checksum that is the same on every machine and in every year. (Python's own
 # `hash` differs from run to run.)
@@ -432,10 +295,7 @@ print([file.name for file in text_files(scratch)])
 # %%
 #| export dataset
 def is_held_out(text: str) -> bool:
-    """Whether a document belongs to validation: about one in twenty, always the same ones.
-
-    It depends on the text alone, so equal texts are on the same side.
-    """
+    """Whether a document belongs to validation, as about one in twenty does; by its text alone."""
     return zlib.crc32(text.encode()) % 20 == 0
 
 
@@ -445,9 +305,9 @@ for text in ("a dog", "a dog!", "the cat", "a fat cat", "a bird"):
     print(f"{text:9s} {crc:13,} mod 20 = {crc % 20:2d}  held out: {is_held_out(text)}")
 
 # %%
-share = sum(map(is_held_out, docs)) / len(docs)
-print(f"{share:.1%} of the documents are held out, and {sum(map(is_held_out, docs))} in all")
-assert 0.02 < share < 0.09
+count = sum(map(is_held_out, docs))
+print(f"{count} of {len(docs)} documents are held out, {count / len(docs):.1%}")
+assert 0.02 < count / len(docs) < 0.09
 
 
 # %% [markdown]
@@ -479,12 +339,12 @@ for choose in (last_five_percent, at_random, by_hash):
 assert moved == [0, 0, 0]
 
 # %% [markdown]
-# The first two are right in one column each, or nearly, and wrong in the others. By hash, nothing moves, ever. And a
-# document that occurs twice, as web pages often do, is on the same side both times: it cannot be trained on *and*
-# validated on.
+# Counted are those that left and those that came. About 36 are held out, so 68 means that nearly all of them left, and as many
+# others came. The hash moves nothing. And a document that occurs twice, as web pages often do, is on the same side both times.
 #
 # Two more rules, for the extremes. A huge corpus needs no more than 10 million characters of validation, and a tiny one must not
-# end with an empty side.
+# end with an empty side. The hash moves nothing; these two rules can. After 10 million characters a copy of a held-out text *is* trained on,
+# and adding a fourth poem to three may move one of them.
 
 # %%
 #| export dataset
@@ -494,8 +354,8 @@ HELD_OUT_CHARS = 10_000_000
 def split_documents(documents: Iterable[str]) -> Iterator[tuple[bool, str]]:
     """(held out?, document) of each document that is not only whitespace.
 
-    After 10 million characters no more are held out. Where chance would leave one side empty, the
-    last document goes there.
+    As `is_held_out` says, but after 10 million characters no more are held out, not even copies of
+    those that were; and where one side would stay empty, the last document goes there.
     """
     held_out_chars = trained_on = 0
     real = (text for text in documents if text.strip())
@@ -509,10 +369,7 @@ def split_documents(documents: Iterable[str]) -> Iterator[tuple[bool, str]]:
 
 
 # %%
-two = ["a dog", "  \n", "a cat"]
-print(list(split_documents(two)))  # blank documents are dropped, and each side has one
-assert [held_out for held_out, _ in split_documents(docs)].count(True) == round(share * len(docs))
-
+print(list(split_documents(["a dog", "  \n", "a cat"])))  # no blank ones; each side has one
 
 # %% [markdown]
 # The shards are written into a folder with another name, which is renamed at the end. A program that is killed in the middle
@@ -560,24 +417,83 @@ def _write_shard(texts: list[str], folder: Path, number: int) -> None:
 
 # %%
 for name in ("once", "twice"):
-    write_shards(docs, scratch / name, shard_chars=500_000)
+    write_shards(docs, fresh(name), shard_chars=500_000)
 shards = sorted((scratch / "once").iterdir())
-print([shard.name for shard in shards])
-held_out = [text for _, text in read_parquet(shards[-1])]
-assert held_out == [doc for doc in docs if is_held_out(doc)]  # the last shard is validation
+print(*(shard.name for shard in shards), sep="\n")
+last_shard = [text for _, text in read_parquet(shards[-1])]
+assert last_shard == [doc for doc in docs if is_held_out(doc)]  # the last shard is validation
 assert all(shard.read_bytes() == (scratch / "twice" / shard.name).read_bytes() for shard in shards)
 
 
 # %% [markdown]
-# The last shard is validation. So it is in the real corpora, and so a folder of shards needs no other description. The same
-# documents gave the same bytes.
+# The last shard is validation. The real corpora do the same, so the folder alone says everything.
 #
-# ## 5. Datasets, and what is kept where
+# ## 4. A dataset
 #
+# So a **dataset** is a folder and the names of its shards. The class has four methods. Reading goes through `path`: it joins two
+# names, unless the dataset has a cache that fetches shards when they are wanted (section 9).
+
+# %%
+#| export dataset
+class Dataset:
+    """Documents in parquet shards, the last one for validation, the others to train on.
+
+    shards: names of the files in `folder`, in order. Where a cache is given, a shard that is not
+    in `folder` comes from there. Raises CourseError for fewer than two shards.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, shards: list[str], cache: "ShardCache | None" = None
+    ):
+        if len(shards) < 2:
+            raise CourseError(
+                f"{folder} has {len(shards)} shards, expected two or more: "
+                "the last is for validation"
+            )
+        self.name, self.folder, self._cache = name, folder, cache
+        self._shards = {"train": shards[:-1], "val": shards[-1:]}
+
+    def shards(self, split: str) -> list[str]:
+        """Names of the shards of "train" or "val". Raises CourseError for another split."""
+        if split not in self._shards:
+            raise CourseError(f"there is no split {split!r}; expected train or val")
+        return self._shards[split]
+
+
+@add_to(Dataset)
+def path(self, split: str, number: int, stopped: Callable[[], bool] = lambda: False) -> Path:
+    """File of the shard `number` of a split, fetched first when the dataset is streamed."""
+    shards = self.shards(split)
+    if self._cache is None or (self.folder / shards[number]).exists():
+        return self.folder / shards[number]
+    following = shards[(number + 1) % len(shards)]
+    if (self.folder / following).exists():
+        following = shards[number]  # nothing to fetch ahead
+    return self._cache.get(shards[number], following, stopped)
+
+
+@add_to(Dataset)
+def documents(self, split: str) -> Iterator[str]:
+    """Every text of a split, once, in order."""
+    for number in range(len(self.shards(split))):
+        yield from (text for _, text in read_parquet(self.path(split, number)))
+
+
+@add_to(Dataset)
+def num_rows(self, split: str) -> int:
+    """Documents of a split, those without a text (null) included."""
+    rows = 0
+    for number in range(len(self.shards(split))):
+        with open_parquet(self.path(split, number)) as file:
+            rows += file.metadata.num_rows
+    return rows
+
+
+# %% [markdown]
 # What the course makes or downloads is kept in one folder, its **home**: `COURSE_HOME` if you set that, else a
-# folder in your user's cache. Below, HOME stands for it. The bundled corpus is collected there once for each version of Python.
-# Its documents are put in the order of a hash, which is as good as shuffled, and the same on every run. Two programs may want the
-# same folder at the same moment: a lock lets one of them make it while the other waits.
+# folder in your user's cache. The bundled corpus is written there once for each version of Python, in the order of a hash of
+# its documents, which is as good as shuffled. Two programs may want it at the same moment: a lock
+# lets one of them make it while the other waits.
 
 # %%
 #| export dataset
@@ -594,9 +510,998 @@ def bundled_folder() -> Path:
     return folder
 
 
+# %%
+def in_folder(folder):
+    return Dataset(folder.name, folder, sorted(path.name for path in folder.glob("*.parquet")))
+
+
+bundled = in_folder(bundled_folder())
+for split in ("train", "val"):
+    print(f"{split:5s} {len(bundled.shards(split))} shards, {bundled.num_rows(split)} documents")
+print(next(bundled.documents("val"))[:60].splitlines())
+
 # %% [markdown]
-# Your **own text** is a file or a folder. It is read once and written into shards too, under a name made of its path. Another
-# hash, of the sizes and times of the files, says whether they have changed since.
+# The programs call `open_dataset(name)`. It opens `"bundled"`, a corpus from the hub (section 9), or a file or folder of your
+# own text. It comes in the appendix, with the readers of `.txt` and `.jsonl`.
+#
+# ## 5. Tokens
+#
+# Chapter 05 wrote `Tokenizer.train`. The program `tok_train` calls it with the **training** documents of a dataset: what is held
+# out from the model is held out from its tokenizer too. Of each it reads the first 10,000 characters, so that a huge one does not
+# fill the vocabulary with its own words.
+#
+# It saves the tokenizer in the home, where the later programs look, and **replaces** one that is there. A model is useless
+# with another tokenizer than its own, so this cell trains only if you have none.
+
+# %%
+def run(program, flags):
+    """Run a program of the course as a command line would, and print what it prints."""
+    with redirect_stdout(StringIO()) as output:
+        program(flags)
+    print(without_folders(output.getvalue()), end="")
+
+
+if (default_folder() / "tokenizer.json").exists():
+    print("you have a tokenizer; it stays")
+else:
+    run(tok_train.main, [])  # in a terminal: uv run tok_train
+
+# %% [markdown]
+# (HOME stands for the course's home.) The number of tokens follows the rule of chapter 05: 600 characters or more of text
+# for each token, and a power of two.
+
+# %%
+tokenizer = Tokenizer.load()
+train_docs = list(bundled.documents("train"))
+encoded = tokenizer.encode_batch(train_docs, bos=True)
+num_tokens = sum(map(len, encoded))
+per_token = sum(map(len, train_docs)) / num_tokens
+print(f"{tokenizer.vocab_size:,} ids; {num_tokens:,} tokens to train on,")
+print(f"each of {per_token:.2f} characters on average")
+
+# %% [markdown]
+# ## 6. One stream, cut into batches
+#
+# By hand first, with ids made up: three documents, and 0 for BOS, "here begins something new". Put BOS before each
+# document, and all of them into one flat **stream**. For a batch of B = 2 rows of T = 5 tokens, take B · T of them; the
+# **targets** are the same, one later. So one token more is needed.
+
+# %% tags=["nbval-check-output"]
+three = [[11, 12, 13], [21, 22], [31, 32, 33, 34, 35, 36]]
+stream = [token for document in three for token in (0, *document)]
+B, T = 2, 5
+by_hand = (np.array(stream[: B * T]).reshape(B, T), np.array(stream[1 : B * T + 1]).reshape(B, T))
+print("stream ", stream)
+print("inputs ", *by_hand[0])
+print("targets", *by_hand[1])
+assert by_hand[0].tolist() == [[0, 11, 12, 13, 0], [21, 22, 0, 31, 32]]
+assert by_hand[1].tolist() == [[11, 12, 13, 0, 21], [22, 0, 31, 32, 33]]
+
+# %% [markdown]
+# Look at the ends. The last input of the first row, 0, has the target 21, which is the first input of the second row: **the
+# shift goes across the ends of rows**. And 13, the end of a document, has BOS as its target: the model learns where documents end.
+#
+# Real text takes four steps, each a generator that asks the one before for its next item:
+# `read_from` → `tokenized` → `at_least_a_row` → `cut_batches`. First the module:
+
+# %%
+#| export dataloader
+"""Batches of ids for training: documents in one endless stream, tokenised ahead, cut into rows."""
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import mlx.core as mx
+import numpy as np
+
+from course_lib.dataset import Dataset
+from course_lib.documents import read_parquet
+from course_lib.host.errors import CourseError
+from course_lib.tokenizer import Tokenizer
+
+
+# %% [markdown]
+# **Read.** Documents from a position on, for ever. One pass over all is an **epoch**. With each document comes its position:
+# epoch, shard, and `row`, the document's number in its file. Several processes may share the reading; `rank` is the number of this one
+# among `world_size` (not the rank of a merge, as in chapter 05). Section 7 comes back to that.
+
+# %%
+#| export dataloader
+def read_from(
+    dataset: Dataset,
+    split: str,
+    position: dict,
+    rank: int = 0,
+    world_size: int = 1,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[dict, str]]:
+    """(position, text) of the documents from `position` on, epoch after epoch, for ever.
+
+    position: {"epoch", "shard", "row"}. Of `world_size` ranks each gets every world_size-th
+    document of a shard; each shard begins with the next rank, so that with small shards too all
+    get some. Raises CourseError when a rank finds no document in a whole epoch.
+    """
+    shards = dataset.shards(split)
+    epoch, number, start = position["epoch"], shards.index(position["shard"]), position["row"]
+    found = number > 0 or start > 0  # an epoch begun elsewhere may have had its documents there
+    while True:
+        for row, text in read_parquet(dataset.path(split, number, stopped), start):
+            if (row + number) % world_size == rank:
+                found = True
+                yield {"epoch": epoch, "shard": shards[number], "row": row}, text
+        number, start = number + 1, 0
+        if number == len(shards):
+            if not found:
+                raise CourseError(
+                    f"the {split} split of {dataset.name} has no document for rank {rank} of "
+                    f"{world_size}; give more text, or use fewer ranks"
+                )
+            epoch, number, found = epoch + 1, 0, False
+
+
+# %%
+beginning = {"epoch": 0, "shard": "shard_00000.parquet", "row": 0}
+for position, text in islice(read_from(bundled, "train", beginning), 3):
+    print(position, text[:20].splitlines())
+
+# %% [markdown]
+# **Tokenise.** Many documents at a time, so that several threads have work.
+
+# %%
+#| export dataloader
+DOCUMENTS_AT_ONCE = 128
+CHARS_AT_ONCE = 2_000_000
+
+
+def tokenized(
+    documents: Iterator[tuple[dict, str]], tokenizer: Tokenizer, num_threads: int | None = None
+) -> Iterator[tuple[dict, np.ndarray]]:
+    """(position, ids) of each document, <|bos|> first; many are encoded at a time, on threads."""
+    for group in _groups(documents):
+        texts = [text for _, text in group]
+        ids = tokenizer.encode_batch(texts, bos=True, num_threads=num_threads)
+        for (position, _), row in zip(group, ids, strict=True):
+            yield position, np.array(row, dtype=np.int32)
+
+
+def _groups(documents: Iterator[tuple[dict, str]]) -> Iterator[list[tuple[dict, str]]]:
+    """The documents in lists of 128, or of fewer when they are long."""
+    group, chars = [], 0
+    for document in documents:
+        group.append(document)
+        chars += len(document[1])
+        if len(group) == DOCUMENTS_AT_ONCE or chars >= CHARS_AT_ONCE:
+            yield group
+            group, chars = [], 0
+    if group:
+        yield group
+
+
+# %%
+stories = [
+    "A list is a set of items in order.",
+    "The cat sat on the mat.",
+    "Return the number of items in the list.",
+    "If x is true, return None.",
+    "Dogs bark.",
+]
+few = list(tokenized((({"row": n}, story) for n, story in enumerate(stories)), tokenizer))
+print(few[1])
+assert all(ids[0] == tokenizer.bos for _, ids in few)
+
+
+# %% [markdown]
+# **A check.** Text with fewer tokens than one row would go round and round without ever saying so. So we say so.
+
+# %%
+#| export dataloader
+def at_least_a_row(
+    documents: Iterator[tuple[dict, np.ndarray]], sequence_len: int, from_the_start: bool
+) -> Iterator[tuple[dict, np.ndarray]]:
+    """The same documents.
+
+    Raises CourseError when a whole epoch has too few tokens for a row and its last target.
+    from_the_start: whether the first epoch is a whole one.
+    """
+    epoch, tokens, whole = None, 0, from_the_start
+    for position, ids in documents:
+        if epoch not in (None, position["epoch"]):
+            if whole and tokens <= sequence_len:
+                raise CourseError(
+                    f"the text has {tokens:,} tokens, fewer than a row of "
+                    f"sequence_len={sequence_len} and its last target; give more text, or a "
+                    "smaller sequence_len"
+                )
+            tokens, whole = 0, True
+        epoch, tokens = position["epoch"], tokens + len(ids)
+        yield position, ids
+
+
+# %%
+write_shards(docs[:40], fresh("few"), shard_chars=30_000)
+few_docs = in_folder(scratch / "few")
+forever = tokenized(read_from(few_docs, "train", beginning), tokenizer)
+refused(lambda: list(at_least_a_row(forever, sequence_len=1_000_000, from_the_start=True)))
+
+
+# %% [markdown]
+# **Cut.** As by hand above. `waiting` are the documents that are not used up, `skip` the tokens of the first of them that are
+# used, `have` the tokens that are left in all. When there are more than a batch, one is cut.
+
+# %%
+#| export dataloader
+def cut_batches(
+    documents: Iterator[tuple[dict, np.ndarray]], batch_size: int, sequence_len: int, skip: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray, dict]]:
+    """(inputs, targets, position of the next token) of one batch after another.
+
+    inputs, targets: (B, T) int32, cut from the documents end to end; the targets are the inputs
+    one token later, across the ends of rows and batches. skip: tokens of the first document that
+    earlier batches had.
+    """
+    size = batch_size * sequence_len
+    waiting, have = deque(), -skip
+    for document in documents:
+        if not waiting and skip > len(document[1]):
+            raise CourseError(
+                f"the state of the data begins at token {skip} of a document that has "
+                f"{len(document[1])}; start without a state"
+            )
+        waiting.append(document)
+        have += len(document[1])
+        while have > size:
+            flat = _first(waiting, skip, size + 1)
+            inputs = flat[:-1].reshape(batch_size, sequence_len)
+            targets = flat[1:].reshape(batch_size, sequence_len)
+            skip, have = skip + size, have - size
+            while skip >= len(waiting[0][1]):
+                skip -= len(waiting.popleft()[1])
+            yield inputs, targets, {**waiting[0][0], "token": skip}
+
+
+def _first(documents: deque, skip: int, count: int) -> np.ndarray:
+    """The first `count` ids after the first `skip`."""
+    parts = []
+    for _, ids in documents:
+        parts.append(ids[skip : skip + count])
+        skip, count = 0, count - len(parts[-1])
+        if count == 0:
+            break
+    return np.concatenate(parts)
+
+
+# %% [markdown]
+# Batches of one row of three tokens, and what the generator knows after each:
+
+# %% tags=["nbval-check-output"]
+numbered = [({"row": n}, np.array([0, *ids], np.int32)) for n, ids in enumerate(three)]
+batches = cut_batches(iter(numbered), batch_size=1, sequence_len=3)
+for inputs, targets, _ in islice(batches, 3):
+    now = inspect.getgeneratorlocals(batches)
+    waiting = [ids.tolist() for _, ids in now["waiting"]]
+    print(f"{inputs[0]} → {targets[0]}  waiting {waiting}, skip {now['skip']}, have {now['have']}")
+first = next(cut_batches(iter(numbered), B, T))
+assert all((first[n] == by_hand[n]).all() for n in (0, 1)) and first[2] == {"row": 2, "token": 3}
+
+
+# %% [markdown]
+# The position of the next token is the row of the first that waits, and `skip`. After the batch by hand that is `{"row": 2, "token": 3}`: the third document,
+# since rows count from 0, of which 3 tokens are used, BOS among them.
+#
+# Now a batch of real tokens as a picture. For each row of inputs, its targets stand below.
+
+# %%
+def draw_batch(inputs, targets):
+    """Each row of inputs, its targets below; each document has a colour, BOS a heavy frame."""
+    figure = plt.figure(figsize=(10, 1.0 * len(inputs)))
+    limits = {"xlim": (-1.6, inputs.shape[1] + 0.1), "ylim": (2.5 * len(inputs), -0.2)}
+    ax, flat = figure.add_axes((0, 0, 1, 1), **limits), [*inputs.flatten(), targets[-1, -1]]
+    ax.axis("off")
+    document = np.cumsum(np.array(flat) == tokenizer.bos) % 3
+    for row, column in np.ndindex(inputs.shape):
+        n = row * inputs.shape[1] + column
+        draw_token(ax, column, 2.5 * row, int(flat[n]), document[n])
+        draw_token(ax, column, 2.5 * row + 1, int(flat[n + 1]), document[n + 1])
+    for row in range(len(inputs)):
+        for y, label in ((2.5 * row, "inputs"), (2.5 * row + 1, "targets")):
+            ax.text(-0.1, y + 0.45, f"row {row}\n{label}", ha="right", va="center", fontsize=9)
+    plt.show()
+
+
+def draw_token(ax, x, y, token_id, colour):
+    bos = token_id == tokenizer.bos
+    text = tokenizer.token(token_id).decode(errors="backslashreplace")
+    text = "BOS" if bos else text.replace(" ", "·").replace("\n", "↵")
+    frame = {"linewidth": 3 if bos else 0.7, "edgecolor": "black", "zorder": 3 if bos else 2}
+    frame["facecolor"] = ("#cfe4f3", "#fbe6c4", "#d5ecd4")[colour]
+    ax.add_patch(plt.Rectangle((x + 0.03, y), 0.94, 0.9, **frame))
+    font = {"weight": "bold" if bos else "normal", "fontsize": min(9, 60 / len(text))}
+    ax.text(x + 0.5, y + 0.45, text, ha="center", va="center", zorder=4, **font)
+
+
+inputs, targets, _ = next(cut_batches(iter(few), batch_size=3, sequence_len=14))
+assert targets.flatten()[:-1].tolist() == inputs.flatten()[1:].tolist()
+draw_batch(inputs, targets)
+
+
+# %% [markdown]
+# A heavy frame is BOS, and the colour changes there: one document ends and the next begins. Documents ignore row ends: they go on
+# in the next row. Below each box is what should be predicted from it and what
+# stands before it in the row. The last target of a row is the first input of the next.
+#
+# **All together.** While the model is busy with a batch, a thread makes the next ones, until 8 wait ready. `state` says where the
+# next batch *that you get* begins, not how far the thread has come. First a helper that reads a saved state, and refuses one that
+# belongs to something else; section 7 uses it.
+
+# %%
+#| export dataloader
+def _place(state: dict | None, origin: dict, shards: list[str]) -> dict:
+    """Where a saved state begins, or the beginning; CourseError when it is not of `origin`."""
+    if state is None:
+        return {"epoch": 0, "shard": shards[0], "row": 0, "token": 0}
+    if not isinstance(state, dict):
+        raise CourseError(f"the state of the data is {state!r}, expected a dict: a loader's state")
+    for key, value in origin.items():
+        if state.get(key) != value:
+            raise CourseError(
+                f"the state of the data has {key}={state.get(key)!r}, but now it is {value!r}; "
+                "go on with the same, or start without a state"
+            )
+    place = {key: state.get(key) for key in ("epoch", "shard", "row", "token")}
+    if place["shard"] not in shards:
+        raise CourseError(
+            f"the state of the data begins in shard {place['shard']}, which is not here; "
+            "fetch it again"
+        )
+    for key in ("epoch", "row", "token"):
+        if type(place[key]) is not int or place[key] < 0:
+            raise CourseError(
+                f"the state of the data has {key}={place[key]!r}, expected 0 or more; "
+                "start without a state"
+            )
+    return place
+
+
+# %%
+#| export dataloader
+AHEAD = 8  # batches that wait ready
+
+
+class TokenLoader:
+    """Batches (inputs, targets), each (B, T) int32, for ever; a thread makes them ahead of need.
+
+    `state` is where the next batch begins, a small dict for JSON: TokenLoader(…, state=state) goes
+    on there exactly, with any batch size. Use it in a `with` block, or call `close`, and its
+    thread ends. num_threads: of the encoder, by default one for each core. Raises CourseError for
+    sizes below 1, a rank outside 0 … world_size - 1, or a state of something else.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        tokenizer: Tokenizer,
+        split: str,
+        batch_size: int,
+        sequence_len: int,
+        rank: int = 0,
+        world_size: int = 1,
+        state: dict | None = None,
+        num_threads: int | None = None,
+    ):
+        if batch_size < 1 or sequence_len < 1 or not 0 <= rank < world_size:
+            raise CourseError(
+                f"batch_size={batch_size}, sequence_len={sequence_len}, rank={rank}, "
+                f"world_size={world_size}: expected sizes of 1 or more, and a rank from 0 to "
+                "world_size - 1"
+            )
+        origin = {"dataset": dataset.name, "split": split, "tokenizer": tokenizer.fingerprint}
+        origin |= {"rank": rank, "world_size": world_size}
+        self.state = {**origin, **_place(state, origin, dataset.shards(split))}
+        self._stop = threading.Event()
+        weakref.finalize(self, self._stop.set)  # dropped unclosed: end a wait for a shard as well
+        documents = read_from(dataset, split, self.state, rank, world_size, self._stop.is_set)
+        documents = tokenized(documents, tokenizer, num_threads)
+        documents = at_least_a_row(documents, sequence_len, from_the_start=state is None)
+        self._batches = cut_batches(documents, batch_size, sequence_len, skip=self.state["token"])
+        # one worker: only one thread may run a generator at a time, and batches keep their order
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="TokenLoader")
+        self._ahead = deque(self._pool.submit(next, self._batches) for _ in range(AHEAD))
+
+
+# %% [markdown]
+# Taking a batch orders another one. `_ahead` holds **futures**, results that may still be on their way; `.result()` waits.
+
+# %%
+#| export dataloader
+@add_to(TokenLoader)
+def __iter__(self) -> Iterator[tuple[mx.array, mx.array]]:
+    return self
+
+
+@add_to(TokenLoader)
+def __next__(self) -> tuple[mx.array, mx.array]:
+    if self._stop.is_set():
+        raise CourseError(
+            "this loader is closed; make a new one with TokenLoader(…, state=loader.state)"
+        )
+    inputs, targets, place = self._ahead[0].result()  # an error stays: it comes again each time
+    self._ahead.popleft()
+    self._ahead.append(self._pool.submit(next, self._batches))
+    self.state = {**self.state, **place}
+    return mx.array(inputs), mx.array(targets)
+
+
+@add_to(TokenLoader)
+def close(self) -> None:
+    """End the thread and close its file; what waits ready is dropped, `state` stays."""
+    self._stop.set()
+    self._pool.shutdown(cancel_futures=True)
+    self._batches.close()
+
+
+@add_to(TokenLoader)
+def __enter__(self) -> "TokenLoader":
+    return self
+
+
+@add_to(TokenLoader)
+def __exit__(self, *error) -> None:
+    self.close()
+
+
+# %%
+with TokenLoader(bundled, tokenizer, "train", batch_size=4, sequence_len=64) as loader:
+    inputs, targets = next(loader)
+print(inputs.shape, inputs.dtype)
+flat = [token for ids in encoded for token in ids]
+assert inputs.flatten().tolist() == flat[:256] and targets.flatten().tolist() == flat[1:257]
+
+# %% [markdown]
+# ## 7. Stop and go on
+#
+# Training for days is stopped in the middle: by a power cut, by a lid that is closed. To go on **exactly** takes the weights, the
+# optimizer's means and the place in the data. The last is `state`. It is JSON, so it can be stored with the others:
+
+# %%
+def batches_from(state, count, batch_size=4):
+    """The next `count` batches as lists of rows, and the state after them."""
+    with TokenLoader(few_docs, tokenizer, "train", batch_size, 128, state=state) as loader:
+        ids = [inputs.tolist() for inputs, _ in islice(loader, count)]
+        return ids, loader.state
+
+
+without_stop, _ = batches_from(None, 8)
+before, state = batches_from(None, 5)
+(scratch / "state.json").write_text(json.dumps(state, indent=1))
+print((scratch / "state.json").read_text())
+after, _ = batches_from(json.loads((scratch / "state.json").read_text()), 3)
+assert before + after == without_stop
+halves, _ = batches_from(state, 6, batch_size=2)  # the same rows, two by two
+assert sum(halves, []) == sum(after, [])
+
+# %% [markdown]
+# `dataset`, `split`, `tokenizer`, `rank` and `world_size` say what the place belongs to: in another dataset, row 3 is another
+# document, so such a state is refused. The place itself is three numbers and a file name. It says nothing about batches, so you may go on
+# with another batch size, as the last two lines of that cell do.
+#
+# The end of an epoch is no special place. These batches run over it:
+
+# %%
+few_texts = list(few_docs.documents("train"))
+in_epoch = sum(map(len, tokenizer.encode_batch(few_texts, bos=True))) // 512  # 512 = 4 · 128
+before, state = batches_from(None, in_epoch)
+without_stop, last_state = batches_from(None, in_epoch + 3)
+after, _ = batches_from(state, 3)
+for count, reached in ((in_epoch, state), (in_epoch + 3, last_state)):
+    print(count, "batches:", {key: reached[key] for key in ("epoch", "shard", "row", "token")})
+assert before + after == without_stop and last_state["epoch"] == 1
+refused(lambda: batches_from({**state, "tokenizer": "another"}, 1))
+
+
+# %% [markdown]
+# Several published ports of such programs save the weights only. A resumed run then sees its first documents again and its last
+# never. The loss curve does not show it: on text that was seen before, the loss even looks better.
+#
+# **Ranks.** Several processes may train one model together, each on a part of every batch. Each must get other documents, and
+# together they must get all. So rank r takes every `world_size`-th document within a shard; each shard begins one rank
+# further on, which is `row + number` in `read_from`.
+
+# %%
+def one_epoch(rank, world_size):
+    endless = read_from(few_docs, "train", beginning, rank, world_size)
+    return [text for at, text in takewhile(lambda item: item[0]["epoch"] == 0, endless)]
+
+
+shares = [one_epoch(rank, 2) for rank in (0, 1)]
+for rank, share in enumerate(shares):
+    tokens = sum(map(len, tokenizer.encode_batch(share, bos=True)))
+    print(f"rank {rank}: {len(share)} of {len(few_texts)} documents, {tokens:,} tokens")
+assert not set(shares[0]) & set(shares[1]) and sorted(sum(shares, [])) == sorted(few_texts)
+
+# %% [markdown]
+# The shares have different numbers of tokens. So the ranks end their epochs at different steps, which does no harm: every
+# batch is full on every rank.
+#
+# ## 8. What is wasted, what is cropped
+#
+# Why one flat stream? Chapter 04 padded each name to the same length. Do that with documents, and cut long ones to fit:
+
+# %%
+token_lengths = np.array([len(ids) for ids in encoded])
+stream_starts = np.cumsum(token_lengths) - token_lengths  # where each document begins
+token, began = np.arange(num_tokens), np.repeat(stream_starts, token_lengths)
+for row_length in (256, 2048):
+    kept = np.minimum(token_lengths, row_length).sum()
+    padding, cropped = 1 - kept / (len(encoded) * row_length), 1 - kept / num_tokens
+    with_bos = np.mean((began == token)[::row_length])  # of the rows
+    beheaded = np.mean(began // row_length < token // row_length)  # of the tokens
+    print(f"T={row_length:4d}  one document a row: {padding:.0%} padding, {cropped:.0%} cropped")
+    print(f"{'':8s}one stream: {with_bos:.1%} of rows begin with BOS,")
+    print(f"{'':20s}{beheaded:.0%} of tokens: their document began in an earlier row")
+
+
+# %% [markdown]
+# Padding each document pays twice: either most of the text is thrown away (T small) or much of the work is (T large). The stream
+# throws away nothing. Its price: nearly every row begins in the middle of a document, and most tokens cannot see where
+# their document began.
+#
+# The first rows of both, drawn to scale:
+
+# %%
+def draw_rows(ax, title, starts, lengths, T=512, count=12):
+    """Documents in turn dark and light, a tick where one begins; what none covers is padding."""
+    box = {"height": 0.75, "edgecolor": "#777777", "linewidth": 0.5}
+    ax.barh(range(count), T, color="white", hatch="////", **box)
+    for document, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        for row in range(start // T, min((start + length - 1) // T + 1, count)):
+            left, right = max(start - row * T, 0), min(start + length - row * T, T)
+            ax.barh(row, right - left, left=left, color=("#56B4E9", "#cfe4f3")[document % 2], **box)
+        ax.plot([start % T] * 2, [start // T - 0.25, start // T + 0.25], color="black", linewidth=3)
+    ax.set(xlim=(-T / 25, T), ylim=(count - 0.5, -0.5))
+    ax.set(title=title, xlabel="position in the row", ylabel="row")
+
+
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.2))
+here = stream_starts < 12 * 512
+draw_rows(axes[0], "one document a row", 512 * np.arange(12), np.minimum(token_lengths[:12], 512))
+draw_rows(axes[1], "one stream", stream_starts[here], token_lengths[here])
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# A heavy tick is BOS; light and dark are different documents; hatched is padding. On the left every row begins with BOS, and a
+# row that is full to its end was probably cropped. On the right no place is empty, and only row 0 has a tick at its left end.
+#
+# There is a third way, **best-fit packing**: for each row, look for documents that fill it exactly or nearly so. Then
+# every row begins with BOS and there is hardly any padding, but long documents are cropped as before. Newer versions of nanochat do that; exercise
+# 6.4 tries it. We stay with the stream, which is simple, loses nothing, and is what nanochat's published models of 2025
+# were trained with.
+#
+# Its rows mix documents: a token can use everything before it in its row, the end of the previous document
+# included (chapter 07). A mask could forbid it; the makers of Llama 3 report that in ordinary pretraining it made little difference.
+#
+# ## 9. Real corpora
+#
+# 68 shards are 7 GB. They fit on a disk, so fetch them before you train. In a terminal:
+#
+# ```
+# uv run get_data --dataset fineweb-edu --shards 8
+# ```
+#
+# That is 900 MB, eight shards and the validation shard, and it is interrupted sooner or later. What happens then
+# (`tests/test_download.py` plays it, with a small hub of its own, `tests/hub.py`):
+#
+# | what happens | what `get_data` does |
+# |---|---|
+# | Ctrl-C, a crash, a power cut | what arrived stays in a hidden file `….part`; run again, it asks the server for the rest only, from that byte on |
+# | the connection breaks, the server is busy | tries again after 1, 2, 4, 8 and 15 seconds, and gives up at the sixth failure in a row in which nothing arrived |
+# | the file on the hub was replaced meanwhile | the name of the part holds the version: the old part is dropped, not continued |
+# | wrong bytes arrived | a SHA-256, a longer and far stricter hash, must be the hub's, and the parquet footer must be readable; else it is fetched anew |
+# | the disk is too small | said before the first byte, estimated from the size of one shard; if it fills up all the same, what arrived is kept |
+# | all went well | only then the part gets its real name |
+#
+# Without flags it makes the bundled corpus, or says what there is:
+
+# %%
+run(get_data.main, [])
+
+# %% [markdown]
+# 6,543 shards are 650 GB, and you may not have that. Then **stream**: `open_dataset("climbmix", streaming=True)`. A `ShardCache` (in
+# `course_lib/host/remote.py`) fetches the next shard while one is read:
+#
+# ```
+# get(name, following):
+#     needed = name, following and the validation shard
+#     delete the shards fetched longest ago, until the needed ones have room
+#     in one background thread: fetch name, then following, unless they are here
+#     wait for name, and no longer
+# ```
+#
+# To watch it without a network, we make a remote corpus that is not remote: it waits a little and copies a shard
+# from section 3. "Training" on a shard is waiting too.
+
+# %%
+spans, seen = [], {}  # (what, shard, begin, end); when each shard was last seen on disk
+
+
+class SlowRemote(Remote):
+    def fetch(self, name, folder, **watch):
+        started = time.perf_counter()
+        if not (folder / name).exists():
+            time.sleep(0.10)
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(scratch / "once" / name, folder / name)
+            spans.append(("fetched", name, started, time.perf_counter()))
+
+
+def look():
+    on_disk = [path.name for path in cache.folder.glob("*.parquet")]
+    seen.update(dict.fromkeys(on_disk, time.perf_counter()))
+    assert len(on_disk) <= 2
+
+
+names = [shard.name for shard in shards]
+cache = ShardCache(SlowRemote("nobody/nothing", len(names)), fresh("streamed"), max_cached=3)
+streamed = Dataset("slow", scratch / "streaming", names, cache)
+for number, name in enumerate(names[:5]):
+    streamed.path("train", number)
+    started = time.perf_counter()
+    look()
+    time.sleep(0.14)
+    look()
+    spans.append(("read", name, started, time.perf_counter()))
+
+
+# %%
+def draw_streaming(spans, seen):
+    """A line a shard: when it was fetched, read, and on disk."""
+    zero = min(span[2] for span in spans)
+    looks = {"fetched": {"color": "#fbe6c4", "hatch": "////"}, "read": {"color": "#0072B2"}}
+    figure, ax = plt.subplots(figsize=(7, 2.8))
+    for what, name, begun, ended in spans:
+        row = int(name[6:11])
+        label = what if row == 0 else None
+        box = {"left": begun - zero, "height": 0.6, "edgecolor": "#555555", "label": label}
+        ax.barh(row, ended - begun, **box, **looks[what])
+        if what == "fetched":
+            disk = [ended - zero, max(seen.get(name, 0), ended) - zero]
+            ax.plot(disk, [row + 0.42] * 2, color="black", label="on disk" if row == 0 else None)
+    ax.set(xlabel="seconds", ylabel="shard", ylim=(5.7, -0.5))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+    figure.tight_layout()
+    plt.show()
+
+
+draw_streaming(spans, seen)
+
+# %% [markdown]
+# Read it from top to bottom. Only the first shard is waited for. From then on, each solid bar begins where the one above it ends:
+# the next shard was there in time. A black line ends when its shard has been read; the last two end because the experiment
+# does, and shard 5 was fetched in vain. There were never more than two shards on disk: the one that is read and the next one. The
+# third place is kept for validation.
+#
+# ## 10. Where the time goes
+#
+# Three stages alone, on the same documents, in milliseconds for a million tokens:
+
+# %%
+def milliseconds(action, repeat=3):
+    """The shortest of a few times, for a million tokens of the bundled corpus."""
+    times = []
+    for _ in range(repeat):
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return 1e9 * min(times) / num_tokens
+
+
+passes = budget(5, quick=1)
+
+
+def whole_loader():
+    with TokenLoader(bundled, tokenizer, "train", 8, 1024) as loader:
+        list(islice(loader, passes * num_tokens // (8 * 1024)))
+
+
+arrays = [({"row": row}, np.array(ids, np.int32)) for row, ids in enumerate(encoded)]
+stages = {
+    "read parquet": milliseconds(lambda: list(bundled.documents("train"))),
+    "encode": milliseconds(lambda: tokenizer.encode_batch(train_docs, bos=True)),
+    "cut into batches": milliseconds(lambda: list(cut_batches(iter(arrays), 8, 1024))),
+    "the whole loader": milliseconds(whole_loader) / passes,
+}
+draw_bars(stages, "milliseconds for a million tokens")
+
+
+# %% [markdown]
+# Nearly all of it is encoding, which is why it is worth threads. The whole loader is all three, and the passing on of batches. On a
+# quiet machine it takes a tenth or two longer than encoding alone (`tests/benchmarks/bench_data.py` compares them with more care); where other
+# programs want the cores, more. A small model on a laptop trains on thousands of tokens a second and not on millions (chapter
+# 10 measures it), so the loader has time to spare. And its thread hides even what it does need. Here a training step
+# is a `sleep`, like a GPU that is busy. What comes on top of it?
+
+# %%
+def on_top(batches, count, step=0.03):
+    """Milliseconds that a step takes longer than it would without data."""
+    next(batches)
+    started = time.perf_counter()
+    for _ in range(count):
+        next(batches)
+        time.sleep(step)
+    return 1000 * ((time.perf_counter() - started) / count - step)
+
+
+size, count = (32, 1024), budget(60, quick=10)
+in_turn = cut_batches(tokenized(read_from(bundled, "train", beginning), tokenizer), *size)
+waited = {"batch made in the step": on_top(in_turn, count)}
+with TokenLoader(bundled, tokenizer, "train", *size) as loader:
+    waited["batch made ahead"] = on_top(loader, count)
+draw_bars(waited, "milliseconds on top of each step")
+
+
+# %% [markdown]
+# Made ahead, batches add almost nothing. (On a CPU without a GPU the two share the cores, and less is won.)
+#
+# **Memory.** A loader that runs for a month must not grow. The memory of this process, while 10,000 batches go by (fewer in
+# a quick run):
+
+# %%
+def megabytes():
+    """Memory that this process holds now; on a Mac, the most that it ever held."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1e6 if sys.platform == "darwin" else 1e3)  # macOS counts in bytes, Linux in KB
+
+
+count = budget(10_000, quick=500)
+with TokenLoader(bundled, tokenizer, "train", batch_size=8, sequence_len=256) as loader:
+    for n in range(count + 1):
+        next(loader)
+        if n % (count // 5) == 0:
+            print(f"{n:6,} batches, epoch {loader.state['epoch']:2}: {megabytes():4.0f} MB")
+
+
+# %% [markdown]
+# It may grow a little at first, and then it stays. (On a Mac the numbers cannot fall; they must stop rising.) Most of it is Python, its libraries and what this notebook has made so far. At any moment the
+# loader holds about a thousand documents of a shard, a group of them as ids, and eight batches.
+
+# %% [markdown]
+# ## Exercises
+#
+# ### Exercise 6.1 — rows from a stream
+#
+# 10 minutes, ●○○. Write `rows(documents, bos, B, T)`: `documents` is a list of lists of ids. Put `bos` before each, join them,
+# and return `(inputs, targets)` as two lists of B rows of T ids. If there are too few ids, raise a `ValueError`.
+#
+# <details><summary>Hint</summary>How many ids are needed for B · T inputs and their targets? Cut two flat pieces first, and
+# both into rows afterwards.</details>
+
+# %% tags=["exercise"]
+def rows(documents, bos, B, T):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.rows, rows)
+
+
+# %% [markdown]
+# ### Exercise 6.2 — your own split
+#
+# 15 minutes, ●○○. Write `held_out(texts, one_in)`: the set of those texts that are held out, about one in `one_in` of them. It must
+# depend on nothing but each text: not on its place, not on the others, not on the run. Do not use CRC-32 this time.
+#
+# <details><summary>Hint</summary>hashlib.sha256(text.encode()).digest() is 32 bytes; int.from_bytes makes a number of them.
+# Why would len(text) be a bad hash?</details>
+
+# %% tags=["exercise"]
+def held_out(texts, one_in):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.held_out, held_out)
+
+
+# %% [markdown]
+# ### Exercise 6.3 — where is token n?
+#
+# 20 minutes, ●●○. A stream is made of documents with these lengths (BOS counted in), epoch after epoch. Write
+# `place(lengths, n)`: `(epoch, document, offset)` of token n, all counted from 0. This is what `state` keeps. n may be very
+# large, so do not walk through the epochs one by one.
+#
+# <details><summary>Hint</summary>divmod by the length of an epoch first. Then go through the documents of one epoch, and take
+# off the length of each that lies before.</details>
+
+# %% tags=["exercise"]
+def place(lengths, n):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.place, place)
+
+
+# %% [markdown]
+# ### Exercise 6.4 — best-fit packing
+#
+# 30 minutes, ●●●. Write `pack(lengths, T)`: a list of rows, each a list of document numbers, in any order; every document in exactly one row,
+# and no row longer than T. Fill one row after the other: always put in the longest document that still fits; when none fits, begin the
+# next row. No document is longer than T.
+#
+# The last cell tries it on this chapter's corpus, where longer documents are cut to T first. How much padding is left, and how
+# much is cropped, compared with section 8?
+#
+# <details><summary>Hint</summary>Keep the documents that wait sorted by length. `bisect` finds the longest that fits.</details>
+
+# %% tags=["exercise"]
+def pack(lengths, T):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.pack, pack)
+
+# %%
+cut_lengths = np.minimum(token_lengths, 2048)
+try:
+    padding = 1 - cut_lengths.sum() / (2048 * len(pack(cut_lengths.tolist(), 2048)))
+    print(f"{padding:.1%} padding, {1 - cut_lengths.sum() / token_lengths.sum():.0%} cropped")
+except NotImplementedError:
+    print("nothing to try yet")
+
+# %% [markdown]
+# Solutions: [solutions/06_data.ipynb](solutions/06_data.ipynb)
+#
+# ## Summary
+#
+# - Documents stand in parquet files; a dataset is a folder of such shards, the last one for validation.
+# - A hash of the text decides what is held out, so adding text moves nothing that was there (but for the two rules for extremes).
+# - Real corpora are fetched with `get_data`, or streamed with a few shards on disk at a time; what was interrupted goes on.
+# - BOS before each document, one flat stream, cut into rows; the targets are the stream one token later. Nothing is lost, and most
+#   rows begin in mid-document.
+# - The loader works ahead in a thread, and its `state`, a small dict, is enough to go on with the very next token.
+#
+# ## Pitfalls
+#
+# - A resumed run that forgot its place in the data: it trains on the beginning again, and its loss looks good.
+# - Shifting targets inside each row only: the last token of a row then has no target, or a wrong one.
+# - Validation text in the training set: copies of a document on both sides, or a split that moves when text is added.
+# - No BOS: the model never learns that a text may begin, and a sample has nothing to start from.
+# - Encoding in the training step: the GPU waits for Python in every step, and nobody notices, because nothing is broken.
+#
+# ## Further reading
+#
+# - [The FineWeb Datasets](https://arxiv.org/abs/2406.17557), Penedo et al., 2024: how web pages become pretraining text.
+# - [fineweb-edu-100b-shuffle](https://huggingface.co/datasets/karpathy/fineweb-edu-100b-shuffle): the shards, and a page to look at their rows.
+# - [nanochat](https://github.com/karpathy/nanochat): the program whose data this chapter reads.
+# - [Parquet: the format](https://parquet.apache.org/docs/file-format/): row groups, columns, pages and the footer.
+# - [The Llama 3 Herd of Models](https://arxiv.org/abs/2407.21783), 2024, section 3.2: a mask between documents.
+# - [Fewer Truncations Improve Language Modeling](https://arxiv.org/abs/2404.10830), Ding et al., 2024: best-fit packing.
+#
+# **Next:** chapter 07, attention: how a position finds out which earlier ones matter to it.
+#
+# ## Appendix A: own text
+#
+# The rest of `documents` and `dataset`, and the two programs. No later chapter needs you to have read it.
+#
+# A **`.txt`** file has no marks between documents. A short one is one document; a long one is cut at blank lines into pieces of at most 20,000
+# characters, so that no document takes all of a batch. (This is for `.txt` only: what comes in a table is taken as it is.)
+
+# %%
+#| export documents
+LONGEST = 20_000
+
+
+def read_txt(path: Path) -> Iterator[str]:
+    """The text of a UTF-8 file, cut after blank lines into documents of 20,000 characters or fewer.
+
+    Where there is no blank line, the cut is after a line, else after a space, else anywhere. The
+    documents joined are the file's text. Raises CourseError for a file that is not UTF-8.
+    """
+    text = ""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            while more := file.read(LONGEST):
+                text += more
+                while len(text) > LONGEST:
+                    cut = _last_break(text[:LONGEST])
+                    yield text[:cut]
+                    text = text[cut:]
+    except UnicodeDecodeError as error:
+        raise CourseError(f"{path} is not UTF-8; save it as UTF-8, or leave it out") from error
+    yield text
+
+
+def _last_break(text: str) -> int:
+    """Where to cut: after the last blank line, else line, else space, else at the end."""
+    for mark in ("\n\n", "\n", " "):
+        if (found := text.rfind(mark)) > 0:
+            return found + len(mark)
+    return len(text)
+
+
+# %%
+book = "\n\n".join(docs[:40])
+(scratch / "book.txt").write_text(book, encoding="utf-8", newline="")
+pieces = list(read_txt(scratch / "book.txt"))
+print(f"{len(book):,} characters in {len(pieces)} documents")
+assert "".join(pieces) == book and max(map(len, pieces)) <= LONGEST
+
+
+# %% [markdown]
+# In a **`.jsonl`** file each line is a JSON object. Sooner or later a line is bad, and the error says which. Skipped in silence, a file in
+# which *every* line says `txt` for `text` would be empty.
+
+# %%
+#| export documents
+def read_jsonl(path: Path) -> Iterator[str]:
+    """The `text` of each line's JSON object; blank lines are skipped.
+
+    Raises CourseError with the line's number for a line that is something else.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                text = json.loads(line)["text"]
+                if not isinstance(text, str):
+                    raise TypeError
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                raise CourseError(
+                    f"{path}, line {number}: expected a JSON object such as "
+                    f'{{"text": "…"}}; correct that line'
+                ) from error
+            # "\ud800", half a surrogate pair, is valid JSON and no character
+            yield text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+# %%
+notes = scratch / "notes.jsonl"
+notes.write_text('{"text": "A first note."}\n{"txt": "A second one."}\n')
+refused(lambda: list(read_jsonl(notes)))
+
+# %% [markdown]
+# One table from the ending of a file to its reader, and a search for such files in a folder.
+
+# %%
+#| export documents
+READERS = {
+    ".txt": read_txt,
+    ".jsonl": read_jsonl,
+    ".parquet": lambda path: (text for _, text in read_parquet(path)),
+}
+
+
+def text_files(path: Path) -> list[Path]:
+    """The .txt, .jsonl and .parquet files that `path` is or holds, in the order of their names.
+
+    Hidden files and folders are left out. Raises CourseError when there are none.
+    """
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    files = [file for file in files if file.suffix in READERS]
+    files = [file for file in files if not _is_hidden(file.relative_to(path))]
+    if not files:
+        raise CourseError(
+            f"{path} has no text; expected a file or a folder of files: {', '.join(READERS)}"
+        )
+    return files
+
+
+def _is_hidden(inside: Path) -> bool:
+    return any(part.startswith(".") for part in inside.parts)
+
+
+# %% [markdown]
+# **Own text** is read once and written into shards, in a folder named after its path. A hash of the
+# sizes and times of the files says whether they have changed since.
 
 # %%
 #| export dataset
@@ -632,74 +1537,25 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 # %% [markdown]
-# The third kind is **remote**: a name on the Hugging Face hub, a site that hosts data sets, and a number of shards.
-
-# %% [markdown]
-# All three are the same to those who read them: a folder and the names of its shards.
+# A corpus from the hub is what `get_data` has fetched, or a stream.
 
 # %%
 #| export dataset
-class Dataset:
-    """Documents in parquet shards, the last one for validation, the others to train on.
-
-    shards: names of the files in `folder`, in order. Where a cache is given, a shard that is not
-    in `folder` comes from there. Raises CourseError for fewer than two shards.
-    """
-
-    def __init__(
-        self, name: str, folder: Path, shards: list[str], cache: "ShardCache | None" = None
-    ):
-        if len(shards) < 2:
-            raise CourseError(
-                f"{folder} has {len(shards)} shards, expected two or more: "
-                "the last is for validation"
-            )
-        self.name, self.folder, self._cache = name, folder, cache
-        self._shards = {"train": shards[:-1], "val": shards[-1:]}
-
-    def shards(self, split: str) -> list[str]:
-        """Names of the shards of "train" or "val". Raises CourseError for another split."""
-        if split not in self._shards:
-            raise CourseError(f"there is no split {split!r}; expected train or val")
-        return self._shards[split]
+def _open_remote(name: str, streaming: bool, max_cached_shards: int) -> Dataset:
+    remote, folder = REMOTES[name], remote_folder(name)
+    if streaming:
+        every = [remote.shard(number) for number in range(remote.num_shards)]
+        cache = ShardCache(remote, folder / "streamed", max_cached_shards)
+        return Dataset(name, folder, every, cache)
+    here = sorted(path.name for path in folder.glob("shard_*.parquet"))
+    if len(here) < 2 or here[-1] != remote.shard(-1):
+        raise CourseError(
+            f"{folder} lacks shards of {name}: fetch some and the validation shard with "
+            f"`get_data --dataset {name} --shards 8`, or stream them"
+        )
+    return Dataset(name, folder, here)
 
 
-# %% [markdown]
-# Reading goes through `path`, which is where streaming comes in: without a cache it only joins names.
-
-# %%
-#| export dataset
-@add_to(Dataset)
-def path(self, split: str, number: int, stopped: Callable[[], bool] = lambda: False) -> Path:
-    """File of the shard `number` of a split, fetched first when the dataset is streamed."""
-    shards = self.shards(split)
-    if self._cache is None or (self.folder / shards[number]).exists():
-        return self.folder / shards[number]
-    return self._cache.get(shards[number], shards[(number + 1) % len(shards)], stopped)
-
-
-@add_to(Dataset)
-def documents(self, split: str) -> Iterator[str]:
-    """Every text of a split, once, in order."""
-    for number in range(len(self.shards(split))):
-        yield from (text for _, text in read_parquet(self.path(split, number)))
-
-
-@add_to(Dataset)
-def num_rows(self, split: str) -> int:
-    """Documents of a split, those without a text (null) included."""
-    rows = 0
-    for number in range(len(self.shards(split))):
-        with open_parquet(self.path(split, number)) as file:
-            rows += file.metadata.num_rows
-    return rows
-
-
-# %% [markdown]
-# One function opens any of them. (Of the remote ones, the next section says more.)
-
-# %%
-#| export dataset
 def open_dataset(
     name: str = "bundled", streaming: bool = False, max_cached_shards: int = 8
 ) -> Dataset:
@@ -725,127 +1581,24 @@ def open_dataset(
 
 
 # %%
-poems = scratch / "poems"
+poems = fresh("poems")
 poems.mkdir()
-(poems / "moon.txt").write_text(
-    "The moon was up before the town,\nand looked it slowly up and down.\n"
-)
+(poems / "moon.txt").write_text("The moon was up before the town.\n")
 (poems / "more.jsonl").write_text('{"text": "Rain on tin."}\n{"text": "A gull asks why."}\n')
 own = open_dataset(str(poems))
 for split in ("train", "val"):
     print(split, list(own.documents(split)))
-
-
-# %%
-def tree(folder):
-    """Files below a folder; what depends on this machine is shown as dots."""
-    for path in sorted(folder.rglob("*.parquet")):
-        print("HOME/" + re.sub(r"[0-9a-f]{8}", "········", str(path.relative_to(home_dir()))))
-
-
-bundled = open_dataset()
-tree(home_dir() / "datasets" / own.name.split("/")[0])
-tree(bundled_folder())
-
-# %% [markdown]
-# Change a file, and the next `open_dataset` notices. Ask for something that is not there, and you are told what is:
-
-# %%
 (poems / "late.txt").write_text("One more, too late for the first edition.\n")
 changed = open_dataset(str(poems))
 assert changed.name != own.name and not own.folder.exists()
-assert sum(1 for split in ("train", "val") for _ in changed.documents(split)) == 4
-refused(lambda: open_dataset("shakespear"))
-
+assert sum(changed.num_rows(split) for split in ("train", "val")) == 4
+shutil.rmtree(changed.folder.parent)  # leave nothing of it in your home
 
 # %% [markdown]
-# ## 6. Real corpora
+# ## Appendix B: the programs
 #
-# 68 shards are 7 GB: they fit on a disk, so fetch them before you train. 6,543 shards are 650 GB, and you may not have that. Then
-# **stream**: while shard n is read, shard n + 1 is fetched, and n − 1 is deleted. `get` waits for the shard that is wanted and
-# asks for the following one in the background. `stopped` is how a loader that is closed meanwhile ends the waiting.
-
-# %%
-#| export dataset
-def _open_remote(name: str, streaming: bool, max_cached_shards: int) -> Dataset:
-    remote, folder = REMOTES[name], remote_folder(name)
-    if streaming:
-        every = [remote.shard(number) for number in range(remote.num_shards)]
-        cache = ShardCache(remote, folder / "streamed", max_cached_shards)
-        return Dataset(name, folder, every, cache)
-    here = sorted(path.name for path in folder.glob("shard_*.parquet"))
-    if len(here) < 2 or here[-1] != remote.shard(-1):
-        raise CourseError(
-            f"{folder} lacks shards of {name}: fetch some and the validation shard with "
-            f"`get_data --dataset {name} --shards 8`, or stream them"
-        )
-    return Dataset(name, folder, here)
-
-
-# %% [markdown]
-# To watch it without a network, we make a remote corpus that is not remote: it waits a little and copies a shard
-# from section 4. "Training" on a shard is waiting too.
-
-# %%
-spans, here = [], []  # (what, shard, begin, end) and, at each moment, what is on disk
-
-
-class SlowRemote(Remote):
-    def fetch(self, name, folder, **watch):
-        begin = time.perf_counter()
-        if not (folder / name).exists():
-            time.sleep(0.10)
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(scratch / "once" / name, folder / name)
-            spans.append(("fetched", name, begin, time.perf_counter()))
-
-
-names = [shard.name for shard in shards]
-cache = ShardCache(SlowRemote("nobody/nothing", len(names)), scratch / "streamed", max_cached=3)
-streamed = Dataset("slow", scratch / "streaming", names, cache)
-for number, name in enumerate(streamed.shards("train")[:5]):
-    streamed.path("train", number)
-    begin = time.perf_counter()
-    here.append((begin, {path.name for path in cache.folder.glob("*.parquet")}))
-    time.sleep(0.14)
-    spans.append(("read", name, begin, time.perf_counter()))
-    here.append((time.perf_counter(), {path.name for path in cache.folder.glob("*.parquet")}))
-assert max(len(on_disk) for _, on_disk in here) <= 2
-
-
-# %%
-def draw_streaming(spans, here):
-    """A line a shard: when it was fetched, read, and seen on disk."""
-    start = min(begin for _, _, begin, _ in spans)
-    looks = {"fetched": {"color": "#fbe6c4", "hatch": "////"}, "read": {"color": "#0072B2"}}
-    figure, ax = plt.subplots(figsize=(7, 2.8))
-    for what, name, begin, end in spans:
-        row, label = int(name[6:11]), what if name == spans[0][1] else None
-        place = {"left": begin - start, "height": 0.6, "edgecolor": "#555555", "label": label}
-        ax.barh(row, end - begin, **place, **looks[what])
-        if what == "fetched":
-            seen = [moment for moment, on_disk in here if name in on_disk]
-            disk = [end - start, max(seen, default=end) - start]
-            label = "on disk" if row == 0 else None
-            ax.plot(disk, [row + 0.42] * 2, color="black", linewidth=2, label=label)
-    ax.set_xlabel("seconds")
-    ax.set_ylabel("shard")
-    ax.set_yticks(range(len({name for _, name, _, _ in spans})))
-    ax.invert_yaxis()
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
-    figure.tight_layout()
-    plt.show()
-
-
-draw_streaming(spans, here)
-
-# %% [markdown]
-# Read it from top to bottom. Only the first shard is waited for. From then on, each solid bar begins where the one above it ends:
-# the next shard was there in time. A black line ends when its shard has been read. There were never more than two of
-# them on disk at once: the one that is read and the next one. The third place is kept for validation.
-#
-# The program `get_data` fetches shards to keep. It is mostly bars and care:
+# Both are a dataclass of flags, a function `work`, and a `main` that the command line calls; most of `tok_train` is progress
+# bars and error handling.
 
 # %%
 #| export scripts.get_data
@@ -861,8 +1614,7 @@ from course_lib.host.errors import FlagError
 from course_lib.host.program import run_program
 from course_lib.host.remote import REMOTES, fetch_shards, remote_folder
 
-# %%
-#| export scripts.get_data
+
 @dataclass(frozen=True)
 class Settings:
     """Fetch or make the data to train on."""
@@ -894,59 +1646,10 @@ def work(settings: Settings) -> None:
     print(f"in {dataset.folder}")
 
 
-# %%
-#| export scripts.get_data
 def main(argv: list[str] | None = None) -> None:
     """Entry point. argv: flags, by default the command line's."""
     run_program("get_data", Settings, work, argv)
 
-
-# %% [markdown]
-# With no flags it makes the bundled corpus, or says what there is. (The helper prints HOME in place of your home folder.)
-
-# %%
-def run(program, flags):
-    """Run a program of the course as a command line would, and print what it prints."""
-    with redirect_stdout(StringIO()) as output:
-        program(flags)
-    print(without_folders(output.getvalue()), end="")
-
-
-run(main, [])
-
-# %% [markdown]
-# The next cell is not run here: it downloads nine shards, some 900 MB. Run it when you want them.
-
-# %% tags=["nbval-skip", "skip-execution"]
-if in_notebook():  # a text that runs as a script does not download
-    main(["--dataset", "fineweb-edu", "--shards", "8"])
-    web = open_dataset("fineweb-edu")
-    print(next(web.documents("train"))[:500])
-
-# %% [markdown]
-# A download of gigabytes is interrupted sooner or later. What happens then:
-#
-# | what happens | what `get_data` does |
-# |---|---|
-# | Ctrl-C, a crash, a power cut | what arrived stays in a hidden file `….part`; run again, it asks the server for the rest only, from that byte on |
-# | the connection breaks, the server is busy | tries again after 1, 2, 4, 8 and 15 seconds, and gives up only after that many failures without progress |
-# | the file on the hub was replaced meanwhile | the name of the part holds the version: the old part is dropped, not continued |
-# | wrong bytes arrived | a SHA-256, a longer and far stricter hash, must be the hub's, and the parquet footer must be readable; else it is fetched anew |
-# | the disk is too small | asked before the first byte |
-# | all went well | the part gets its real name: a file that is called `shard_00000.parquet` is complete |
-#
-# Resuming at a byte is an ordinary feature of HTTP: the header `Range: bytes=1000-` asks for what follows the first 1,000 bytes.
-#
-# Streaming is `open_dataset("fineweb-edu", streaming=True)`. Without shards and without `streaming`, you are told what to do:
-
-# %%
-refused(lambda: open_dataset("climbmix"))
-
-# %% [markdown]
-# ## 7. The program `tok_train`
-#
-# Chapter 05 wrote `Tokenizer.train`. Now that there are datasets, it becomes a program. It reads **training** documents only: what is held out
-# from the model is held out from its tokenizer too.
 
 # %%
 #| export scripts.tok_train
@@ -966,8 +1669,7 @@ from course_lib.host.program import run_program
 from course_lib.host.progress import bars, rustbpe_merges
 from course_lib.tokenizer import SPECIAL_TOKENS, Tokenizer, default_folder, fitting_vocab_size
 
-# %%
-#| export scripts.tok_train
+
 @dataclass(frozen=True)
 class Settings:
     """Train a tokenizer on the training documents of a dataset."""
@@ -984,11 +1686,6 @@ class Settings:
     """Where to put the tokenizer; by default where the other programs look for it."""
 
 
-# %% [markdown]
-# Of each document it reads the first 10,000 characters, so that a huge one does not fill the vocabulary with its own words.
-
-# %%
-#| export scripts.tok_train
 def texts(dataset: Dataset, doc_cap: int, max_chars: int) -> Iterator[str]:
     """Training documents cut to `doc_cap` characters, until they have `max_chars` in all."""
     chars = 0
@@ -1053,15 +1750,9 @@ def work(settings: Settings) -> None:
     print(f"saved in          {folder}")
 
 
-# %%
-#| export scripts.tok_train
 def _fitting(dataset: Dataset, settings: Settings) -> int:
-    chars = 0
-    for text in texts(dataset, settings.doc_cap, settings.max_chars):
-        chars += len(text)
-        if fitting_vocab_size(chars) == 65_536:
-            break
-    return fitting_vocab_size(chars)
+    enough = min(settings.max_chars, 40_000_000)  # fits 65,536 tokens, and more is not wanted
+    return fitting_vocab_size(sum(map(len, texts(dataset, settings.doc_cap, enough))))
 
 
 def _bytes_per_token(tokenizer: Tokenizer, dataset: Dataset) -> str:
@@ -1070,801 +1761,6 @@ def _bytes_per_token(tokenizer: Tokenizer, dataset: Dataset) -> str:
     return f"{sum(len(text.encode()) for text in held_out) / tokens:.2f}" if tokens else "unknown"
 
 
-# %%
-#| export scripts.tok_train
 def main(argv: list[str] | None = None) -> None:
     """Entry point. argv: flags, by default the command line's."""
     run_program("tok_train", Settings, work, argv)
-
-
-# %%
-run(main, command_line(notebook_flags=[]))
-
-# %% [markdown]
-# How did it come to that number of tokens? By the rule of chapter 05: 600 characters or more of text for each token, and a power of
-# two. With 40 million characters or more it would be 65,536.
-#
-# It was saved where the later programs look, so from here on `Tokenizer.load()` finds it. `uv run tok_train` in a terminal does the
-# same.
-
-# %%
-tokenizer = Tokenizer.load()
-print("HOME/" + str(default_folder().relative_to(home_dir())), f"{tokenizer.vocab_size:,} ids")
-train_docs = list(bundled.documents("train"))
-encoded = tokenizer.encode_batch(train_docs, bos=True)
-num_tokens = sum(map(len, encoded))
-chars = sum(map(len, train_docs))
-print(f"{num_tokens:,} tokens to train on, of {chars / num_tokens:.2f} characters on average")
-
-# %% [markdown]
-# ## 8. From documents to batches
-#
-# By hand first, with ids made up: three documents, and 0 for BOS, "here begins something new". Put BOS before each
-# document, and all of them into one flat **stream**. For a batch of B = 2 rows of T = 5 tokens, take B · T of them; the
-# **targets** are the same, one later. So one token more is needed.
-
-# %% tags=["nbval-check-output"]
-three = [[11, 12, 13], [21, 22], [31, 32, 33, 34, 35, 36]]
-stream = [token for document in three for token in (0, *document)]
-B, T = 2, 5
-inputs = np.array(stream[: B * T]).reshape(B, T)
-targets = np.array(stream[1 : B * T + 1]).reshape(B, T)
-print("stream ", stream)
-print("inputs ", *inputs)
-print("targets", *targets)
-assert inputs.tolist() == [[0, 11, 12, 13, 0], [21, 22, 0, 31, 32]]
-assert targets.tolist() == [[11, 12, 13, 0, 21], [22, 0, 31, 32, 33]]
-
-# %% [markdown]
-# Look at the ends. The last input of the first row, 0, has the target 21, which is the first input of the second row: **the
-# shift goes across the ends of rows**. And 13, the end of a document, has BOS as its target: the model learns where documents end.
-#
-# Real text in four steps, each a generator that takes from the one before. A **generator** makes the next item when it is
-# asked for, so an endless stream costs no memory. First the module:
-
-# %%
-#| export dataloader
-"""Batches of ids for training: documents in one endless stream, tokenised ahead, cut into rows."""
-
-import threading
-import weakref
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-
-import mlx.core as mx
-import numpy as np
-
-from course_lib.dataset import Dataset
-from course_lib.documents import read_parquet
-from course_lib.host.errors import CourseError
-from course_lib.tokenizer import Tokenizer
-
-
-# %% [markdown]
-# **Read.** Documents from a position on, for ever. One pass over all is an **epoch**. With each document comes its place.
-
-# %%
-#| export dataloader
-def read_from(
-    dataset: Dataset,
-    split: str,
-    position: dict,
-    rank: int = 0,
-    world_size: int = 1,
-    stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[dict, str]]:
-    """(position, text) of the documents from `position` on, epoch after epoch, for ever.
-
-    position: {"epoch", "shard", "row"}. Of `world_size` ranks each gets every world_size-th
-    document, so that each document goes to exactly one. Raises CourseError when a rank finds no
-    document in a whole epoch.
-    """
-    shards = dataset.shards(split)
-    epoch, number, start = position["epoch"], shards.index(position["shard"]), position["row"]
-    found = number > 0 or start > 0  # an epoch begun elsewhere may have had its documents there
-    while True:
-        for row, text in read_parquet(dataset.path(split, number, stopped), start):
-            if (row + number) % world_size == rank:
-                found = True
-                yield {"epoch": epoch, "shard": shards[number], "row": row}, text
-        number, start = number + 1, 0
-        if number == len(shards):
-            if not found:
-                raise CourseError(
-                    f"the {split} split of {dataset.name} has no document for rank {rank} of "
-                    f"{world_size}; give more text, or use fewer ranks"
-                )
-            epoch, number, found = epoch + 1, 0, False
-
-
-# %%
-begin = {"epoch": 0, "shard": "shard_00000.parquet", "row": 0}
-for position, text in islice(read_from(bundled, "train", begin), 3):
-    print(position, text[:40].split("\n"))
-
-# %% [markdown]
-# **Tokenise.** Many documents at a time, so that several threads have work.
-
-# %%
-#| export dataloader
-DOCUMENTS_AT_ONCE = 128
-CHARS_AT_ONCE = 2_000_000
-
-
-def tokenized(
-    documents: Iterator[tuple[dict, str]], tokenizer: Tokenizer, num_threads: int | None = None
-) -> Iterator[tuple[dict, np.ndarray]]:
-    """(position, ids) of each document, <|bos|> first; many are encoded at a time, on threads."""
-    for group in _groups(documents):
-        texts = [text for _, text in group]
-        ids = tokenizer.encode_batch(texts, bos=True, num_threads=num_threads)
-        for (position, _), row in zip(group, ids, strict=True):
-            yield position, np.array(row, dtype=np.int32)
-
-
-def _groups(documents: Iterator[tuple[dict, str]]) -> Iterator[list[tuple[dict, str]]]:
-    """The documents in lists of 128, or of fewer when they are long."""
-    group, chars = [], 0
-    for document in documents:
-        group.append(document)
-        chars += len(document[1])
-        if len(group) == DOCUMENTS_AT_ONCE or chars >= CHARS_AT_ONCE:
-            yield group
-            group, chars = [], 0
-    if group:
-        yield group
-
-
-# %%
-stories = [
-    "A list is a set of items in order.",
-    "The cat sat on the mat.",
-    "Return the number of items in the list.",
-    "If x is true, return None.",
-    "Dogs bark.",
-]
-numbered = [({"row": row}, text) for row, text in enumerate(stories)]
-few = list(tokenized(iter(numbered), tokenizer))
-for position, ids in few[:2]:
-    print(position, ids)
-assert all(ids[0] == tokenizer.bos for _, ids in few)
-
-
-# %% [markdown]
-# **Cut.** As by hand above, but it keeps what is left for the next batch, and says where that begins.
-
-# %%
-#| export dataloader
-def cut_batches(
-    documents: Iterator[tuple[dict, np.ndarray]], batch_size: int, sequence_len: int, skip: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray, dict]]:
-    """(inputs, targets, position of the next token) of one batch after another.
-
-    inputs, targets: (B, T) int32, cut from the documents end to end; the targets are the inputs
-    one token later, across the ends of rows and batches. skip: tokens of the first document that
-    earlier batches had.
-    """
-    size = batch_size * sequence_len
-    waiting, have = deque(), -skip
-    for document in documents:
-        if not waiting and skip > len(document[1]):
-            raise CourseError(
-                f"the state of the data begins at token {skip} of a document that has "
-                f"{len(document[1])}; start without a state"
-            )
-        waiting.append(document)
-        have += len(document[1])
-        while have > size:
-            flat = _first(waiting, skip, size + 1)
-            inputs = flat[:-1].reshape(batch_size, sequence_len)
-            targets = flat[1:].reshape(batch_size, sequence_len)
-            skip, have = skip + size, have - size
-            while skip >= len(waiting[0][1]):
-                skip -= len(waiting.popleft()[1])
-            yield inputs, targets, {**waiting[0][0], "token": skip}
-
-
-# %%
-#| export dataloader
-def _first(documents: deque, skip: int, count: int) -> np.ndarray:
-    """The first `count` ids after the first `skip`."""
-    parts = []
-    for _, ids in documents:
-        parts.append(ids[skip : skip + count])
-        skip, count = 0, count - len(parts[-1])
-        if count == 0:
-            break
-    return np.concatenate(parts)
-
-
-# %%
-by_hand = [({"row": row}, np.array([0, *ids], np.int32)) for row, ids in enumerate(three)]
-first = next(cut_batches(iter(by_hand), B, T))
-assert first[0].tolist() == inputs.tolist() and first[1].tolist() == targets.tolist()
-print("the next batch begins at", first[2])
-
-
-# %% [markdown]
-# The next token is 33: row 2 counts from 0 and is the third document, and 3 of its tokens are used, BOS among them.
-#
-# Now a batch of real tokens as a picture. For each row of inputs, its targets stand below.
-
-# %%
-def draw_batch(inputs, targets, tokenizer):
-    """A box for each token, targets below inputs; at BOS a new colour and a heavy frame."""
-    rows, columns = inputs.shape
-    figure = plt.figure(figsize=(10, 1.0 * rows))
-    ax = figure.add_axes((0, 0, 1, 1), xlim=(-1.6, columns + 0.1), ylim=(2.5 * rows, -0.2))
-    ax.axis("off")
-    document = 0
-    for row in range(rows):
-        for column in range(columns):
-            document += int(inputs[row, column]) == tokenizer.bos
-            following = document + (int(targets[row, column]) == tokenizer.bos)
-            draw_token(ax, column, 2.5 * row, int(inputs[row, column]), document, tokenizer)
-            draw_token(ax, column, 2.5 * row + 1, int(targets[row, column]), following, tokenizer)
-        for y, label in ((2.5 * row, "inputs"), (2.5 * row + 1, "targets")):
-            ax.text(-0.1, y + 0.45, f"row {row}\n{label}", ha="right", va="center", fontsize=9)
-    plt.show()
-
-
-def draw_token(ax, x, y, token_id, document, tokenizer):
-    bos = token_id == tokenizer.bos
-    text = tokenizer.token(token_id).decode(errors="backslashreplace")
-    text = "BOS" if bos else text.replace(" ", "·").replace("\n", "↵")
-    colour = ("#cfe4f3", "#fbe6c4", "#d5ecd4")[document % 3]
-    frame = {"linewidth": 3 if bos else 0.7, "edgecolor": "black", "zorder": 3 if bos else 2}
-    ax.add_patch(plt.Rectangle((x + 0.03, y), 0.94, 0.9, facecolor=colour, **frame))
-    style = {"weight": "bold"} if bos else {"family": "monospace"}
-    style |= {"ha": "center", "va": "center", "fontsize": min(9, 60 / len(text))}
-    ax.text(x + 0.5, y + 0.45, text, zorder=4, **style)
-
-
-# %%
-inputs, targets, _ = next(cut_batches(iter(few), batch_size=3, sequence_len=14))
-draw_batch(inputs, targets, tokenizer)
-
-
-# %% [markdown]
-# A heavy frame is BOS, and the colour changes there: that is where one document ends and the next begins. They do not care
-# about row ends: a document goes on in the next row. Below each box is what should be predicted from it and what
-# stands before it in the row. The last target of a row is the first input of the next.
-#
-# **A check.** Text with fewer tokens than one row would go round and round without ever saying so. So we say so.
-
-# %%
-#| export dataloader
-def at_least_a_row(
-    documents: Iterator[tuple[dict, np.ndarray]], sequence_len: int, from_the_start: bool
-) -> Iterator[tuple[dict, np.ndarray]]:
-    """The same documents.
-
-    Raises CourseError when a whole epoch has too few tokens for a row and its last target.
-    from_the_start: whether the first epoch is a whole one.
-    """
-    epoch, tokens, whole = None, 0, from_the_start
-    for position, ids in documents:
-        if epoch not in (None, position["epoch"]):
-            if whole and tokens <= sequence_len:
-                raise CourseError(
-                    f"the text has {tokens:,} tokens, fewer than a row of "
-                    f"sequence_len={sequence_len} and its last target; give more text, or a "
-                    "smaller sequence_len"
-                )
-            tokens, whole = 0, True
-        epoch, tokens = position["epoch"], tokens + len(ids)
-        yield position, ids
-
-
-# %% [markdown]
-# **All together**, in a thread of its own. While the model is busy with a batch, the thread makes the next ones, until 8 wait
-# ready. `state` says where the next batch *that you get* begins, not how far the thread has come.
-
-# %%
-#| export dataloader
-AHEAD = 8  # batches that wait ready
-
-
-class TokenLoader:
-    """Batches (inputs, targets), each (B, T) int32, for ever; a thread makes them ahead of need.
-
-    `state` is where the next batch begins, a small dict for JSON: TokenLoader(…, state=state) goes
-    on there exactly, with any batch size. Use it in a `with` block, or call `close`, and its
-    thread ends. num_threads: of the encoder, by default one for each core. Raises CourseError for
-    sizes below 1, a rank outside 0 … world_size - 1, or a state of something else.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        tokenizer: Tokenizer,
-        split: str,
-        batch_size: int,
-        sequence_len: int,
-        rank: int = 0,
-        world_size: int = 1,
-        state: dict | None = None,
-        num_threads: int | None = None,
-    ):
-        if batch_size < 1 or sequence_len < 1 or not 0 <= rank < world_size:
-            raise CourseError(
-                f"batch_size={batch_size}, sequence_len={sequence_len}, rank={rank}, "
-                f"world_size={world_size}: expected sizes of 1 or more, and a rank from 0 to "
-                "world_size - 1"
-            )
-        origin = {"dataset": dataset.name, "split": split, "tokenizer": tokenizer.fingerprint}
-        origin |= {"rank": rank, "world_size": world_size}
-        self.state = {**origin, **_place(state, origin, dataset.shards(split))}
-        self._stop = threading.Event()
-        weakref.finalize(self, self._stop.set)  # when nobody has closed it
-        documents = read_from(dataset, split, self.state, rank, world_size, self._stop.is_set)
-        documents = tokenized(documents, tokenizer, num_threads)
-        documents = at_least_a_row(documents, sequence_len, from_the_start=state is None)
-        self._batches = cut_batches(documents, batch_size, sequence_len, skip=self.state["token"])
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="TokenLoader")
-        self._ahead = deque(self._pool.submit(next, self._batches) for _ in range(AHEAD))
-
-
-# %%
-#| export dataloader
-@add_to(TokenLoader)
-def __iter__(self) -> Iterator[tuple[mx.array, mx.array]]:
-    return self
-
-
-@add_to(TokenLoader)
-def __next__(self) -> tuple[mx.array, mx.array]:
-    if self._stop.is_set():
-        raise CourseError(
-            "this loader is closed; make a new one with TokenLoader(…, state=loader.state)"
-        )
-    inputs, targets, place = self._ahead[0].result()  # an error stays: it comes again each time
-    self._ahead.popleft()
-    self._ahead.append(self._pool.submit(next, self._batches))
-    self.state = {**self.state, **place}
-    return mx.array(inputs), mx.array(targets)
-
-
-# %%
-#| export dataloader
-@add_to(TokenLoader)
-def close(self) -> None:
-    """End the thread and close its file; what waits ready is dropped, `state` stays."""
-    self._stop.set()
-    self._pool.shutdown(cancel_futures=True)
-    self._batches.close()
-
-
-@add_to(TokenLoader)
-def __enter__(self) -> "TokenLoader":
-    return self
-
-
-@add_to(TokenLoader)
-def __exit__(self, *error) -> None:
-    self.close()
-
-
-# %%
-#| export dataloader
-def _place(state: dict | None, origin: dict, shards: list[str]) -> dict:
-    """Where a saved state begins, or the beginning; CourseError when it is not of `origin`."""
-    if state is None:
-        return {"epoch": 0, "shard": shards[0], "row": 0, "token": 0}
-    if not isinstance(state, dict):
-        raise CourseError(f"the state of the data is {state!r}, expected a dict: a loader's state")
-    for key, value in origin.items():
-        if state.get(key) != value:
-            raise CourseError(
-                f"the state of the data has {key}={state.get(key)!r}, but now it is {value!r}; "
-                "go on with the same, or start without a state"
-            )
-    place = {key: state.get(key) for key in ("epoch", "shard", "row", "token")}
-    if place["shard"] not in shards:
-        raise CourseError(
-            f"the state of the data begins in shard {place['shard']}, which is not here; "
-            "fetch it again"
-        )
-    for key in ("epoch", "row", "token"):
-        if type(place[key]) is not int or place[key] < 0:
-            raise CourseError(
-                f"the state of the data has {key}={place[key]!r}, expected 0 or more; "
-                "start without a state"
-            )
-    return place
-
-
-# %%
-with TokenLoader(bundled, tokenizer, "train", batch_size=4, sequence_len=64) as loader:
-    inputs, targets = next(loader)
-    print(inputs.shape, inputs.dtype, loader.state)
-flat = [token for ids in encoded for token in ids]
-assert inputs.flatten().tolist() == flat[:256] and targets.flatten().tolist() == flat[1:257]
-refused(lambda: next(loader))  # its thread has ended
-
-# %% [markdown]
-# ## 9. What is wasted, what is cropped
-#
-# Why one flat stream? Chapter 04 padded each name to the same length. Do that with documents, and cut long ones to fit:
-
-# %%
-token_lengths = np.array([len(ids) for ids in encoded])
-
-
-def one_document_a_row(lengths, T):
-    """Shares: padding in the rows, and tokens that were cropped and are never seen."""
-    kept = np.minimum(lengths, T).sum()
-    return 1 - kept / (len(lengths) * T), 1 - kept / lengths.sum()
-
-
-def one_stream(lengths, T):
-    """Shares: rows that begin with BOS, and tokens whose document began in an earlier row."""
-    starts = np.cumsum(lengths) - lengths  # where each document begins in the stream
-    whole = lengths.sum() // T * T
-    place, began = np.arange(whole), np.repeat(starts, lengths)[:whole]
-    return np.mean(began[::T] == place[::T]), np.mean(began // T != place // T)
-
-
-for T in (256, 2048):
-    padding, cropped = one_document_a_row(token_lengths, T)
-    with_bos, without_start = one_stream(token_lengths, T)
-    print(
-        f"T={T:4d}  one document a row: {padding:4.0%} padding, {cropped:4.0%} of the text cropped"
-    )
-    print(f"        one stream:         nothing of either; {with_bos:4.1%} of rows begin with BOS,")
-    print(f"{'':28s}{without_start:4.0%} of tokens: their document began in an earlier row")
-
-
-# %% [markdown]
-# Padding each document pays twice: either most of the text is thrown away (T small) or much of the work is (T large). The stream
-# throws away nothing. Its price: nearly every row begins in the middle of a document, and most tokens cannot see where
-# their document began.
-#
-# The first rows of both, drawn to scale:
-
-# %%
-def draw_rows(ax, rows, T, title):
-    """A line a row: documents in turn dark and light, a tick where one begins, padding hatched."""
-    thin = {"height": 0.75, "edgecolor": "#777777", "linewidth": 0.5}
-    for y, row in enumerate(rows):
-        for begin, end, document, at_start in row:
-            pad = document is None
-            look = {"color": "white" if pad else ("#56B4E9", "#cfe4f3")[document % 2]}
-            ax.barh(y, end - begin, left=begin, hatch="////" if pad else "", **look, **thin)
-            if at_start:
-                ax.plot([begin, begin], [y - 0.45, y + 0.45], color="black", linewidth=3)
-    ax.set(xlim=(-T / 60, T), ylim=(len(rows) - 0.5, -0.5))
-    ax.set(title=title, xlabel="position in the row", ylabel="row")
-
-
-def padded_rows(lengths, T, count):
-    return [
-        [(0, min(n, T), document, True), (min(n, T), T, None, False)]
-        for document, n in enumerate(lengths[:count].tolist())
-    ]
-
-
-def stream_rows(lengths, T, count):
-    rows, starts = [[] for _ in range(count)], (np.cumsum(lengths) - lengths).tolist()
-    for document, (start, n) in enumerate(zip(starts, lengths.tolist(), strict=True)):
-        for row in range(start // T, min((start + n - 1) // T + 1, count)):
-            begin, end = max(start, row * T), min(start + n, row * T + T)
-            rows[row].append((begin - row * T, end - row * T, document, begin == start))
-    return rows
-
-
-# %%
-T, count = 512, 12
-figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.2))
-draw_rows(axes[0], padded_rows(token_lengths, T, count), T, "one document a row, cropped or padded")
-draw_rows(axes[1], stream_rows(token_lengths, T, count), T, "one stream")
-figure.tight_layout()
-plt.show()
-
-# %% [markdown]
-# A heavy tick is BOS; light and dark are different documents; hatched is padding. On the left every row begins with BOS, and a
-# row that is full to its end was probably cropped. On the right no place is empty, and most rows have no tick at their left end.
-#
-# There is a third way, **best-fit packing**: for each row, look for documents that fill it exactly or nearly so. Then
-# every row begins with BOS, and little is padded or cropped. It costs a search, and a loader that holds many documents in its hands.
-# Newer versions of nanochat do that; exercise 6.4 tries it. We stay with the stream, which is simple, loses nothing, and
-# is what nanochat's published models of 2025 were trained with.
-#
-# One thing to be honest about. Attention in a row sees *everything* before it in that row, the end of the previous document
-# included. Nothing stops it but what the model learns BOS to mean. A mask could forbid it; the makers of Llama 3 report that in
-# ordinary pretraining it made little difference.
-#
-# ## 10. Stop and go on
-#
-# Training for days is stopped in the middle: by a power cut, by a lid that is closed. To go on **exactly**, weights are
-# not enough. The data must go on with the very next batch. The state is JSON, so it can be stored with the weights:
-
-# %%
-few_folder = scratch / "few"
-write_shards(docs[:40], few_folder, shard_chars=30_000)
-few_docs = Dataset("few", few_folder, sorted(path.name for path in few_folder.iterdir()))
-sizes = {"batch_size": 4, "sequence_len": 128}
-
-
-def batches_from(state, count):
-    """The next `count` batches as lists of ids, and the state after them."""
-    with TokenLoader(few_docs, tokenizer, "train", state=state, **sizes) as loader:
-        ids = [inputs.tolist() for inputs, _ in islice(loader, count)]
-        return ids, loader.state
-
-
-# %%
-without_stop, _ = batches_from(None, 8)
-before, state = batches_from(None, 5)
-(scratch / "state.json").write_text(json.dumps(state))
-print((scratch / "state.json").read_text())
-after, _ = batches_from(json.loads((scratch / "state.json").read_text()), 3)
-assert before + after == without_stop
-
-# %% [markdown]
-# `dataset`, `split`, `tokenizer`, `rank` and `world_size` say what the place belongs to: in another dataset, row 3 is another
-# document, so such a state is refused. The place itself is four numbers. It says nothing about batches, so you may go on
-# with another batch size.
-#
-# The end of an epoch is no special place. These batches run over it:
-
-# %%
-few_texts = list(few_docs.documents("train"))
-few_tokens = sum(map(len, tokenizer.encode_batch(few_texts, bos=True)))
-in_epoch = few_tokens // 512  # a batch has 4 · 128 tokens
-before, state = batches_from(None, in_epoch)
-place = {key: state[key] for key in ("epoch", "shard", "row", "token")}
-print(f"{few_tokens:,} tokens are {few_tokens / 512:.2f} batches; after {in_epoch} of them:", place)
-without_stop, last = batches_from(None, in_epoch + 3)
-after, _ = batches_from(json.loads(json.dumps(state)), 3)
-assert before + after == without_stop and last["epoch"] == 1
-refused(lambda: batches_from({**state, "tokenizer": "another"}, 1))
-
-# %% [markdown]
-# Several published ports of such programs save the weights only. Then training begins again with the first document, at whatever
-# step it is. A run that is stopped often sees its first documents many times and its last never. The loss curve does not show
-# it: on text that was seen before, the loss even looks better.
-
-# %%
-first_part, _ = batches_from(None, 5)
-resumed_without_state, _ = batches_from(None, 5)
-print("batches seen twice:", sum(batch in first_part for batch in resumed_without_state), "of 5")
-assert resumed_without_state == first_part
-
-
-# %% [markdown]
-# **Ranks.** Several processes may train one model together, each on a part of every batch. They are numbered: process
-# `rank` of `world_size`. Each must get other documents, and together they must get all. So rank r takes every
-# `world_size`-th document, counted from the r-th:
-
-# %%
-def one_epoch(rank, world_size):
-    begin = {"epoch": 0, "shard": "shard_00000.parquet", "row": 0}
-    endless = read_from(few_docs, "train", begin, rank, world_size)
-    return [text for position, text in takewhile(lambda item: item[0]["epoch"] == 0, endless)]
-
-
-alone, parts = one_epoch(0, 1), [one_epoch(rank, 2) for rank in (0, 1)]
-print(len(alone), "documents =", " + ".join(str(len(part)) for part in parts))
-assert not set(parts[0]) & set(parts[1]) and sorted(parts[0] + parts[1]) == sorted(alone)
-
-
-# %% [markdown]
-# The two parts have different numbers of tokens. So the ranks end their epochs at different steps, which does no harm: every
-# batch is full on every rank.
-#
-# ## 11. Where the time goes
-#
-# Each of the three stages alone, on the same documents, in milliseconds for a million tokens:
-
-# %%
-def milliseconds(action, repeat=3):
-    """The shortest of a few times, for a million tokens of the bundled corpus."""
-    times = []
-    for _ in range(repeat):
-        began = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - began)
-    return 1e9 * min(times) / num_tokens
-
-
-arrays = [({"row": row}, np.array(ids, np.int32)) for row, ids in enumerate(encoded)]
-stages = {
-    "read parquet": milliseconds(lambda: list(bundled.documents("train"))),
-    "encode": milliseconds(lambda: tokenizer.encode_batch(train_docs, bos=True)),
-    "cut into batches": milliseconds(lambda: list(cut_batches(iter(arrays), 8, 1024))),
-}
-draw_bars(stages, "milliseconds for a million tokens")
-
-
-# %% [markdown]
-# Nearly all of it is encoding, which is why it is worth threads. How close does the whole loader come to encoding alone?
-
-# %%
-def loader_speed(batch_size, sequence_len, count):
-    """Tokens a second of a loader that nobody keeps waiting."""
-    with TokenLoader(bundled, tokenizer, "train", batch_size, sequence_len) as loader:
-        next(loader)
-        began = time.perf_counter()
-        for _ in range(count):
-            next(loader)
-        return count * batch_size * sequence_len / (time.perf_counter() - began)
-
-
-encode_speed = 1e9 / stages["encode"]
-speed = loader_speed(8, 1024, budget(600, quick=100))
-print(f"million tokens a second: encode_batch {encode_speed / 1e6:.1f}, loader {speed / 1e6:.1f}")
-
-
-# %% [markdown]
-# It depends on the machine and on what else runs there. A small model on a laptop trains on thousands of tokens a second and not on
-# millions (chapter 10 measures it), so the loader has time to spare. And the thread hides even what it does need. Here a training
-# step is a `sleep`, like a GPU that is busy:
-
-# %%
-def time_per_step(batches, step_seconds, count):
-    next(batches)
-    began = time.perf_counter()
-    for _ in range(count):
-        next(batches)
-        time.sleep(step_seconds)
-    return 1000 * (time.perf_counter() - began) / count
-
-
-step, count, size = 0.03, budget(100, quick=20), (32, 1024)
-begin = {"epoch": 0, "shard": bundled.shards("train")[0], "row": 0}
-one_after_the_other = cut_batches(tokenized(read_from(bundled, "train", begin), tokenizer), *size)
-waited = {"the step alone": 1000 * step}
-waited["batch made in the step"] = time_per_step(one_after_the_other, step, count)
-with TokenLoader(bundled, tokenizer, "train", *size) as loader:
-    waited["batch made ahead"] = time_per_step(loader, step, count)
-draw_bars(waited, "milliseconds a step")
-
-
-# %% [markdown]
-# Made in the step, each batch costs its own time on top. Made ahead, a step takes as long as the step. (On a CPU without a
-# GPU the two share the cores, and less is won.)
-#
-# **Memory.** A loader that runs for a month must not grow. The memory of this process, while 10,000 batches go by (fewer in
-# a quick run):
-
-# %%
-def megabytes():
-    """Memory that this process holds now; where the system does not say, the most it ever held."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (1e6 if sys.platform == "darwin" else 1e3)  # macOS counts in bytes, Linux in KB
-
-
-count, memory = budget(10_000, quick=500), {}
-with TokenLoader(bundled, tokenizer, "train", batch_size=8, sequence_len=256) as loader:
-    for n in range(count + 1):
-        next(loader)
-        if n % (count // 50) == 0:
-            memory[n] = megabytes()
-print(f"{count:,} batches, {loader.state['epoch']} epochs")
-
-# %%
-figure, ax = plt.subplots(figsize=(5.5, 2.4))
-ax.plot(list(memory), list(memory.values()), marker=".", color="#0072B2")
-ax.set_ylim(0, 1.3 * max(memory.values()))
-ax.set_xlabel("batches")
-ax.set_ylabel("memory, MB")
-ax.spines[["top", "right"]].set_visible(False)
-plt.show()
-
-
-# %% [markdown]
-# Flat, but for a few MB at the start. Most of it is Python, its libraries and what this notebook has made so far. At any moment the
-# loader holds about a thousand rows of a shard, a group of documents and eight batches.
-#
-# ## Exercises
-#
-# ### Exercise 6.1 — rows from a stream
-#
-# 10 minutes, ●○○. Write `rows(documents, bos, B, T)`: `documents` is a list of lists of ids. Put `bos` before each, join them,
-# and return `(inputs, targets)` as two lists of B rows of T ids. If there are too few ids, raise a `ValueError`.
-#
-# <details><summary>Hint</summary>How many ids are needed for B · T inputs and their targets? Cut two flat pieces first, and
-# both into rows afterwards.</details>
-
-# %% tags=["exercise"]
-def rows(documents, bos, B, T):
-    raise NotImplementedError
-
-
-# %%
-check(exercises.rows, rows)
-
-
-# %% [markdown]
-# ### Exercise 6.2 — your own split
-#
-# 15 minutes, ●○○. Write `held_out(texts, one_in)`: the set of those texts that are held out, about one in `one_in` of them. It must
-# depend on nothing but each text: not on its place, not on the others, not on the run. Do not use CRC-32 this time.
-#
-# <details><summary>Hint</summary>hashlib.sha256(text.encode()).digest() is 32 bytes; int.from_bytes makes a number of them.
-# Why would len(text) be a bad hash?</details>
-
-# %% tags=["exercise"]
-def held_out(texts, one_in):
-    raise NotImplementedError
-
-
-# %%
-check(exercises.held_out, held_out)
-
-
-# %% [markdown]
-# ### Exercise 6.3 — where is token n?
-#
-# 20 minutes, ●●○. A stream is made of documents with these lengths (BOS counted in), epoch after epoch. Write
-# `place(lengths, n)`: `(epoch, document, offset)` of token n, all counted from 0. This is what `state` keeps. n may be very
-# large, so do not walk through the epochs one by one.
-#
-# <details><summary>Hint</summary>divmod by the length of an epoch first. Then go through the documents of one epoch, and take
-# off the length of each that lies before.</details>
-
-# %% tags=["exercise"]
-def place(lengths, n):
-    raise NotImplementedError
-
-
-# %%
-check(exercises.place, place)
-
-
-# %% [markdown]
-# ### Exercise 6.4 — best-fit packing
-#
-# 30 minutes, ●●●. Write `pack(lengths, T)`: a list of rows, each a list of document numbers, every document in exactly one row, and no row
-# longer than T. Fill one row after the other: always put in the longest document that still fits; when none fits, begin the
-# next row. No document is longer than T.
-#
-# Then try it on this chapter's corpus: how much padding is left at T = 2048, when longer documents are cut to T first?
-# (`np.minimum(token_lengths, 2048).tolist()`)
-#
-# <details><summary>Hint</summary>Keep the documents that wait sorted by length. `bisect` finds the longest that fits.</details>
-
-# %% tags=["exercise"]
-def pack(lengths, T):
-    raise NotImplementedError
-
-
-# %%
-check(exercises.pack, pack)
-
-# %% [markdown]
-# Solutions: [solutions/06_data.ipynb](solutions/06_data.ipynb)
-#
-# ## Summary
-#
-# - Documents come from `.txt`, `.jsonl` and `.parquet`; a dataset is a folder of parquet shards, the last one for validation.
-# - A hash of the text decides what is held out, so that nothing changes sides when text is added.
-# - Real corpora are fetched with `get_data`, or streamed with a few shards on disk at a time; what was interrupted goes on.
-# - BOS before each document, one flat stream, cut into rows; the targets are the stream one token later. Nothing is lost, and most
-#   rows begin in mid-document.
-# - The loader works ahead in a thread, and its `state`, a few numbers, is enough to go on with the very next token.
-#
-# ## Pitfalls
-#
-# - A resumed run that forgot its place in the data: it trains on the beginning again, and its loss looks good.
-# - Shifting targets inside each row only: the last token of a row then has no target, or a wrong one.
-# - Validation text in the training set: copies of a document on both sides, or a split that moves when text is added.
-# - No BOS: the model never learns that a text may begin, and a sample has nothing to start from.
-# - Counting epochs from steps when several ranks read: each ends its epoch at a step of its own.
-# - Encoding in the training step: the GPU waits for Python in every step, and nobody notices, because nothing is broken.
-#
-# ## Further reading
-#
-# - [The FineWeb Datasets](https://arxiv.org/abs/2406.17557), Penedo et al., 2024: how web pages become pretraining text.
-# - [fineweb-edu-100b-shuffle](https://huggingface.co/datasets/karpathy/fineweb-edu-100b-shuffle): the shards, and a page to look at their rows.
-# - [nanochat](https://github.com/karpathy/nanochat): the program whose data this chapter reads.
-# - [Parquet: the format](https://parquet.apache.org/docs/file-format/): row groups, columns, pages and the footer.
-# - [The Llama 3 Herd of Models](https://arxiv.org/abs/2407.21783), 2024, section 3.2: a mask between documents.
-# - [Fewer Truncations Improve Language Modeling](https://arxiv.org/abs/2404.10830), Ding et al., 2024: best-fit packing.
-#
-# **Next:** chapter 07, attention: how a position finds out which earlier ones matter to it.

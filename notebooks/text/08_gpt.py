@@ -1,12 +1,29 @@
 # %% [markdown]
 # # 08 · GPT
+#
+# **Goal.** Build the whole model, any size from one dial, and know its parameters, its memory and its arithmetic before you make it.
+#
+# | | |
+# |---|---|
+# | Needs | [03 · microGPT](03_microgpt.ipynb), [06 · Data](06_data.ipynb), [07 · Attention](07_attention.ipynb) |
+# | Time | 70 minutes to read, 70 for the exercises; two to five minutes to run |
+# | Memory | under 4 GB |
+# | You will build | the model, its loss, its starting values, its bookkeeping → `course_lib.gpt` |
+#
+# This is nanochat's model: with `depth` 12 it is the d12 of 185,597,952 parameters, with the same names for its weights, and
+# with the same weights it gives the same logits. You know most of its parts. New are a loss that never holds all logits, and
+# the ladder at the end, which measures what each idea of the last years buys at a size that trains in seconds.
+
+# %% [markdown]
+# ![Map of the course: chapter 08 gpt is marked, in Part II; after 07 attention, and 09 muon comes next](images/map_08.svg)
 
 # %%
 #| export gpt
-"""nanochat's GPT, any size from one dial, the depth: its weight names, its parameter counts, its logits.
+"""nanochat's GPT, any size from one dial, the depth: its weight names, its counts, its logits.
 
-What is special about it: rotary positions, QK norm, norms without weights and one of them right after the token
-embedding, ReLU² in the MLP, no biases, a head of its own that starts at zero, capped logits.
+What is special about it: rotary positions, QK norm, norms without weights and one of them right
+after the token embedding, ReLU² in the MLP, no biases, a head of its own that starts at zero,
+capped logits.
 """
 
 import math
@@ -22,9 +39,36 @@ from course_lib import backend
 from course_lib.attention import CausalSelfAttention, Linear, rms_norm
 from course_lib.host.errors import CourseError
 
-# %%
-from course_lib.classroom import add_to
+# %% [markdown]
+# That cell opens the module that this chapter builds. The next one is for this notebook only.
 
+# %%
+import time
+from itertools import islice
+
+import matplotlib.pyplot as plt
+import mlx.optimizers as optim
+import numpy as np
+
+from course_lib.attention import rotate
+from course_lib.classroom import add_to, budget, check, draw_loss_log, record_loss
+from course_lib.classroom.exercises import gpt as exercises
+from course_lib.dataloader import TokenLoader
+from course_lib.dataset import open_dataset
+from course_lib.tokenizer import Tokenizer
+
+backend.seed_everything(42)
+print(backend.describe())
+
+
+# %% [markdown]
+# ## 1. One dial
+#
+# A GPT has nine numbers. Most of them follow from one, the **depth**: how many blocks stand on each other. Each block more
+# makes the model 64 numbers wider, and heads have 128 numbers where that divides. A model of depth 12 is called d12.
+#
+# Numbers that do not fit together are refused here, with the fix in the message, and not ten minutes later by a matrix
+# product.
 
 # %%
 #| export gpt
@@ -48,8 +92,8 @@ class GPTConfig:
                 raise CourseError(f"{name}={getattr(self, name)}, expected 1 or more")
         if self.n_embd % (2 * self.n_head):
             raise CourseError(
-                f"n_embd={self.n_embd} cannot be shared out to n_head={self.n_head} heads of an even size; "
-                f"make n_embd a multiple of {2 * self.n_head}, or change n_head"
+                f"n_embd={self.n_embd} cannot be shared out to n_head={self.n_head} heads of an "
+                f"even size; make n_embd a multiple of {2 * self.n_head}, or change n_head"
             )
         if self.n_head % self.n_kv_head:
             raise CourseError(
@@ -65,7 +109,7 @@ class GPTConfig:
         sequence_len: int = 2048,
         n_kv_head: int | None = None,
     ) -> "GPTConfig":
-        """nanochat's model with `depth` blocks: 64 numbers a token for each block, heads of 128 where that divides.
+        """nanochat's model with `depth` blocks: n_embd 64 · depth, heads of 128 where that divides.
 
         n_kv_head: by default as many as query heads.
         """
@@ -75,13 +119,168 @@ class GPTConfig:
         n_head = math.ceil(n_embd / 128)
         while n_embd % (2 * n_head):
             n_head -= 1
-        return cls(sequence_len, vocab_size, depth, n_head, n_kv_head or n_head, n_embd)
+        n_kv_head = n_head if n_kv_head is None else n_kv_head
+        return cls(sequence_len, vocab_size, depth, n_head, n_kv_head, n_embd)
 
 
 # %%
+print("depth  n_embd  n_head  numbers a head")
+for depth in (1, 2, 4, 5, 6, 8, 12, 20, 26):
+    config = GPTConfig.from_depth(depth)
+    print(f"{depth:5d} {config.n_embd:7d} {config.n_head:7d} {config.n_embd // config.n_head:11d}")
+
+# %% [markdown]
+# Look at depth 5: 320 numbers would make $320/128 = 2.5$ heads, rounded up 3, and 320 cannot be shared out to 3 heads. So
+# `from_depth` goes down until it divides. Every depth gives a model; wrong numbers give a sentence:
+
+# %% tags=["nbval-check-output"]
+assert all(GPTConfig.from_depth(depth).n_layer == depth for depth in range(1, 33))
+for wrong in ({"n_embd": 770}, {"n_kv_head": 4}, {"n_layer": 0}):
+    try:
+        GPTConfig(**wrong)
+    except CourseError as error:
+        print(error)
+
+
+# %% [markdown]
+# The model as a picture. On the left all of it, from the ids at the bottom to the logits at the top; on the right one of its
+# blocks. B is how many texts, T how many positions, C is `n_embd` and V the size of the vocabulary.
+
+# %%
+def draw_box(ax, x, y, label, color="#cfe4f3"):
+    ax.add_patch(plt.Rectangle((x - 1.1, y - 0.3), 2.2, 0.6, facecolor=color, edgecolor="#333333"))
+    ax.text(x, y, label, ha="center", va="center", fontsize=9)
+
+
+def draw_arrow(ax, start, end, label=""):
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "#333333"})
+    if label:
+        ax.text(start[0] + 0.15, (start[1] + end[1]) / 2, label, va="center", fontsize=8)
+
+
+def draw_whole(ax, n_layer):
+    parts = ["wte", "norm", f"{n_layer} × block", "norm", "lm_head", "softcap"]
+    shapes = ["ids (B, T)", *["(B, T, C)"] * 4, "(B, T, V)", "logits (B, T, V)"]
+    for n, part in enumerate(parts):
+        draw_box(ax, 0, 1.2 * n, part, "#f6d9a8" if "block" in part else "#cfe4f3")
+    for n, shape in enumerate(shapes):
+        draw_arrow(ax, (0, 1.2 * n - 0.9), (0, 1.2 * n - 0.3), shape)
+    ax.set(xlim=(-1.5, 2), ylim=(-1.1, 7.1), title="the model")
+
+
+def draw_block(ax):
+    for base, part in ((0, "attention"), (3, "MLP")):
+        draw_box(ax, 2.2, base + 0.6, "norm")
+        draw_box(ax, 2.2, base + 1.6, part)
+        ax.plot([0, 2.2], [base, base], color="#333333", linewidth=1)
+        draw_arrow(ax, (2.2, base), (2.2, base + 0.3))
+        draw_arrow(ax, (2.2, base + 0.9), (2.2, base + 1.3))
+        ax.plot([2.2, 2.2], [base + 1.9, base + 2.3], color="#333333", linewidth=1)
+        draw_arrow(ax, (2.2, base + 2.3), (0.2, base + 2.3))
+        draw_arrow(ax, (0, base - 0.6), (0, base + 2.1))
+        ax.text(0, base + 2.3, "+", ha="center", va="center", fontsize=14, fontweight="bold")
+    draw_arrow(ax, (0, 5.5), (0, 6.2))
+    ax.text(-0.3, 2.9, "the stream (B, T, C)", rotation=90, ha="center", va="center", fontsize=8)
+    ax.set(xlim=(-0.8, 3.6), ylim=(-0.7, 6.4), title="one block")
+
+
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(7, 5))
+draw_whole(left, GPTConfig.from_depth(12).n_layer)
+draw_block(right)
+for ax in (left, right):
+    ax.axis("off")
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# On the right, follow the line at the left side: it goes straight up, and each part takes a normed copy and adds its result.
+#
+# What is special about it, next to microGPT:
+#
+# | | microGPT (03) | GPT | why |
+# |---|---|---|---|
+# | positions | a learned table, added once | rotations in each attention (07) | the score knows the distance |
+# | queries and keys | as they are | normed (07) | scores cannot grow without limit |
+# | heads of keys and values | as many as queries | as many, or fewer (07) | a smaller cache |
+# | norms | after the embedding, before attention and MLP | there, and before the head | the stream grows; the head reads it at size 1 |
+# | MLP | ReLU², four times as wide | the same | section 2 |
+# | starting values | 0.02 everywhere but two zeros | from the shape of each matrix; the head zero too | section 4 |
+# | logits | as they are | within ±15 | section 3 |
+# | arithmetic | float32 | products in bfloat16 on a GPU | half the memory traffic, and several times the speed there |
+#
+# ## 2. Blocks
+#
+# ### ReLU², and what it does to a number
+#
+# Between the two matrices of the MLP stands a bend. **ReLU** keeps what is positive and makes the rest 0. **ReLU²** squares
+# what is left. GPT-2 had **GELU**, a ReLU with a round corner.
+
+# %% tags=["nbval-check-output"]
+hidden = mx.array([-2.0, 0.5, 3.0])
+print("relu ", nn.relu(hidden).tolist())
+print("relu²", mx.square(nn.relu(hidden)).tolist())
+
+# %%
+x = np.linspace(-2, 2, 81)
+bends = {"ReLU": (nn.relu, "--"), "ReLU²": (nn.relu2, "-"), "GELU": (nn.gelu, ":")}
+figure, ax = plt.subplots(figsize=(5, 2.8))
+for (label, (bend, line)), color in zip(
+    bends.items(), ("#D55E00", "#0072B2", "#000000"), strict=True
+):
+    ax.plot(x, np.array(bend(mx.array(x, dtype=mx.float32))), line, color=color, label=label)
+ax.set_xlabel("in")
+ax.set_ylabel("out")
+ax.legend(frameon=False)
+plt.show()
+
+
+# %% [markdown]
+# ReLU² starts flat at 0 and has no corner; above 1 it rises faster than the others. Whether that buys anything is measured in
+# section 7.
+#
+# ### A gradient of our own
+#
+# MLX can find the gradient of ReLU² by itself. It would keep two arrays for it, the input and what ReLU made of it, each
+# four times as wide as the stream. One is enough: the slope of $x^2$ is $2x$ where x is positive, and 0 elsewhere.
+#
+# `mx.custom_function` marks a function whose gradient we write ourselves, the **vjp** (vector–Jacobian product). It gets
+# the input, the slope of the final loss with respect to the output, and the output; it returns the slope with respect to
+# the input. A toy first, with a factor of 10 behind it, so that the incoming slope is not just 1:
+
+# %% tags=["nbval-check-output"]
+@mx.custom_function
+def square(x):
+    return x * x
+
+
+@square.vjp
+def square_gradient(x, slope, output):
+    return slope * 2 * x
+
+
+print(mx.grad(lambda x: 10 * square(x).sum())(mx.array([1.0, 2.0, -3.0])).tolist())
+
+
+# %% [markdown]
+# The slope of $10x^2$ is $20x$: right, also the sign of the last. Now the same for ReLU², and with it MLP and block:
+# chapter 03's, with chapter 07's attention. Neither has a bias.
+
+# %%
 #| export gpt
+@mx.custom_function
+def relu_squared(x: mx.array) -> mx.array:
+    """max(x, 0)² (So et al., 2021). Its gradient, below, needs x alone: nothing else is kept."""
+    return mx.square(mx.maximum(x, 0))
+
+
+@relu_squared.vjp
+def _relu_squared_gradient(x: mx.array, slope: mx.array, output: mx.array) -> mx.array:
+    return 2 * slope * mx.maximum(x, 0)
+
+
 class MLP(nn.Module):
-    """Each position by itself: four times as wide, ReLU², back again. (B, T, n_embd) -> the same."""
+    """Each position by itself: four times as wide, ReLU², and back. (B, T, n_embd) -> the same."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -89,7 +288,7 @@ class MLP(nn.Module):
         self.c_proj = Linear(4 * config.n_embd, config.n_embd)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.c_proj(mx.square(nn.relu(self.c_fc(x))))
+        return self.c_proj(relu_squared(self.c_fc(x)))
 
 
 class Block(nn.Module):
@@ -107,6 +306,36 @@ class Block(nn.Module):
         x = x + self.attn(rms_norm(x, self.norm_eps), cache)
         return x + self.mlp(rms_norm(x, self.norm_eps))
 
+
+# %%
+x = mx.random.normal((4, 6))
+assert mx.allclose(relu_squared(x), nn.relu2(x))
+ours = mx.grad(lambda x: mx.sin(relu_squared(x)).sum())(x)
+theirs = mx.grad(lambda x: mx.sin(nn.relu2(x)).sum())(x)
+print("largest difference of the gradients", mx.abs(ours - theirs).max().item())
+assert mx.allclose(ours, theirs, atol=1e-5)
+
+# %% [markdown]
+# A block adds to the stream and leaves its shape alone. With the last matrices of both parts at zero, it adds nothing:
+
+# %%
+tiny = GPTConfig(sequence_len=16, vocab_size=32, n_layer=2, n_head=2, n_kv_head=1, n_embd=8)
+block = Block(tiny)
+x = mx.random.normal((2, 5, tiny.n_embd))
+assert block(x).shape == x.shape and not mx.allclose(block(x), x, atol=1e-3)
+for part in (block.attn, block.mlp):
+    part.c_proj.weight = mx.zeros_like(part.c_proj.weight)
+assert mx.array_equal(block(x), x)
+print(block.attn.c_q.weight.shape, block.attn.c_k.weight.shape, block.mlp.c_fc.weight.shape)
+
+
+# %% [markdown]
+# (`c_k` has 4 rows and not 8: one head of keys for two heads of queries, as chapter 07 has it.)
+#
+# ### The trunk
+#
+# Everything below the head: the embedding, a norm, the blocks, a norm. None of the norms has a weight, so there is nothing
+# about them to train or to store. `recompute` waits until section 6, `caches` until chapter 12.
 
 # %%
 #| export gpt
@@ -129,13 +358,355 @@ class Transformer(nn.Module):
         return rms_norm(x, self.norm_eps)
 
 
+# %% [markdown]
+# What leaves it has size 1 at each position, whatever the blocks did. And position $t$ depends on the ids up to $t$ only:
+# other last ids, and the earlier positions give the same.
+
+# %%
+trunk = Transformer(tiny, recompute=False)
+ids = mx.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+out = trunk(ids)  # (2, 5, 8)
+sizes = mx.sqrt(mx.square(out.astype(mx.float32)).mean(axis=-1))
+other = trunk(mx.concatenate([ids[:, :-1], ids[:, -1:] + 7], axis=1))
+assert out.shape == (2, 5, tiny.n_embd) and mx.allclose(sizes, mx.ones((2, 5)), atol=0.02)
+assert mx.allclose(out[:, :-1], other[:, :-1], atol=1e-3)
+assert not mx.allclose(out[:, -1], other[:, -1], atol=1e-2)
+print("sizes of the first text's positions", [round(size, 2) for size in sizes[0].tolist()])
+
+# %% [markdown]
+# ### Which numbers to compute with
+#
+# A float32 has about 7 decimal digits. **bfloat16** has the same range in half the bytes, and about 2 to 3 digits. GPUs
+# multiply matrices of it several times as fast.
+
+# %% tags=["nbval-check-output"]
+numbers = mx.array([1.0, 1.001, 1.01, 256.0, 257.0])
+print("float32 ", [round(number, 4) for number in numbers.tolist()])
+print("bfloat16", [round(number, 4) for number in numbers.astype(mx.bfloat16).tolist()])
+weight = mx.array(1.0, dtype=mx.bfloat16)
+for _ in range(100):
+    weight = weight + mx.array(0.001, dtype=mx.bfloat16)
+print("1 and a hundred steps of 0.001, in bfloat16:", weight.item())
+
+# %% [markdown]
+# The last line is why **weights stay float32**: a training step changes a weight by little, and in bfloat16 the change is
+# rounded away, a hundred times out of a hundred. The rule of this model:
+#
+# - weights, their gradients and the optimizer's memory: float32;
+# - what flows through the blocks, and the matrix products: the type of `backend.compute_dtype()`, bfloat16 on a GPU and
+#   float32 on a CPU, where bfloat16 is slower;
+# - logits and loss: float32 again, since a loss is a sum over many small differences.
+#
+# `Linear` of chapter 07 turns its weight into the type of what comes in, and the first line of the trunk sets that type.
+
+# %%
+print("weights", trunk.wte.weight.dtype, "| out of the trunk", trunk(ids).dtype)
+assert trunk.wte.weight.dtype == mx.float32 and trunk(ids).dtype == backend.compute_dtype()
+
+
+# %% [markdown]
+# ## 3. Logits with a limit
+#
+# Softmax can make a model as sure as it likes: it only has to make a logit larger. A model that is sure and wrong has a
+# huge loss and a huge gradient. So the logits $z$ are bent until they fit between two limits, $\pm 15$:
+#
+# $$ \mathrm{softcap}(z) = c \cdot \tanh(z / c), \qquad c = 15 $$
+#
+# $\tanh$ (chapter 02) goes from −1 to 1, and near 0 it is nearly the straight line $z$. It can be had with one exponential,
+# $\tanh u = 1 - 2/(e^{2u} + 1)$, and with $u = z/c$ that is the last line of this function.
+
 # %%
 #| export gpt
-def capped_logits(x: mx.array, weight: mx.array, softcap: float) -> mx.array:
-    """softcap · tanh(x Wᵀ / softcap) in float32, within ±softcap: (…, n_embd), (V, n_embd) -> (…, V)."""
-    logits = (x @ weight.astype(x.dtype).T).astype(mx.float32)
-    return softcap - 2 * softcap / (mx.exp(logits * (2 / softcap)) + 1)  # tanh, with one exp
+def _exp(x: mx.array) -> mx.array:
+    """e to the x. On a CPU, MLX's power takes a third of its exp's time."""
+    return mx.power(math.e, x) if backend.device_kind() == "cpu" else mx.exp(x)
 
+
+def capped_logits(x: mx.array, weight: mx.array, softcap: float) -> mx.array:
+    """softcap · tanh(x Wᵀ / softcap) in float32: (…, n_embd), (V, n_embd) -> (…, V)."""
+    logits = (x @ weight.astype(x.dtype).T).astype(mx.float32)
+    logits = mx.minimum(logits, 10 * softcap)  # tanh(10) is 1, and exp stays finite
+    return softcap - 2 * softcap / (_exp(logits * (2 / softcap)) + 1)  # tanh, with one exp
+
+
+# %% [markdown]
+# (`_exp` is $e^x$, as a power where MLX is faster at that.) `x.dtype` is the type of the trunk's output; the product is
+# turned into float32 **before** the bend. Far out tanh is 1 to the last digit, so logits are stopped at ten caps, before
+# $e^{2u}$ would be too large for a float32. Against MLX's own tanh, and at both ends:
+
+# %%
+z = mx.array([[-1e4, -20.0, -1.0, 0.0, 0.1, 1.0, 20.0, 1e4]])
+capped = capped_logits(z, mx.eye(8), 15.0)
+print([round(number, 3) for number in capped[0].tolist()])
+assert mx.allclose(
+    capped, 15 * mx.tanh(z / 15), atol=1e-2 if backend.device_kind() != "cpu" else 1e-5
+)
+assert capped[0, 3].item() == 0 and mx.abs(capped).max().item() <= 15
+
+# %%
+z = np.linspace(-60, 60, 241)
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
+left.plot(z, z, "--", color="#D55E00", label="as it is")
+left.plot(z, 15 * np.tanh(z / 15), color="#0072B2", label="15 · tanh(z / 15)")
+left.set(xlabel="logit z", ylabel="what softmax gets", ylim=(-40, 40))
+left.legend(frameon=False)
+right.plot(z, 1 - np.tanh(z / 15) ** 2, color="#0072B2")
+right.set(xlabel="logit z", ylabel="slope", ylim=(0, 1.05))
+figure.tight_layout()
+plt.show()
+
+
+# %% [markdown]
+# Up to about ±5 hardly anything changes. Beyond ±30 the slope is nearly 0: pushing further has no effect, so nothing
+# pushes. The most that one id can be ahead of another is $e^{30}$ to 1. That is still a great deal; the cap is no modesty,
+# it is a fence.
+#
+# ## 4. The whole model
+#
+# The trunk and the head. The **head** `lm_head` has a matrix of its own. Older models use the table `wte` a second time
+# instead, a **tied** head; here it is **untied**.
+
+# %%
+#| export gpt
+class GPT(nn.Module):
+    """The model: ids to logits, or to a loss. It begins with `init_weights(model, seed=0)`.
+
+    recompute: keep only what enters each block, and compute the rest again for the gradient: less
+    memory, more time.
+    """
+
+    def __init__(self, config: GPTConfig, recompute: bool = False):
+        super().__init__()
+        self.config = config
+        self.transformer = Transformer(config, recompute)
+        self.lm_head = Linear(config.n_embd, config.vocab_size)
+        init_weights(self, seed=0)
+
+    def __call__(self, ids: mx.array, cache: list | None = None) -> mx.array:
+        """Logits (B, T, vocab_size), float32, of ids (B, T).
+
+        cache: one for each block, see CausalSelfAttention. Raises CourseError for ids outside the
+        vocabulary, or more than sequence_len of them without a cache.
+        """
+        self._check(ids, whole=cache is None)
+        return capped_logits(self.transformer(ids, cache), self.lm_head.weight, self.config.softcap)
+
+
+# %% [markdown]
+# Two checks before any work. MLX does not refuse an id that has no row in the table: it reads whatever lies there.
+
+# %%
+#| export gpt
+@add_to(GPT)
+def _check(self, ids: mx.array, whole: bool) -> None:
+    if ids.ndim != 2 or ids.size == 0:
+        raise CourseError(f"ids have shape {ids.shape}, expected (B, T) with one token or more")
+    if whole and ids.shape[1] > self.config.sequence_len:
+        raise CourseError(
+            f"{ids.shape[1]} positions, but the model has "
+            f"sequence_len={self.config.sequence_len}; give fewer"
+        )
+    _check_ids("ids", ids, 0, self.config.vocab_size)
+
+
+# %%
+#| export gpt
+def _check_ids(name: str, ids: mx.array, least: int, vocab_size: int) -> None:
+    """Raises CourseError for an id outside least … vocab_size - 1, which MLX would not notice."""
+    try:
+        low, high = ids.min().item(), ids.max().item()
+    except (
+        ValueError
+    ):  # inside mx.compile the ids are not known; the first, uncompiled call has checked
+        return
+    if low < least or high >= vocab_size:
+        raise CourseError(
+            f"{name} go from {low} to {high}, but this model knows {least} to {vocab_size - 1}; "
+            "use the tokenizer that it was trained with"
+        )
+
+
+# %% [markdown]
+# ### Starting values
+#
+# A matrix of shape (fan_out, fan_in) makes each of its fan_out results from fan_in numbers. If these have size 1 and the
+# weights are random with spread $s$, the result has size $s\sqrt{\text{fan\_in}}$. So $s = 1/\sqrt{\text{fan\_in}}$ keeps
+# size 1 at every width. (Where the result is shorter than the input, $s$ is smaller by
+# $\sqrt{\text{fan\_out}/\text{fan\_in}}$.) The last matrices of attention and MLP start at zero, as in microGPT, and so
+# does the head.
+
+# %%
+#| export gpt
+def init_weights(model: GPT, seed: int) -> None:
+    """nanochat's starting values: N(0, 1) for wte, zero for lm_head and every c_proj.
+
+    The other matrices (fan_out, fan_in): N(0, s²) with s = 1/√fan_in · min(1, √(fan_out / fan_in)).
+    """
+    weights = tree_flatten(model.parameters())
+    keys = mx.random.split(mx.random.key(seed), len(weights))
+    new = []
+    for (name, weight), key in zip(weights, keys, strict=True):
+        fan_out, fan_in = weight.shape
+        spread = min(1, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
+        if "wte" in name:
+            spread = 1.0
+        if "c_proj" in name or "lm_head" in name:
+            spread = 0.0
+        new.append((name, spread * mx.random.normal(weight.shape, key=key)))
+    model.update(tree_unflatten(new))
+
+
+# %%
+model = GPT(tiny)
+for name, weight in tree_flatten(model.parameters()):
+    spread = mx.sqrt(mx.square(weight).mean()).item()
+    print(f"{name:36s} {str(weight.shape):9s} spread {spread:.2f}")
+
+# %% [markdown]
+# These names and no others. They are nanochat's, so weights can go back and forth between programs. The rotations of
+# chapter 07 are not among them: they are not trained.
+#
+# Why not 0.02 everywhere, as in microGPT and GPT-2? Here is the size of what `c_fc` puts out when it gets numbers of size
+# 1, for models of different width:
+
+# %%
+widths = [64 * depth for depth in range(1, 27, budget(1, quick=5))]
+after = {"by the rule": [], "0.02 everywhere": []}
+for width in widths:
+    x = mx.random.normal((64, width))
+    weight = mx.random.normal((4 * width, width))
+    for sizes, spread in zip(after.values(), (width**-0.5, 0.02), strict=True):
+        sizes.append(mx.sqrt(mx.square(x @ (spread * weight).T).mean()).item())
+assert all(abs(size - 1) < 0.1 for size in after["by the rule"])
+
+
+# %%
+def stream_sizes(change, depth=12):
+    """Size of the stream after each block of a new model, 256 wide, its weights changed first."""
+    model = GPT(GPTConfig(256, 512, depth, 4, 4, 256))
+    weights = tree_flatten(model.parameters())
+    model.update(tree_unflatten([(name, change(name, weight)) for name, weight in weights]))
+    x = rms_norm(model.transformer.wte(mx.random.randint(0, 512, (1, 64))))
+    sizes = [1.0]
+    for block in model.transformer.h:
+        x = block(x)
+        sizes.append(mx.sqrt(mx.square(x).mean()).item())
+    return sizes
+
+
+def random_c_proj(name, weight):
+    fan_out, fan_in = weight.shape
+    spread = min(1, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
+    return spread * mx.random.normal(weight.shape) if "c_proj" in name else weight
+
+
+through = {
+    "by the rule, c_proj zero": stream_sizes(lambda name, weight: weight),
+    "c_proj random too": stream_sizes(random_c_proj),
+    "0.02 everywhere": stream_sizes(lambda name, weight: 0.02 * mx.random.normal(weight.shape)),
+}
+print({label: round(sizes[-1], 2) for label, sizes in through.items()})
+
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3))
+styles = (("-", "#0072B2"), ("--", "#D55E00"), (":", "#000000"))
+for (label, sizes), (line, color) in zip(after.items(), styles, strict=False):
+    left.plot(widths, sizes, line, color=color, label=label)
+left.set(xlabel="n_embd", ylabel="size of what c_fc gives", ylim=(0, 1.2))
+for (label, sizes), (line, color) in zip(through.items(), styles, strict=True):
+    right.plot(sizes, line, color=color, label=label)
+right.set(xlabel="blocks", ylabel="size of the stream", ylim=(0, None))
+left.legend(frameon=False, fontsize=8)
+right.legend(frameon=False, fontsize=8)
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# Left: with 0.02 a narrow model gets small numbers and a wide one larger ones, and ReLU² squares the difference; by the
+# rule every width gets the same. Right: with zero `c_proj` the stream passes through all blocks untouched, and a deeper
+# model starts like a shallow one. With random ones each block adds noise that nobody has learned. (0.02 makes blocks of
+# this width so weak that they add next to nothing, which is nearly the same as zero; in a wide model they are stronger.)
+#
+# ### The first loss is known exactly
+#
+# A head of zeros gives logits of zero, every id the same probability $1/V$, and a loss of $\ln V$. Not about: exactly.
+
+# %%
+logits = model(ids)  # (2, 5, 32)
+first = nn.losses.cross_entropy(logits, ids).mean().item()
+print(f"loss {first:.6f} | ln 32 {math.log(32):.6f}")
+assert logits.shape == (2, 5, 32) and logits.dtype == mx.float32
+assert abs(first - math.log(32)) < 1e-5
+
+# %% [markdown]
+# But if the head is zero, and so is every `c_proj`, does anything move at all? Take three steps of the plainest kind,
+# weight minus gradient times a rate, and note who moved:
+
+# %%
+fresh, moved = GPT(tiny), {}
+loss_of = nn.value_and_grad(
+    fresh, lambda model: nn.losses.cross_entropy(model(ids), mx.roll(ids, -1, 1)).mean()
+)
+for _ in range(3):
+    _, gradients = loss_of(fresh)
+    for name, gradient in tree_flatten(gradients):
+        part = name.split("h.1.")[-1].removeprefix("transformer.").removesuffix(".weight")
+        moved.setdefault(part, []).append("moves" if mx.abs(gradient).max().item() > 0 else "-")
+    optim.SGD(1.0).update(fresh, gradients)
+print(f"{'weights':16s} step 1   step 2   step 3")
+for part in (
+    "wte",
+    "attn.c_q",
+    "attn.c_k",
+    "attn.c_v",
+    "attn.c_proj",
+    "mlp.c_fc",
+    "mlp.c_proj",
+    "lm_head",
+):
+    print(f"{part:16s} {moved[part][0]:8s} {moved[part][1]:8s} {moved[part][2]}")
+assert [part for part, steps in moved.items() if steps[0] == "moves"] == ["lm_head"]
+assert all(steps[2] == "moves" for steps in moved.values())
+
+# %% [markdown]
+# A gradient on its way down is multiplied by each matrix that it passes. In step 1 the head is zero, so nothing gets below
+# it: only the head itself moves. In step 2 the gradient gets to the stream, hence to `wte` and to each `c_proj`, but not
+# past those. From step 3 on everything moves. (An optimizer that divides by the size of a gradient has to live with a size
+# of 0 in the first steps: chapter 09.)
+#
+# ## 5. The loss, without ever holding all logits
+#
+# ### The problem
+#
+# A logit is a float32, 4 bytes. There is one for each id of the vocabulary, at each position, in each text:
+# $B \cdot T \cdot V$ of them.
+
+# %% tags=["nbval-check-output"]
+for B, T, V in ((1, 512, 512), (1, 2048, 65536), (8, 2048, 65536), (32, 2048, 65536)):
+    print(f"B={B:2d} T={T:4d} V={V:5d}: {B * T * V * 4 / 1e9:7.3f} GB of logits")
+d12 = GPTConfig.from_depth(12)
+one_block = 12 * d12.n_embd**2 * 4 / 1e9
+print(f"all weights of one d12 block: {one_block:.3f} GB")
+
+
+# %% [markdown]
+# And that is the logits alone. The plain loss also holds what softmax made of them, and their gradient: a few arrays of
+# that size at the same time. With V in the tens of thousands, this one line would need more memory than all the rest of the
+# model.
+
+# %%
+def naive_loss(x, weight, targets, softcap):
+    """Mean cross-entropy, all rows at once. x: (N, n_embd), weight: (V, n_embd), targets: (N,)."""
+    return nn.losses.cross_entropy(capped_logits(x, weight, softcap), targets).mean()
+
+
+# %% [markdown]
+# ### First idea: some rows at a time
+#
+# A row, one position of one text, has a loss of its own. Nothing connects it with the other rows. So take some rows, make
+# their logits, their loss, throw the logits away, take the next. `mx.depends` says that the next chunk must wait for the
+# one before: MLX is lazy, and would otherwise be free to make them all first. (x comes as rows here, (N, n_embd), with N =
+# B · T.)
 
 # %%
 #| export gpt
@@ -161,13 +732,100 @@ def row_losses(x: mx.array, weight: mx.array, targets: mx.array, softcap: float)
 
 
 # %%
+x, weight = mx.random.normal((10, 16)), mx.random.normal((32, 16))
+targets = mx.random.randint(0, 32, (10,))
+at_once = LOGITS_AT_ONCE
+LOGITS_AT_ONCE = 96  # for a moment: 3 rows of 32
+print("chunks of", [len(range(10)[rows]) for rows in _chunks(x, weight)], "rows")
+by_chunks = row_losses(x, weight, targets, 15.0)  # (10,)
+LOGITS_AT_ONCE = at_once
+naive = naive_loss(x, weight, targets, 15.0)
+print(f"naive {naive.item():.6f} | in chunks {by_chunks.mean().item():.6f}")
+assert abs(naive.item() - by_chunks.mean().item()) < 1e-5 * naive.item()
+
+
+# %% [markdown]
+# That is enough to *measure* a loss. Training needs the gradient too, and there it fails: automatic differentiation
+# (chapter 02) keeps the logits of every chunk until the way back. We save nothing.
+#
+# ### Second idea: the gradient is known at once
+#
+# Take one row. $z_j$ are the capped logits, $p_j = e^{z_j} / \sum_k e^{z_k}$ the probabilities, $y$ the target, and the
+# loss is $-\ln p_y$. Its slope is known from chapter 02, and it is the simplest of all:
+#
+# $$ \frac{\partial\,\text{loss}}{\partial z_j} = p_j - [j = y] $$
+#
+# where $[j = y]$ is 1 for the target and 0 for the others. Then one step further back, through the cap. With
+# $z = c\tanh(u/c)$ the slope of $\tanh$ is $1 - \tanh^2$, and $\tanh(u/c)$ is just $z/c$:
+#
+# $$ \frac{\partial\,\text{loss}}{\partial u_j} = \left(p_j - [j = y]\right)\left(1 - (z_j/c)^2\right) $$
+#
+# Three logits by hand, against **finite differences**: move each a little up and down, and see how the loss changes.
+
+# %%
+def loss_of_row(u, target, cap=15.0):
+    z = cap * np.tanh(u / cap)
+    return np.log(np.exp(z).sum()) - z[target]
+
+
+u, target = np.array([2.0, -1.0, 12.0]), 0
+z = 15 * np.tanh(u / 15)
+p = np.exp(z) / np.exp(z).sum()
+by_hand = (p - np.eye(3)[target]) * (1 - (z / 15) ** 2)
+h = 1e-5 * np.eye(3)
+measured = [(loss_of_row(u + d, target) - loss_of_row(u - d, target)) / 2e-5 for d in h]
+print("by hand ", by_hand.round(5).tolist())
+print("measured", np.round(measured, 5).tolist())
+assert np.allclose(by_hand, measured, atol=1e-6)
+
+
+# %% [markdown]
+# Look at what the formula needs: the logits, the target, nothing else. Nothing comes from later. So while the logits of a
+# chunk are in memory for the loss, make the gradient of this chunk as well, and then throw the logits away. What is kept is
+# the gradient of $x$, as large as $x$, and the gradient of the head's matrix, as large as that matrix.
+#
+# ### How to tell MLX
+#
+# With `mx.custom_function` again, and one trick. The toy of section 2 made its slope on the way back. This one makes it on
+# the way *forward*, as a second output, and the way back only multiplies. With several outputs, `cotangents` has the slope
+# that comes in for each.
+
+# %% tags=["nbval-check-output"]
+@mx.custom_function
+def square_and_slope(x):
+    return x * x, 2 * x
+
+
+@square_and_slope.vjp
+def use_slope(primals, cotangents, outputs):
+    return cotangents[0] * outputs[1]
+
+
+def cost(x):
+    return 10 * square_and_slope(x)[0].sum()
+
+
+print(mx.grad(cost)(mx.array([1.0, 2.0, -3.0])).tolist())
+
+
+# %% [markdown]
+# The same numbers as before. What comes in for the second output is ignored: nobody must build a loss on that output, and
+# so the real function hides it.
+#
+# ### The real one
+#
+# Loss and gradient of some rows. `importance` is how much each row counts: $1/N$ for a mean over $N$ rows, 0 for a row to
+# be ignored. No logit is above 15, and $e^{15}$ fits a float32 easily, so softmax needs no maximum subtracted first: one
+# pass less over the largest array of the whole program.
+
+# %%
 #| export gpt
 def _loss_and_gradients(
     x: mx.array, weight: mx.array, targets: mx.array, importance: mx.array, softcap: float
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """Sum of importance · cross-entropy over some rows, and its gradients with respect to x and weight."""
+    """Sum of importance · cross-entropy over some rows, and its gradients for x and weight."""
     logits = capped_logits(x, weight, softcap)  # (n, V)
-    exp = mx.exp(logits)  # at most e^15: no maximum need be subtracted
+    exp = _exp(logits)  # at most e^15: no maximum need be subtracted
     total = exp.sum(axis=-1, keepdims=True)  # (n, 1)
     target = targets[:, None]
     losses = mx.log(total) - mx.take_along_axis(logits, target, axis=-1)  # (n, 1)
@@ -183,9 +841,29 @@ def _loss_and_gradients(
     )
 
 
+# %%
+importance = mx.full((10,), 0.1)  # the mean over 10 rows
+loss, for_x, for_weight = _loss_and_gradients(x, weight, targets, importance, 15.0)
+value, (naive_x, naive_weight) = mx.value_and_grad(naive_loss, argnums=(0, 1))(
+    x, weight, targets, 15.0
+)
+differences = [
+    mx.abs(a - b).max().item() for a, b in ((for_x, naive_x), (for_weight, naive_weight))
+]
+print(f"loss {loss.item():.6f} and {value.item():.6f} | largest differences {differences}")
+assert abs(loss.item() - value.item()) < 1e-4 and max(differences) < 1e-5
+
+
+# %% [markdown]
+# The same over all chunks, as a custom function. The forward pass adds up the losses and the gradients of the matrix and
+# keeps the gradients of x in a row; the way back multiplies what is there by the slope that comes in, which is 1 in a
+# training step.
+
+# %%
+#| export gpt
 @cache
 def _fused_loss(softcap: float) -> Callable:
-    """A function of (x, weight, targets, importance) that gives the loss, chunk by chunk, with its own gradient."""
+    """A function of (x, weight, targets, importance): the loss, in chunks, with its gradient."""
 
     @mx.custom_function
     def loss_and_gradients(x, weight, targets, importance):
@@ -213,36 +891,71 @@ def _fused_loss(softcap: float) -> Callable:
 
 
 # %%
-#| export gpt
-class GPT(nn.Module):
-    """The model: ids to logits, or to a loss. Its weights are those of `init_weights(model, seed=0)`.
+LOGITS_AT_ONCE = 96  # several chunks again
+fused = mx.value_and_grad(_fused_loss(15.0), argnums=(0, 1))
+loss, gradients = fused(x, weight, targets, importance)
+mx.eval(loss, gradients)
+LOGITS_AT_ONCE = at_once
+assert abs(loss.item() - value.item()) < 1e-4
+assert mx.allclose(gradients[0], naive_x, atol=1e-5)
+assert mx.allclose(gradients[1], naive_weight, atol=1e-5)
+print("equal in value and in both gradients")
 
-    recompute: keep only what enters each block, and compute the rest again for the gradient: less memory, more time.
-    """
 
-    def __init__(self, config: GPTConfig, recompute: bool = False):
-        super().__init__()
-        self.config = config
-        self.transformer = Transformer(config, recompute)
-        self.lm_head = Linear(config.n_embd, config.vocab_size)
-        init_weights(self, seed=0)
+# %% [markdown]
+# ### What it saves
+#
+# A vocabulary of 65,536 and one long text. Time, and **peak memory**: the most that was held at once beyond what was there
+# before.
 
-    def __call__(self, ids: mx.array, cache: list | None = None) -> mx.array:
-        """Logits (B, T, vocab_size), float32, of ids (B, T). cache: one for each block, see CausalSelfAttention.
+# %%
+def time_and_peak(function, *arrays):
+    mx.eval(arrays)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    started = time.perf_counter()
+    mx.eval(function(*arrays))
+    return time.perf_counter() - started, (mx.get_peak_memory() - before) / 1e6
 
-        Raises CourseError for ids outside the vocabulary, or more than sequence_len of them without a cache.
-        """
-        self._check(ids, whole=cache is None)
-        return capped_logits(self.transformer(ids, cache), self.lm_head.weight, self.config.softcap)
 
+N, V = budget(1024, quick=128), budget(65536, quick=16384)
+long = (
+    mx.random.normal((N, 128)),
+    mx.random.normal((V, 128)),
+    mx.random.randint(0, V, (N,)),
+    mx.full((N,), 1 / N),
+)
+ways = {
+    "naive": lambda x, weight, targets, importance: mx.value_and_grad(naive_loss, argnums=(0, 1))(
+        x, weight, targets, 15.0
+    ),
+    "fused": fused,
+}
+print(f"the logits alone: {N * V * 4 / 1e6:.0f} MB")
+for label, way in ways.items():
+    seconds, megabytes = time_and_peak(way, *long)
+    print(f"{label}: {seconds:6.2f} s, peak {megabytes:6.0f} MB")
+
+
+# %% [markdown]
+# The naive peak is several times the logits, and it grows with the length of the text. The fused peak is that of a chunk or
+# two, whose logits have 64 MB, and what is made of them; a text ten times as long needs no more for logits. Times differ
+# between machines.
+#
+# ### `model.loss`
+#
+# A target of −1 means *no question here*: padding, or the user's words in a chat (chapter 13). Such rows have importance 0.
+# If no row counts, the mean is 0 and not a division by zero.
 
 # %%
 #| export gpt
 @add_to(GPT)
 def loss(self, ids: mx.array, targets: mx.array, reduction: str = "mean") -> mx.array:
-    """Cross-entropy in nats of the targets (B, T) that are not -1: their "mean", "sum", or "none": (B, T).
+    """Cross-entropy in nats of targets (B, T) that are not -1: "mean", "sum", or "none": (B, T).
 
-    With no such target the mean is 0. "mean" and "sum" make their gradient at once: to evaluate, take "none".
+    With no such target the mean is 0. "mean" and "sum" make their gradient at once: to evaluate,
+    take "none".
     Raises CourseError as `__call__` does, and for targets that do not fit the ids.
     """
     if reduction not in ("mean", "sum", "none"):
@@ -265,72 +978,124 @@ def loss(self, ids: mx.array, targets: mx.array, reduction: str = "mean") -> mx.
 
 
 # %%
-#| export gpt
-@add_to(GPT)
-def _check(self, ids: mx.array, whole: bool) -> None:
-    if ids.ndim != 2 or ids.shape[1] == 0:
-        raise CourseError(f"ids have shape {ids.shape}, expected (B, T) with one token or more")
-    if whole and ids.shape[1] > self.config.sequence_len:
-        raise CourseError(
-            f"{ids.shape[1]} positions, but the model has sequence_len={self.config.sequence_len}; give fewer"
-        )
-    _check_ids("ids", ids, 0, self.config.vocab_size)
+model.lm_head.weight = 0.5 * mx.random.normal(model.lm_head.weight.shape)  # no longer zero
+targets = mx.array([[1, 4, 1, 5, -1], [2, -1, -1, -1, -1]])
+losses = model.loss(ids, targets, reduction="none")  # (2, 5)
+real = targets >= 0
+by_hand = (losses * real).sum().item() / real.sum().item()
+print([round(loss, 2) for loss in losses[0].tolist()], "mean of the real ones", round(by_hand, 4))
+assert abs(model.loss(ids, targets).item() - by_hand) < 1e-4
+assert model.loss(ids, mx.full(ids.shape, -1)).item() == 0
 
-
-# %%
-#| export gpt
-def _check_ids(name: str, ids: mx.array, least: int, vocab_size: int) -> None:
-    """Raises CourseError for an id outside least … vocab_size - 1. MLX itself would read whatever lies there."""
+# %% tags=["nbval-check-output"]
+for wrong in (mx.array([[31, 32]]), mx.zeros((1, 17), mx.int32), mx.zeros((3,), mx.int32)):
     try:
-        low, high = ids.min().item(), ids.max().item()
-    except (
-        ValueError
-    ):  # inside mx.compile the ids are not known; the first, uncompiled call has checked
-        return
-    if low < least or high >= vocab_size:
-        raise CourseError(
-            f"{name} go from {low} to {high}, but this model knows {least} to {vocab_size - 1}; "
-            "use the tokenizer that it was trained with"
-        )
+        model(wrong)
+    except CourseError as error:
+        print(error)
 
 
-# %%
-#| export gpt
-def init_weights(model: GPT, seed: int) -> None:
-    """nanochat's starting values: N(0, 1) for wte, zero for lm_head and every c_proj.
-
-    The other matrices (fan_out, fan_in): N(0, s²) with s = 1/√fan_in · min(1, √(fan_out / fan_in)).
-    """
-    weights = tree_flatten(model.parameters())
-    keys = mx.random.split(mx.random.key(seed), len(weights))
-    new = []
-    for (name, weight), key in zip(weights, keys, strict=True):
-        fan_out, fan_in = weight.shape
-        spread = min(1, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
-        if "wte" in name:
-            spread = 1.0
-        if "c_proj" in name or "lm_head" in name:
-            spread = 0.0
-        new.append((name, spread * mx.random.normal(weight.shape, key=key)))
-    model.update(tree_unflatten(new))
-
+# %% [markdown]
+# ## 6. Counting before building
+#
+# ### Parameters
+#
+# In a block of width $d$: attention has four matrices of $d \times d$ (two of them smaller with fewer heads of keys and
+# values), the MLP two of $4d \times d$. That is $12d^2$. With $L$ blocks, and a row of $d$ numbers for each of $V$ ids in
+# `wte` and in the head:
+#
+# $$ N = 12 L d^2 + 2 V d $$
 
 # %%
 #| export gpt
 def count_parameters(config: GPTConfig) -> int:
-    """How many numbers are trained, without making the model: 12 L d² + 2 V d when n_kv_head = n_head."""
+    """How many numbers are trained; no model is made. 12 L d² + 2 V d when n_kv_head = n_head."""
     d, kv = config.n_embd, config.n_embd * config.n_kv_head // config.n_head
     return config.n_layer * (2 * d * d + 2 * d * kv + 8 * d * d) + 2 * config.vocab_size * d
 
 
-def flops_per_token(config: GPTConfig) -> int:
-    """Floating-point operations to train on one token: 6 for each weight but wte, 12 L d T for attention.
+# %%
+for config in (tiny, GPTConfig(64, 100, 3, 6, 2, 48), GPTConfig.from_depth(1, vocab_size=512)):
+    real = sum(array.size for _, array in tree_flatten(GPT(config).parameters()))
+    print(f"counted {count_parameters(config):7,d} | in the model {real:7,d}")
+    assert count_parameters(config) == real
 
-    T = sequence_len. Source: Kaplan et al., 2020, and nanochat.
+
+# %% [markdown]
+# ### Operations
+#
+# A weight multiplies and adds once for each token on the way forward: 2 operations. The way back costs twice that, since it
+# makes a gradient for the input and one for the weight. So 6 operations for each weight and token. `wte` is left out: a row
+# is looked up, nothing is multiplied. Attention multiplies queries with keys and weights with values too, work that depends
+# on T and not on any weight.
+
+# %%
+#| export gpt
+def flops_per_token(config: GPTConfig) -> int:
+    """Floating-point operations to train on one token: 6 for each weight but wte, and 12 L d T.
+
+    The second part is attention's, at T = sequence_len. Source: Kaplan et al., 2020, and nanochat.
     """
     weights = count_parameters(config) - config.vocab_size * config.n_embd
     return 6 * weights + 12 * config.n_layer * config.n_embd * config.sequence_len
 
+
+# %% [markdown]
+# The sizes of the course, at a vocabulary of 65,536 and texts of 2,048 tokens. Nothing is allocated for this table.
+
+# %% tags=["nbval-check-output"]
+table = {4: 36_700_160, 6: 60_948_480, 8: 92_274_688, 12: 185_597_952}
+table |= {16: 335_544_320, 20: 560_988_160, 26: 1_081_999_360}
+print("depth  n_embd  heads     parameters  GFLOPs/token  tokens at 20 a parameter")
+for depth, published in table.items():
+    config = GPTConfig.from_depth(depth)
+    count, flops = count_parameters(config), flops_per_token(config)
+    sizes = f"{depth:5d} {config.n_embd:7d} {config.n_head:6d} {count:14,d}"
+    print(f"{sizes} {flops / 1e9:13.3f} {20 * count / 1e9:10.2f} billion")
+    assert count == published
+
+# %% [markdown]
+# From depth 4 to 26 the parameters grow about thirty times, the operations nearly fifty times, because in a small model so
+# much is table:
+
+# %%
+depths = [4, 6, 8, 12, 16, 20, 26]
+left = np.zeros(len(depths))
+figure, ax = plt.subplots(figsize=(6.5, 3))
+for part, color, hatch in (
+    ("wte", "#E69F00", "//"),
+    ("lm_head", "#f6d9a8", ".."),
+    ("attention", "#0072B2", ""),
+    ("MLP", "#cfe4f3", ""),
+):
+    configs = [GPTConfig.from_depth(depth) for depth in depths]
+    rows = {
+        "attention": lambda c: 4 * c.n_layer * c.n_embd,
+        "MLP": lambda c: 8 * c.n_layer * c.n_embd,
+    }
+    size = rows.get(part, lambda c: c.vocab_size)
+    share = np.array([100 * size(c) * c.n_embd / count_parameters(c) for c in configs])
+    ax.barh(
+        [f"d{depth}" for depth in depths], share, left=left, color=color, hatch=hatch, label=part
+    )
+    left += share
+ax.invert_yaxis()
+ax.set_xlabel("% of the parameters")
+ax.legend(ncols=4, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
+ax.spines[["top", "right"]].set_visible(False)
+figure.tight_layout()
+plt.show()
+
+
+# %% [markdown]
+# The hatched parts are the two tables. They are nearly all of d4, about half of d12, and a fifth of d26. That is the price
+# of a vocabulary of 65,536, and why the small models of this course take a smaller one.
+#
+# ### Memory
+#
+# A training step holds the weights, a gradient for each, what the optimizer remembers about each (chapter 09 uses one that
+# remembers one number for a weight inside the blocks, and Adam's two elsewhere), and the **activations**:
+# what the way forward made and the way back will need.
 
 # %%
 #| export gpt
@@ -339,5 +1104,463 @@ def estimate_memory(
 ) -> dict[str, int]:
     """Bytes that a training step needs, by what needs them, and their "total"; no model is made.
 
-    TODO
+    "weights" and "gradients" are float32. "optimizer": Muon keeps one number for each weight of the
+    blocks, AdamW two for each of wte and lm_head. "activations": all else at the fullest moment,
+    which is when the head works, or the last block goes backward, or all gradients are there.
+    Fitted to MLX on a CPU, where it is off by less than 25 %.
     """
+    B, T, d = batch_size, sequence_len or config.sequence_len, config.n_embd
+    rows, V, size = B * T, config.vocab_size, backend.compute_dtype().size
+    weights, table = 4 * count_parameters(config), 4 * V * d
+    in_blocks = weights - 2 * table
+    # the weights of the products once more, in the compute type
+    copies = 0 if size == 4 else (in_blocks + table) * size // 4
+
+    stream = rows * d * size  # one array (B, T, n_embd)
+    # attention matrices: only on CUDA does MLX train without keeping them
+    scores = 0 if backend.device_kind() == "cuda" else B * config.n_head * T * T * size
+    in_attention = 7 * stream + 3 * stream * config.n_kv_head // config.n_head + scores
+    kept = in_attention + 8 * stream  # by one block: norm, q, k, v, y; stream, norm, the MLP's two
+    at_work = 21 * stream + 2 * scores  # passing, while one block goes backward
+    if recompute:
+        kept, at_work = stream, at_work + kept
+
+    logits = 4 * V * min(rows, 2 * max(1, LOGITS_AT_ONCE // V))  # of a chunk, and of the next one
+    fullest = copies + max(
+        config.n_layer * kept + 14 * stream + 5 * logits + 3 * table,  # old sum, new part, new sum
+        config.n_layer * kept + at_work + table,
+        weights + kept + at_work,  # weights: as large as the gradients
+    )
+    sizes = {
+        "weights": weights,
+        "gradients": weights,
+        "optimizer": in_blocks + 4 * table,
+        "activations": fullest - weights,
+    }
+    return sizes | {"total": sum(sizes.values())}
+
+
+# %%
+d12 = GPTConfig.from_depth(12)
+for batch_size, recompute in ((1, False), (8, False), (8, True)):
+    parts = estimate_memory(d12, batch_size, recompute=recompute)
+    line = ", ".join(f"{part} {count / 1e9:.2f}" for part, count in parts.items())
+    print(f"d12, B={batch_size}{', recomputed' if recompute else ''}, in GB: {line}")
+
+
+# %% [markdown]
+# An estimate is worth what a measurement says of it. Real training steps of small models, with the real vocabulary:
+
+# %%
+def training_step(config, batch_size, recompute=False):
+    """Seconds and peak bytes of a training step: one number remembered in blocks, two elsewhere."""
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    model = GPT(config, recompute)
+    in_blocks = optim.SGD(1e-3, momentum=0.9)
+    elsewhere = optim.AdamW(1e-3, bias_correction=True)
+    optimizer = optim.MultiOptimizer([in_blocks, elsewhere], [lambda name, _: ".h." in name])
+    text = mx.random.randint(0, config.vocab_size, (batch_size, config.sequence_len + 1))
+    loss_and_grad = nn.value_and_grad(model, GPT.loss)
+    for _ in range(2):  # the first also makes the optimizer's state
+        mx.reset_peak_memory()
+        started = time.perf_counter()
+        loss, gradients = loss_and_grad(model, text[:, :-1], text[:, 1:])
+        optimizer.update(model, gradients)
+        del gradients
+        mx.eval(model.parameters(), optimizer.state, loss)
+    return time.perf_counter() - started, mx.get_peak_memory() - before
+
+
+# %%
+depths = range(2, budget(6, quick=2) + 1)
+configs = [GPTConfig.from_depth(depth, sequence_len=256) for depth in depths]
+estimated = [estimate_memory(config, 2)["total"] for config in configs]
+measured = [training_step(config, 2)[1] for config in configs]
+for depth, guess, truth in zip(depths, estimated, measured, strict=True):
+    print(f"d{depth}: {guess / 1e6:6.0f} MB estimated, {truth / 1e6:6.0f} MB measured")
+    assert backend.device_kind() != "cpu" or abs(guess / truth - 1) < 0.25
+
+# %%
+figure, ax = plt.subplots(figsize=(5.5, 2.8))
+ax.plot(depths, np.array(estimated) / 1e6, "s--", color="#D55E00", label="estimated")
+ax.plot(depths, np.array(measured) / 1e6, "o-", color="#0072B2", label="measured peak")
+top = 1.15 * max(measured) / 1e6
+ax.set(xlabel="depth", ylabel="MB of a training step", ylim=(0, top), xticks=depths)
+ax.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# The two lines stay within a quarter of each other on a CPU, where the formula was fitted. A GPU works in other pieces; look
+# at your own lines before you trust it.
+#
+# ### Recomputation
+#
+# Activations grow with the batch, and there is a trade: keep only what *enters* each block, and on the way back compute the
+# inside of the block once more. `GPT(config, recompute=True)` does that (`nn.utils.checkpoint`; others call it gradient
+# checkpointing). Four batch sizes, both ways:
+
+# %%
+config = GPTConfig(256, 512, 6, 4, 4, 256)
+sizes = (1, 2, 4, 8)[: budget(4, quick=2)]
+both = {
+    recompute: [training_step(config, size, recompute) for size in sizes]
+    for recompute in (False, True)
+}
+figure, ax = plt.subplots(figsize=(5.5, 3))
+for recompute, (line, color, label) in {
+    False: ("o-", "#0072B2", "keep everything"),
+    True: ("s--", "#D55E00", "recompute"),
+}.items():
+    seconds, peaks = zip(*both[recompute], strict=True)
+    ax.plot(seconds, np.array(peaks) / 1e6, line, color=color, label=label)
+    for size, x, y in zip(sizes, seconds, peaks, strict=True):
+        place = (6, -11) if recompute else (-24, 6)
+        ax.annotate(f"B={size}", (x, y / 1e6), place, textcoords="offset points", fontsize=8)
+ax.set(xlabel="seconds a step", ylabel="peak, MB", ylim=(0, 1.15 * max(both[False])[1] / 1e6))
+ax.legend(frameon=False)
+ax.margins(x=0.15)
+plt.show()
+
+# %% [markdown]
+# Each point is a batch size. The recomputed points lie lower, less memory, and further to the right, more time: one more
+# way forward on top of a way forward and a way back that costs two, so about a third. It pays when the batch that you want
+# does not fit otherwise. It changes no number:
+
+# %%
+text = mx.random.randint(0, 512, (2, 65))
+slopes = []
+for recompute in (False, True):
+    model = GPT(config, recompute)
+    model.lm_head.weight = 0.1 * mx.random.normal(model.lm_head.weight.shape, key=mx.random.key(0))
+    _, gradients = nn.value_and_grad(model, GPT.loss)(model, text[:, :-1], text[:, 1:])
+    slopes.append(dict(tree_flatten(gradients)))
+worst = max(mx.abs(slopes[0][name] - slopes[1][name]).max().item() for name in slopes[0])
+print("largest difference of any gradient:", worst)
+assert worst < 1e-5
+
+# %% [markdown]
+# ## 7. The ladder: what does each idea buy?
+#
+# Papers say that each of these ideas helps. Measure it. The bottom rung is a model of 2019: learned positions, plain
+# attention, ReLU, a tied head, no cap. Each rung adds one idea to those below it, and the top rung is this chapter's GPT.
+#
+# | rung | what changed | why it might help |
+# |---|---|---|
+# | + RoPE | rotations in place of the table `wpe` | the score knows the distance; nothing to learn first |
+# | + QK norm | queries and keys normed | scores in a known range; higher rates are safe |
+# | + ReLU² | squared | a stronger bend: what is weak fades |
+# | + own head | zero at the start; a matrix of its own instead of `wte` again; `wte` spread 1 | reading and writing an id are different jobs |
+# | + softcap | logits within ±15 | no logit runs away |
+#
+# The text is the bundled corpus of chapter 06, the tokenizer one of 512 ids, trained on it here and not saved: yours, if you
+# have one, stays as it is, and the losses below do not depend on it.
+
+# %%
+data = open_dataset()
+tokenizer = Tokenizer.train(data.documents("train"), 512)
+config = GPTConfig(sequence_len=128, vocab_size=512, n_layer=4, n_head=4, n_kv_head=4, n_embd=128)
+with TokenLoader(data, tokenizer, "val", 8, config.sequence_len) as loader:
+    held_out = list(islice(loader, budget(8, quick=1)))
+print(f"{count_parameters(config):,} parameters, {tokenizer.vocab_size} ids")
+
+# %% [markdown]
+# One class can stand on every rung. It has GPT's weights (and `wpe` where it needs it), and leaves out what it is told to.
+
+# %%
+IDEAS = {
+    "RoPE": "rotations in place of a table",
+    "QK norm": "queries and keys normed",
+    "ReLU²": "in place of ReLU",
+    "own head": "untied, at zero; wte spread 1",
+    "softcap": "logits within ±15: this is GPT",
+}
+
+
+class Rung(GPT):
+    """A GPT with the first `count` ideas of IDEAS; with all of them, GPT itself."""
+
+    def __init__(self, config, count, seed=0):
+        super().__init__(config)
+        init_weights(self, seed)
+        self.ideas = list(IDEAS)[:count]
+        if "own head" not in self.ideas:
+            self.pop("lm_head")
+            self.transformer.wte.weight = 0.02 * self.transformer.wte.weight
+        if "RoPE" not in self.ideas:
+            shape = (config.sequence_len, config.n_embd)
+            self.wpe = 0.02 * mx.random.normal(shape, key=mx.random.key(seed + 100))
+
+
+# %%
+@add_to(Rung)
+def attend(self, layer, x):
+    """Chapter 07's attention, but for the ideas that are not there yet. (B, T, C) -> the same."""
+    B, T, C = x.shape
+    q, k, v = (
+        linear(x).reshape(B, T, -1, layer.head_dim).transpose(0, 2, 1, 3)  # (B, H, T, D)
+        for linear in (layer.c_q, layer.c_k, layer.c_v)
+    )
+    if "RoPE" in self.ideas:
+        q, k = rotate(q, layer._wavelengths), rotate(k, layer._wavelengths)
+    if "QK norm" in self.ideas:
+        q, k = rms_norm(q), rms_norm(k)
+    y = mx.fast.scaled_dot_product_attention(q, k, v, scale=layer.head_dim**-0.5, mask="causal")
+    return layer.c_proj(y.transpose(0, 2, 1, 3).reshape(B, T, C))
+
+
+@add_to(Rung)
+def __call__(self, ids):
+    x = self.transformer.wte(ids)
+    if "RoPE" not in self.ideas:
+        x = x + self.wpe[: ids.shape[1]]
+    x = rms_norm(x.astype(backend.compute_dtype()))
+    for block in self.transformer.h:
+        x = x + self.attend(block.attn, rms_norm(x))
+        bend = relu_squared if "ReLU²" in self.ideas else nn.relu
+        x = x + block.mlp.c_proj(bend(block.mlp.c_fc(rms_norm(x))))
+    own = "own head" in self.ideas
+    weight = self.lm_head.weight if own else self.transformer.wte.weight
+    if "softcap" in self.ideas:
+        return capped_logits(rms_norm(x), weight, self.config.softcap)
+    return (rms_norm(x) @ weight.astype(x.dtype).T).astype(mx.float32)
+
+
+# %% [markdown]
+# Every rung gets the same texts in the same order, the same number of steps, AdamW and one learning rate, which stays for
+# half of the steps and then goes down to 0. After training comes the loss on text that it has not seen.
+
+# %%
+STEPS, RATE = budget(80, quick=3), 5e-3
+print(f"{STEPS} steps, {STEPS * 8 * config.sequence_len:,} tokens for each rung")
+
+
+def rung_loss(model, ids, targets):
+    return nn.losses.cross_entropy(model(ids), targets).mean()
+
+
+def climb(count, seed=0):
+    """A rung trained: the model, the loss of each step and the held-out loss."""
+    model, losses = Rung(config, count, seed), []
+    optimizer = optim.AdamW(RATE, betas=[0.9, 0.95], weight_decay=0.0, bias_correction=True)
+    loss_and_grad = nn.value_and_grad(model, rung_loss)
+    with TokenLoader(data, tokenizer, "train", 8, config.sequence_len) as loader:
+        for step, (ids, targets) in enumerate(islice(loader, STEPS)):
+            optimizer.learning_rate = RATE * min(1, 2 * (1 - step / STEPS))
+            loss, gradients = loss_and_grad(model, ids, targets)
+            optimizer.update(model, gradients)
+            mx.eval(model.parameters(), optimizer.state, loss)
+            losses.append(loss.item())
+    unseen = [rung_loss(model, ids, targets).item() for ids, targets in held_out]
+    return model, losses, sum(unseen) / len(unseen)
+
+
+# %%
+rungs = {}
+for count in range(len(IDEAS) + 1):
+    idea = list(IDEAS)[count - 1] if count else "learned positions, ReLU, tied head"
+    label = f"+ {idea}" if count else "a model of 2019"
+    rungs[label] = climb(count)
+    loss = rungs[label][2]
+    print(f"{label:20s} held-out loss {loss:.3f}", flush=True)
+    idea = IDEAS.get(idea, idea)
+    record_loss("08", label, idea, corpus="python docs", steps=STEPS, loss=loss)
+best = rungs["+ softcap"][0]
+
+# %% [markdown]
+# Is the top rung really GPT? The same trained weights, once through the class above and once through the exported one:
+
+# %%
+ids = held_out[0][0]
+print("largest difference", mx.abs(best(ids) - GPT.__call__(best, ids)).max().item())
+assert mx.allclose(best(ids), GPT.__call__(best, ids), atol=1e-3)
+
+# %%
+figure, ax = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
+colors = ("#000000", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#0072B2")
+lines = (":", "-.", "--", (0, (1, 1)), (0, (5, 1)), "-")
+for (label, (_, losses, _)), color, line in zip(rungs.items(), colors, lines, strict=True):
+    smooth = [np.mean(losses[max(0, n - 9) : n + 1]) for n in range(len(losses))]
+    ax.plot(smooth, color=color, linestyle=line, label=label)
+ax.axhline(math.log(512), color="#999999", linewidth=1)
+ax.text(len(losses) - 1, math.log(512), "ln 512", ha="right", va="top", fontsize=8)
+ax.set(xlabel="step", ylabel="training loss, mean of 10")
+ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+plt.show()
+
+# %% [markdown]
+# The dotted line at the top, the model of 2019, soon falls behind. The others go down in pairs: + QK norm on + RoPE, +
+# softcap on + own head, so close that one hides the other. On text that they have not seen:
+
+# %%
+draw_loss_log("python docs", until="08")
+
+# %% [markdown]
+# ### How much of that is luck?
+#
+# Other starting values give another loss. Train the top rung twice more, with other seeds, and nothing else changed. The
+# largest distance between the three is the ruler: a difference that is smaller than it says nothing.
+
+# %%
+same = [
+    rungs["+ softcap"][2],
+    *(climb(len(IDEAS), seed)[2] for seed in (1, 2)[: budget(2, quick=1)]),
+]
+ruler = max(same) - min(same)
+print("the top rung with other seeds:", [round(loss, 3) for loss in same])
+print(f"the ruler: {ruler:.3f}")
+losses = {label: loss for label, (_, _, loss) in rungs.items()}
+for (_, before), (label, after) in zip(
+    list(losses.items())[:-1], list(losses.items())[1:], strict=True
+):
+    verdict = "more than luck" if abs(before - after) > ruler else "could be luck"
+    print(f"{label:20s} {before - after:+.3f}  {verdict}")
+if budget(1, quick=0):
+    assert losses["a model of 2019"] - losses["+ softcap"] > ruler
+
+
+# %% [markdown]
+# The verdict of the stored run, for **this size, this text and this many steps**:
+#
+# - **RoPE buys by far the most.** A table of positions has to be learned first, and there is little time for it here. How
+#   much of the lead would be left after a long training, this ladder cannot say.
+# - **ReLU²** and **a head of its own** buy less, but more than the ruler.
+# - **QK norm** and **softcap** buy nothing that the ruler could see. They are fences against scores and logits that run
+#   away, and in so short a training nothing runs. Chapter 07 showed what QK norm prevents. For the cap nothing in this
+#   chapter shows a gain; it is kept because the trained models that we want to load have it.
+#
+# Three seeds make a coarse ruler, and each idea was measured on top of those before it: in another order the steps would
+# differ.
+#
+# ## 8. What does it write?
+#
+# What has the top rung learned from so few tokens? A plain loop: all ids so far go in, the last position's logits give the
+# next id, and it is appended. Everything is computed anew for each token; chapter 12 does better.
+
+# %%
+def sample(model, tokenizer, count, temperature, seed):
+    """Text of `count` tokens after BOS."""
+    ids, keys = [tokenizer.bos], mx.random.split(mx.random.key(seed), count)
+    for key in keys:
+        logits = model(mx.array([ids[-model.config.sequence_len :]]))[0, -1]  # (V,)
+        ids.append(mx.random.categorical(logits / temperature, key=key).item())
+    return tokenizer.decode(ids[1:])
+
+
+print(sample(best, tokenizer, 60, temperature=0.7, seed=0))
+
+
+# %% [markdown]
+# It has the look of the corpus, line breaks and pieces of words, and says nothing. So few steps are a beginning. Chapter
+# 10 trains for longer, with the optimizer of chapter 09.
+#
+# ## Exercises
+#
+# ### Exercise 8.1 — count with fewer heads
+#
+# 15 minutes, ●○○. Write `parameters(depth, n_kv_head)`: how many `GPTConfig.from_depth(depth, n_kv_head=n_kv_head)` has, from its sizes, without
+# `count_parameters` and without making the model.
+#
+# <details><summary>Hint</summary>c_k and c_v have n_kv_head · head_dim rows; c_q and attention's c_proj stay square.</details>
+
+# %% tags=["exercise"]
+def parameters(depth, n_kv_head):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.parameters, parameters)
+
+
+# %% [markdown]
+# ### Exercise 8.2 — how many days?
+#
+# 10 minutes, ●○○. Write `days(depth, gflops)`: how many days it takes to train a model of this depth on 20 tokens for each parameter, on a machine
+# that does `gflops` billion operations a second. Then ask for d12 and `backend.matmul_gflops()`, which is more than a whole
+# training step reaches.
+#
+# <details><summary>Hint</summary>Operations a token times tokens, divided by operations a second, is seconds. A day has 86,400.</details>
+
+# %% tags=["exercise"]
+def days(depth, gflops):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.days, days)
+
+
+# %% [markdown]
+# ### Exercise 8.3 — the cap with a gradient of its own
+#
+# 20 minutes, ●●○. Write `softcap(z)`, $15\tanh(z/15)$, as an `mx.custom_function` whose gradient is made from the **output** alone, so that the
+# input need not be kept.
+#
+# <details><summary>Hint</summary>Section 5 has the slope: 1 − (output / 15)². With one input and one output, the vjp gets (z, slope, output), as in
+# section 2.</details>
+
+# %% tags=["exercise"]
+def softcap(z):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.softcap, softcap)
+
+
+# %% [markdown]
+# ### Exercise 8.4 — how often is the first guess right?
+#
+# 25 minutes, ●●●. Write `accuracy(x, weight, targets, rows)`: the share of targets that are the id with the largest logit. x is (N, n_embd), weight
+# (V, n_embd), targets (N,), some of them −1, which do not count. Never hold the logits of more than `rows` rows: the check
+# looks at the peak. Return 0.0 when nothing counts.
+#
+# <details><summary>Hint</summary>The cap does not change which logit is the largest. Take `mx.argmax` of each chunk and `mx.eval` it before the next, or MLX will hold
+# them all.</details>
+
+# %% tags=["exercise"]
+def accuracy(x, weight, targets, rows):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.accuracy, accuracy)
+
+# %% [markdown]
+# Solutions: [solutions/08_gpt.ipynb](solutions/08_gpt.ipynb)
+#
+# ## Summary
+#
+# - One dial, the depth, sets the sizes. Parameters, operations and memory follow from it, before anything is made.
+# - The head and every `c_proj` start at zero: the first loss is exactly $\ln V$, and it takes three steps until everything
+#   moves.
+# - The gradient of the loss is known as soon as the logits are. So both are made a chunk at a time, and the logits are
+#   never all in memory.
+# - Weights in float32, products in the fast type of the device, logits and loss in float32.
+# - Each idea was measured on the same data with the same budget, next to the luck of the seed.
+#
+# ## Pitfalls
+#
+# - **The loss stays at exactly $\ln V$.** Then the head never moves: the optimizer updated another tree than the one that the
+#   loss reads, such as a copy of the model, or the gradients were never applied.
+# - The tables of the rotations as ordinary attributes of a module: they are trained, counted and saved.
+# - A head that is tied by mistake, because an exported file lacks `lm_head` and the program that reads it fills in `wte`.
+# - Weights in the norms of a model that has none: trained weights do not fit, or a forgotten vector of ones is trained along.
+# - The softcap on one side only: in training but not in sampling, or after the loss. It belongs into the logits themselves.
+# - Logits in bfloat16: near 15 the steps between two numbers are 0.06, too coarse for a loss.
+# - A number of heads by the plain rule: it breaks at depths 5, 9, 11 and others.
+# - Counting `wte` in the operations: at d12 that overestimates by 29 %.
+# - A loss that forgets targets of −1: as an index, −1 is the *last* id, and that one is trained instead.
+#
+# ## Further reading
+#
+# - [nanochat](https://github.com/karpathy/nanochat): the program whose model this is.
+# - [Primer](https://arxiv.org/abs/2109.08668), So et al., 2021: ReLU².
+# - [Gemma 2](https://arxiv.org/abs/2408.00118), 2024: capped logits, and where else a cap can go.
+# - [Scaling Laws for Neural Language Models](https://arxiv.org/abs/2001.08361), Kaplan et al., 2020: counting 6 operations
+#   for each weight.
+# - [Cut Your Losses in Large-Vocabulary Language Models](https://arxiv.org/abs/2411.09009), Wijmans et al., 2024: the same
+#   idea as section 5, inside one GPU kernel.
+# - [Training Deep Nets with Sublinear Memory Cost](https://arxiv.org/abs/1604.06174), Chen et al., 2016: recomputation.
+#
+# **Next:** chapter 09, Muon: three ways to take a step, on the same problem.

@@ -1,8 +1,12 @@
 """Checks for the exercises of notebook 06."""
 
+import builtins
 import random
+import time
 import zlib
+from collections.abc import Callable
 from itertools import accumulate
+from unittest.mock import patch
 
 
 def rows(answer) -> None:
@@ -48,12 +52,41 @@ def held_out(answer) -> None:
     assert backwards == chosen, "in another order the choice was another one: use the text, not its place"
     fewer = answer(texts[:1000], 10)
     assert fewer == chosen & set(texts[:1000]), "texts changed sides when others were added: look at one text at a time"
-    same_length = [f"text number {n}" for n in range(1000, 5000)]
-    share = len(answer(same_length, 4)) / len(same_length)
-    assert 0.2 < share < 0.3, f"of 4000 texts of the same length, one in 4 should be held out, not {share:.0%}"
+    with patch.object(builtins, "hash", lambda value: zlib.crc32(f"another run {value!r}".encode())):
+        in_another_run = answer([_OtherRun(text) for text in texts], 10)
+    assert set(map(str, in_another_run)) == chosen and not _is_modulo(hash, texts, chosen, 10), (
+        "in another run the choice would be another one: Python's own hash of a text changes from run to run"
+    )
+    _one_in_4(answer, [f"text number {n}, to its end" for n in range(1000, 5000)], "of the same length")
+    _one_in_4(answer, _shuffles("abcdefghijklmnop", 4000), "of the same letters in other orders")
     assert answer(["hélas", "한국어"], 1) == {"hélas", "한국어"}, "one in 1 is every text, whatever its letters"
-    crc = {text for text in texts if zlib.crc32(text.encode()) % 10 == 0}
-    assert chosen != crc, "that is CRC-32; take another hash this time"
+    is_crc = _is_modulo(lambda text: zlib.crc32(text.encode()), texts, chosen, 10)
+    assert not is_crc, "that is CRC-32; take another hash this time"
+
+
+class _OtherRun(str):
+    """A text whose hash is that of another run of Python."""
+
+    def __hash__(self) -> int:
+        return zlib.crc32(f"another run {str.__repr__(self)}".encode())
+
+    def __str__(self) -> str:
+        return str.__str__(self)
+
+
+def _is_modulo(number: Callable[[str], int], texts: list[str], chosen: set[str], one_in: int) -> bool:
+    """Whether the chosen texts are those whose number has some one remainder."""
+    return any(chosen == {text for text in texts if number(text) % one_in == rest} for rest in range(one_in))
+
+
+def _shuffles(letters: str, count: int) -> list[str]:
+    generator = random.Random(1)
+    return ["".join(generator.sample(letters, len(letters))) for _ in range(count)]
+
+
+def _one_in_4(answer, texts: list[str], what: str) -> None:
+    share = len(answer(list(texts), 4)) / len(set(texts))
+    assert 0.2 < share < 0.3, f"of {len(texts)} texts {what}, one in 4 should be held out, not {share:.0%}"
 
 
 def place(answer) -> None:
@@ -67,11 +100,28 @@ def place(answer) -> None:
         assert found == expected, (
             f"in documents of lengths {lengths}, token {n} is (epoch, document, offset) = {expected}, not {found}"
         )
+    _no_walk(answer, lengths, len(truth))
     generator = random.Random(0)
     lengths = [generator.randint(1, 900) for _ in range(500)]
     starts = [0, *accumulate(lengths)]
-    far = 10**15 * starts[-1] + starts[321] + lengths[321] - 1
-    assert tuple(answer(lengths, far)) == (10**15, 321, lengths[321] - 1), "a token of a far epoch is misplaced"
+    far = 10**18 + 7
+    n = far * starts[-1] + starts[321] + lengths[321] - 1
+    assert tuple(answer(lengths, n)) == (far, 321, lengths[321] - 1), (
+        "a token of a far epoch is misplaced; divide whole numbers with // or divmod, since / loses digits"
+    )
+
+
+def _no_walk(answer, lengths: list[int], in_epoch: int) -> None:
+    """Fails when a token of epoch 1,000,000 takes long: a longer walk would hang."""
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        found = tuple(answer(list(lengths), 10**6 * in_epoch + 5))
+        seconds.append(time.perf_counter() - began)
+        assert found == (10**6, 1, 1), f"token 5 of epoch 1,000,000 is (1000000, 1, 1), not {found}"
+    assert min(seconds) < 0.01, (
+        f"epoch 1,000,000 took {min(seconds):.2f} seconds: do not walk through the epochs, use divmod"
+    )
 
 
 def pack(answer) -> None:
@@ -95,7 +145,7 @@ def _packed(answer, lengths: list[int], T: int, what: str) -> list[list[int]]:
     left = set(range(len(lengths)))
     for row in rows:
         room = T
-        for document in row:
+        for document in sorted(row, key=lambda document: -lengths[document]):  # as they were put in
             best = max((lengths[other] for other in left if lengths[other] <= room), default=0)
             assert lengths[document] == best, (
                 f"with room for {room}, the longest document that fits has {best} tokens, not {lengths[document]} "

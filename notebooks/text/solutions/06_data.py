@@ -51,8 +51,8 @@ def held_out(texts, one_in):
 check(exercises.held_out, held_out)
 
 # %% [markdown]
-# Any hash will do whose numbers are spread evenly. The length of a text is not: texts of the same kind have about the same
-# length, and all of them would be on one side.
+# Any hash will do that is the same in every run and whose numbers are spread evenly. Those of the length are not: texts of one kind
+# have about the same length, and all of them would be on one side. The sum of the bytes does not see their order.
 #
 # ## Exercise 6.3 — where is token n?
 #
@@ -76,7 +76,7 @@ check(exercises.place, place)
 #
 # ## Exercise 6.4 — best-fit packing
 #
-# Rows of at most T tokens, always the longest document that still fits.
+# Rows of at most T tokens, each filled with the longest document that still fits, again and again.
 
 
 # %%
