@@ -160,7 +160,7 @@ def own_folder(path: Path) -> Path:
 
 def _texts(path: Path) -> Iterator[str]:
     try:
-        yield from READERS[path.suffix](path)
+        yield from READERS[path.suffix.lower()](path)
     except OSError as error:
         raise CourseError(f"cannot read {path} ({error.strerror}); make it readable, or leave it out") from error
 

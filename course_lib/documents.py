@@ -123,7 +123,7 @@ def text_files(path: Path) -> list[Path]:
     Hidden files and folders are left out. Raises CourseError when there are none.
     """
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    files = [file for file in files if file.suffix in READERS]
+    files = [file for file in files if file.suffix.lower() in READERS]
     files = [file for file in files if not _is_hidden(file.relative_to(path))]
     if not files:
         raise CourseError(f"{path} has no text; expected a file or a folder of files: {', '.join(READERS)}")

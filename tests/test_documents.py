@@ -313,6 +313,11 @@ def test_text_files_are_found_in_order_and_hidden_ones_left_out(tmp_path):
     assert text_files(tmp_path / ".hidden") == [tmp_path / ".hidden/e.txt"], "asked for by its name"
 
 
+def test_endings_in_capitals_are_known(tmp_path):
+    written(tmp_path, b"loud", "README.TXT")
+    assert text_files(tmp_path) == [tmp_path / "README.TXT"]
+
+
 @pytest.mark.parametrize("name", ["empty", "c.md", "others"])
 def test_nothing_usable_is_one_sentence(tmp_path, name):
     (tmp_path / "empty").mkdir()

@@ -192,7 +192,8 @@ def test_texts_stop_at_the_cap_and_at_the_sum(tmp_path):
         pq.write_table(pa.table({"text": documents}), tmp_path / name)
     dataset = Dataset("few", tmp_path, ["a", "b", "c"])
     assert list(texts(dataset, 5, 10**9)) == ["12345", "12345", "", *["12345"] * 4]
-    assert list(texts(dataset, 5, 10)) == ["12345", "12345"]
+    assert list(texts(dataset, 5, 9)) == ["12345", "12345"]
+    assert list(texts(dataset, 5, 10)) == ["12345", "12345", "", "12345"]
     assert list(texts(dataset, 5, 11)) == ["12345", "12345", "", "12345"]
     assert list(texts(dataset, 7, 11)) == ["12345", "1234567"]
     assert list(texts(dataset, 5, 1)) == ["12345"]

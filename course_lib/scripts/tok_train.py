@@ -35,12 +35,12 @@ class Settings:
 
 
 def texts(dataset: Dataset, doc_cap: int, max_chars: int) -> Iterator[str]:
-    """Training documents cut to `doc_cap` characters, until they have `max_chars` in all."""
+    """Training documents cut to `doc_cap` characters, until they have over `max_chars` in all."""
     chars = 0
     for text in dataset.documents("train"):
         yield text[:doc_cap]
         chars += len(text[:doc_cap])
-        if chars >= max_chars:
+        if chars > max_chars:  # nanochat stops so, too
             return
 
 

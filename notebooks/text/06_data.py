@@ -1486,7 +1486,7 @@ def text_files(path: Path) -> list[Path]:
     Hidden files and folders are left out. Raises CourseError when there are none.
     """
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    files = [file for file in files if file.suffix in READERS]
+    files = [file for file in files if file.suffix.lower() in READERS]
     files = [file for file in files if not _is_hidden(file.relative_to(path))]
     if not files:
         raise CourseError(
@@ -1529,7 +1529,7 @@ def own_folder(path: Path) -> Path:
 
 def _texts(path: Path) -> Iterator[str]:
     try:
-        yield from READERS[path.suffix](path)
+        yield from READERS[path.suffix.lower()](path)
     except OSError as error:
         raise CourseError(
             f"cannot read {path} ({error.strerror}); make it readable, or leave it out"
@@ -1687,12 +1687,12 @@ class Settings:
 
 
 def texts(dataset: Dataset, doc_cap: int, max_chars: int) -> Iterator[str]:
-    """Training documents cut to `doc_cap` characters, until they have `max_chars` in all."""
+    """Training documents cut to `doc_cap` characters, until they have over `max_chars` in all."""
     chars = 0
     for text in dataset.documents("train"):
         yield text[:doc_cap]
         chars += len(text[:doc_cap])
-        if chars >= max_chars:
+        if chars > max_chars:  # nanochat stops so, too
             return
 
 
