@@ -61,9 +61,8 @@ def tokenized(
     """(position, ids) of each document, <|bos|> first; many are encoded at a time, on threads."""
     for group in _groups(documents):
         texts = [text for _, text in group]
-        ids = tokenizer.encode_batch(texts, bos=True, num_threads=num_threads)
-        for (position, _), row in zip(group, ids, strict=True):
-            yield position, np.array(row, dtype=np.int32)
+        ids = tokenizer.encode_arrays(texts, bos=True, num_threads=num_threads)
+        yield from zip((position for position, _ in group), ids, strict=True)
 
 
 def _groups(documents: Iterator[tuple[dict, str]]) -> Iterator[list[tuple[dict, str]]]:

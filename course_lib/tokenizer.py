@@ -9,12 +9,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 import rustbpe
 import tiktoken
 
@@ -116,12 +117,18 @@ class Tokenizer:
 
         Raises CourseError for num_threads below 1, or for one string in place of several.
         """
-        if isinstance(texts, str):
-            raise CourseError("texts is one string, expected several; put it into a list: [text]")
-        if num_threads is not None and num_threads < 1:
-            raise CourseError(f"num_threads={num_threads}, expected 1 or more, or None for every core")
-        with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-            return list(pool.map(partial(self.encode, bos=bos), texts))
+        return _on_threads(partial(self.encode, bos=bos), texts, num_threads)
+
+    def encode_arrays(self, texts: list[str], bos: bool = False, num_threads: int | None = None) -> list[np.ndarray]:
+        """What `encode_batch` gives, as int32 arrays: faster, as no id becomes a Python number."""
+
+        def encode(text: str) -> np.ndarray:
+            parts = [np.array([self.bos] if bos else [], dtype=np.uint32)]
+            for part in safe_parts(text):
+                parts.append(self._encoding.encode_to_numpy(part, disallowed_special=()))
+            return np.concatenate(parts).astype(np.int32)
+
+        return _on_threads(encode, texts, num_threads)
 
     def token(self, token_id: int) -> bytes:
         """Bytes of one id; of a special token, its name. Raises CourseError for any other id."""
@@ -242,6 +249,15 @@ def fitting_vocab_size(num_chars: int) -> int:
     while size < 65_536 and 2 * size * 600 <= num_chars:
         size *= 2
     return size
+
+
+def _on_threads(encode: Callable, texts: list[str], num_threads: int | None) -> list:
+    if isinstance(texts, str):
+        raise CourseError("texts is one string, expected several; put it into a list: [text]")
+    if num_threads is not None and num_threads < 1:
+        raise CourseError(f"num_threads={num_threads}, expected 1 or more, or None for every core")
+    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+        return list(pool.map(encode, texts))
 
 
 class StreamDecoder:

@@ -193,12 +193,20 @@ def test_a_batch_gives_the_ids_of_each_text_in_order(num_threads):
 
 
 def test_an_empty_batch_is_empty_and_a_wrong_one_is_refused():
-    assert TOKENIZER.encode_batch([]) == []
+    assert TOKENIZER.encode_batch([]) == TOKENIZER.encode_arrays([]) == []
     with pytest.raises(CourseError, match="texts is one string"):
         TOKENIZER.encode_batch("one text")
     for number in (0, -1):
         with pytest.raises(CourseError, match=f"num_threads={number}, expected 1 or more"):
             TOKENIZER.encode_batch(["a"], num_threads=number)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text() | st.sampled_from([*SPECIAL_TOKENS, "\ud800half", " " * 250_000]), max_size=5), st.booleans())
+def test_arrays_hold_the_same_ids(texts, bos):
+    arrays = TOKENIZER.encode_arrays(texts, bos=bos, num_threads=2)
+    assert [ids.tolist() for ids in arrays] == TOKENIZER.encode_batch(texts, bos=bos)
+    assert all(ids.dtype == "int32" for ids in arrays)
 
 
 @pytest.mark.parametrize("name", SPECIALS)

@@ -662,9 +662,8 @@ def tokenized(
     """(position, ids) of each document, <|bos|> first; many are encoded at a time, on threads."""
     for group in _groups(documents):
         texts = [text for _, text in group]
-        ids = tokenizer.encode_batch(texts, bos=True, num_threads=num_threads)
-        for (position, _), row in zip(group, ids, strict=True):
-            yield position, np.array(row, dtype=np.int32)
+        ids = tokenizer.encode_arrays(texts, bos=True, num_threads=num_threads)
+        yield from zip((position for position, _ in group), ids, strict=True)
 
 
 def _groups(documents: Iterator[tuple[dict, str]]) -> Iterator[list[tuple[dict, str]]]:
@@ -1210,7 +1209,7 @@ def whole_loader():
 arrays = [({"row": row}, np.array(ids, np.int32)) for row, ids in enumerate(encoded)]
 stages = {
     "read parquet": milliseconds(lambda: list(bundled.documents("train"))),
-    "encode": milliseconds(lambda: tokenizer.encode_batch(train_docs, bos=True)),
+    "encode": milliseconds(lambda: tokenizer.encode_arrays(train_docs, bos=True)),
     "cut into batches": milliseconds(lambda: list(cut_batches(iter(arrays), 8, 1024))),
     "the whole loader": milliseconds(whole_loader) / passes,
 }
@@ -1219,7 +1218,7 @@ draw_bars(stages, "milliseconds for a million tokens")
 
 # %% [markdown]
 # Nearly all of it is encoding, which is why it is worth threads. The whole loader is all three, and the passing on of batches. On a
-# quiet machine it takes a tenth or two longer than encoding alone (`tests/benchmarks/bench_data.py` compares them with more care); where other
+# quiet machine it takes little longer than encoding alone (`tests/benchmarks/bench_data.py` compares them with more care); where other
 # programs want the cores, more. A small model on a laptop trains on thousands of tokens a second and not on millions (chapter
 # 10 measures it), so the loader has time to spare. And its thread hides even what it does need. Here a training step
 # is a `sleep`, like a GPU that is busy. What comes on top of it?
