@@ -340,7 +340,7 @@ def estimate_memory(
     kept = in_attention + 8 * stream  # by one block: norm, q, k, v, y; stream, norm, the MLP's two
     at_work = 21 * stream + 2 * scores  # passing, while one block goes backward
     if recompute:
-        kept, at_work = stream, at_work + kept
+        kept, at_work = stream, at_work + 2 * kept  # MLX begins the next block before one is done
 
     logits = 4 * V * min(rows, 2 * max(1, LOGITS_AT_ONCE // V))  # of a chunk, and of the next one
     fullest = copies + max(
