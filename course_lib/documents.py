@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from course_lib.host.errors import CourseError
+from course_lib.host.parquet import open_whole
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -19,12 +20,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     Raises CourseError when it is damaged or has no column `text` of strings, and OSError when the
     system cannot open it.
     """
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        if getattr(error, "errno", None):
-            raise
-        raise CourseError(f"{path} is no complete parquet file; delete it and fetch or make it again") from error
+    file = open_whole(path)
     names = file.schema_arrow.names
     if names.count("text") != 1:
         raise CourseError(

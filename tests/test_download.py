@@ -249,6 +249,17 @@ def test_get_data_fetches_a_damaged_shard_again(home, shards):
         assert path.read_bytes() == shards[FIRST]
 
 
+def test_a_shard_that_may_not_be_read_is_not_deleted(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / FIRST).write_bytes(BODY)
+    monkeypatch.setattr(pq, "ParquetFile", refuse)
+    with pytest.raises(PermissionError):
+        remote.fetch_shards(REMOTES["fineweb-edu"], [FIRST], tmp_path, workers=1)
+    assert (tmp_path / FIRST).read_bytes() == BODY
+
+
 def test_one_missing_shard_does_not_keep_the_others_from_coming(home, shards):
     with Hub({name: body for name, body in shards.items() if name != "shard_00001.parquet"}) as hub:
         done = get_data(home, hub.url, "--shards", "3", "--workers", "2")

@@ -1,5 +1,6 @@
 """How every program of the course starts and ends."""
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -33,6 +34,14 @@ def run_program(name: str, settings: type, work: Callable, argv: list[str] | Non
         if isinstance(error, BrokenPipeError):
             sys.exit(0)
         _end(f"{name}: {error}; mend that and run it again", 1)
+
+
+def check_least(settings: object, **least: int) -> None:
+    """Raise FlagError for a flag of `settings` below its least value, infinite or not a number; None is let through."""
+    for flag, bound in least.items():
+        value = getattr(settings, flag)
+        if value is not None and not bound <= value < math.inf:
+            raise FlagError(f"--{flag.replace('_', '-')} is {value}, expected {bound} or more")
 
 
 def _end(message: str, code: int) -> None:

@@ -8,12 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.progress import DownloadColumn, Progress, TaskID, TimeRemainingColumn, TransferSpeedColumn
 
 from course_lib.host.download import Stopped, fetch, file_size
 from course_lib.host.errors import CourseError
+from course_lib.host.parquet import open_whole
 from course_lib.host.paths import home_dir
 from course_lib.host.progress import bars
 
@@ -33,7 +32,7 @@ class Remote:
 
     def fetch(self, name: str, folder: Path, **watch: Callable) -> None:
         """Bring a shard into `folder`, unless it is there, and check its footer. watch: see `download.fetch`."""
-        fetch(self.repo, name, folder / name, verify=check_footer, **watch)
+        fetch(self.repo, name, folder / name, verify=lambda part: open_whole(part).close(), **watch)
 
 
 REMOTES = {
@@ -45,14 +44,6 @@ REMOTES = {
 def remote_folder(name: str) -> Path:
     """Where the fetched shards of a remote corpus are kept."""
     return home_dir() / "datasets" / name
-
-
-def check_footer(path: Path) -> None:
-    """Raises CourseError when the file is no complete parquet file."""
-    try:
-        pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
-        raise CourseError(f"{path} is no complete parquet file") from error
 
 
 def fetch_shards(remote: Remote, names: list[str], folder: Path, workers: int) -> None:
@@ -116,7 +107,7 @@ def _is_whole(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        check_footer(path)
+        open_whole(path).close()
     except CourseError as error:
         print(f"fetching it again: {error}")
         path.unlink()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from course_lib.dataset import open_dataset
 from course_lib.host.errors import FlagError
-from course_lib.host.program import run_program
+from course_lib.host.program import check_least, run_program
 from course_lib.host.remote import REMOTES, fetch_shards, remote_folder
 
 
@@ -27,9 +27,7 @@ class Settings:
 
 def work(settings: Settings) -> None:
     """Fetch what is missing, then print what there is."""
-    for flag in ("shards", "workers"):
-        if getattr(settings, flag) < 1:
-            raise FlagError(f"--{flag} is {getattr(settings, flag)}, expected 1 or more")
+    check_least(settings, shards=1, workers=1)
     if settings.dataset in REMOTES:
         remote = REMOTES[settings.dataset]
         if settings.shards >= remote.num_shards:

@@ -3,7 +3,6 @@
 Exported from notebooks/03_microgpt.ipynb; edit it there.
 """
 
-import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from course_lib import backend, microgpt
-from course_lib.host.errors import FlagError
-from course_lib.host.program import run_program
+from course_lib.host.program import check_least, run_program
 from course_lib.names import CharTokenizer, load_names
 
 
@@ -37,10 +35,7 @@ class Settings:
 
 def work(settings: Settings) -> None:
     """Load, train, sample; prints as it goes."""
-    for flag, least in (("steps", 1), ("samples", 0), ("temperature", 0), ("seed", 0)):
-        value = getattr(settings, flag)
-        if not least <= value < math.inf:
-            raise FlagError(f"--{flag} is {value}, expected {least} or more")
+    check_least(settings, steps=1, samples=0, temperature=0, seed=0)
     docs = load_names(settings.names)
     random.Random(settings.seed).shuffle(docs)
     tokenizer = CharTokenizer(docs)

@@ -12,8 +12,7 @@ from pathlib import Path
 from rich.progress import TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from course_lib.dataset import Dataset, open_dataset
-from course_lib.host.errors import FlagError
-from course_lib.host.program import run_program
+from course_lib.host.program import check_least, run_program
 from course_lib.host.progress import bars, rustbpe_merges
 from course_lib.tokenizer import SPECIAL_TOKENS, Tokenizer, default_folder, fitting_vocab_size
 
@@ -70,12 +69,8 @@ def train(dataset: Dataset, vocab_size: int, doc_cap: int, max_chars: int) -> tu
 
 def work(settings: Settings) -> None:
     """Train, save, print a summary."""
-    least = {"vocab_size": 256 + len(SPECIAL_TOKENS), "max_chars": 1, "doc_cap": 1}
-    for flag, value in least.items():
-        given = getattr(settings, flag)
-        if given is not None and given < value:
-            name = f"--{flag.replace('_', '-')}"
-            raise FlagError(f"{name} is {given}, expected {value} or more")
+    smallest = 256 + len(SPECIAL_TOKENS)
+    check_least(settings, vocab_size=smallest, max_chars=1, doc_cap=1)
     began = time.perf_counter()
     dataset = open_dataset(settings.dataset)
     vocab_size = settings.vocab_size or _fitting(dataset, settings)
@@ -86,7 +81,7 @@ def work(settings: Settings) -> None:
     if found < vocab_size:
         print(f"the text has pairs for {found:,} tokens only, fewer than {vocab_size:,}")
     print(f"dataset           {dataset.name}: {docs:,} documents, {chars:,} characters")
-    print(f"vocabulary        {found:,} tokens: 256 bytes, {found - 265:,} merges, 9 special")
+    print(f"vocabulary        {found:,} tokens: 256 bytes, {found - smallest:,} merges, 9 special")
     print(f"bytes per token   {_bytes_per_token(tokenizer, dataset)} on validation text")
     print(f"time              {time.perf_counter() - began:.1f} s")
     print(f"saved in          {folder}")

@@ -867,7 +867,6 @@ print(f"first 16 guesses: second revision {revised_loss:.4f}, bigram {bigram_16:
 #| export scripts.microgpt
 """Train the 500-step names model and print new names: `microgpt --help`."""
 
-import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -876,8 +875,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from course_lib import backend, microgpt
-from course_lib.host.errors import FlagError
-from course_lib.host.program import run_program
+from course_lib.host.program import check_least, run_program
 from course_lib.names import CharTokenizer, load_names
 
 
@@ -901,10 +899,7 @@ class Settings:
 
 def work(settings: Settings) -> None:
     """Load, train, sample; prints as it goes."""
-    for flag, least in (("steps", 1), ("samples", 0), ("temperature", 0), ("seed", 0)):
-        value = getattr(settings, flag)
-        if not least <= value < math.inf:
-            raise FlagError(f"--{flag} is {value}, expected {least} or more")
+    check_least(settings, steps=1, samples=0, temperature=0, seed=0)
     docs = load_names(settings.names)
     random.Random(settings.seed).shuffle(docs)
     tokenizer = CharTokenizer(docs)

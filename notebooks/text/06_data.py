@@ -55,6 +55,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from course_lib.host.errors import CourseError
+from course_lib.host.parquet import open_whole
 
 # %%
 #| export dataset
@@ -224,14 +225,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     Raises CourseError when it is damaged or has no column `text` of strings, and OSError when the
     system cannot open it.
     """
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        if getattr(error, "errno", None):
-            raise
-        raise CourseError(
-            f"{path} is no complete parquet file; delete it and fetch or make it again"
-        ) from error
+    file = open_whole(path)
     names = file.schema_arrow.names
     if names.count("text") != 1:
         raise CourseError(
@@ -1610,7 +1604,7 @@ from dataclasses import dataclass
 
 from course_lib.dataset import open_dataset
 from course_lib.host.errors import FlagError
-from course_lib.host.program import run_program
+from course_lib.host.program import check_least, run_program
 from course_lib.host.remote import REMOTES, fetch_shards, remote_folder
 
 
@@ -1628,9 +1622,7 @@ class Settings:
 
 def work(settings: Settings) -> None:
     """Fetch what is missing, then print what there is."""
-    for flag in ("shards", "workers"):
-        if getattr(settings, flag) < 1:
-            raise FlagError(f"--{flag} is {getattr(settings, flag)}, expected 1 or more")
+    check_least(settings, shards=1, workers=1)
     if settings.dataset in REMOTES:
         remote = REMOTES[settings.dataset]
         if settings.shards >= remote.num_shards:
@@ -1663,8 +1655,7 @@ from pathlib import Path
 from rich.progress import TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from course_lib.dataset import Dataset, open_dataset
-from course_lib.host.errors import FlagError
-from course_lib.host.program import run_program
+from course_lib.host.program import check_least, run_program
 from course_lib.host.progress import bars, rustbpe_merges
 from course_lib.tokenizer import SPECIAL_TOKENS, Tokenizer, default_folder, fitting_vocab_size
 
@@ -1727,12 +1718,8 @@ def train(
 #| export scripts.tok_train
 def work(settings: Settings) -> None:
     """Train, save, print a summary."""
-    least = {"vocab_size": 256 + len(SPECIAL_TOKENS), "max_chars": 1, "doc_cap": 1}
-    for flag, value in least.items():
-        given = getattr(settings, flag)
-        if given is not None and given < value:
-            name = f"--{flag.replace('_', '-')}"
-            raise FlagError(f"{name} is {given}, expected {value} or more")
+    smallest = 256 + len(SPECIAL_TOKENS)
+    check_least(settings, vocab_size=smallest, max_chars=1, doc_cap=1)
     began = time.perf_counter()
     dataset = open_dataset(settings.dataset)
     vocab_size = settings.vocab_size or _fitting(dataset, settings)
@@ -1743,7 +1730,7 @@ def work(settings: Settings) -> None:
     if found < vocab_size:
         print(f"the text has pairs for {found:,} tokens only, fewer than {vocab_size:,}")
     print(f"dataset           {dataset.name}: {docs:,} documents, {chars:,} characters")
-    print(f"vocabulary        {found:,} tokens: 256 bytes, {found - 265:,} merges, 9 special")
+    print(f"vocabulary        {found:,} tokens: 256 bytes, {found - smallest:,} merges, 9 special")
     print(f"bytes per token   {_bytes_per_token(tokenizer, dataset)} on validation text")
     print(f"time              {time.perf_counter() - began:.1f} s")
     print(f"saved in          {folder}")
