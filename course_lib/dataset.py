@@ -88,13 +88,15 @@ class Dataset:
     """Documents in parquet shards, the last one for validation, the others to train on.
 
     shards: names of the files in `folder`, in order. Where a cache is given, a shard that is not
-    in `folder` comes from there. Raises CourseError for fewer than two shards.
+    in `folder` comes from there, and `streamed` is true. Raises CourseError for fewer than two
+    shards.
     """
 
     def __init__(self, name: str, folder: Path, shards: list[str], cache: "ShardCache | None" = None):
         if len(shards) < 2:
             raise CourseError(f"{folder} has {len(shards)} shards, expected two or more: the last is for validation")
         self.name, self.folder, self._cache = name, folder, cache
+        self.streamed = cache is not None
         self._shards = {"train": shards[:-1], "val": shards[-1:]}
 
     def shards(self, split: str) -> list[str]:
@@ -125,6 +127,16 @@ class Dataset:
             with open_parquet(self.path(split, number)) as file:
                 rows += file.metadata.num_rows
         return rows
+
+    def num_bytes(self, split: str) -> int:
+        """Bytes of the text of a split, about: what the footers of its files say."""
+        size = 0
+        for number in range(len(self.shards(split))):
+            with open_parquet(self.path(split, number)) as file:
+                column = file.schema_arrow.names.index("text")
+                groups = map(file.metadata.row_group, range(file.num_row_groups))
+                size += sum(group.column(column).total_uncompressed_size for group in groups)
+        return size
 
 
 def bundled_folder() -> Path:

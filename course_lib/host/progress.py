@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
 
 def bars(*columns: ProgressColumn) -> Progress:
@@ -33,3 +33,32 @@ def rustbpe_merges(on_merges: Callable[[int], None]) -> Iterator[None]:
         yield
     finally:
         log.removeHandler(handler)
+
+
+class StatusLine:
+    """One line that says how far long work is: rewritten in place on a terminal, else printed now and then."""
+
+    def __init__(self, steps: int, quiet: bool = False):
+        self._progress = bars(TextColumn("{task.fields[status]}"))
+        self._progress.disable = self._progress.disable or quiet
+        self._task = self._progress.add_task("", total=steps, status="")
+        self._every, self._quiet = max(1, steps // 20), quiet
+
+    def __enter__(self) -> "StatusLine":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._progress.stop()
+
+    def show(self, step: int, status: str) -> None:
+        """Say that `step` steps are done, and `status`."""
+        if not self._progress.disable:
+            self._progress.update(self._task, completed=step, status=status)
+        elif step % self._every == 0 and not self._quiet:
+            print(status, flush=True)
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        if not self._quiet:
+            self._progress.print(line) if not self._progress.disable else print(line, flush=True)

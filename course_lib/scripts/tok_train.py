@@ -29,6 +29,8 @@ class Settings:
     """Characters to read of each document, so that no long one counts for too much."""
     dataset: str = "bundled"
     """bundled, fineweb-edu, climbmix (after `get_data`), or a file or folder of your own text."""
+    streaming: bool = False
+    """Fetch the shards of a remote corpus while reading, instead of before."""
     folder: Path | None = None
     """Where to put the tokenizer; by default where the other programs look for it."""
 
@@ -45,7 +47,7 @@ def texts(dataset: Dataset, doc_cap: int, max_chars: int) -> Iterator[str]:
 
 def train(dataset: Dataset, vocab_size: int, doc_cap: int, max_chars: int) -> tuple[Tokenizer, int, int]:
     """The tokenizer, and how many documents and characters it was trained on; draws two bars."""
-    rows = dataset.num_rows("train")
+    rows = None if dataset.streamed else dataset.num_rows("train")
     docs = chars = 0
     columns = TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     with bars(*columns) as progress:
@@ -56,10 +58,10 @@ def train(dataset: Dataset, vocab_size: int, doc_cap: int, max_chars: int) -> tu
             nonlocal docs, chars
             for text in texts(dataset, doc_cap, max_chars):
                 docs, chars = docs + 1, chars + len(text)
-                if docs % 100 == 0:
+                if docs % 100 == 0 and rows:
                     progress.update(reading, completed=max(rows * chars // max_chars, docs))
                 yield text
-            progress.update(reading, completed=rows)
+            progress.update(reading, completed=docs, total=docs)
 
         with rustbpe_merges(lambda merges: progress.update(merging, completed=merges)):
             tokenizer = Tokenizer.train(counted(), vocab_size, allow_smaller=True)
@@ -72,7 +74,7 @@ def work(settings: Settings) -> None:
     smallest = 256 + len(SPECIAL_TOKENS)
     check_least(settings, vocab_size=smallest, max_chars=1, doc_cap=1)
     began = time.perf_counter()
-    dataset = open_dataset(settings.dataset)
+    dataset = open_dataset(settings.dataset, settings.streaming)
     vocab_size = settings.vocab_size or _fitting(dataset, settings)
     tokenizer, docs, chars = train(dataset, vocab_size, settings.doc_cap, settings.max_chars)
     folder = settings.folder or default_folder()

@@ -433,7 +433,8 @@ class Dataset:
     """Documents in parquet shards, the last one for validation, the others to train on.
 
     shards: names of the files in `folder`, in order. Where a cache is given, a shard that is not
-    in `folder` comes from there. Raises CourseError for fewer than two shards.
+    in `folder` comes from there, and `streamed` is true. Raises CourseError for fewer than two
+    shards.
     """
 
     def __init__(
@@ -445,6 +446,7 @@ class Dataset:
                 "the last is for validation"
             )
         self.name, self.folder, self._cache = name, folder, cache
+        self.streamed = cache is not None
         self._shards = {"train": shards[:-1], "val": shards[-1:]}
 
     def shards(self, split: str) -> list[str]:
@@ -481,6 +483,18 @@ def num_rows(self, split: str) -> int:
         with open_parquet(self.path(split, number)) as file:
             rows += file.metadata.num_rows
     return rows
+
+
+@add_to(Dataset)
+def num_bytes(self, split: str) -> int:
+    """Bytes of the text of a split, about: what the footers of its files say."""
+    size = 0
+    for number in range(len(self.shards(split))):
+        with open_parquet(self.path(split, number)) as file:
+            column = file.schema_arrow.names.index("text")
+            groups = map(file.metadata.row_group, range(file.num_row_groups))
+            size += sum(group.column(column).total_uncompressed_size for group in groups)
+    return size
 
 
 # %% [markdown]
@@ -1672,6 +1686,8 @@ class Settings:
     """Characters to read of each document, so that no long one counts for too much."""
     dataset: str = "bundled"
     """bundled, fineweb-edu, climbmix (after `get_data`), or a file or folder of your own text."""
+    streaming: bool = False
+    """Fetch the shards of a remote corpus while reading, instead of before."""
     folder: Path | None = None
     """Where to put the tokenizer; by default where the other programs look for it."""
 
@@ -1692,7 +1708,7 @@ def train(
     dataset: Dataset, vocab_size: int, doc_cap: int, max_chars: int
 ) -> tuple[Tokenizer, int, int]:
     """The tokenizer, and how many documents and characters it was trained on; draws two bars."""
-    rows = dataset.num_rows("train")
+    rows = None if dataset.streamed else dataset.num_rows("train")
     docs = chars = 0
     columns = TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     with bars(*columns) as progress:
@@ -1703,10 +1719,10 @@ def train(
             nonlocal docs, chars
             for text in texts(dataset, doc_cap, max_chars):
                 docs, chars = docs + 1, chars + len(text)
-                if docs % 100 == 0:
+                if docs % 100 == 0 and rows:
                     progress.update(reading, completed=max(rows * chars // max_chars, docs))
                 yield text
-            progress.update(reading, completed=rows)
+            progress.update(reading, completed=docs, total=docs)
 
         with rustbpe_merges(lambda merges: progress.update(merging, completed=merges)):
             tokenizer = Tokenizer.train(counted(), vocab_size, allow_smaller=True)
@@ -1721,7 +1737,7 @@ def work(settings: Settings) -> None:
     smallest = 256 + len(SPECIAL_TOKENS)
     check_least(settings, vocab_size=smallest, max_chars=1, doc_cap=1)
     began = time.perf_counter()
-    dataset = open_dataset(settings.dataset)
+    dataset = open_dataset(settings.dataset, settings.streaming)
     vocab_size = settings.vocab_size or _fitting(dataset, settings)
     tokenizer, docs, chars = train(dataset, vocab_size, settings.doc_cap, settings.max_chars)
     folder = settings.folder or default_folder()

@@ -1,0 +1,34 @@
+"""Stopping when asked to: Ctrl-C and SIGTERM become a wish that long work looks at when it suits it."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class StopWish:
+    """Whether somebody has asked this process to stop, and how: `code` is the exit code that says so, or 0."""
+
+    def __init__(self):
+        self.code = 0
+
+    def wish(self, signal_number: int, frame: object = None) -> None:
+        """The first wish is noted; a second Ctrl-C raises KeyboardInterrupt."""
+        if self.code and signal_number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.code = 128 + signal_number
+
+
+@contextmanager
+def stop_when_asked() -> Iterator[StopWish]:
+    """Within the block Ctrl-C and SIGTERM only note the wish to stop. In a thread other than the main one: no wish."""
+    stop = StopWish()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop.wish) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
