@@ -8,6 +8,7 @@ Exported from notebooks/10_training.ipynb; edit it there.
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -40,8 +41,8 @@ class Checkpoint:
 
 def run_folder(tag: str, stage: str = "base") -> Path:
     """Where the checkpoints of a run are kept: checkpoints/<stage>/<tag> of the course's home."""
-    if not tag or Path(tag).name != tag:
-        raise CourseError(f"the tag {tag!r} cannot be the name of a folder; use letters, digits, - and _")
+    if not re.fullmatch(r"\w[\w.-]*", tag):
+        raise CourseError(f"the tag {tag!r} cannot name a run; use letters, digits, and then . _ and -")
     return home_dir() / "checkpoints" / stage / tag
 
 

@@ -4,7 +4,6 @@ Exported from notebooks/10_training.ipynb; edit it there.
 """
 
 import json
-from typing import TypeVar
 
 import mlx.core as mx
 import numpy as np
@@ -14,27 +13,26 @@ from course_lib.muon import Muon, newton_schulz
 
 Group = mx.distributed.Group
 
-Tree = TypeVar("Tree")
 
-
-def from_first(tree: Tree, group: Group) -> Tree:
-    """The arrays of process 0, in all processes. tree: of the same shapes and types everywhere."""
+def from_first(arrays: dict[str, mx.array], group: Group) -> dict[str, mx.array]:
+    """The arrays of process 0, in all processes, which must bring the same names, shapes and types."""
     if group.size() == 1:
-        return tree
-    keep = group.rank() == 0
-    tree = tree_map(lambda a: mx.distributed.all_sum(a if keep else mx.zeros_like(a), group=group), tree)
-    mx.eval(tree)
-    return tree
+        return arrays
+    received = {}
+    for name in sorted(arrays):  # in one order everywhere: else messages meet the wrong ones
+        mine = arrays[name] if group.rank() == 0 else mx.zeros_like(arrays[name])
+        received[name] = mx.distributed.all_sum(mine, group=group)
+        mx.eval(received[name])
+    return received
 
 
 def say_from_first(value: object, group: Group) -> object:
     """What process 0 says, anything that JSON can hold, in all processes."""
-    if group.size() == 1:
-        return value
     text = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
-    size = from_first(mx.array(len(text)), group).item()
+    size = from_first({"size": mx.array(len(text))}, group)["size"].item()
     text = text if group.rank() == 0 else np.zeros(size, np.uint8)
-    return json.loads(bytes(np.array(from_first(mx.array(text).astype(mx.uint32), group)).astype(np.uint8)))
+    received = from_first({"text": mx.array(text)}, group)["text"]
+    return json.loads(bytes(np.array(received)))
 
 
 def most(number: float, group: Group) -> float:

@@ -87,6 +87,8 @@ EPOCHS = 4  # more passes over the same text teach little (Muennighoff et al., 2
 
 SMALL = 50_000_000  # tokens of a corpus
 
+FILLED = 0.85  # of the memory: the estimate may be off, and other programs need some
+
 
 def make_config(settings: Settings, vocab_size: int) -> GPTConfig:
     """The model of the settings, whose sequence_len must be known."""
@@ -152,11 +154,11 @@ def _device_batch_size(settings: Settings, config: GPTConfig, processes: int, he
     if settings.total_batch_size % together:
         raise FlagError(
             f"--total-batch-size is {settings.total_batch_size} tokens, expected a multiple of {together}: a row of "
-            f"{settings.sequence_len} in each of {processes} processes"
+            f"{settings.sequence_len}" + f" in each of {processes} processes" * (processes > 1)
         )
     rows = settings.total_batch_size // together
     possible = [size for size in range(min(rows, 32), 0, -1) if rows % size == 0]
-    have = backend.memory_bytes()
+    have = FILLED * backend.memory_bytes()
 
     def fits(size: int) -> bool:
         return here * estimate_memory(config, size, recompute=settings.recompute)["total"] <= have
@@ -180,7 +182,7 @@ def _device_batch_size(settings: Settings, config: GPTConfig, processes: int, he
     )
     raise CourseError(
         f"a step with --device-batch-size={asked or 1} needs {need / 1e9:.1f} GB in {here} "
-        f"process{'es' * (here > 1)}, but this machine has {have / 1e9:.1f} GB; {better}"
+        f"process{'es' * (here > 1)}, but of this machine's memory it may take {have / 1e9:.1f} GB; {better}"
     )
 
 
@@ -208,8 +210,8 @@ def describe(settings: Settings, vocab_size: int, corpus_tokens: float, val_toke
     many = "" if here == 1 else f" in each of {here} processes"
     return "\n".join(
         [
-            f"model        d{config.n_layer}: {config.n_layer} layers, n_embd {config.n_embd}, {config.n_head} head{'s' * (config.n_head > 1)}, "
-            f"vocabulary {config.vocab_size:,}",
+            f"model        d{config.n_layer}: {config.n_layer} layers, n_embd {config.n_embd}, "
+            f"{config.n_head} head{'s' * (config.n_head > 1)}, vocabulary {config.vocab_size:,}",
             f"parameters   {parameters:,}",
             f"tokens       {tokens:,} in {settings.num_iterations:,} steps of {settings.total_batch_size:,} "
             f"({tokens / parameters:.1f} a parameter{epochs})",

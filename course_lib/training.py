@@ -12,7 +12,7 @@ from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_map, tree_reduce, tree_unflatten
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from course_lib import backend
 from course_lib.distributed import Group, SharedMuon, total
@@ -128,8 +128,8 @@ class Trainer:
         if self.group:
             gradients = nn.average_gradients(gradients, self.group)
             loss = total([loss], self.group)[0] / self.group.size()
-        grad_norm = mx.sqrt(tree_reduce(lambda sum, g: sum + mx.square(g).sum(), gradients, mx.array(0.0)))
-        grad_norm = grad_norm.item() / len(losses)
+        squares = mx.stack([mx.square(g.reshape(-1)).sum() for _, g in tree_flatten(gradients)])
+        grad_norm = math.sqrt(math.fsum(squares.tolist())) / len(losses)  # the same in any order
         if not math.isfinite(loss + grad_norm):
             raise Diverged(f"the loss is {loss}, the norm of its gradients {grad_norm}")
 
@@ -155,7 +155,7 @@ class Trainer:
         shapes = [{name: array.shape for name, array in arrays.items()} for arrays in (self.state(), state)]
         if shapes[0] != shapes[1]:
             raise CourseError("the saved state does not fit this model; go on with the depth of the run")
-        tree = tree_unflatten(list(state.items()))
+        tree = tree_unflatten([(name, state[name]) for name in shapes[0]])
         self.optimizer.state = tree["optimizer"]
         mx.random.state[0][:] = tree["random"]
         self.iteration = iteration

@@ -58,6 +58,11 @@ class StatusLine:
         elif step % self._every == 0 and not self._quiet:
             print(status, flush=True)
 
+    def hint(self, status: str) -> None:
+        """On a terminal, say how far a single step is."""
+        if not self._progress.disable:
+            self._progress.update(self._task, status=status)
+
     def say(self, line: str) -> None:
         """Print a line that stays."""
         if not self._quiet:

@@ -14,6 +14,7 @@ safetensors, numbers and names as JSON, and the checksums of the three.
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -48,9 +49,9 @@ class Checkpoint:
 
 def run_folder(tag: str, stage: str = "base") -> Path:
     """Where the checkpoints of a run are kept: checkpoints/<stage>/<tag> of the course's home."""
-    if not tag or Path(tag).name != tag:
+    if not re.fullmatch(r"\w[\w.-]*", tag):
         raise CourseError(
-            f"the tag {tag!r} cannot be the name of a folder; use letters, digits, - and _"
+            f"the tag {tag!r} cannot name a run; use letters, digits, and then . _ and -"
         )
     return home_dir() / "checkpoints" / stage / tag
 
@@ -177,8 +178,6 @@ def load_model(folder: Path, step: int | None = None) -> tuple[GPT, Tokenizer, d
 """Several processes that train one model: each has it whole, and they share the work of a step."""
 
 import json
-from typing import TypeVar
-
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
@@ -187,33 +186,28 @@ from course_lib.muon import Muon, newton_schulz
 
 Group = mx.distributed.Group
 
-Tree = TypeVar("Tree")
-
 
 # %%
 #| export distributed
-def from_first(tree: Tree, group: Group) -> Tree:
-    """The arrays of process 0, in all processes. tree: of the same shapes and types everywhere."""
+def from_first(arrays: dict[str, mx.array], group: Group) -> dict[str, mx.array]:
+    """The arrays of process 0, in all processes, which must bring the same names, shapes and types."""
     if group.size() == 1:
-        return tree
-    keep = group.rank() == 0
-    tree = tree_map(
-        lambda a: mx.distributed.all_sum(a if keep else mx.zeros_like(a), group=group), tree
-    )
-    mx.eval(tree)
-    return tree
+        return arrays
+    received = {}
+    for name in sorted(arrays):  # in one order everywhere: else messages meet the wrong ones
+        mine = arrays[name] if group.rank() == 0 else mx.zeros_like(arrays[name])
+        received[name] = mx.distributed.all_sum(mine, group=group)
+        mx.eval(received[name])
+    return received
 
 
 def say_from_first(value: object, group: Group) -> object:
     """What process 0 says, anything that JSON can hold, in all processes."""
-    if group.size() == 1:
-        return value
     text = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
-    size = from_first(mx.array(len(text)), group).item()
+    size = from_first({"size": mx.array(len(text))}, group)["size"].item()
     text = text if group.rank() == 0 else np.zeros(size, np.uint8)
-    return json.loads(
-        bytes(np.array(from_first(mx.array(text).astype(mx.uint32), group)).astype(np.uint8))
-    )
+    received = from_first({"text": mx.array(text)}, group)["text"]
+    return json.loads(bytes(np.array(received)))
 
 
 def most(number: float, group: Group) -> float:
@@ -285,7 +279,7 @@ from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_map, tree_reduce, tree_unflatten
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from course_lib import backend
 from course_lib.distributed import Group, SharedMuon, total
@@ -411,10 +405,8 @@ class Trainer:
         if self.group:
             gradients = nn.average_gradients(gradients, self.group)
             loss = total([loss], self.group)[0] / self.group.size()
-        grad_norm = mx.sqrt(
-            tree_reduce(lambda sum, g: sum + mx.square(g).sum(), gradients, mx.array(0.0))
-        )
-        grad_norm = grad_norm.item() / len(losses)
+        squares = mx.stack([mx.square(g.reshape(-1)).sum() for _, g in tree_flatten(gradients)])
+        grad_norm = math.sqrt(math.fsum(squares.tolist())) / len(losses)  # the same in any order
         if not math.isfinite(loss + grad_norm):
             raise Diverged(f"the loss is {loss}, the norm of its gradients {grad_norm}")
 
@@ -445,7 +437,7 @@ class Trainer:
             raise CourseError(
                 "the saved state does not fit this model; go on with the depth of the run"
             )
-        tree = tree_unflatten(list(state.items()))
+        tree = tree_unflatten([(name, state[name]) for name in shapes[0]])
         self.optimizer.state = tree["optimizer"]
         mx.random.state[0][:] = tree["random"]
         self.iteration = iteration
@@ -628,6 +620,8 @@ EPOCHS = 4  # more passes over the same text teach little (Muennighoff et al., 2
 
 SMALL = 50_000_000  # tokens of a corpus
 
+FILLED = 0.85  # of the memory: the estimate may be off, and other programs need some
+
 
 def make_config(settings: Settings, vocab_size: int) -> GPTConfig:
     """The model of the settings, whose sequence_len must be known."""
@@ -707,11 +701,11 @@ def _device_batch_size(settings: Settings, config: GPTConfig, processes: int, he
     if settings.total_batch_size % together:
         raise FlagError(
             f"--total-batch-size is {settings.total_batch_size} tokens, expected a multiple of {together}: a row of "
-            f"{settings.sequence_len} in each of {processes} processes"
+            f"{settings.sequence_len}" + f" in each of {processes} processes" * (processes > 1)
         )
     rows = settings.total_batch_size // together
     possible = [size for size in range(min(rows, 32), 0, -1) if rows % size == 0]
-    have = backend.memory_bytes()
+    have = FILLED * backend.memory_bytes()
 
     def fits(size: int) -> bool:
         return here * estimate_memory(config, size, recompute=settings.recompute)["total"] <= have
@@ -735,7 +729,7 @@ def _device_batch_size(settings: Settings, config: GPTConfig, processes: int, he
     )
     raise CourseError(
         f"a step with --device-batch-size={asked or 1} needs {need / 1e9:.1f} GB in {here} "
-        f"process{'es' * (here > 1)}, but this machine has {have / 1e9:.1f} GB; {better}"
+        f"process{'es' * (here > 1)}, but of this machine's memory it may take {have / 1e9:.1f} GB; {better}"
     )
 
 
@@ -769,8 +763,8 @@ def describe(
     many = "" if here == 1 else f" in each of {here} processes"
     return "\n".join(
         [
-            f"model        d{config.n_layer}: {config.n_layer} layers, n_embd {config.n_embd}, {config.n_head} head{'s' * (config.n_head > 1)}, "
-            f"vocabulary {config.vocab_size:,}",
+            f"model        d{config.n_layer}: {config.n_layer} layers, n_embd {config.n_embd}, "
+            f"{config.n_head} head{'s' * (config.n_head > 1)}, vocabulary {config.vocab_size:,}",
             f"parameters   {parameters:,}",
             f"tokens       {tokens:,} in {settings.num_iterations:,} steps of {settings.total_batch_size:,} "
             f"({tokens / parameters:.1f} a parameter{epochs})",
@@ -790,7 +784,6 @@ Source: nanochat, whose loop this is: steps 0 … N, of which the last only eval
 
 import json
 import math
-import os
 import shutil
 import socket
 import sys
@@ -820,7 +813,7 @@ from course_lib.checkpoint import (
 from course_lib.dataloader import TokenLoader
 from course_lib.dataset import Dataset, open_dataset
 from course_lib.distributed import Group, from_first, most, say_from_first, total
-from course_lib.gpt import GPT, flops_per_token, init_weights
+from course_lib.gpt import GPT, GPTConfig, flops_per_token, init_weights
 from course_lib.host import local_ring
 from course_lib.host.errors import CourseError
 from course_lib.host.files import only_one
@@ -859,6 +852,13 @@ def corpus_tokens(dataset: Dataset, tokenizer: Tokenizer) -> tuple[float, float]
     tokens = sum(map(len, tokenizer.encode_batch(texts)))
     bytes_per_token = sum(len(text.encode()) for text in texts) / tokens
     return dataset.num_bytes("train") / bytes_per_token, dataset.num_bytes("val") / bytes_per_token
+
+
+def size_of(dataset: Dataset) -> str:
+    """What two machines can compare, whose own texts have different names."""
+    if dataset.streamed:
+        return dataset.name
+    return f"{dataset.num_rows('train')} documents of {dataset.num_bytes('train')} bytes"
 
 
 def check_same(group: Group, **facts: str) -> None:
@@ -958,47 +958,50 @@ def share_of(loader: TokenLoader, count: int, group: Group) -> Iterator[tuple[mx
             yield batch
 
 
+def trial(model: GPT, batch: tuple[mx.array, mx.array], count: int, group: Group) -> float:
+    """Seconds of a step of `count` micro-batches, told from steps of one and of two.
+
+    It spoils the weights: make them anew.
+    """
+    trainer, seconds = Trainer(model, 10, group=group), {}
+    for size in (1, 1) if count == 1 else (1, 2, 1, 2):  # the first ones load and compile
+        started = time.perf_counter()
+        trainer.step([batch] * size)
+        seconds[size] = time.perf_counter() - started
+    return seconds[1] + (count - 1) * (seconds.get(2, 0) - seconds[1])
+
+
 class Speed:
     """Seconds of a step, and what follows: tokens per second, share of the machine's speed, time left."""
 
-    def __init__(self, settings: Settings, flops: int, group: Group):
-        self.settings, self.flops, self.seconds, self.steps = settings, flops, 0.0, 0
+    def __init__(self, settings: Settings, config: GPTConfig, seconds: float, group: Group):
+        self.seconds, self.tokens, self.eval_share = (
+            seconds,
+            settings.total_batch_size,
+            settings.eval_share,
+        )
+        self.flops = flops_per_token(config)
         n = 1024 if backend.device_kind() == "cpu" else 4096
-        mine = backend.matmul_gflops(n, backend.compute_dtype())
-        self.peak = 1e9 * (total([mine], group)[0] if group.size() > 1 else mine)
+        self.peak = 1e9 * total([backend.matmul_gflops(n, backend.compute_dtype())], group)[0]
 
     def add(self, seconds: float) -> None:
-        """Note the time of a step; the first, which loads and compiles, does not count."""
-        if self.steps:
-            self.seconds = seconds if self.steps == 1 else 0.9 * self.seconds + 0.1 * seconds
-        self.steps += 1
+        """Note the time of a step."""
+        self.seconds = 0.9 * self.seconds + 0.1 * seconds
 
-    @property
-    def tokens_per_second(self) -> float:
-        """Of the last steps; 0 before the second."""
-        return self.settings.total_batch_size / self.seconds if self.seconds else 0.0
-
-    @property
-    def share(self) -> float:
-        """Model FLOPs utilization: of the speed of matrix products, measured here before the start."""
-        return self.flops * self.tokens_per_second / self.peak
+    def __str__(self) -> str:
+        """Tokens per second and model FLOPs utilization: the share of the speed of matrix products."""
+        tokens_per_second = self.tokens / self.seconds
+        return f"{tokens_per_second:,.0f} tokens/s, MFU {self.flops * tokens_per_second / self.peak:.0%}"
 
     def left(self, steps: int) -> str:
         """How long so many steps will take, validation included, such as "1:02:09"."""
-        seconds = round(steps * self.seconds * (1 + self.settings.eval_share))
-        hours, minutes = divmod(seconds // 60, 60)
-        return (
-            f"{hours}:{minutes:02d}:{seconds % 60:02d}"
-            if hours
-            else f"{minutes}:{seconds % 60:02d}"
-        )
+        minutes, seconds = divmod(round(steps * self.seconds * (1 + self.eval_share)), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
 # %%
 #| export scripts.base_train
-MEASURED = 4  # steps until the end can be told, the first of which does not count
-
-
 class Run:
     """A run of pretraining as one of its processes sees it.
 
@@ -1016,7 +1019,7 @@ class Run:
         if meta:
             settings = settings_to_resume(settings, meta["settings"])
         dataset, self.tokenizer = open_data(settings, folder)
-        check_same(group, tokenizer=self.tokenizer.fingerprint, dataset=dataset.name)
+        check_same(group, tokenizer=self.tokenizer.fingerprint, text=size_of(dataset))
         sizes = corpus_tokens(dataset, self.tokenizer)
         here = processes_here(group)
         self.settings = resolve(settings, self.tokenizer.vocab_size, sizes[0], group.size(), here)
@@ -1028,6 +1031,10 @@ class Run:
         self.status.say(describe(self.settings, self.tokenizer.vocab_size, *sizes, here))
 
         self._make_model(checkpoint, meta["step"] if meta else 0)
+        left = self.speed.left(self.settings.num_iterations - self.trainer.iteration)
+        products = f"{self.speed.peak / 1e9:,.0f} GFLOP/s of matrix products"
+        self.status.say(f"speed        {self.speed} of {products}; about {left} to go")
+
         self.watch = LossWatch(self.settings.max_rise, **(meta["watch"] if meta else {}))
         self.seconds, self.bits_per_byte = meta["seconds"] if meta else 0.0, None
         self.open_loader = partial(
@@ -1038,12 +1045,14 @@ class Run:
             sequence_len=self.settings.sequence_len,
             num_threads=1 if backend.device_kind() == "cpu" else None,
         )
-        self.loader = stack.enter_context(self.open_loader("train", state=meta and meta["data"]))
+        place = {**meta["data"]} if meta else None
+        if place and not self.is_first:
+            place["dataset"] = dataset.name  # the same text, by check_same
+        self.loader = stack.enter_context(self.open_loader("train", state=place))
         self.log = None
         if writes:
             self.tokenizer.save(folder / "tokenizer")
             self.log = MetricsLog(folder / "metrics.jsonl", self.trainer.iteration)
-        self.speed = Speed(self.settings, flops_per_token(self.config), group)
         self.prompts = [" ".join(text.split()[:6]) for text in islice(dataset.documents("val"), 3)]
 
     def _make_model(self, checkpoint: Checkpoint | None, step: int) -> None:
@@ -1052,15 +1061,22 @@ class Run:
         names += ("warmup_ratio", "warmdown_ratio", "final_lr_frac")
         flags = {name: getattr(self.settings, name) for name in names}
         self.model = GPT(self.config, self.settings.recompute)
+        shape = (2, self.settings.device_batch_size, self.settings.sequence_len)
+        noise = mx.random.randint(0, self.config.vocab_size, shape)
+        rows = self.settings.total_batch_size // self.settings.sequence_len
+        self.micro_batches = rows // self.settings.device_batch_size // self.group.size()
+        seconds = trial(self.model, (noise[0], noise[1]), self.micro_batches, self.group)
+        self.speed = Speed(self.settings, self.config, seconds, self.group)
+
+        backend.seed_everything(self.settings.seed)
         init_weights(self.model, self.settings.seed)
         self.trainer = Trainer(self.model, self.settings.num_iterations, **flags, group=self.group)
         if checkpoint:
             load_weights(self.model, checkpoint.weights)
             self.trainer.load_state(step, checkpoint.state)
         weights = dict(tree_flatten(self.model.parameters()))
-        weights, state = from_first((weights, self.trainer.state()), self.group)
-        load_weights(self.model, weights)
-        self.trainer.load_state(step, state)
+        load_weights(self.model, from_first(weights, self.group))
+        self.trainer.load_state(step, from_first(self.trainer.state(), self.group))
 
 
 # %%
@@ -1074,37 +1090,31 @@ def loop(self, stop: StopWish) -> int:
     settings, began = self.settings, self.trainer.iteration
     for step in range(began, settings.num_iterations + 1):
         is_last = step == settings.num_iterations
-        if not settings.dry_run:
-            if is_last or step % settings.eval_every == 0:
-                self.evaluate(step)
-            if is_last or step and step % settings.sample_every == 0:
-                self.sample(step)
-            if is_last or step > began and step % settings.save_every == 0:
-                self.save()
+        if is_last or step % settings.eval_every == 0:
+            self.evaluate(step)
+        if is_last or step and step % settings.sample_every == 0:
+            self.sample(step)
+        if is_last or step > began and step % settings.save_every == 0:
+            self.save()
         if is_last:
             break
-        self.train_step(step, began)
-        code = int(most(stop.code, self.group))
-        if code and not settings.dry_run:
+        self.train_step(step)
+        if code := int(most(stop.code, self.group)):
             self.save()
             self.status.say(
-                f"stopped after step {step}, as asked; saved: go on with --resume --tag={self.folder.name}"
+                f"stopped after {step + 1:,} steps and saved them; go on with --resume --tag={self.folder.name}"
             )
-        if code or settings.dry_run and step + 1 == began + MEASURED:
             return code
     self.finish()
     return 0
 
 
 @add_to(Run)
-def train_step(self, step: int, began: int) -> None:
+def train_step(self, step: int) -> None:
     """One step: trained, watched, written down and shown."""
-    settings, started, place = self.settings, time.perf_counter(), self.loader.state
-    count = settings.total_batch_size // (
-        settings.device_batch_size * settings.sequence_len * self.group.size()
-    )
+    started, place = time.perf_counter(), self.loader.state
     try:
-        result = self.trainer.step(share_of(self.loader, count, self.group))
+        result = self.trainer.step(self.micro_batches_of(step))
         smoothed = self.watch.add(result.loss)
     except Diverged as error:
         raise Diverged(
@@ -1115,24 +1125,33 @@ def train_step(self, step: int, began: int) -> None:
     seconds = time.perf_counter() - started
     self.speed.add(seconds)
     self.seconds += seconds
-    values = {"loss": result.loss, "smoothed": smoothed, "grad_norm": result.grad_norm}
-    values |= {
-        "lr_multiplier": result.lr_multiplier,
-        "seconds": self.seconds,
-        "memory": mx.get_peak_memory(),
-    }
-    values |= {"tokens_per_second": settings.total_batch_size / seconds}
     if self.log:
-        self.log.add(step, **values)
-    left = self.speed.left(settings.num_iterations - step - 1)
-    speed = f"{self.speed.tokens_per_second:,.0f} tokens/s, MFU {self.speed.share:.0%}"
-    if step + 1 - began == MEASURED:
-        peak = f"{self.speed.peak / 1e9:,.0f} GFLOP/s of matrix products here"
-        self.status.say(f"speed        {speed} of {peak}; about {left} to go")
+        self.log.add(
+            step,
+            loss=result.loss,
+            smoothed=smoothed,
+            grad_norm=result.grad_norm,
+            lr_multiplier=result.lr_multiplier,
+            tokens_per_second=self.settings.total_batch_size / seconds,
+            seconds=self.seconds,
+            memory=mx.get_peak_memory(),
+        )
+    left = self.speed.left(self.settings.num_iterations - step - 1)
     memory = f"{mx.get_peak_memory() / 1e9:.1f} GB"
     self.status.show(
-        step + 1, f"step {step + 1:,}  loss {smoothed:.3f}  {speed}  {memory}  {left} left"
+        step + 1, f"step {step + 1:,}  loss {smoothed:.3f}  {self.speed}  {memory}  {left} left"
     )
+
+
+@add_to(Run)
+def micro_batches_of(self, step: int) -> Iterator[tuple[mx.array, mx.array]]:
+    """This process's micro-batches of the next step; a terminal shows how far a long one is."""
+    for number, batch in enumerate(share_of(self.loader, self.micro_batches, self.group)):
+        if self.micro_batches > 8:
+            self.status.hint(
+                f"step {step + 1:,}: {number} of {self.micro_batches} micro-batches  {self.speed}"
+            )
+        yield batch
 
 
 # %%
@@ -1191,27 +1210,16 @@ def finish(self) -> None:
 
 # %%
 #| export scripts.base_train
-def default_processes() -> int:
-    """One, but on Linux's CPU up to four: one for each core, a power of two."""
-    if backend.device_kind() != "cpu" or sys.platform != "linux":
-        return 1
-    cores = len(os.sched_getaffinity(0))
-    return 4 if cores >= 4 else min(cores, 2)
-
-
 def choose_processes(settings: Settings, folder: Path) -> int:
     """How many processes to start: the flag's, or so many that the rows of a step and the memory suffice.
 
     Makes the dataset and the tokenizer where they are missing. Raises CourseError for settings that cannot be.
     """
-    if settings.resume:
-        checkpoint_settings = [path / META for path in checkpoint_folders(folder)]
-        for path in checkpoint_settings:
-            with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one
-                return (
-                    settings.processes or json.loads(path.read_text(encoding="utf-8"))["processes"]
-                )
-    processes = settings.processes or default_processes()
+    for path in checkpoint_folders(folder) if settings.resume else ():
+        with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one
+            before = json.loads((path / META).read_text(encoding="utf-8"))["processes"]
+            return settings.processes or before
+    processes = settings.processes or local_ring.fitting_processes(backend.device_kind())
     if processes == 1:
         return 1
     dataset, tokenizer = open_data(settings, folder)
@@ -1239,7 +1247,8 @@ def work(settings: Settings, argv: list[str]) -> None:
         stop = stack.enter_context(stop_when_asked())
         local_ring.end_with_the_launcher(stop)
         try:
-            code = Run(settings, folder, mx.distributed.init(), stack).loop(stop)
+            run = Run(settings, folder, mx.distributed.init(), stack)
+            code = 0 if settings.dry_run else run.loop(stop)
         except RuntimeError as error:
             if "[ring]" not in str(error):
                 raise
