@@ -12,7 +12,7 @@ import mlx.optimizers as optim
 
 from course_lib.host.errors import CourseError
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steep at 0, and between about 0.7 and 1.2 from there on
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steep at 0; five steps take 0.01 … 1 to about 0.7 … 1.13
 
 
 def newton_schulz(g: mx.array, steps: int = 5) -> mx.array:
@@ -29,8 +29,8 @@ def newton_schulz(g: mx.array, steps: int = 5) -> mx.array:
     x = x.swapaxes(-1, -2) if tall else x  # the smaller of X Xᵀ and Xᵀ X
     x = x / (mx.linalg.norm(x, axis=(-2, -1), keepdims=True) + 1e-7)  # singular values at most 1
     for _ in range(steps):
-        s = x @ x.swapaxes(-1, -2)
-        x = a * x + (b * s + c * (s @ s)) @ x
+        xx = x @ x.swapaxes(-1, -2)
+        x = a * x + (b * xx + c * (xx @ xx)) @ x
     return (x.swapaxes(-1, -2) if tall else x).astype(g.dtype)
 
 
@@ -60,10 +60,6 @@ class Muon(optim.Optimizer):
             raise CourseError(f"Muon got a parameter of shape {parameter.shape}; give it matrices, the rest to AdamW")
         state["average"] = mx.zeros_like(parameter)
 
-    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
-        """The parameter after one step."""
-        return self.move(newton_schulz(self.look_ahead(gradient, state), self.ns_steps), parameter)
-
     def look_ahead(self, gradient: mx.array, state: dict) -> mx.array:
         """Move the average of the gradients on, and return what is to be made orthogonal."""
         m = self.state["momentum"].astype(gradient.dtype)
@@ -75,3 +71,7 @@ class Muon(optim.Optimizer):
         rows, columns = parameter.shape[-2:]
         rate = self.learning_rate * math.sqrt(max(1, rows / columns))
         return parameter - rate.astype(parameter.dtype) * direction.astype(parameter.dtype)
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
+        """The parameter after one step."""
+        return self.move(newton_schulz(self.look_ahead(gradient, state), self.ns_steps), parameter)

@@ -11,10 +11,56 @@ from collections.abc import Callable
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
-from mlx.utils import tree_flatten
 
 from course_lib.host.errors import CourseError
 from course_lib.muon import Muon
+
+GROUPS = ("matrices", "embedding", "head")
+
+
+def group_of(name: str, parameter: mx.array) -> str:
+    """Which of GROUPS trains a parameter of a GPT: the one place that says it.
+
+    Raises CourseError for a parameter that belongs to none.
+    """
+    if name == "transformer.wte.weight":
+        return "embedding"
+    if name == "lm_head.weight":
+        return "head"
+    if name.startswith("transformer.h.") and name.endswith(".weight") and parameter.ndim == 2:
+        return "matrices"
+    raise CourseError(
+        f"no optimizer trains the parameter {name} of shape {parameter.shape}; say in "
+        "course_lib.optim.group_of which one does, or freeze it"
+    )
+
+
+def make_optimizer(
+    model: nn.Module,
+    matrix_lr: float = 0.02,
+    embedding_lr: float = 0.2,
+    unembedding_lr: float = 0.004,
+    muon: Callable[[float], optim.Optimizer] = Muon,
+) -> optim.MultiOptimizer:
+    """Muon for the matrices of the blocks, AdamW for wte and for lm_head, in the order of GROUPS.
+
+    The rates of the two AdamW are scaled by √(768 / n_embd). The state is made for the model's
+    parameters. muon: makes the first optimizer, of its learning rate. Raises CourseError for a
+    parameter that `group_of` does not know.
+    """
+    scale = math.sqrt(768 / model.config.n_embd)
+    matrices = muon(matrix_lr)
+    embedding, head = (
+        optim.AdamW(lr * scale, betas=(0.8, 0.95), eps=1e-10, weight_decay=0.0, bias_correction=True)
+        for lr in (embedding_lr, unembedding_lr)
+    )
+    filters = [
+        lambda name, parameter: group_of(name, parameter) == "matrices",
+        lambda name, parameter: group_of(name, parameter) == "embedding",
+    ]
+    optimizer = optim.MultiOptimizer([matrices, embedding, head], filters)
+    optimizer.init(model.trainable_parameters())
+    return optimizer
 
 
 def lr_multiplier(
@@ -43,53 +89,3 @@ def muon_momentum(it: int) -> float:
     """Muon's momentum at step `it`: from 0.85 to 0.95 over the first 300 steps."""
     share = min(it / 300, 1)
     return (1 - share) * 0.85 + share * 0.95
-
-
-GROUPS = ("matrices", "embedding", "head")
-
-
-def group_of(name: str, parameter: mx.array) -> str:
-    """Which of GROUPS trains a parameter of a GPT: the one place that says it.
-
-    Raises CourseError for a parameter that belongs to none.
-    """
-    if name == "transformer.wte.weight":
-        return "embedding"
-    if name == "lm_head.weight":
-        return "head"
-    if name.startswith("transformer.h.") and parameter.ndim == 2:
-        return "matrices"
-    raise CourseError(
-        f"no optimizer trains the parameter {name} of shape {parameter.shape}; say in "
-        "course_lib.optim.group_of which one does, or freeze it"
-    )
-
-
-def make_optimizer(
-    model: nn.Module,
-    matrix_lr: float = 0.02,
-    embedding_lr: float = 0.2,
-    unembedding_lr: float = 0.004,
-    muon: Callable[[float], optim.Optimizer] = Muon,
-) -> optim.MultiOptimizer:
-    """Muon for the matrices of the blocks, AdamW for wte and for lm_head, in the order of GROUPS.
-
-    The rates of the two AdamW are scaled by √(768 / n_embd). The state is made for the model's
-    parameters. muon: makes the first optimizer, of its learning rate. Raises CourseError for a
-    parameter that `group_of` does not know.
-    """
-    for name, parameter in tree_flatten(model.trainable_parameters()):
-        group_of(name, parameter)
-    scale = math.sqrt(768 / model.config.n_embd)
-    matrices = muon(matrix_lr)
-    embedding, head = (
-        optim.AdamW(lr * scale, betas=(0.8, 0.95), eps=1e-10, weight_decay=0.0, bias_correction=True)
-        for lr in (embedding_lr, unembedding_lr)
-    )
-    filters = [
-        lambda name, parameter: group_of(name, parameter) == "matrices",
-        lambda name, parameter: group_of(name, parameter) == "embedding",
-    ]
-    optimizer = optim.MultiOptimizer([matrices, embedding, head], filters)
-    optimizer.init(model.trainable_parameters())
-    return optimizer

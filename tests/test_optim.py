@@ -158,6 +158,7 @@ def test_each_parameter_of_a_gpt_is_in_one_group_and_has_its_state(n_layer, n_kv
         (lambda model: model, "cos", (16, 4)),  # tables that were made parameters: a published bug
         (lambda model: model.transformer, "sin", (1, 16, 1, 4)),
         (lambda model: model.transformer, "wpe", (16, 32)),
+        (lambda model: model.transformer.h[0].attn, "cos", (16, 4)),
         (lambda model: model.transformer.h[1].mlp, "bias", (32,)),
         (lambda model: model.transformer.h[0], "gain", ()),
         (lambda model: model.lm_head, "bias", (37,)),

@@ -38,9 +38,9 @@ def naive_loss(model: GPT, ids: mx.array, targets: mx.array) -> mx.array:
     return nn.losses.cross_entropy(capped, targets, reduction="mean")
 
 
-def torch_step(model: GPT, ids: mx.array, targets: mx.array):
-    """The same model with the same weights in PyTorch: a function that makes one step and returns the loss."""
-    torch.set_num_threads(1)
+def torch_step(model: GPT, ids: mx.array, targets: mx.array, threads: int = 1):
+    """The same model with the same weights in PyTorch: a function that makes one step and returns the loss; weights."""
+    torch.set_num_threads(threads)
     c = model.config
     weights = {
         name: torch.tensor(np.array(array), requires_grad=True) for name, array in tree_flatten(model.parameters())
@@ -74,7 +74,7 @@ def torch_step(model: GPT, ids: mx.array, targets: mx.array):
         loss.backward()
         return loss.item()
 
-    return step
+    return step, weights
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ def main() -> None:
 
     steps = {"MLX": mlx_step(model.loss), "MLX, naive loss": mlx_step(lambda *a: naive_loss(model, *a))}
     if torch:
-        steps["PyTorch"] = torch_step(model, ids, targets)
+        steps["PyTorch"], _ = torch_step(model, ids, targets)
     else:
         print("PyTorch is not here; to compare with it: pip install torch")
 
