@@ -30,7 +30,8 @@ WEIGHTS, STATE, META, SUMS = "model.safetensors", "state.safetensors", "meta.jso
 class Checkpoint:
     """What a checkpoint holds.
 
-    weights: the model's parameters by name; state: other arrays by name; meta: whatever JSON can say.
+    weights: the model's parameters by name; state: other arrays by name; meta: whatever JSON can
+    say.
     """
 
     step: int
@@ -39,16 +40,10 @@ class Checkpoint:
     meta: dict
 
 
-def run_folder(tag: str, stage: str = "base") -> Path:
-    """Where the checkpoints of a run are kept: checkpoints/<stage>/<tag> of the course's home."""
-    if not re.fullmatch(r"\w[\w.-]*", tag):
-        raise CourseError(f"the tag {tag!r} cannot name a run; use letters, digits, and then . _ and -")
-    return home_dir() / "checkpoints" / stage / tag
-
-
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 3) -> Path:
-    """Write folder/step_<step>, all of it or nothing; then only the newest `keep` stay.
+    """Write folder/step_<step>, all of it or nothing; then it and the `keep` - 1 before it stay.
 
+    Later ones go: a run that goes on from an earlier step has found them damaged.
     Raises CourseError when it cannot be written, as on a full disk.
     """
     target = folder / f"step_{checkpoint.step:06d}"
@@ -67,14 +62,18 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 3) -> Path
         raise CourseError(
             f"cannot write {target} ({error}); free some space and go on with --resume: older checkpoints are whole"
         ) from error
-    for old in checkpoint_folders(folder)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+    folders = checkpoint_folders(folder)
+    first = folders.index(target)
+    for path in folders[:first] + folders[first + keep :]:
+        shutil.rmtree(path, ignore_errors=True)
     return target
 
 
 def _save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
     mx.save_safetensors(str(path), arrays)
-    if path.stat().st_size < sum(array.nbytes for array in arrays.values()):
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if path.stat().st_size != 8 + header + sum(array.nbytes for array in arrays.values()):
         raise OSError("the disk is full")  # MLX does not say so
 
 
@@ -85,8 +84,15 @@ def _sha256(path: Path) -> str:
 
 def checkpoint_folders(folder: Path) -> list[Path]:
     """The checkpoints of a run, the newest first."""
-    names = [path for path in folder.glob("step_*") if path.name.removeprefix("step_").isdigit()]
+    names = [path for path in folder.glob("step_*") if path.name.removeprefix("step_").isdecimal()]
     return sorted(names, key=lambda path: int(path.name.removeprefix("step_")), reverse=True)
+
+
+def run_folder(tag: str, stage: str = "base") -> Path:
+    """Where the checkpoints of a run are kept: checkpoints/<stage>/<tag> of the course's home."""
+    if not re.fullmatch(r"\w[\w.-]*", tag):
+        raise CourseError(f"the tag {tag!r} cannot name a run; use letters, digits, and then . _ and -")
+    return home_dir() / "checkpoints" / stage / tag
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -122,7 +128,7 @@ def newest_checkpoint(folder: Path) -> Checkpoint:
 
 
 def load_weights(model: GPT, weights: dict[str, mx.array]) -> None:
-    """Give the model these parameters. Raises CourseError for names or shapes that are not its own."""
+    """Give the model these parameters. Raises CourseError for names or shapes not its own."""
     own = dict(tree_flatten(model.parameters()))
     for name in sorted(own.keys() | weights.keys()):
         have, want = (tree[name].shape if name in tree else "nothing" for tree in (weights, own))

@@ -14,37 +14,6 @@ from course_lib.muon import Muon, newton_schulz
 Group = mx.distributed.Group
 
 
-def from_first(arrays: dict[str, mx.array], group: Group) -> dict[str, mx.array]:
-    """The arrays of process 0, in all processes, which must bring the same names, shapes and types."""
-    if group.size() == 1:
-        return arrays
-    received = {}
-    for name in sorted(arrays):  # in one order everywhere: else messages meet the wrong ones
-        mine = arrays[name] if group.rank() == 0 else mx.zeros_like(arrays[name])
-        received[name] = mx.distributed.all_sum(mine, group=group)
-        mx.eval(received[name])
-    return received
-
-
-def say_from_first(value: object, group: Group) -> object:
-    """What process 0 says, anything that JSON can hold, in all processes."""
-    text = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
-    size = from_first({"size": mx.array(len(text))}, group)["size"].item()
-    text = text if group.rank() == 0 else np.zeros(size, np.uint8)
-    received = from_first({"text": mx.array(text)}, group)["text"]
-    return json.loads(bytes(np.array(received)))
-
-
-def most(number: float, group: Group) -> float:
-    """The largest of the numbers that the processes bring."""
-    return mx.distributed.all_max(mx.array(number, mx.float32), group=group).item()
-
-
-def total(numbers: list[float], group: Group) -> list[float]:
-    """The sums over all processes of the numbers that each brings."""
-    return mx.distributed.all_sum(mx.array(numbers, mx.float32), group=group).tolist()
-
-
 def share_out(costs: list[float], size: int) -> list[int]:
     """Who does what: for each task one of `size` workers, so that all have about as much to do."""
     load, owners = [0.0] * size, [0] * len(costs)
@@ -80,3 +49,34 @@ def sum_together(arrays: list[mx.array], group: Group) -> list[mx.array]:
     sizes = np.cumsum([array.size for array in arrays])[:-1].tolist()
     flat = mx.distributed.all_sum(mx.concatenate([array.reshape(-1) for array in arrays]), group=group)
     return [part.reshape(array.shape) for part, array in zip(mx.split(flat, sizes), arrays, strict=True)]
+
+
+def from_first(arrays: dict[str, mx.array], group: Group) -> dict[str, mx.array]:
+    """The arrays of process 0, in all processes; all bring the same names, shapes and types."""
+    if group.size() == 1:
+        return arrays
+    received = {}
+    for name in sorted(arrays):  # in one order everywhere: else messages meet the wrong ones
+        mine = arrays[name] if group.rank() == 0 else mx.zeros_like(arrays[name])
+        received[name] = mx.distributed.all_sum(mine, group=group)
+        mx.eval(received[name])
+    return received
+
+
+def say_from_first(value: object, group: Group) -> object:
+    """What process 0 says, anything that JSON can hold, in all processes."""
+    text = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
+    size = from_first({"size": mx.array(len(text))}, group)["size"].item()
+    text = text if group.rank() == 0 else np.zeros(size, np.uint8)
+    received = from_first({"text": mx.array(text)}, group)["text"]
+    return json.loads(bytes(np.array(received)))
+
+
+def most(number: float, group: Group) -> float:
+    """The largest of the numbers that the processes bring."""
+    return mx.distributed.all_max(mx.array(number, mx.float32), group=group).item()
+
+
+def total(numbers: list[float], group: Group) -> list[float]:
+    """The sums over all processes of the numbers that each brings."""
+    return mx.distributed.all_sum(mx.array(numbers, mx.float32), group=group).tolist()

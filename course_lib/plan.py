@@ -15,7 +15,7 @@ from course_lib.host.program import check_least
 
 @dataclass(frozen=True)
 class Settings:
-    """Pretrain a GPT, by default one that fits the bundled corpus; stop it, and go on with --resume."""
+    """Pretrain a GPT, by default one that fits the bundled corpus; go on with it by --resume."""
 
     depth: int = 4
     """Layers of the model; everything else about it follows."""
@@ -24,7 +24,7 @@ class Settings:
     sequence_len: int | None = None
     """Tokens in a row; by default 2048, or 256 on a CPU or a small corpus."""
     dataset: str = "bundled"
-    """bundled, fineweb-edu, climbmix (after `get_data`, or with --streaming), or text of your own."""
+    """bundled, fineweb-edu, climbmix (after `get_data`, or with --streaming), or your own text."""
     streaming: bool = False
     """Fetch the shards of a remote corpus while training, and keep few."""
     max_cached_shards: int = 8
@@ -66,7 +66,7 @@ class Settings:
     eval_share: float = 0.05
     """How much of the training's work validation may cost."""
     sample_every: int | None = None
-    """Steps between two looks at what the model writes; by default a fifth of the run, at most 2,000."""
+    """Steps between two looks at what it writes; by default a fifth of the run, at most 2,000."""
     save_every: int | None = None
     """Steps between two checkpoints; by default a tenth of the run, at most 250."""
     keep: int = 3
@@ -102,7 +102,7 @@ def resolve(settings: Settings, vocab_size: int, corpus_tokens: float, processes
     them share this machine's memory. Raises FlagError for numbers that do not fit together, and
     CourseError for what does not fit the memory.
     """
-    _check(settings)
+    check_flags(settings)
     small = corpus_tokens < SMALL or backend.device_kind() == "cpu"
     settings = replace(settings, sequence_len=settings.sequence_len or (256 if small else 2048))
     settings = replace(settings, total_batch_size=settings.total_batch_size or (4096 if small else 524_288))
@@ -121,21 +121,29 @@ def resolve(settings: Settings, vocab_size: int, corpus_tokens: float, processes
     )
 
 
-def _check(settings: Settings) -> None:
-    ones = "depth n_kv_head sequence_len total_batch_size device_batch_size num_iterations eval_every sample_every"
-    ones += " save_every keep processes max_cached_shards"
-    zeros = "matrix_lr embedding_lr unembedding_lr warmup_ratio warmdown_ratio final_lr_frac grad_clip eval_share seed"
+def check_flags(settings: Settings) -> None:
+    """Raise FlagError for flags that make no sense, whatever the text and the machine."""
+    ones = "depth n_kv_head sequence_len total_batch_size device_batch_size num_iterations"
+    ones += " eval_every sample_every save_every keep processes max_cached_shards"
+    zeros = "matrix_lr embedding_lr unembedding_lr warmup_ratio warmdown_ratio final_lr_frac"
+    zeros += " grad_clip eval_share seed"
     check_least(settings, **dict.fromkeys(ones.split(), 1), **dict.fromkeys(zeros.split(), 0))
     for flag in ("max_rise", "target_flops", "tokens_per_param"):
-        value = getattr(settings, flag)
+        value, name = getattr(settings, flag), f"--{flag.replace('_', '-')}"
         if value is not None and not value > 0:
-            raise FlagError(f"--{flag.replace('_', '-')} is {value}, expected more than 0")
+            raise FlagError(f"{name} is {value}, expected more than 0")
+        if value == math.inf and flag != "max_rise":
+            raise FlagError(f"{name} is {value}, expected a number: a run must end")
     for flag in ("warmup_ratio", "warmdown_ratio", "final_lr_frac"):
         if getattr(settings, flag) > 1:
             raise FlagError(f"--{flag.replace('_', '-')} is {getattr(settings, flag)}, expected at most 1")
     horizons = [settings.num_iterations, settings.target_flops, settings.tokens_per_param]
     if sum(horizon is not None for horizon in horizons) > 1:
         raise FlagError("--num-iterations, --target-flops and --tokens-per-param each say how long; give one of them")
+    if settings.resume and settings.overwrite:
+        raise FlagError("--resume goes on with a run and --overwrite throws it away; give one of them")
+    if settings.seed >= 2**32:
+        raise FlagError(f"--seed is {settings.seed}, expected at most {2**32 - 1}")
 
 
 def _num_iterations(settings: Settings, config: GPTConfig, corpus_tokens: float) -> int:
@@ -149,12 +157,12 @@ def _num_iterations(settings: Settings, config: GPTConfig, corpus_tokens: float)
 
 
 def _device_batch_size(settings: Settings, config: GPTConfig, processes: int, here: int) -> int:
-    """Rows at a time: the flag's, or the most that the memory allows. CourseError when none fits."""
+    """Rows at a time: the flag's, or the most that memory allows. CourseError when none fits."""
     together = settings.sequence_len * processes  # tokens of one row in every process
     if settings.total_batch_size % together:
         raise FlagError(
-            f"--total-batch-size is {settings.total_batch_size} tokens, expected a multiple of {together}: a row of "
-            f"{settings.sequence_len}" + f" in each of {processes} processes" * (processes > 1)
+            f"--total-batch-size is {settings.total_batch_size} tokens, expected a multiple "
+            f"of {together}: a row of {settings.sequence_len}" + f" in each of {processes} processes" * (processes > 1)
         )
     rows = settings.total_batch_size // together
     possible = [size for size in range(min(rows, 32), 0, -1) if rows % size == 0]
@@ -167,8 +175,8 @@ def _device_batch_size(settings: Settings, config: GPTConfig, processes: int, he
     asked = settings.device_batch_size
     if asked is not None and rows % asked:
         raise FlagError(
-            f"--device-batch-size is {asked}, expected a divisor of {rows}, the rows of each process in a step: "
-            f"{possible[0]} is one"
+            f"--device-batch-size is {asked}, expected a divisor of {rows}, the rows of each "
+            f"process in a step: {possible[0]} is one"
         )
     if asked is not None and fits(asked) or asked is None and fitting:
         return asked or fitting[0]
@@ -182,7 +190,8 @@ def _device_batch_size(settings: Settings, config: GPTConfig, processes: int, he
     )
     raise CourseError(
         f"a step with --device-batch-size={asked or 1} needs {need / 1e9:.1f} GB in {here} "
-        f"process{'es' * (here > 1)}, but of this machine's memory it may take {have / 1e9:.1f} GB; {better}"
+        f"process{'es' * (here > 1)}, but of this machine's memory it may take "
+        f"{have / 1e9:.1f} GB; {better}"
     )
 
 
@@ -213,8 +222,8 @@ def describe(settings: Settings, vocab_size: int, corpus_tokens: float, val_toke
             f"model        d{config.n_layer}: {config.n_layer} layers, n_embd {config.n_embd}, "
             f"{config.n_head} head{'s' * (config.n_head > 1)}, vocabulary {config.vocab_size:,}",
             f"parameters   {parameters:,}",
-            f"tokens       {tokens:,} in {settings.num_iterations:,} steps of {settings.total_batch_size:,} "
-            f"({tokens / parameters:.1f} a parameter{epochs})",
+            f"tokens       {tokens:,} in {settings.num_iterations:,} steps of "
+            f"{settings.total_batch_size:,} ({tokens / parameters:.1f} a parameter{epochs})",
             f"operations   {flops / 1e6:,.0f} million FLOPs a token, {flops * tokens:.3g} in all",
             f"memory       {memory / 1e9:.1f} GB needed{many}, {backend.memory_bytes() / 1e9:.1f} GB here",
             f"validation   {evaluated:,} tokens every {settings.eval_every:,} steps, {share:.1%} of the work",

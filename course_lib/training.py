@@ -39,7 +39,7 @@ class StepResult:
 
 
 class Diverged(CourseError):
-    """A loss or gradient that is no number, or a loss that has risen far: going on makes no sense."""
+    """Loss or gradients are no numbers, or the loss has risen far: going on makes no sense."""
 
 
 class Trainer:
@@ -47,8 +47,8 @@ class Trainer:
 
     num_iterations: steps of the whole run, which the schedule spans. grad_clip: the largest norm of
     all gradients together; 0 to leave them. compiled: use mx.compile; by default on a GPU, since on
-    a CPU it gains nothing here. group: the processes that share each step, which must all begin with the same weights.
-    The other arguments are those of `make_optimizer` and `lr_multiplier`.
+    a CPU it gains nothing here. group: the processes that share each step, which must all begin
+    with the same weights. The other arguments are those of `make_optimizer` and `lr_multiplier`.
     """
 
     def __init__(
@@ -108,15 +108,8 @@ class Trainer:
         else:
             self._add_gradients, self._update = add_gradients, update
 
-    def step(self, micro_batches: Iterable[tuple[mx.array, mx.array]]) -> StepResult:
-        """One step of the optimizers on the mean loss of the micro-batches (inputs, targets), each (B, T).
-
-        In several processes each gives as many micro-batches as the others. Raises CourseError for
-        no micro-batch or a step beyond num_iterations, and Diverged, with the weights as they
-        were, when the loss or the gradients are not finite.
-        """
-        if self.iteration >= self.num_iterations:
-            raise CourseError(f"all {self.num_iterations} steps are done; make a Trainer with more num_iterations")
+    def _sum_gradients(self, micro_batches: Iterable[tuple[mx.array, mx.array]]) -> tuple[list[float], dict]:
+        """The loss of each micro-batch, and the sum of their gradients."""
         losses, gradients = [], None
         for inputs, targets in micro_batches:
             loss, gradients = self._add_gradients(gradients, inputs, targets)
@@ -124,19 +117,35 @@ class Trainer:
             losses.append(loss.item())
         if not losses:
             raise CourseError("a step got no micro-batch; give it one or more pairs (inputs, targets)")
-        loss = sum(losses) / len(losses)
-        if self.group:
-            gradients = nn.average_gradients(gradients, self.group)
-            loss = total([loss], self.group)[0] / self.group.size()
-        squares = mx.stack([mx.square(g.reshape(-1)).sum() for _, g in tree_flatten(gradients)])
-        grad_norm = math.sqrt(math.fsum(squares.tolist())) / len(losses)  # the same in any order
-        if not math.isfinite(loss + grad_norm):
-            raise Diverged(f"the loss is {loss}, the norm of its gradients {grad_norm}")
+        return losses, gradients
 
+    def _set_rates(self) -> float:
+        """Set learning rates and momentum of this iteration; what the rates are multiplied by."""
         multiplier = self._multiplier(self.iteration)
         for each, rate in zip(self.optimizer.optimizers, self._rates, strict=True):
             each.learning_rate = rate * multiplier
         self.optimizer.optimizers[0].state["momentum"] = mx.array(muon_momentum(self.iteration))
+        return multiplier
+
+    def step(self, micro_batches: Iterable[tuple[mx.array, mx.array]]) -> StepResult:
+        """One step on the mean loss of the micro-batches (inputs, targets), each (B, T).
+
+        In several processes each gives as many micro-batches as the others. Raises CourseError for
+        no micro-batch or a step beyond num_iterations, and Diverged, with the weights as they
+        were, when the loss or the gradients are not finite.
+        """
+        if self.iteration >= self.num_iterations:
+            raise CourseError(f"all {self.num_iterations} steps are done; make a Trainer with more num_iterations")
+        losses, gradients = self._sum_gradients(micro_batches)
+        loss = sum(losses) / len(losses)
+        if self.group:
+            gradients = nn.average_gradients(gradients, self.group)
+            loss = total([loss], self.group)[0] / self.group.size()
+        grad_norm = global_norm(gradients) / len(losses)
+        if not math.isfinite(loss + grad_norm):
+            raise Diverged(f"the loss is {loss}, the norm of its gradients {grad_norm}")
+
+        multiplier = self._set_rates()
         clip = min(1, self.grad_clip / (grad_norm + 1e-6)) if self.grad_clip else 1
         self._update(gradients, mx.array(clip / len(losses)))
         del gradients
@@ -162,6 +171,12 @@ class Trainer:
         self._make_functions()
 
 
+def global_norm(gradients: dict) -> float:
+    """The length of all gradients together, as one vector; the same in any order of adding."""
+    squares = mx.stack([mx.square(g.reshape(-1)).sum() for _, g in tree_flatten(gradients)])
+    return math.sqrt(math.fsum(squares.tolist()))
+
+
 class LossWatch:
     """The smoothed loss of a run, and an alarm when it rises.
 
@@ -173,7 +188,7 @@ class LossWatch:
         self.max_rise, self.average, self.steps, self.lowest = max_rise, average, steps, lowest
 
     def add(self, loss: float) -> float:
-        """Note the loss of a step, and return the smoothed one. Raises Diverged when that is too high."""
+        """Note a step's loss; the smoothed one. Raises Diverged when that is too high."""
         self.average, self.steps = 0.9 * self.average + 0.1 * loss, self.steps + 1
         smoothed = self.average / (1 - 0.9**self.steps)
         self.lowest = min(self.lowest, smoothed)

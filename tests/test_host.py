@@ -1,9 +1,14 @@
-"""Paths, whole-or-nothing files, and how programs end."""
+"""Paths, whole-or-nothing files, how programs end and are stopped, and what they say meanwhile."""
 
+import io
+import math
 import os
+import re
+import signal
 import stat
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +16,10 @@ import pytest
 from course_lib.host import paths
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.files import write_atomically
+from course_lib.host.metrics import MetricsLog, draw_metrics, read_metrics, save_curves
 from course_lib.host.program import run_program
+from course_lib.host.progress import StatusLine
+from course_lib.host.stop import stop_when_asked
 
 
 def test_the_bundled_data_is_found(checkout):
@@ -125,3 +133,137 @@ def test_a_bug_is_not_hidden():
 
     with pytest.raises(ZeroDivisionError):
         run_program("count", Flags, work, [])
+
+
+# ---- wishes to stop
+
+
+def test_ctrl_c_and_sigterm_are_noted_and_the_handlers_come_back():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        with stop_when_asked() as stop:
+            assert stop.code == 0
+            os.kill(os.getpid(), number)
+            assert stop.code == code
+            os.kill(os.getpid(), signal.SIGTERM)  # a second one of these is no more than the first
+            assert stop.code in (code, 143)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_ctrl_c_interrupts_at_once(first):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), stop_when_asked():
+        os.kill(os.getpid(), first)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_in_another_thread_there_is_no_wish_and_no_error():
+    seen = []
+
+    def work():
+        with stop_when_asked() as stop:
+            seen.append(stop.code)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(timeout=30)
+    assert seen == [0]
+
+
+# ---- metrics
+
+
+def test_metrics_are_lines_of_json_there_at_once(tmp_path):
+    path = tmp_path / "run" / "metrics.jsonl"
+    log = MetricsLog(path)
+    log.add(0, loss=2.5, samples=[["a", "ü\n"]])
+    log.add(1, loss=math.nan)
+    assert path.read_text().count("\n") == 2  # not closed yet
+    first, second = read_metrics(path)
+    assert first == {"step": 0, "loss": 2.5, "samples": [["a", "ü\n"]]} and math.isnan(second["loss"])
+    log.close()
+    assert [each.name for each in path.parent.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"step": 3, "lo', b'{"step": 3, "samples": "\xc3', b"\x00\x00"])
+def test_who_goes_on_drops_a_torn_line_and_the_steps_that_come_again(tmp_path, torn):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    for step in range(5):
+        log.add(step, loss=float(step))
+        log.add(step, bits_per_byte=1.0)
+    log.close()
+    path.write_bytes(path.read_bytes() + torn)
+    assert [entry["step"] for entry in read_metrics(path)] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    log = MetricsLog(path, first_step=3)
+    log.add(3, loss=9.0)
+    log.close()
+    assert [entry["step"] for entry in read_metrics(path)] == [0, 0, 1, 1, 2, 2, 3]
+    assert read_metrics(path)[-1]["loss"] == 9.0
+    assert len(path.read_text().splitlines()) == 7
+    MetricsLog(path).close()  # from the beginning
+    assert path.read_text() == "" and read_metrics(tmp_path / "none") == []
+
+
+def test_curves_show_what_was_measured(tmp_path):
+    entries = [{"step": n, "loss": 3.0 - n, "smoothed": 3.0 - n / 2, "lr_multiplier": 1.0} for n in range(3)]
+    entries += [{"step": 0, "bits_per_byte": 2.0}, {"step": 3, "bits_per_byte": 1.0}]
+    panels = draw_metrics(entries).axes
+    assert [len(panel.lines) for panel in panels] == [2, 1, 1, 1]
+    loss, bits, rate, speed = (panel.lines[-1] for panel in panels)
+    assert list(loss.get_ydata()) == [3.0, 2.5, 2.0] and list(panels[0].lines[0].get_ydata()) == [3.0, 2.0, 1.0]
+    assert (
+        list(bits.get_xdata()) == [0, 3]
+        and list(bits.get_ydata()) == [2.0, 1.0]
+        and list(rate.get_ydata()) == [1.0] * 3
+    )
+    assert len(speed.get_ydata()) == 0 and all(panel.get_xlabel() == "step" and panel.get_ylabel() for panel in panels)
+    for some in (entries, []):
+        save_curves(tmp_path / "curves.png", some)
+        assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+# ---- the line that says how far it is
+
+
+def test_without_a_terminal_the_status_is_a_line_now_and_then(capsys):
+    with StatusLine(40) as line:
+        for step in range(1, 41):
+            line.show(step, f"step {step}")
+            line.hint("not seen")
+        line.say("[/b] stays")
+    out, err = capsys.readouterr()
+    assert out == "".join(f"step {step}\n" for step in range(2, 41, 2)) + "[/b] stays\n" and err == ""
+    with StatusLine(3) as line:
+        line.show(1, "one")
+    assert capsys.readouterr().out == "one\n"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_other_processes_say_nothing(capsys, monkeypatch, terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    with StatusLine(4, quiet=True) as line:
+        line.show(1, "one")
+        line.hint("a hint")
+        line.say("two")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_on_a_terminal_text_is_shown_as_it_is_whatever_it_looks_like(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    with StatusLine(4) as line:
+        for text in ("'[/b] [red]' :smile: 12", "[/]", "x" * 200):
+            line.say(text)
+        line.show(1, "step [/1]")
+        line.hint("a hint")
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    for text in ("'[/b] [red]' :smile: 12\n", "[/]\n", "x" * 200 + "\n", "a hint"):
+        assert text in shown

@@ -8,11 +8,13 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from course_lib.host.errors import CourseError
@@ -88,14 +90,14 @@ def _free_ports(count: int) -> list[int]:
 
 def _watch(running: list[subprocess.Popen], complaints: list[Path], stop: StopWish) -> int:
     """Wait for the end of all: their exit code, the first that is not 0."""
-    told = False
-    while any(process.poll() is None for process in running):
+    told = 0
+    while None in (codes := [process.poll() for process in running]):  # all of them, whatever the first one says
         if stop.code and not told:
-            told = True
+            told = stop.code
             for process in running:
-                process.send_signal(stop.code - 128)
-        if any(process.returncode for process in running):
-            break
+                process.send_signal(told - 128)
+        if any(code not in (None, 0, told) for code in codes):
+            break  # one that ends as it was told is no reason to hurry the first one, which may still be saving
         time.sleep(0.05)
     deadline = time.monotonic() + GRACE
     while any(process.poll() is None for process in running) and time.monotonic() < deadline:
@@ -105,6 +107,8 @@ def _watch(running: list[subprocess.Popen], complaints: list[Path], stop: StopWi
         running[rank].kill()
         running[rank].wait()
     codes = [0 if rank in killed else process.returncode for rank, process in enumerate(running)]
+    if told and 128 - told in codes:  # told before it could listen
+        return told
     for rank, code in enumerate(codes):
         if code < 0:
             raise CourseError(
@@ -118,7 +122,10 @@ def _watch(running: list[subprocess.Popen], complaints: list[Path], stop: StopWi
 
 
 def end_with_the_launcher(stop: StopWish) -> None:
-    """In a process that `launch` started: should the launcher be gone, wish for the end of this process too."""
+    """In a process that `launch` or mlx.launch started: should the launcher be gone, wish for this process's end too.
+
+    They are told by a pipe as stdin; MPI and other starters give /dev/null, which has ended from the start.
+    """
 
     def wait() -> None:
         while os.read(0, 4096):
@@ -127,5 +134,6 @@ def end_with_the_launcher(stop: StopWish) -> None:
         time.sleep(LAST_WORDS)  # a process that waits for a message that nobody will send hears no signal
         os._exit(stop.code)
 
-    if in_a_ring():
-        threading.Thread(target=wait, daemon=True).start()
+    with suppress(OSError):  # no stdin at all
+        if "MLX_RANK" in os.environ and stat.S_ISFIFO(os.fstat(0).st_mode):
+            threading.Thread(target=wait, daemon=True).start()

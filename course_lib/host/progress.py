@@ -39,7 +39,7 @@ class StatusLine:
     """One line that says how far long work is: rewritten in place on a terminal, else printed now and then."""
 
     def __init__(self, steps: int, quiet: bool = False):
-        self._progress = bars(TextColumn("{task.fields[status]}"))
+        self._progress = bars(TextColumn("{task.fields[status]}", markup=False))
         self._progress.disable = self._progress.disable or quiet
         self._task = self._progress.add_task("", total=steps, status="")
         self._every, self._quiet = max(1, steps // 20), quiet
@@ -66,4 +66,7 @@ class StatusLine:
     def say(self, line: str) -> None:
         """Print a line that stays."""
         if not self._quiet:
-            self._progress.print(line) if not self._progress.disable else print(line, flush=True)
+            if self._progress.disable:
+                print(line, flush=True)
+            else:  # as it is: what a model writes may look like rich's markup, "[/b]"
+                self._progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -44,14 +44,21 @@ from course_lib.host.metrics import MetricsLog, read_metrics, save_curves
 from course_lib.host.program import run_program
 from course_lib.host.progress import StatusLine
 from course_lib.host.stop import StopWish, stop_when_asked
-from course_lib.plan import Settings, describe, make_config, resolve, validation_batches
+from course_lib.plan import (
+    Settings,
+    check_flags,
+    describe,
+    make_config,
+    resolve,
+    validation_batches,
+)
 from course_lib.scripts import tok_train
 from course_lib.tokenizer import Tokenizer, default_folder
 from course_lib.training import Diverged, LossWatch, Trainer, continue_text, validate
 
 
 def open_data(settings: Settings, folder: Path) -> tuple[Dataset, Tokenizer]:
-    """Dataset and tokenizer of a run; where there is no tokenizer, one that fits the text is trained."""
+    """Dataset and tokenizer of a run; where there is no tokenizer, one is trained that fits."""
     dataset = open_dataset(settings.dataset, settings.streaming, settings.max_cached_shards)
     if settings.resume and (folder / "tokenizer").exists():
         return dataset, Tokenizer.load(folder / "tokenizer")
@@ -96,40 +103,43 @@ def processes_here(group: Group) -> int:
 
 
 FREE = (  # may change when a run goes on
-    *(
-        "num_iterations",
-        "recompute",
-        "streaming",
-        "max_cached_shards",
-        "max_rise",
-        "tokenizer",
-        "tag",
-    ),
-    *("eval_every", "eval_share", "sample_every", "save_every", "keep"),
+    *("recompute", "streaming", "max_cached_shards", "max_rise", "tokenizer", "tag"),
+    *("eval_every", "eval_share", "sample_every", "save_every", "keep", "device_batch_size"),
 )
 
-OF_THE_MOMENT = ("resume", "overwrite", "dry_run", "processes", "device_batch_size")  # are not kept
+HORIZON = ("num_iterations", "target_flops", "tokens_per_param")  # may change, too
+
+OF_THE_MOMENT = ("resume", "overwrite", "dry_run", "processes")  # are not kept
 
 
 def settings_to_resume(asked: Settings, stored: dict) -> Settings:
-    """The settings that a run was begun with, with those of FREE that are asked for now.
+    """The settings that a run was begun with, with those that are asked for now and may change.
 
     Raises CourseError for a flag that asks for another run.
     """
-    values = {}
+    values = {field.name: stored.get(field.name, field.default) for field in fields(Settings)}
     for field in fields(Settings):
         new, old, flag = (
             getattr(asked, field.name),
-            stored.get(field.name, field.default),
+            values[field.name],
             field.name.replace("_", "-"),
         )
         given = new != field.default
-        if given and field.name not in FREE + OF_THE_MOMENT and new != old:
+        if given and field.name not in FREE + HORIZON + OF_THE_MOMENT and new != old:
             raise CourseError(
-                f"this run was begun with --{flag}={old}, but --{flag}={new} asks for another; leave the flag out, or "
-                "choose another --tag"
+                f"this run was begun with --{flag}={old}, but --{flag}={new} asks for "
+                "another; leave the flag out, or choose another --tag"
             )
-        values[field.name] = new if given or field.name in OF_THE_MOMENT else old
+        if given or field.name in OF_THE_MOMENT:
+            values[field.name] = new
+    longer = any(getattr(asked, name) is not None for name in HORIZON)
+    steps = {
+        "num_iterations": values["num_iterations"],
+        "target_flops": None,
+        "tokens_per_param": None,
+    }
+    values |= {name: getattr(asked, name) for name in HORIZON} if longer else steps
+    values["tokenizer"] = values["tokenizer"] and Path(values["tokenizer"])
     return Settings(**values)
 
 
@@ -148,13 +158,11 @@ def own_folder(folder: Path, settings: Settings) -> FileLock:
         raise CourseError(
             f"another base_train is writing in {folder}; wait for its end, or choose another --tag"
         ) from error
-    if settings.overwrite:
-        shutil.rmtree(folder, ignore_errors=True)
     here = checkpoint_folders(folder)
-    if here and not settings.resume:
+    if here and not (settings.resume or settings.overwrite):
         raise CourseError(
-            f"{folder} holds a run already, up to {here[0].name}; go on with it by --resume, throw it away by "
-            "--overwrite, or choose another --tag"
+            f"{folder} holds a run already, up to {here[0].name}; go on with it by --resume, "
+            "throw it away by --overwrite, or choose another --tag"
         )
     folder.mkdir(parents=True, exist_ok=True)
     return lock
@@ -187,7 +195,7 @@ def trial(model: GPT, batch: tuple[mx.array, mx.array], count: int, group: Group
 
 
 class Speed:
-    """Seconds of a step, and what follows: tokens per second, share of the machine's speed, time left."""
+    """Seconds of a step, and what follows: tokens per second, share of the machine, time left."""
 
     def __init__(self, settings: Settings, config: GPTConfig, seconds: float, group: Group):
         self.seconds, self.tokens, self.eval_share = (
@@ -204,9 +212,9 @@ class Speed:
         self.seconds = 0.9 * self.seconds + 0.1 * seconds
 
     def __str__(self) -> str:
-        """Tokens per second and model FLOPs utilization: the share of the speed of matrix products."""
-        tokens_per_second = self.tokens / self.seconds
-        return f"{tokens_per_second:,.0f} tokens/s, MFU {self.flops * tokens_per_second / self.peak:.0%}"
+        """Tokens per second, and model FLOPs utilization: the share of matrix products' speed."""
+        speed = self.tokens / self.seconds
+        return f"{speed:,.0f} tokens/s, MFU {self.flops * speed / self.peak:.0%}"
 
     def left(self, steps: int) -> str:
         """How long so many steps will take, validation included, such as "1:02:09"."""
@@ -230,12 +238,20 @@ class Run:
         checkpoint = newest_checkpoint(folder) if self.is_first and settings.resume else None
         meta = say_from_first(checkpoint and checkpoint.meta, group)
         if meta:
+            asked = settings.device_batch_size
             settings = settings_to_resume(settings, meta["settings"])
+            if meta["processes"] != group.size():  # with other rows for each, another may fit
+                settings = replace(settings, device_batch_size=asked)
         dataset, self.tokenizer = open_data(settings, folder)
         check_same(group, tokenizer=self.tokenizer.fingerprint, text=size_of(dataset))
         sizes = corpus_tokens(dataset, self.tokenizer)
         here = processes_here(group)
         self.settings = resolve(settings, self.tokenizer.vocab_size, sizes[0], group.size(), here)
+        if meta and self.settings.num_iterations < meta["step"]:
+            raise CourseError(
+                f"this run has done {meta['step']} steps already, and --num-iterations="
+                f"{self.settings.num_iterations} is fewer; give as many or more"
+            )
         self.config = make_config(self.settings, self.tokenizer.vocab_size)
         self.val_batches = validation_batches(self.settings, sizes[1])
         self.status = stack.enter_context(StatusLine(self.settings.num_iterations, quiet=not self.is_first))
@@ -247,7 +263,8 @@ class Run:
         self.status.say(f"speed        {self.speed} of {products}; about {left} to go")
 
         self.watch = LossWatch(self.settings.max_rise, **(meta["watch"] if meta else {}))
-        self.seconds, self.bits_per_byte = meta["seconds"] if meta else 0.0, None
+        self.seconds = meta["seconds"] if meta else 0.0
+        self.bits_per_byte = meta["bits_per_byte"] if meta else None
         self.open_loader = partial(
             TokenLoader,
             dataset,
@@ -262,12 +279,15 @@ class Run:
         self.loader = stack.enter_context(self.open_loader("train", state=place))
         self.log = None
         if writes:
+            if self.settings.overwrite:  # not before all is known to be well
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
             self.tokenizer.save(folder / "tokenizer")
             self.log = MetricsLog(folder / "metrics.jsonl", self.trainer.iteration)
         self.prompts = [" ".join(text.split()[:6]) for text in islice(dataset.documents("val"), 3)]
 
     def _make_model(self, checkpoint: Checkpoint | None, step: int) -> None:
-        """Model and trainer, the same in every process: new, or those of the first one's checkpoint."""
+        """Model and trainer, the same in every process: new, or of the first one's checkpoint."""
         names = ("grad_clip", "matrix_lr", "embedding_lr", "unembedding_lr")
         names += ("warmup_ratio", "warmdown_ratio", "final_lr_frac")
         flags = {name: getattr(self.settings, name) for name in names}
@@ -290,7 +310,7 @@ class Run:
         self.trainer.load_state(step, from_first(self.trainer.state(), self.group))
 
     def loop(self, stop: StopWish) -> int:
-        """All steps that are left: 0, or the exit code of the wish to stop, which is granted after a step.
+        """All steps that are left: 0, or the exit code of the wish to stop, granted after a step.
 
         Raises Diverged when the loss does, before anything is saved of it.
         """
@@ -323,9 +343,10 @@ class Run:
             smoothed = self.watch.add(result.loss)
         except Diverged as error:
             raise Diverged(
-                f"step {step}: {error}; its text begins at token {place['token']} of row {place['row']} of "
-                f"{place['shard']}, epoch {place['epoch']}; the last checkpoint is from before: go on from it with "
-                "--resume and look at that text, or begin again with lower learning rates (--matrix-lr, --embedding-lr)"
+                f"step {step}: {error}; its text begins at token {place['token']} of row "
+                f"{place['row']} of {place['shard']}, epoch {place['epoch']}; the last checkpoint is "
+                "from before: go on from it with --resume and look at that text, or begin again "
+                "with lower learning rates (--matrix-lr, --embedding-lr)"
             ) from error
         seconds = time.perf_counter() - started
         self.speed.add(seconds)
@@ -367,13 +388,13 @@ class Run:
         if self.is_first:
             samples = []
             for prompt in self.prompts:
-                text = continue_text(self.model, self.tokenizer, prompt, seed=step + len(samples))
+                text = continue_text(self.model, self.tokenizer, prompt, seed=step * len(self.prompts) + len(samples))
                 samples.append([prompt, text])
                 self.status.say(f"  {prompt!r} … {text!r}")
             self.log.add(step, samples=samples)
 
     def save(self) -> None:
-        """Write a checkpoint; the first process does. Raises Diverged rather than save what is no number."""
+        """Write a checkpoint; the first process does. Raises Diverged rather than save no numbers."""
         weights = dict(tree_flatten(self.model.parameters()))
         if not all(mx.isfinite(weight).all().item() for weight in weights.values()):
             raise Diverged(
@@ -386,6 +407,7 @@ class Run:
             meta |= {"bits_per_byte": self.bits_per_byte}
             checkpoint = Checkpoint(self.trainer.iteration, weights, self.trainer.state(), meta)
             save_checkpoint(self.folder, checkpoint, self.settings.keep)
+        most(0, self.group)  # the others wait: a launcher may end all of them when one ends
 
     def finish(self) -> None:
         """The curves, and a last line."""
@@ -396,9 +418,10 @@ class Run:
 
 
 def choose_processes(settings: Settings, folder: Path) -> int:
-    """How many processes to start: the flag's, or so many that the rows of a step and the memory suffice.
+    """How many processes to start: the flag's, or what the rows of a step and the memory allow.
 
-    Makes the dataset and the tokenizer where they are missing. Raises CourseError for settings that cannot be.
+    Makes the dataset and the tokenizer where they are missing. Raises CourseError for settings
+    that cannot be.
     """
     for path in checkpoint_folders(folder) if settings.resume else ():
         with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one
@@ -421,7 +444,8 @@ def choose_processes(settings: Settings, folder: Path) -> int:
 
 def work(settings: Settings, argv: list[str]) -> None:
     """Train in as many processes as it takes; argv: the flags once more, for those."""
-    folder = run_folder(settings.tag or f"d{settings.depth}")
+    check_flags(settings)
+    folder = run_folder(f"d{settings.depth}" if settings.tag is None else settings.tag)
     if not local_ring.in_a_ring():
         processes = choose_processes(settings, folder)
         if processes > 1:

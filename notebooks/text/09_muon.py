@@ -785,23 +785,26 @@ def adamw_for(rate):
 
 
 MAKERS = {"frozen": optim.SGD, "SGD": optim.SGD, "AdamW": adamw_for, "Muon": Muon}
+MAKERS["momentum"] = partial(optim.SGD, momentum=0.9)
 
 
 def train(config, batches, held_out, kind, rate, seed=0):
-    """The loss on held_out after a step with each batch. Targets of -1 do not count."""
+    """The loss on held_out after a step with each batch, and the losses of the batches."""
     model = GPT(config)
     init_weights(model, seed)
     optimizer = make_optimizer(model, rate, muon=MAKERS[kind])
     rates = [part.learning_rate.item() for part in optimizer.optimizers]
     loss_and_grad = nn.value_and_grad(model, GPT.loss)
+    losses = []
     for n, batch in enumerate(batches):
         for part, base in zip(optimizer.optimizers, rates, strict=True):
             part.learning_rate = base * lr_multiplier(n, len(batches), warmdown_ratio=0.5)
-        _, g = loss_and_grad(model, *batch)
+        loss, g = loss_and_grad(model, *batch)
         optimizer.update(model, g)
         mx.eval(model.parameters(), optimizer.state)
+        losses.append(loss.item())
     total = sum(model.loss(*batch, "none").sum().item() for batch in held_out)
-    return total / sum((targets >= 0).sum().item() for _, targets in held_out)
+    return total / sum((targets >= 0).sum().item() for _, targets in held_out), losses
 
 
 # %%
@@ -819,24 +822,37 @@ stream = batches(train_names, 64, seed=0)
 name_batches = [name_batch(next(stream)) for _ in range(budget(150, quick=4))]
 held_out = [name_batch(unseen[:2000])]
 tiny = GPTConfig(sequence_len=12, vocab_size=27, n_layer=2, n_head=2, n_kv_head=2, n_embd=64)
-tried = {"frozen": (0,), "SGD": (0.3, 1, 3), "AdamW": (0.0015, 0.005, 0.015)}
-tried["Muon"] = (0.007, 0.02, 0.06)
-ends, chosen = {}, {}
+tried = {"frozen": (0,), "SGD": (0.3, 1, 3), "momentum": (0.03, 0.1, 0.3)}
+tried |= {"AdamW": (0.0015, 0.005, 0.015), "Muon": (0.007, 0.02, 0.06)}
+ends, chosen, curves = {}, {}, {}
 for kind, rates in tried.items():
-    ends[kind] = [train(tiny, name_batches, held_out, kind, rate) for rate in rates]
-    chosen[kind] = rates[np.argmin(ends[kind])]
+    runs = [train(tiny, name_batches, held_out, kind, rate) for rate in rates]
+    best = min(range(len(rates)), key=lambda n: runs[n][0])
+    ends[kind], chosen[kind], curves[kind] = [run[0] for run in runs], rates[best], runs[best][1]
     pairs = zip(rates, ends[kind], strict=True)
-    print(
-        f"{kind:7s}", "   ".join(f"rate {rate:g}: {loss:.4f}" for rate, loss in pairs), flush=True
-    )
+    print(f"{kind:8s}", "   ".join(f"rate {r:g}: {loss:.4f}" for r, loss in pairs), flush=True)
+
+# %%
+figure, ax = plt.subplots(figsize=(6, 3.2))
+window = budget(15, quick=1)
+for kind in ("SGD", "momentum", "AdamW", "Muon"):
+    color, line = STYLE[kind]
+    smooth = np.convolve(curves[kind], np.ones(window) / window, mode="valid")
+    ax.plot(np.arange(len(smooth)) + window, smooth, line, color=color, label=kind)
+ax.set(xlabel="step", ylabel="loss, mean of 15 batches")
+ax.legend(frameon=False)
+figure.tight_layout()
+plt.show()
 
 # %% [markdown]
+# SGD, the dotted line, comes down more slowly; the other three lie almost on top of each other.
+#
 # How much of that is luck? Train the two leaders again, at their best rates, with two other starting values.
 
 # %%
 for kind in ("AdamW", "Muon"):
     again = [
-        train(tiny, name_batches, held_out, kind, chosen[kind], seed)
+        train(tiny, name_batches, held_out, kind, chosen[kind], seed)[0]
         for seed in range(1, budget(3, quick=2))
     ]
     print(f"{kind:6s} seeds 0, 1, 2:", [round(loss, 4) for loss in (min(ends[kind]), *again)])
@@ -857,7 +873,7 @@ with TokenLoader(data, tokenizer, "val", 8, 128) as loader:
     unseen_texts = list(islice(loader, budget(8, quick=1)))
 on_text = {}
 for kind, rate in (("frozen", 0), ("AdamW", 0.002), ("Muon", 0.01)):
-    on_text[kind] = train(LADDER, texts, unseen_texts, kind, rate)
+    on_text[kind], _ = train(LADDER, texts, unseen_texts, kind, rate)
     print(f"{kind:6s} held-out loss {on_text[kind]:.3f}", flush=True)
 idea = "own rates for wte and head; blocks by Muon"
 record_loss(
