@@ -19,11 +19,11 @@ def rotary_wavelengths(head_dim: int, base: float = 10000.0) -> mx.array:
     return base ** (mx.arange(0, head_dim, 2, dtype=mx.float32) / head_dim)
 
 
-def rotate(x: mx.array, wavelengths: mx.array, offset: int = 0) -> mx.array:
+def rotate(x: mx.array, wavelengths: mx.array, offset: int | mx.array = 0) -> mx.array:
     """Turn each pair (x[i], x[i + D/2]) by -position / wavelengths[i] (RoPE: Su et al., 2021).
 
-    x: (B, H, T, D), whose first position is `offset`. Sign and halves are nanochat's, so that its
-    weights fit.
+    x: (B, H, T, D), whose first position is `offset`, or (B,) of them, one for each row. Sign and
+    halves are nanochat's, so that its weights fit.
     """
     return mx.fast.rope(x, x.shape[-1], traditional=False, base=None, scale=1.0, offset=offset, freqs=-wavelengths)
 
@@ -41,6 +41,18 @@ class Linear(nn.Linear):
 
     def __call__(self, x: mx.array) -> mx.array:
         return x @ self.weight.astype(x.dtype).T
+
+
+def causal_mask(offset: int | mx.array, T: int, S: int) -> str | mx.array | None:
+    """What T positions may see of S keys, as mx.fast.scaled_dot_product_attention takes it.
+
+    offset: where the first of them stands; (B,) when that differs from row to row, which makes the
+    mask (B, 1, T, S), True for what may be seen.
+    """
+    if isinstance(offset, mx.array):
+        own = offset[:, None] + mx.arange(T)  # (B, T)
+        return (mx.arange(S) <= own[..., None])[:, None]
+    return "causal" if T > 1 else None  # a single query sees every key
 
 
 class CausalSelfAttention(nn.Module):
@@ -76,7 +88,8 @@ class CausalSelfAttention(nn.Module):
     def __call__(self, x: mx.array, cache=None) -> mx.array:
         """x: (B, T, n_embd), the T positions after those that the cache holds.
 
-        cache: keeps keys and values: `offset`, `update_and_fetch(k, v)`; None for a whole text.
+        cache: keeps keys and values: `offset`, `update_and_fetch(k, v)`; None for a whole text. Its
+        offset is an int, or (B,) where rows have different lengths.
         """
         B, T, C = x.shape
         q, k, v = (
@@ -86,7 +99,7 @@ class CausalSelfAttention(nn.Module):
         offset = 0 if cache is None else cache.offset
         q, k = (rms_norm(rotate(a, self._wavelengths, offset), self.norm_eps) for a in (q, k))
         if cache is not None:
-            k, v = cache.update_and_fetch(k, v)  # (B, n_kv_head, offset + T, D)
-        mask = "causal" if T > 1 else None  # a single query sees every key
+            k, v = cache.update_and_fetch(k, v)  # (B, n_kv_head, S, D)
+        mask = causal_mask(offset, T, k.shape[2])
         y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.head_dim**-0.5, mask=mask)
         return self.c_proj(y.transpose(0, 2, 1, 3).reshape(B, T, C))

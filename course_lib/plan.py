@@ -219,13 +219,14 @@ def describe(settings: Settings, vocab_size: int, corpus_tokens: float, val_toke
     many = "" if here == 1 else f" in each of {here} processes"
     return "\n".join(
         [
-            f"model        d{config.n_layer}: {config.n_layer} layers, n_embd {config.n_embd}, "
-            f"{config.n_head} head{'s' * (config.n_head > 1)}, vocabulary {config.vocab_size:,}",
+            f"model        d{config.n_layer}: {config.n_layer} layer{'s' * (config.n_layer > 1)}, "
+            f"n_embd {config.n_embd}, {config.n_head} head{'s' * (config.n_head > 1)}, "
+            f"vocabulary {config.vocab_size:,}",
             f"parameters   {parameters:,}",
             f"tokens       {tokens:,} in {settings.num_iterations:,} steps of "
             f"{settings.total_batch_size:,} ({tokens / parameters:.1f} a parameter{epochs})",
             f"operations   {flops / 1e6:,.0f} million FLOPs a token, {flops * tokens:.3g} in all",
-            f"memory       {memory / 1e9:.1f} GB needed{many}, {backend.memory_bytes() / 1e9:.1f} GB here",
+            f"memory       {memory / 1e9:.2f} GB needed{many}, {backend.memory_bytes() / 1e9:.1f} GB here",
             f"validation   {evaluated:,} tokens every {settings.eval_every:,} steps, {share:.1%} of the work",
         ]
     )

@@ -128,7 +128,7 @@ def is_gone(number):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
 def test_two_processes_killed_stopped_and_resumed_end_as_one_with_more_accumulation(train, text, home):
-    """Each rank is killed once, the launcher too, and the run is stopped by Ctrl-C and by SIGTERM in between."""
+    """Each rank is killed once, the launcher too; Ctrl-C, and a SIGTERM to one rank alone, stop the run in between."""
     one = [flag for flag in TWO if "processes" not in flag]
     assert train(*one, "--tag=one")[0] == 0
     folder, file = folder_of(home, "two"), folder_of(home, "two") / "metrics.jsonl"
@@ -151,7 +151,7 @@ def test_two_processes_killed_stopped_and_resumed_end_as_one_with_more_accumulat
             if how == "Ctrl-C":
                 process.send_signal(signal.SIGINT)
             elif how == "SIGTERM":
-                process.send_signal(signal.SIGTERM)
+                os.kill(ranks[1], signal.SIGTERM)  # one alone: both must agree
             elif how == "launcher":
                 process.kill()
             else:

@@ -8,6 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from test_local_ring import launch_in_time
 
 from course_lib.distributed import (
     SharedMuon,
@@ -19,7 +20,6 @@ from course_lib.distributed import (
     total,
 )
 from course_lib.gpt import GPT, GPTConfig, init_weights
-from course_lib.host import local_ring
 from course_lib.muon import Muon
 from course_lib.training import Trainer, validate
 
@@ -140,7 +140,7 @@ def ring(request, tmp_path_factory):
     (folder / "one_of_the_ring.py").write_text(PROGRAM)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", ":".join([str(folder), str(Path(__file__).parent), *sys.path]))
-        assert local_ring.launch("one_of_the_ring", [str(folder)], size) == 0
+        assert launch_in_time("one_of_the_ring", [str(folder)], size) == 0
     said = [json.loads((folder / f"said_{rank}.json").read_text()) for rank in range(size)]
     return size, said, lambda name, rank: dict(np.load(folder / f"{name}_{rank}.npz"))
 

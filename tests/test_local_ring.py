@@ -68,8 +68,24 @@ def member(tmp_path, monkeypatch):
     return tmp_path
 
 
+def launch_in_time(module, arguments, processes, seconds=120):
+    """local_ring.launch, ended by two Ctrl-Cs (then it gives 130) should it hang."""
+
+    def interrupt():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+    timer = threading.Timer(seconds, interrupt)
+    timer.start()
+    try:
+        return local_ring.launch(module, arguments, processes)
+    finally:
+        timer.cancel()
+
+
 def launch(how, folder, processes=2):
-    return local_ring.launch("member_of_the_ring", [how, str(folder)], processes)
+    return launch_in_time("member_of_the_ring", [how, str(folder)], processes)
 
 
 def wait_for(condition, seconds=60):
@@ -168,7 +184,7 @@ def test_without_their_launcher_they_stop_and_save(member):
 
 
 def test_a_module_that_does_not_exist_is_no_success(capfd):
-    assert local_ring.launch("course_lib.no_such_module", [], 2) == 1
+    assert launch_in_time("course_lib.no_such_module", [], 2) == 1
     assert "no_such_module" in capfd.readouterr().err
 
 

@@ -236,7 +236,7 @@ def test_what_a_run_comes_to():
     parameters = 12 * 64**2 + 2 * 300 * 64
     flops = 6 * (parameters - 300 * 64) + 12 * 64 * 32
     for words in (
-        "d1: 1 layers, n_embd 64, 1 head, vocabulary 300",
+        "d1: 1 layer, n_embd 64, 1 head, vocabulary 300",
         f"{parameters:,}",
         f"12,800 in 50 steps of 256 ({12_800 / parameters:.1f} a parameter, 0.0 times the corpus)",
         f"{flops / 1e6:,.0f} million FLOPs a token, {flops * 12_800:.3g} in all",

@@ -1,0 +1,1457 @@
+# %% [markdown]
+# # 11 · Evaluation
+#
+# **Goal.** Say in numbers how good a base model is, in a unit that any two models share, and say how far to trust the number.
+#
+# | | |
+# |---|---|
+# | Needs | [05 · Tokenizer](05_tokenizer.ipynb), [08 · GPT](08_gpt.ipynb), [10 · Training](10_training.ipynb) |
+# | Time | 45 minutes to read, 55 for the exercises, 10 for the appendix; one to three minutes to run |
+# | Memory | under 1 GB |
+# | You will build | bits per byte, the three kinds of CORE tasks, their scores → `course_lib.evaluation`; the program `base_eval` → `course_lib.scripts` |
+#
+# The loss of chapter 10 fell. Is the model good now? Two questions hide in that one: how well does it predict text, and can it
+# do anything with what it has learned? This chapter answers the first in bits per byte, and the second with tasks that have right
+# answers. A third question runs through all of it: is a difference between two numbers real, or luck?
+
+# %% [markdown]
+# ![Map of the course: chapter 11 evaluation is marked, in Part II; after 10 training, and 12 engine comes next](images/map_11.svg)
+
+# %%
+#| export evaluation
+"""How good a base model is: bits per byte, and CORE's three kinds of tasks.
+
+Source: DCLM (Li et al., 2024), whose CORE this is, and nanochat, whose choices of seeds, separators
+and scores are kept, so that the numbers compare.
+"""
+
+import csv
+import json
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import yaml
+from matplotlib.axes import Axes
+
+from course_lib.gpt import GPT, capped_logits
+from course_lib.host.errors import CourseError
+from course_lib.host.paths import data_dir
+from course_lib.tokenizer import Tokenizer
+from course_lib.training import validate
+
+# %% [markdown]
+# That cell opens the module that this chapter builds. The next one is for this notebook only.
+
+# %%
+import shutil
+import tempfile
+import time
+import zlib
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from io import StringIO
+from itertools import islice
+
+import matplotlib.pyplot as plt
+import numpy as np
+from mlx.utils import tree_flatten
+
+from course_lib import backend
+from course_lib.checkpoint import Checkpoint, save_checkpoint
+from course_lib.classroom import LiveCurve, add_to, budget, check
+from course_lib.classroom.exercises import evaluation as exercises
+from course_lib.dataloader import TokenLoader
+from course_lib.dataset import open_dataset
+from course_lib.gpt import GPTConfig
+from course_lib.training import Trainer
+
+backend.seed_everything(42)
+print(backend.describe())
+
+# %% [markdown]
+# ## 1. Why not the loss
+#
+# The loss is a mean over **tokens**, and what a token is depends on the tokenizer. Take one text and two vocabularies, trained
+# here and not saved, and a model that knows nothing: to it all ids are alike, so each token costs $\ln V$ nats.
+
+# %%
+data = open_dataset()
+tokenizers = {V: Tokenizer.train(data.documents("train"), V) for V in (512, 2048)}
+docs = list(islice(data.documents("val"), budget(20, quick=3)))
+size = sum(len(doc.encode()) for doc in docs)
+print(f"{len(docs)} held-out documents, {size:,} bytes")
+for V, each in tokenizers.items():
+    tokens = sum(map(len, each.encode_batch(docs)))
+    nats = tokens * math.log(V)
+    print(f"{V:5d} ids: {math.log(V):.2f} nats a token, times {tokens:,} tokens: {nats:,.0f} nats")
+
+# %% [markdown]
+# The second model has the higher loss. But it asks fewer questions, since its tokens are longer, and in all it needs fewer nats
+# for the text. Ignorant of everything but the tokenizer, it is the better one.
+#
+# The way out: divide by something that no tokenizer changes, the **bytes** of the text. And count in **bits**, the unit of
+# bytes: a nat is $1/\ln 2 = 1.44$ bits.
+#
+# $$ \text{bits per byte} = \frac{\sum_i \text{nats}_i}{\ln 2 \cdot \sum_i \text{bytes}_i} $$
+#
+# The sums go over the target tokens $i$; $\text{bytes}_i$ is the length of token $i$. A byte has 8 bits, so text as it lies on
+# the disk costs 8. By hand, for three tokens:
+
+# %%
+nats, sizes = [2.0, 0.5, 3.0], [3, 6, 2]  # of " in", " order", "to", say
+print(f"{sum(nats) / len(nats):.3f} nats a token")
+print(f"{sum(nats) / (math.log(2) * sum(sizes)):.3f} bits per byte")
+for V, each in tokenizers.items():
+    bits = sum(map(len, each.encode_batch(docs))) * math.log2(V)
+    print(f"{V:5d} ids, all alike: {bits / size:.2f} bits per byte")
+
+
+# %% [markdown]
+# Chapter 10's `validate` already computes this ratio during training. It sums nats and bytes over all batches and divides once.
+# What counts is settled by `token_bytes`: special tokens have 0 bytes and do not count, because a text has no `<|bos|>` in it;
+# nor do targets of −1. Here it gets the name that one looks for, and leaves out batches in which nothing counts.
+
+# %%
+#| export evaluation
+def bits_per_byte(
+    model: GPT, batches: Iterable[tuple[mx.array, mx.array]], token_bytes: mx.array
+) -> float:
+    """Bits that the model needs for each byte of the targets of batches (inputs, targets), (B, T).
+
+    token_bytes: (vocab_size,), 0 for special tokens, which do not count, nor do targets of -1. A
+    batch with nothing to count costs nothing; nan when there is nothing to count at all.
+    """
+
+    def counts(targets: mx.array) -> bool:
+        sizes = mx.where(targets >= 0, token_bytes[mx.maximum(targets, 0)], 0)
+        return sizes.any().item()
+
+    return validate(model, (batch for batch in batches if counts(batch[1])), token_bytes)
+
+
+# %% [markdown]
+# ## 2. Two models, two vocabularies
+#
+# Now for real: two small models that differ in their vocabulary only, trained on as many tokens each. (On a CPU this takes
+# half a minute or more.) Then both are measured on the same held-out documents.
+
+# %%
+def train_small(tokenizer, steps):
+    """A model of two blocks after `steps` steps of 2,048 tokens, and its last ten losses' mean."""
+    model = GPT(GPTConfig(256, tokenizer.vocab_size, n_layer=2, n_head=2, n_kv_head=2, n_embd=128))
+    trainer, curve = (
+        Trainer(model, steps),
+        LiveCurve(f"loss, {tokenizer.vocab_size} ids", window=10),
+    )
+    with TokenLoader(data, tokenizer, "train", 8, 256) as loader:
+        for step in range(1, steps + 1):
+            curve.add(step, trainer.step([next(loader)]).loss)
+    curve.show()
+    return model, sum(curve.values[-10:]) / len(curve.values[-10:])
+
+
+models, losses = {}, {}
+for V, each in tokenizers.items():
+    models[V], losses[V] = train_small(each, budget(80, quick=3))
+
+
+# %%
+def held_out(tokenizer):
+    """The held-out documents as batches of 8 rows of 256; targets of -1 where no text is left."""
+    ids = [token for doc in tokenizer.encode_batch(docs, bos=True) for token in doc]
+    fill = -(len(ids) - 1) % (8 * 256)
+    inputs = mx.array(ids[:-1] + [tokenizer.bos] * fill).reshape(-1, 8, 256)
+    targets = mx.array(ids[1:] + [-1] * fill).reshape(-1, 8, 256)
+    return list(zip(inputs, targets, strict=True))
+
+
+bits = {
+    V: bits_per_byte(models[V], held_out(tokenizers[V]), tokenizers[V].token_bytes) for V in models
+}
+for V in models:
+    print(
+        f"{V:5d} ids: training {losses[V]:.2f} nats a token, validation {bits[V]:.2f} bits per byte"
+    )
+
+# %% [markdown]
+# The losses say that the model with 512 ids is far better, and the bits per byte say that it is the other way round. Only the second
+# comparison means something: both numbers answer how many bits a byte of this text costs. (Is it a fair race? Each token of the larger
+# vocabulary holds more text, so that model has also read more of it. What matters here is that the two units disagree.)
+#
+# ### A compressor, for scale
+#
+# "Bits for a byte" is what compression is about. With the probabilities of a model, a text can be stored in as many bits as the
+# model needs for it (arithmetic coding). So a compressor is a fair rival: here is `zlib`, the one in zip files, on the same
+# documents.
+
+# %%
+raw = "".join(docs).encode()
+by_zlib = 8 * len(zlib.compress(raw, 9)) / len(raw)
+print(f"zlib: {by_zlib:.2f} bits per byte")
+for V in models:
+    print(
+        f"model with {V} ids: {bits[V]:.2f}, after {8 * 256 * budget(80, 3):,} tokens of training"
+    )
+
+# %% [markdown]
+# `zlib` starts every text from nothing and only looks for repetitions. The models have read other documents before, but not
+# for long. Give them more steps, and see when they pass it: `budget(80, quick=3)` is the dial, and chapter 10's `base_train`
+# prints the same unit. From here on, this chapter's model is the one with 2,048 ids.
+
+# %%
+model, tokenizer = models[2048], tokenizers[2048]
+
+# %% [markdown]
+# ### A batch with nothing to count
+#
+# A batch may hold no target that counts, as when fine-tuning masks whole conversations. It changes nothing. When no batch has
+# any, there is no answer, and the function says `nan`, "not a number". A 0 would look like a perfect model.
+
+# %%
+inputs, targets = held_out(tokenizer)[0]
+empty = (inputs, mx.full(targets.shape, -1))
+alone = bits_per_byte(model, [(inputs, targets)], tokenizer.token_bytes)
+assert bits_per_byte(model, [empty, (inputs, targets)], tokenizer.token_bytes) == alone
+nothing = bits_per_byte(model, [empty], tokenizer.token_bytes)
+print(f"with an empty batch beside it {alone:.4f}, the empty batch alone {nothing}")
+
+# %% [markdown]
+# ## 3. Questions with an answer
+#
+# Bits per byte weighs every byte alike, the closing bracket as much as the word on which the meaning hangs. **CORE** (Li et
+# al., 2024) asks instead: 22 tasks, each a list of **items** with known answers. A base model only goes on with text, it does
+# not chat. So an item is posed as text, and the model's probabilities are the answer. There are three kinds:
+#
+# | kind | given | right when |
+# |---|---|---|
+# | multiple choice | one context, several continuations | the right continuation is the likeliest |
+# | schema | several contexts, one continuation | the continuation is likeliest after the right context |
+# | language modelling | one context, one continuation | the model itself would write exactly this |
+
+# %%
+#| export evaluation
+FIELDS = {  # of an item, by the kind of its task
+    "multiple_choice": ("query", "choices"),
+    "schema": ("continuation", "context_options"),
+    "language_modeling": ("context", "continuation"),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task: a file of items and how to ask them.
+
+    kind: a key of FIELDS; num_fewshot: solved items shown before each; delimiter: between context
+    and continuation; baseline: accuracy of guessing. Raises CourseError for values that cannot be.
+    """
+
+    name: str
+    kind: str
+    num_fewshot: int = 0
+    delimiter: str = " "
+    baseline: float = 0.0
+    path: Path | None = None
+
+    def __post_init__(self):
+        if self.kind not in FIELDS:
+            raise CourseError(
+                f"task {self.name} is of kind {self.kind!r}; expected one of {', '.join(FIELDS)}"
+            )
+        if self.num_fewshot < 0 or not 0 <= self.baseline < 1:
+            raise CourseError(
+                f"task {self.name}: num_fewshot={self.num_fewshot}, baseline={self.baseline}; "
+                "expected 0 or more, and an accuracy below 1"
+            )
+
+
+# %% [markdown]
+# The real tasks are 162 MB, so a small set that was written for this course comes along, in the same form: two tasks of multiple
+# choice, two schemas, one of language modelling. What the files look like is for the appendix. One item of each kind:
+
+# %%
+from course_lib.evaluation import load_items, load_tasks  # this chapter's too: see the appendix
+
+tasks = {task.name: task for task in load_tasks()}
+items = {name: load_items(task) for name, task in tasks.items()}
+for name, task in tasks.items():
+    print(f"{name:9s} {task.kind:18s} {len(items[name])} items, guessing gets {task.baseline:.0%}")
+for name in ("words", "pronouns", "phrases"):
+    print(items[name][0])
+
+
+# %% [markdown]
+# `gold` is the number of the right option. In `pronouns` each sentence has a twin that ends otherwise and has the other answer:
+# who always prefers the commoner noun gets exactly half.
+#
+# ### From an item to text
+#
+# An option is a context, a delimiter (a space, or something like a line with "Answer:") and a continuation. So the kinds differ
+# only in which of the two changes from option to option.
+
+# %%
+#| export evaluation
+def parts_of(task: Task, item: dict) -> tuple[list[str], list[str]]:
+    """The contexts of an item and its continuations, paired: one pair for each option."""
+    if task.kind == "multiple_choice":
+        return [item["query"]] * len(item["choices"]), item["choices"]
+    if task.kind == "schema":
+        return item["context_options"], [item["continuation"]] * len(item["context_options"])
+    return [item["context"].strip()], [item["continuation"]]
+
+
+# %% [markdown]
+# A base model must guess what game is being played. **Few-shot** means: put some solved items in front. They come from the
+# other items of the task. They are drawn with a seed of their own for each item, so that every model, today and next year, sees
+# the same ones in front of the same question. (The seed is nanochat's, so that its numbers compare.)
+
+# %%
+#| export evaluation
+def fewshot_examples(data: list[dict], index: int, count: int) -> list[dict]:
+    """`count` other items of the task, for item `index` always the same: nanochat's choice."""
+    others = [n for n in range(len(data)) if n != index]
+    if count > len(others):
+        raise CourseError(
+            f"{count} examples for each of {len(data)} items; give more items, or fewer examples"
+        )
+    return [data[n] for n in random.Random(1234 + index).sample(others, count)]
+
+
+def render(task: Task, item: dict, examples: Iterable[dict] = ()) -> list[tuple[str, str]]:
+    """(prompt without the continuation, with it) of each option, after the solved examples."""
+    before = ""
+    for example in examples:
+        contexts, continuations = parts_of(task, example)
+        gold = example.get("gold", 0)
+        before += f"{contexts[gold]}{task.delimiter}{continuations[gold]}\n\n"
+    contexts, continuations = parts_of(task, item)
+    return [
+        (f"{before}{context}{task.delimiter}", f"{before}{context}{task.delimiter}{continuation}")
+        for context, continuation in zip(contexts, continuations, strict=True)
+    ]
+
+
+# %%
+task, index = tasks["physics"], 0
+examples = fewshot_examples(items["physics"], index, 2)
+prompts = render(task, items["physics"][index], examples)
+for _, whole in prompts[:2]:
+    print(whole, end="\n" + 60 * "-" + "\n")
+assert examples == fewshot_examples(items["physics"], index, 2)
+
+
+# %% [markdown]
+# Two options of four, after two solved items. They begin alike and differ in their end.
+#
+# ### Which tokens are judged
+#
+# The model gives each token a probability. Only those of the answer should count: of the options of a multiple choice, what
+# comes after the beginning that they share; of a schema, the end that they share; in language modelling, what the continuation
+# adds to the prompt. All three are found in the *ids* and not in the text: `"is" + " late"` may be cut into tokens in ways that
+# depend on what stands around it.
+
+# %%
+#| export evaluation
+@dataclass(frozen=True)
+class Row:
+    """Ids of a prompt with its continuation; those from `start` on are judged."""
+
+    ids: list[int]
+    start: int
+
+
+def common_length(rows: list[list[int]]) -> int:
+    """How many first ids all rows share."""
+    for n, column in enumerate(zip(*rows)):  # noqa: B905
+        if len(set(column)) > 1:
+            return n
+    return min(map(len, rows))
+
+
+# %% [markdown]
+# `tokenise` makes a row of each option, and finds where the judged part starts:
+
+# %%
+#| export evaluation
+def tokenise(
+    task: Task, tokenizer: Tokenizer, prompts: list[tuple[str, str]], sequence_len: int
+) -> list[Row]:
+    """A row for each option, <|bos|> in front; one too long for the model loses its beginning.
+
+    Judged are: in multiple choice, what follows the beginning that the options share; in a schema,
+    the end that they share; in language modelling, what the continuation adds to the prompt. It is
+    at least one token. Raises CourseError when the continuation adds nothing.
+    """
+    rows = [tokenizer.encode(text, bos=True) for _, text in prompts]
+    if task.kind == "multiple_choice":
+        starts = [common_length(rows)] * len(rows)
+    elif task.kind == "schema":
+        shared = common_length([ids[::-1] for ids in rows])
+        starts = [len(ids) - shared for ids in rows]
+    else:
+        starts = [common_length([tokenizer.encode(prompts[0][0].strip(), bos=True), rows[0]])]
+        if starts[0] == len(rows[0]):
+            raise CourseError(f"the continuation of {prompts[0][1]!r} is empty; give it a text")
+    kept = []
+    for ids, start in zip(rows, starts, strict=True):
+        start = min(start, len(ids) - 1)  # an option that is the beginning of another one
+        crop = max(0, len(ids) - sequence_len - 1)
+        kept.append(Row(ids[crop:], max(1, start - crop)))
+    return kept
+
+
+# %% [markdown]
+# Three details, each of them a bug in waiting. `<|bos|>` goes in front, because in training each document began with it. In
+# language modelling the space at the end of the prompt is stripped before the two are compared: it belongs to the first token of
+# the answer. And a prompt that is too long loses its *beginning*, so that the question itself stays.
+
+# %%
+def draw_rows(rows, shared=0):
+    """One line for each option: what all share is hatched, what is judged is blue."""
+    figure, ax = plt.subplots(figsize=(9, 0.5 * len(rows) + 0.3))
+    for line, row in enumerate(rows):
+        for place, token in enumerate(row.ids):
+            style = {"facecolor": "#cfe4f3"} if place >= row.start else {"facecolor": "white"}
+            style |= {"hatch": "///"} if place < shared else {}
+            ax.add_patch(plt.Rectangle((place, line), 1, 1, edgecolor="#aaaaaa", **style))
+            label = tokenizer.token(token).decode(errors="replace").replace("<|bos|>", "•")
+            weight = "bold" if place >= row.start else "normal"
+            middle = {"ha": "center", "va": "center", "weight": weight}
+            text = ax.text(place + 0.5, line + 0.5, label, fontsize=7, **middle)
+            text.set_bbox({"facecolor": style["facecolor"], "edgecolor": "none", "pad": 0.6})
+    ax.set_xlim(0, max(len(row.ids) for row in rows))
+    ax.set_ylim(len(rows), 0)
+    ax.axis("off")
+    plt.show()
+
+
+choice_rows = tokenise(
+    tasks["physics"], tokenizer, render(tasks["physics"], items["physics"][0]), 256
+)
+draw_rows(choice_rows)
+schema_rows = tokenise(
+    tasks["agreement"], tokenizer, render(tasks["agreement"], items["agreement"][0]), 256
+)
+draw_rows(schema_rows)
+
+
+# %% [markdown]
+# Blue and bold is judged; • is `<|bos|>`. Above, a multiple choice: the options differ from the blue on. Below, a schema: the
+# contexts differ, the blue end is the same, and the question is after which context it is likelier.
+#
+# ## 4. The score
+#
+# The options have different lengths. The sum of the losses would favour the short ones, since each further token costs. So CORE
+# takes the **mean** loss over the judged tokens, and the lowest one wins. First the plain way, one option at a time, from the
+# logits:
+
+# %%
+def plain_loss(row):
+    """Mean loss of the judged tokens: one option, no batch, straight from the definition."""
+    logits = model(mx.array([row.ids[:-1]]))[0]  # (T, V): the last id only is a target
+    log_p = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    places = range(row.start, len(row.ids))
+    return -sum(log_p[place - 1, row.ids[place]].item() for place in places) / len(places)
+
+
+for row in choice_rows:
+    print(f"{plain_loss(row):.3f} {tokenizer.decode(row.ids[row.start :])!r}")
+print("right would be option", items["physics"][0]["gold"], "counted from 0")
+
+
+# %% [markdown]
+# (Token `place` is predicted by the logits at `place - 1`. Off by one here, and every score is noise.)
+#
+# ### Batched, and the beginning once
+#
+# Two things make that faster. Options of different lengths go into one batch, padded at the end; causal attention keeps the
+# padding out (chapter 04). And options of one item share their beginning. With five solved items in front, that is most of
+# the prompt, and it is the same for all. Chapter 07 had the way to read it once: a cache of keys and values. This one holds a
+# single prefix for any number of rows:
+
+# %%
+#| export evaluation
+class PrefixCache:
+    """What one block keeps of a prefix, for all rows that go on from it."""
+
+    def __init__(self):
+        self.offset, self._prefix = 0, None
+
+    def update_and_fetch(self, k: mx.array, v: mx.array) -> tuple[mx.array, mx.array]:
+        """First call: keep the prefix (1, H, P, D). Later: put it before k and v (B, H, T, D)."""
+        if self._prefix is None:
+            self.offset, self._prefix = k.shape[2], (k, v)
+            return k, v
+        return tuple(
+            mx.concatenate([mx.broadcast_to(old, (new.shape[0], *old.shape[1:])), new], axis=2)
+            for old, new in zip(self._prefix, (k, v), strict=True)
+        )
+
+
+def shared_prefix(rows: list[Row]) -> int:
+    """How many first ids the model may read once for all rows: shared, and not needed to judge."""
+    if len(rows) < 2:
+        return 0
+    return min(common_length([row.ids for row in rows]), min(row.start for row in rows) - 1)
+
+
+# %%
+rows = tokenise(
+    task,
+    tokenizer,
+    render(task, items["physics"][0], fewshot_examples(items["physics"], 0, 1)),
+    256,
+)
+shared = shared_prefix(rows)
+draw_rows(rows, shared)
+whole = len(rows) * max(len(row.ids) - 1 for row in rows)
+print(f"read whole: {whole} tokens; hatched part once: {shared + whole - len(rows) * shared}")
+
+
+# %% [markdown]
+# The hatched part is read once, the rest for each option. The last shared token is not hatched: it asks for the first judged
+# one, so its output is needed.
+#
+# The head is the other expense: logits for 2,048 ids, or 65,536 in the large models, at every position. Only the
+# judged positions need them, so `judged_logits` picks these before the head. Whatever comes before, the cache or the whole rows, the
+# logits are the same.
+
+# %%
+#| export evaluation
+@dataclass(frozen=True)
+class Score:
+    """What the model makes of the judged tokens of a row.
+
+    loss: their mean, in nats; exact: whether each was the model's first choice.
+    """
+
+    loss: float
+    exact: bool
+
+
+def judged_logits(model: GPT, rows: list[Row], shared: int) -> mx.array:
+    """Logits that predict the judged tokens of all rows, one after the other: (N, vocab_size).
+
+    The first `shared` ids are the same in all rows, and read once.
+    """
+    caches = [PrefixCache() for _ in model.transformer.h] if shared else None
+    if shared:
+        model.transformer(mx.array([rows[0].ids[:shared]]), caches)
+    inputs = [row.ids[shared:-1] for row in rows]
+    width = max(map(len, inputs))
+    padded = mx.array([ids + [0] * (width - len(ids)) for ids in inputs])  # (B, T)
+    x = model.transformer(padded, caches)  # (B, T, n_embd)
+    picked = [
+        x[n, row.start - 1 - shared : len(row.ids) - 1 - shared] for n, row in enumerate(rows)
+    ]
+    return capped_logits(mx.concatenate(picked), model.lm_head.weight, model.config.softcap)
+
+
+# %% [markdown]
+# Then losses and first choices come from these logits, row by row:
+
+# %%
+#| export evaluation
+def score(model: GPT, rows: list[Row], shared: int = 0) -> list[Score]:
+    """Score rows of any lengths in one batch; `shared` as in `judged_logits`."""
+    targets = mx.array([token for row in rows for token in row.ids[row.start :]])
+    logits = judged_logits(model, rows, shared)  # (N, V)
+    losses, hits = nn.losses.cross_entropy(logits, targets), logits.argmax(axis=-1) == targets
+    mx.eval(losses, hits)
+    losses, hits = iter(losses.tolist()), iter(hits.tolist())
+    scores = []
+    for row in rows:
+        count = len(row.ids) - row.start
+        loss = sum(next(losses) for _ in range(count)) / count
+        scores.append(Score(loss, all([next(hits) for _ in range(count)])))
+    return scores
+
+
+# %%
+for one in (score(model, rows), score(model, rows, shared)):
+    for row, found in zip(rows, one, strict=True):
+        assert abs(found.loss - plain_loss(row)) < 2e-2 * found.loss
+print("one at a time, batched and with the beginning once: the same losses")
+
+
+# %% [markdown]
+# ### What it gains
+#
+# Items of `physics`, with five solved ones in front, scored in three ways.
+
+# %%
+def asked_rows(count):
+    """The rows of the first items of the task."""
+    rows = []
+    for n in range(count):
+        shots = fewshot_examples(items["physics"], n, task.num_fewshot)
+        rows.append(tokenise(task, tokenizer, render(task, items["physics"][n], shots), 256))
+    return rows
+
+
+def timed(action, all_rows):
+    """Seconds for all items, each taken as the best of five tries, and the losses."""
+    seconds, losses = 0.0, []
+    for rows in all_rows:
+        tries = []
+        for _ in range(5):
+            started = time.perf_counter()
+            found = action(rows)
+            tries.append(time.perf_counter() - started)
+        seconds, losses = seconds + min(tries), losses + found
+    return seconds, losses
+
+
+# %%
+ways = {
+    "one option at a time": lambda rows: [score(model, [row])[0].loss for row in rows],
+    "options in a batch": lambda rows: [each.loss for each in score(model, rows)],
+    "beginning once": lambda rows: [each.loss for each in score(model, rows, shared_prefix(rows))],
+}
+asked = asked_rows(budget(24, quick=6))
+measured = {way: timed(action, asked) for way, action in ways.items()}
+plain, expected = measured["one option at a time"]
+for way, (seconds, losses) in measured.items():
+    gap = max(abs(a - b) for a, b in zip(losses, expected, strict=True))
+    print(f"{way:22s} {seconds:6.3f} s {plain / seconds:5.1f} times as fast, off by {gap:.0e}")
+    assert gap < 2e-2
+whole = sum(len(row.ids) - 1 for rows in asked for row in rows)
+once = whole - sum((len(rows) - 1) * shared_prefix(rows) for rows in asked)
+print(f"tokens read: {whole:,}, with the beginning once {once:,}: {whole / once:.1f} times fewer")
+
+# %% [markdown]
+# On a CPU the time follows the tokens: the batch alone gains little there, reading the beginning once gains a good part of
+# what it saves in tokens; starting the operations takes the rest in so small a model. (Four options can save no more than three quarters of them.) A GPU is mostly idle at such small work, so there the
+# batch should gain more. The differences are rounding; in bfloat16 they are larger, and two options that are nearly level
+# may change places.
+#
+# ## 5. A task
+#
+# Now count. In a choice the lowest loss must be at `gold`. In language modelling there is nothing to choose from: each judged
+# token must be the model's first choice, all of them.
+
+# %%
+#| export evaluation
+def is_right(task: Task, item: dict, scores: list[Score]) -> bool:
+    """Whether the option of lowest loss is right; in language modelling, whether all is exact."""
+    if task.kind == "language_modeling":
+        return scores[0].exact
+    losses = [each.loss for each in scores]
+    return losses.index(min(losses)) == item["gold"]
+
+
+# %% [markdown]
+# ### How far to trust an accuracy
+#
+# Before the model is asked, look at guessing. Each of 2,000 people guesses all 44 items of `physics`, one option of four:
+
+# %%
+chance = np.random.default_rng(0)
+guessed = chance.binomial(44, 0.25, size=2000) / 44
+figure, ax = plt.subplots(figsize=(5.5, 2.6))
+ax.hist(guessed, bins=np.arange(-0.5, 45) / 44, color="#cfe4f3", edgecolor="#555555")
+spread = math.sqrt(0.25 * 0.75 / 44)
+for side in (-2, 2):
+    ax.axvline(0.25 + side * spread, color="#D55E00", linestyle="--")
+ax.axvline(0.25, color="#000000")
+ax.set(xlabel="accuracy of a guesser", ylabel="guessers", xlim=(0, 0.6))
+plt.show()
+inside = np.mean(np.abs(guessed - 0.25) <= 2 * spread)
+print(f"the luckiest got {guessed.max():.0%}; within two standard errors: {inside:.0%}")
+
+
+# %% [markdown]
+# All of them know nothing, and their results are spread far. The spread of such results has a formula,
+# the **standard error**:
+#
+# $$ \text{SE} = \sqrt{\frac{a\,(1-a)}{n}} $$
+#
+# where $a$ is the accuracy and $n$ the number of items. About 95 % of all results lie within two of them (the dashed lines).
+# So an accuracy is written as $a \pm \text{SE}$, and a difference of less than two or three is no news. Four times the
+# items halve it:
+
+# %%
+#| export evaluation
+def standard_error(accuracy: float, count: int) -> float:
+    """How far an accuracy on `count` items typically lies from that on endlessly many."""
+    return math.sqrt(accuracy * (1 - accuracy) / count)
+
+
+# %%
+assert abs(guessed.std() - standard_error(0.25, 44)) < 0.004
+for n in (44, 176, 1000, 10_000):
+    print(f"{n:6,d} items: 25.0% ± {standard_error(0.25, n):.1%}")
+
+
+# %% [markdown]
+# ### Centred
+#
+# 50 % is nothing on a task with two options, and much on one with four. The **centred** score puts guessing at 0 and all right
+# at 1:
+#
+# $$ \text{centred} = \frac{a - b}{1 - b} $$
+#
+# with $b$ the accuracy of guessing, the **baseline**. Its standard error is stretched in the same way. And **CORE** is the mean
+# of the centred scores, each task with the same weight, whether it has fifty items or ten thousand.
+
+# %%
+#| export evaluation
+@dataclass(frozen=True)
+class TaskResult:
+    """How many items of a task a model got right."""
+
+    task: Task
+    right: int
+    count: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the items that are right."""
+        return self.right / self.count
+
+    @property
+    def standard_error(self) -> float:
+        """Of the accuracy."""
+        return standard_error(self.accuracy, self.count)
+
+    @property
+    def centred(self) -> float:
+        """0 for guessing, 1 for all right; below 0 for worse than guessing."""
+        return (self.accuracy - self.task.baseline) / (1 - self.task.baseline)
+
+    @property
+    def centred_error(self) -> float:
+        """The standard error of the centred score."""
+        return self.standard_error / (1 - self.task.baseline)
+
+
+# %% [markdown]
+# And the mean over tasks, with its own standard error: independent errors add up as squares.
+
+# %%
+#| export evaluation
+def core_score(results: list[TaskResult]) -> float:
+    """The mean of the centred scores. Raises CourseError for no results."""
+    if not results:
+        raise CourseError("CORE is a mean over tasks, and there are none; evaluate at least one")
+    return sum(result.centred for result in results) / len(results)
+
+
+def core_error(results: list[TaskResult]) -> float:
+    """The standard error of `core_score`, as far as it comes from the choice of the items."""
+    return math.sqrt(sum(result.centred_error**2 for result in results)) / len(results)
+
+
+# %% tags=["nbval-check-output"]
+two, four = (Task("t", "multiple_choice", baseline=b) for b in (0.5, 0.25))
+for task, right in ((two, 50), (four, 50), (four, 25), (four, 100), (four, 0)):
+    centred = TaskResult(task, right, 100).centred
+    print(f"{right:3d} of 100, guessing {task.baseline:.0%}: centred {centred:+.2f}")
+
+
+# %% [markdown]
+# Below 0 is possible: worse than guessing. That is luck, or a model that is drawn to the wrong options.
+#
+# ### All items
+#
+# The loop. Items whose options share much are scored one by one, with their beginning read once; others, such as those of
+# language modelling with their single row, fill up batches. With `limit` only the first items are asked, but the solved ones in front
+# still come from all, so that an item is the same question in a short run and a long one.
+
+# %%
+#| export evaluation
+def group_items(
+    asked: Iterable[tuple[dict, list[Row]]], batch_size: int
+) -> Iterator[tuple[list[tuple[dict, list[Row]]], int]]:
+    """Items with their rows as they are scored together, and how many first ids are read once.
+
+    An item whose rows share half of their tokens or more comes alone, others as about `batch_size`
+    rows.
+    """
+    waiting = []
+    for item, rows in asked:
+        shared = shared_prefix(rows)
+        if 2 * shared >= max(len(row.ids) for row in rows):
+            yield [(item, rows)], shared
+            continue
+        waiting.append((item, rows))
+        if sum(len(rows) for _, rows in waiting) >= batch_size:
+            yield waiting, 0
+            waiting = []
+    if waiting:
+        yield waiting, 0
+
+
+# %% [markdown]
+# Grouped like this, the items are scored and counted:
+
+# %%
+#| export evaluation
+def evaluate_task(
+    model: GPT,
+    tokenizer: Tokenizer,
+    task: Task,
+    data: list[dict],
+    limit: int | None = None,
+    batch_size: int = 32,
+    on_items: Callable[[int, int], None] = lambda done, count: None,
+) -> TaskResult:
+    """Ask the model the items of a task, or the first `limit`; all others serve as examples still.
+
+    batch_size: rows at a time, about. on_items(done, count) is called now and then.
+    Raises CourseError for no items, or another tokenizer than the model's.
+    """
+    count, V = len(data) if limit is None else min(limit, len(data)), tokenizer.vocab_size
+    if count < 1 or batch_size < 1:
+        raise CourseError(
+            f"task {task.name}: {count} items, batch_size={batch_size}; expected 1 or more of each"
+        )
+    if V != model.config.vocab_size:
+        raise CourseError(
+            f"the tokenizer has {V} ids, the model {model.config.vocab_size}; "
+            "give the tokenizer that the model was trained with"
+        )
+
+    def rows_of(index: int) -> list[Row]:
+        prompts = render(task, data[index], fewshot_examples(data, index, task.num_fewshot))
+        return tokenise(task, tokenizer, prompts, model.config.sequence_len)
+
+    done = right = 0
+    for items, shared in group_items(((data[n], rows_of(n)) for n in range(count)), batch_size):
+        scores = iter(score(model, [row for _, rows in items for row in rows], shared))
+        for item, rows in items:
+            right += is_right(task, item, [next(scores) for _ in rows])
+        done += len(items)
+        on_items(done, count)
+    return TaskResult(task, right, count)
+
+
+# %%
+results = []
+for name, task in tasks.items():
+    results.append(evaluate_task(model, tokenizer, task, items[name], limit=budget(1000, quick=12)))
+    result = results[-1]
+    print(
+        f"{name:9s} guessing {task.baseline:4.0%}  "
+        f"accuracy {result.accuracy:4.0%} ± {result.standard_error:.0%}  "
+        f"centred {result.centred:+.2f} ± {result.centred_error:.2f}"
+    )
+print(f"mean of the centred scores {core_score(results):+.3f} ± {core_error(results):.3f}")
+
+
+# %%
+#| export evaluation
+def draw_results(ax: Axes, results: list[TaskResult]) -> None:
+    """Centred scores, two standard errors to each side; filled where that is above 0, guessing."""
+    for n, result in enumerate(results):
+        clear = result.centred - 2 * result.centred_error > 0
+        style = {
+            "fmt": "o" if clear else "s",
+            "mfc": "#0072B2" if clear else "white",
+            "color": "#0072B2",
+        }
+        ax.errorbar(result.centred, n, xerr=2 * result.centred_error, capsize=4, **style)
+    ax.axvline(0, color="#D55E00", linestyle="--")
+    ax.set_yticks(range(len(results)), [result.task.name for result in results])
+    ax.set_ylim(len(results) - 0.5, -0.5)
+    ax.set_xlabel("centred score: 0 is guessing, 1 is all right")
+
+
+# %%
+figure, ax = plt.subplots(figsize=(6, 2.8))
+draw_results(ax, results)
+figure.tight_layout()
+plt.show()
+clear = [r.task.name for r in results if r.centred > 2 * r.centred_error]
+print("clearly better than guessing:", ", ".join(clear) or "nothing")
+
+# %% [markdown]
+# A filled point is more than two standard errors above guessing (the dashed line), an empty square is not.
+#
+# Be honest about what this shows. A model that read Python's documentation for half a minute knows no physics, and
+# a point right of the line is not yet evidence that it knows something: look at the bars. Five tasks are also five chances to be
+# lucky. `phrases` is the likeliest to be clear: guessing gets nothing there, so even a few common phrases count, and they are of
+# the kind of text that it was trained on. `agreement` may follow, in which half of the nouns are Python's. With another seed or
+# more steps, the points move by about as much as the bars are long.
+#
+# ### How sure must it be?
+#
+# Where the model is right, is it by much? For each item of multiple choice, the loss of the right option against the best wrong
+# one:
+
+# %%
+margins = {}
+for name in ("words", "physics"):
+    margins[name] = []
+    for n, item in enumerate(items[name][: budget(60, quick=8)]):
+        prompts = render(
+            tasks[name], item, fewshot_examples(items[name], n, tasks[name].num_fewshot)
+        )
+        rows = tokenise(tasks[name], tokenizer, prompts, 256)
+        of_options = [each.loss for each in score(model, rows, shared_prefix(rows))]
+        right = of_options.pop(item["gold"])
+        margins[name].append(min(of_options) - right)
+figure, ax = plt.subplots(figsize=(5.5, 2.6))
+for (name, values), line, color in zip(
+    margins.items(), ("-", "--"), ("#0072B2", "#D55E00"), strict=True
+):
+    ax.plot(sorted(values), np.linspace(0, 1, len(values)), line, color=color, label=name)
+ax.axvline(0, color="#000000", linewidth=0.8)
+ax.set(xlabel="best wrong option − right one, nats a token", ylabel="share of items")
+ax.legend(frameon=False)
+plt.show()
+near = np.mean(np.abs(sum(margins.values(), [])) < 0.5)
+print(f"items within half a nat of being judged the other way: {near:.0%}")
+
+# %% [markdown]
+# Read it from left to right: at the height where a line crosses 0, the items that are wrong end and those that are right begin.
+# Those near 0 are undecided: a little more training may flip them, either way. So expect accuracy on a small set to jump
+# from checkpoint to checkpoint, even while bits per byte falls steadily.
+#
+# ## 6. From here to the real thing
+#
+# `base_eval` does all of this to a checkpoint. It takes one that `base_train` wrote, by its tag; here it gets this chapter's
+# model, put into a folder of its own.
+
+# %%
+from course_lib.scripts import base_eval
+
+folder = Path(tempfile.mkdtemp()).resolve() / "chapter_11"
+meta = {"config": asdict(model.config), "tokenizer": tokenizer.fingerprint}
+meta["settings"] = {"dataset": "bundled", "streaming": False}
+tokenizer.save(folder / "tokenizer")
+weights = dict(tree_flatten(model.parameters()))
+saved = save_checkpoint(folder, Checkpoint(budget(80, quick=3), weights, {}, meta))
+print(sorted(path.name for path in folder.rglob("*") if path.is_file()))
+
+# %%
+flags = ["--checkpoint", str(folder), "--eval", "core,sample", "--max-per-task", "10"]
+program_output = StringIO()
+with redirect_stdout(program_output):
+    base_eval.main(flags)
+print(program_output.getvalue().replace(str(folder), "FOLDER"))
+report = json.loads((folder / f"eval_{budget(80, quick=3):06d}.json").read_text())
+assert report["core"]["tasks"]["words"]["items"] == 10
+
+# %% [markdown]
+# With ten items a task the standard errors are huge. That is what `--max-per-task` is for: to see that all works, not to
+# measure. The report is a JSON file beside the checkpoint, and a picture. Ctrl-C keeps the tasks that are done.
+#
+# On a model of yours, and with the 22 real tasks:
+#
+# ```
+# base_eval --tag d4
+# base_eval --tag d12 --bundle
+# ```
+#
+# The second fetches the 162 MB once. Then it takes long on a CPU: the tasks have tens of thousands of items, up to ten solved
+# ones in front. `--max-per-task 100` gives a first look, at ± 5 %.
+#
+# What may one expect? nanochat's published d20, 561 million parameters trained on 11 billion tokens, has a CORE of 0.2219;
+# GPT-2 with 1.6 billion parameters has 0.2565. Neither was measured here, and neither can be compared with the number above: the small tasks of this course are
+# others, and easier or harder as it happened. A CORE compares models that were asked the same.
+
+# %%
+shutil.rmtree(folder.parent)
+
+
+# %% [markdown]
+# | what to know | the number | what it cannot say |
+# |---|---|---|
+# | does it predict text better? | bits per byte | whether the better bytes are the ones that matter |
+# | can it do something with it? | CORE, with standard errors | anything at sizes that guess: all is noise there |
+# | does it write sense? | samples, read by you | how often |
+#
+# ## Exercises
+#
+# ### Exercise 11.1 — the unit of an option
+#
+# 10 minutes, ●○○. The mean over tokens depends on the tokenizer again. Write `choose(losses, sizes)`: for each option, `losses` has
+# a list of its tokens' losses and `sizes` a list of their bytes. Return the number of the option with the fewest nats per
+# *byte*; of several, the first.
+#
+# <details><summary>Hint</summary>Sum each list, then divide: not the mean of the ratios.</details>
+
+# %% tags=["exercise"]
+def choose(losses, sizes):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.choose, choose)
+
+
+# %% [markdown]
+# ### Exercise 11.2 — the same items
+#
+# 20 minutes, ●●○. Two models answered the *same* items. Their accuracies have errors that go together: what is hard for one
+# is hard for the other. So the error of the difference is smaller than the two standard errors suggest. Write
+# `difference(first, second)` for two lists of 0 and 1, item by item. Return the difference of the accuracies, second minus first, and its
+# standard error: the standard deviation of the items' differences (dividing by n), over $\sqrt{n}$.
+#
+# <details><summary>Hint</summary>Make one list d of second − first, with −1, 0 and 1 in it. Its mean is the first result. Its variance is the
+# mean of d² minus the square of the mean.</details>
+
+# %% tags=["exercise"]
+def difference(first, second):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.difference, difference)
+
+
+# %% [markdown]
+# ### Exercise 11.3 — how sure is a bit?
+#
+# 25 minutes, ●●●. Bits per byte has a standard error too, and it is no simple formula, because documents differ so much. The
+# **bootstrap** finds it by playing: draw as many documents as there are, *with* repetition, compute the number, and do this 1,000 times.
+# The standard deviation of the 1,000 numbers is the standard error. Write `bootstrap(nats, sizes, seed)`, which gets the nats and the bytes of
+# each document as lists, and returns the standard error in bits per byte.
+#
+# <details><summary>Hint</summary>`np.random.default_rng(seed).integers(0, n, size=(1000, n))` draws the documents of all rounds at once. Sum nats and
+# bytes of each round, then divide.</details>
+
+# %% tags=["exercise"]
+def bootstrap(nats, sizes, seed):
+    raise NotImplementedError
+
+
+# %%
+check(exercises.bootstrap, bootstrap)
+
+
+# %% [markdown]
+# Solutions: [solutions/11_evaluation.ipynb](solutions/11_evaluation.ipynb)
+#
+# ## Summary
+#
+# - A loss per token compares models with one tokenizer only. Bits per byte compares any two, and compressors too.
+# - CORE poses items as text and compares mean losses, or asks whether the model would write the answer itself.
+# - The solved items in front are drawn with a fixed seed for each item: every model gets the same questions.
+# - An accuracy without its standard error is half a number. Centred scores put guessing at 0.
+# - The beginning that options share is read once. That changes the time, not the answers.
+#
+# ## Pitfalls
+#
+# - **The mean of the batches' ratios** instead of the ratio of the sums: short or masked batches get too much weight.
+# - Bytes counted from decoded text: a lone byte of a longer character decodes to the replacement sign, which has three. Count the token's own bytes.
+# - **Off by one**: the logits at a position are for the next token.
+# - Sums instead of means over the tokens of an option: the shortest wins.
+# - The space between context and continuation in the wrong token: then hardly any continuation is ever exact.
+# - Solved items drawn anew in each run, or with the item itself among them: the number changes from run to run, or is too good.
+# - Picking the best of many checkpoints by a noisy task, and reporting that task's score: the luckiest guesser above.
+# - 0 of 40 has, by the formula, a standard error of 0. Yet a model that gets one in fourteen right has 0 of 40 once in twenty times: near 0 and 1 the formula says too little.
+# - A benchmark that was part of the training text. Nothing in these numbers tells you; you have to know your data.
+#
+# ## Further reading
+#
+# - [DataComp-LM](https://arxiv.org/abs/2406.11794), Li et al., 2024: where CORE comes from, with all 22 tasks.
+# - [nanochat](https://github.com/karpathy/nanochat): whose scoring this is.
+# - [Adding Error Bars to Evals](https://arxiv.org/abs/2411.00640), Miller, 2024: standard errors for language models, paired ones too.
+# - [The Winograd Schema Challenge](https://cdn.aaai.org/ocs/4492/4492-21843-1-PB.pdf), Levesque et al., 2012: where schemas come from.
+# - [Language Modeling Is Compression](https://arxiv.org/abs/2309.10668), Delétang et al., 2023: models as compressors, measured.
+#
+# **Next:** chapter 12, the engine: a cache that grows, and text that comes fast.
+#
+# ## Appendix: the program
+#
+# ### The files of the tasks
+#
+# `core.yaml` lists the tasks: name, file, kind, how many solved items, delimiter. `eval_meta_data.csv` has the accuracies of guessing, in percent.
+# `eval_data/` has one JSON object a line. Two functions read this course's tasks and the real bundle alike, and name the
+# line that is wrong.
+
+# %%
+#| export evaluation
+def load_tasks(folder: Path | None = None) -> list[Task]:
+    """The tasks of a folder: core.yaml, eval_meta_data.csv (baselines in percent), eval_data/.
+
+    folder: by default the tasks of this course. Raises CourseError for what is missing or wrong.
+    """
+    folder = folder or data_dir() / "core"
+    try:
+        with (folder / "eval_meta_data.csv").open(encoding="utf-8", newline="") as file:
+            baselines = {
+                row["Eval Task"]: float(row["Random baseline"]) / 100
+                for row in csv.DictReader(file)
+            }
+        entries = yaml.safe_load((folder / "core.yaml").read_text(encoding="utf-8"))["icl_tasks"]
+        return [
+            Task(
+                name=entry["label"],
+                kind=entry["icl_task_type"],
+                num_fewshot=entry["num_fewshot"][0],
+                delimiter=entry.get("continuation_delimiter", " "),
+                baseline=baselines[entry["label"]],
+                path=folder / "eval_data" / entry["dataset_uri"],
+            )
+            for entry in entries
+        ]
+    except (OSError, KeyError, TypeError, ValueError, IndexError, yaml.YAMLError) as error:
+        if isinstance(error, CourseError):
+            raise
+        raise CourseError(
+            f"the tasks in {folder} cannot be read ({' '.join(repr(error).split())}); expected "
+            "core.yaml and eval_meta_data.csv as in the CORE bundle: get them anew"
+        ) from error
+
+
+# %%
+#| export evaluation
+def load_items(task: Task) -> list[dict]:
+    """The items of a task, shuffled as nanochat does it, so that the first ones are a fair sample.
+
+    Raises CourseError for a file that cannot be read or an item that is not of the task's kind.
+    """
+    try:
+        lines = task.path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CourseError(f"cannot read {task.path} ({error}); get the tasks anew") from error
+    items = [read_item(task, line, n) for n, line in enumerate(lines, start=1) if line.strip()]
+    random.Random(1337).shuffle(items)
+    return items
+
+
+def read_item(task: Task, line: str, number: int) -> dict:
+    """The item of a line of JSON. Raises CourseError when it is not of the task's kind."""
+    one, several = FIELDS[task.kind]
+    try:
+        item = json.loads(line)
+        item[one] = _text(item[one])
+        if task.kind == "language_modeling":
+            item[several] = _text(item[several])
+        elif not isinstance(item[several], list) or item["gold"] not in range(len(item[several])):
+            raise ValueError("gold is not one of the options")
+        else:
+            item[several] = [_text(option) for option in item[several]]
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise CourseError(
+            f"{task.path}, line {number}: expected a {task.kind} item, with {one} and {several} "
+            f"({error!r}); correct that line, or get the tasks anew"
+        ) from error
+    return item
+
+
+def _text(value: object) -> str:
+    """The value as text: numbers are, too."""
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"{value!r} is no text")
+    return str(value)
+
+
+# %%
+settings_file = load_tasks()[0].path.parents[1] / "core.yaml"
+print(*settings_file.read_text().splitlines()[:6], sep="\n")
+
+# %% [markdown]
+# ### base_eval
+#
+# Flags first. `--checkpoint` takes the folder of a run or one of its steps.
+
+# %%
+#| export scripts.base_eval
+"""Bits per byte, CORE tasks and samples of a checkpoint: `base_eval --help`.
+
+Source: nanochat.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import mlx.core as mx
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from course_lib.checkpoint import load_model, run_folder
+from course_lib.dataloader import TokenLoader
+from course_lib.dataset import Dataset, open_dataset
+from course_lib.evaluation import (
+    Task,
+    TaskResult,
+    bits_per_byte,
+    core_error,
+    core_score,
+    draw_results,
+    evaluate_task,
+    load_items,
+    load_tasks,
+)
+from course_lib.gpt import GPT
+from course_lib.host.bundle import fetch_bundle
+from course_lib.host.errors import CourseError, FlagError
+from course_lib.host.files import write_atomically
+from course_lib.host.program import check_least, run_program
+from course_lib.host.progress import StatusLine
+from course_lib.host.stop import StopWish, stop_when_asked
+from course_lib.scripts.base_train import corpus_tokens
+from course_lib.tokenizer import Tokenizer
+from course_lib.training import continue_text
+
+
+# %%
+#| export scripts.base_eval
+@dataclass(frozen=True)
+class Settings:
+    """Measure a model that `base_train` made: bits per byte, CORE tasks, samples."""
+
+    tag: str | None = None
+    """Name of the run; by default d4."""
+    checkpoint: Path | None = None
+    """Or the run's folder, or one of its step_… folders."""
+    step: int | None = None
+    """Which checkpoint of the run; by default the newest."""
+    eval: str = "bpb,core,sample"
+    """What to do, with commas between."""
+    max_per_task: int | None = None
+    """Items of each task; by default all."""
+    bundle: bool = False
+    """Ask the 22 tasks of CORE (162 MB, fetched once) and not the small ones of this course."""
+    device_batch_size: int = 16
+    """Rows at a time."""
+    split_tokens: int = 100_000
+    """Tokens of the training and of the validation text for bits per byte."""
+    dataset: str | None = None
+    """Text for bits per byte; by default the one that the model was trained on."""
+
+
+KINDS = ("bpb", "core", "sample")
+
+PROMPTS = (  # the first three as in the bundled corpus, the others as anywhere
+    "Return True if",
+    "If the argument is not given,",
+    "This module provides",
+    "The capital of Italy is",
+    "The opposite of up is",
+    "Once upon a time, there was",
+)
+
+
+# %%
+#| export scripts.base_eval
+def kinds_of(settings: Settings) -> list[str]:
+    """What to do, in order. Raises FlagError for what is not known."""
+    asked = [kind.strip() for kind in settings.eval.split(",") if kind.strip()]
+    for kind in asked:
+        if kind not in KINDS:
+            raise FlagError(f"--eval has {kind!r}, expected some of {','.join(KINDS)}")
+    if not asked:
+        raise FlagError(f"--eval is empty, expected some of {','.join(KINDS)}")
+    return [kind for kind in KINDS if kind in asked]
+
+
+def place_of(settings: Settings) -> tuple[Path, int | None]:
+    """The run's folder, and the step that is asked for, if any."""
+    if settings.tag is not None and settings.checkpoint is not None:
+        raise FlagError("--tag and --checkpoint each name a run; give one of them")
+    if settings.checkpoint is None:
+        return run_folder(settings.tag or "d4"), settings.step
+    folder = settings.checkpoint.expanduser().resolve()
+    number = folder.name.removeprefix("step_")
+    if folder.name != number and number.isdigit():
+        if settings.step not in (None, int(number)):
+            raise FlagError(
+                f"--step is {settings.step}, but --checkpoint names {folder.name}; give one of them"
+            )
+        return folder.parent, int(number)
+    return folder, settings.step
+
+
+# %% [markdown]
+# The evaluation. Ctrl-C and SIGTERM become a wish, which `pause` grants between two batches; the report is written after each
+# task, so that not even a power cut takes more than the task that was running.
+
+# %%
+#| export scripts.base_eval
+@dataclass
+class Evaluation:
+    """A model, what is asked of it, and what has been found so far; the report is at `path`."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    meta: dict
+    settings: Settings
+    path: Path
+    status: StatusLine
+    stop: StopWish
+
+    def __post_init__(self):
+        self.found: dict = {"step": self.meta["step"]}
+        self.results: list[TaskResult] = []
+
+    def pause(self) -> None:
+        """Between two batches: stop here when that was asked for."""
+        if self.stop.code:
+            raise KeyboardInterrupt
+
+
+# %%
+#| export scripts.base_eval
+@add_to(Evaluation)
+def bpb(self) -> None:
+    """Bits per byte of the first tokens of the training and of the validation text."""
+    name, trained = self.settings.dataset, self.meta["settings"]
+    text = open_dataset(name) if name else open_dataset(trained["dataset"], trained["streaming"])
+    sizes, values = corpus_tokens(text, self.tokenizer), {}
+    for split, tokens in zip(("train", "val"), sizes, strict=True):
+        batches = self.batches(text, split, tokens)
+        values[split] = bits_per_byte(self.model, batches, self.tokenizer.token_bytes)
+        self.status.say(f"{split:5s} {values[split]:.4f} bits per byte of {text.name}")
+    self.found["bits_per_byte"] = {"dataset": text.name, **values}
+
+
+@add_to(Evaluation)
+def batches(self, text: Dataset, split: str, tokens: float) -> Iterator[tuple[mx.array, mx.array]]:
+    """The first batches of a split: split_tokens of it, or all, but no text twice."""
+    T, tokens = self.model.config.sequence_len, int(min(tokens, self.settings.split_tokens))
+    rows = max(1, min(self.settings.device_batch_size, tokens // T))
+    count = max(1, tokens // (rows * T))
+    with TokenLoader(text, self.tokenizer, split, rows, T, num_threads=1) as loader:
+        for number, batch in enumerate(islice(loader, count)):
+            if number and loader.state["epoch"] > 0:  # this batch has begun the text again
+                break
+            self.pause()
+            yield batch
+
+
+@add_to(Evaluation)
+def sample(self) -> None:
+    """What the model writes after each of PROMPTS."""
+    samples = []
+    for seed, prompt in enumerate(PROMPTS):
+        self.pause()
+        text = continue_text(self.model, self.tokenizer, prompt, max_tokens=32, seed=seed)
+        samples.append([prompt, text])
+        self.status.say(f"  {prompt!r} … {text!r}")
+    self.found["samples"] = samples
+
+
+# %%
+#| export scripts.base_eval
+@add_to(Evaluation)
+def core(self) -> None:
+    """Every task; the result of each is written as soon as it is there."""
+    tasks = load_tasks(fetch_bundle() if self.settings.bundle else None)
+    found = {"tasks_of": "bundle" if self.settings.bundle else "course"}
+    found |= {"max_per_task": self.settings.max_per_task, "core": None, "tasks": {}}
+    try:
+        for number, task in enumerate(tasks, start=1):
+            result = self.ask(task, f"task {number} of {len(tasks)}: {task.name}")
+            self.results.append(result)
+            found["tasks"][task.name] = {
+                "kind": task.kind,
+                "num_fewshot": task.num_fewshot,
+                "items": result.count,
+                "baseline": task.baseline,
+                "accuracy": result.accuracy,
+                "standard_error": result.standard_error,
+                "centred": result.centred,
+            }
+            self.found["core"] = found
+            self.save()
+    finally:
+        self.show()
+    found |= {"core": core_score(self.results), "core_error": core_error(self.results)}
+    print(f"mean of the centred scores: {found['core']:+.4f} ± {found['core_error']:.4f}")
+
+
+@add_to(Evaluation)
+def ask(self, task: Task, label: str) -> TaskResult:
+    """Evaluate one task, and say how far it is."""
+
+    def on_items(done: int, count: int) -> None:
+        self.status.hint(f"{label}, {done:,} of {count:,} items")
+        self.pause()
+
+    limit, batch_size = self.settings.max_per_task, self.settings.device_batch_size
+    items = load_items(task)
+    result = evaluate_task(self.model, self.tokenizer, task, items, limit, batch_size, on_items)
+    self.status.say(f"{label}, {result.right:,} of {result.count:,} right")
+    return result
+
+
+# %%
+#| export scripts.base_eval
+@add_to(Evaluation)
+def save(self) -> None:
+    """Put what was found into the report, beside what an earlier run put there."""
+    before = {}
+    with suppress(OSError, ValueError):
+        before = json.loads(self.path.read_text(encoding="utf-8"))
+    with write_atomically(self.path) as file:
+        file.write(json.dumps({**before, **self.found}, indent=1) + "\n")
+
+
+@add_to(Evaluation)
+def show(self) -> None:
+    """Print the tasks that are done as a table, and draw them beside the report."""
+    if self.results:
+        Console(force_jupyter=False).print(table_of(self.results))
+        figure = Figure(figsize=(6, 1.2 + 0.35 * len(self.results)), layout="constrained")
+        draw_results(figure.subplots(), self.results)
+        figure.savefig(self.path.with_suffix(".png"), dpi=120)
+
+
+# %%
+#| export scripts.base_eval
+def table_of(results: list[TaskResult]) -> Table:
+    """The results as a table; ± is the standard error."""
+    table = Table("task", header_style="")
+    for column in ("kind", "shots", "items", "guessing", "accuracy", "centred"):
+        table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)
+    names = {"multiple_choice": "choice", "schema": "schema", "language_modeling": "language"}
+    for result in results:
+        task = result.task
+        table.add_row(
+            task.name,
+            names[task.kind],
+            f"{task.num_fewshot}",
+            f"{result.count:,}",
+            f"{task.baseline:.1%}",
+            f"{result.accuracy:.1%} ± {result.standard_error:.1%}",
+            f"{result.centred:+.3f}",
+        )
+    return table
+
+
+# %%
+#| export scripts.base_eval
+def work(settings: Settings) -> None:
+    """Load the model and do what --eval says; what was finished is written in any case."""
+    check_least(settings, max_per_task=1, device_batch_size=1, split_tokens=1, step=0)
+    kinds = kinds_of(settings)
+    folder, step = place_of(settings)
+    if not folder.is_dir():
+        raise CourseError(
+            f"there is no run in {folder}; train one with `base_train`, or give another --tag or "
+            "--checkpoint"
+        )
+    model, tokenizer, meta = load_model(folder, step)
+    path = folder / f"eval_{meta['step']:06d}.json"
+    with StatusLine(1) as status, stop_when_asked() as stop:
+        status.say(f"model {folder.name}, step {meta['step']:,}")
+        run = Evaluation(model, tokenizer, meta, settings, path, status, stop)
+        try:
+            for kind in kinds:
+                getattr(run, kind)()
+                run.save()
+        except KeyboardInterrupt:
+            kept = f"what was finished is in {path}" if path.exists() else "nothing was finished"
+            print(f"base_eval: stopped during {kind}; {kept}", file=sys.stderr)
+            sys.exit(stop.code or 130)
+        status.say(f"the report is {path}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point. argv: flags, by default the command line's."""
+    run_program("base_eval", Settings, work, argv)

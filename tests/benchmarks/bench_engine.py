@@ -1,0 +1,164 @@
+"""Tokens a second of the engine: against mlx-lm's generator on the same weights, and eight requests against one.
+
+python tests/benchmarks/bench_engine.py [--depth 4] [--tokens 64] [--rounds 3]
+
+The model has a vocabulary of 65,536 and random weights, written as mlx-lm reads them. All runs take turns. The time of
+a step is the 20th percentile of all steps, so that other work on the machine matters little. mlx-lm runs twice: as
+`pip install mlx-lm` gives it, in a process of its own without the course, and in this process, where it has
+the matrix products that the course brings (course_lib.host.fast_matmul). Greedy decoding, the same ids from all. Prints
+also how much of the memory's speed decoding reaches: a token needs all weights but wte once. OPENBLAS_NUM_THREADS=1
+gives steadier figures where other processes want the cores.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+PROMPT = 64
+
+
+def timed(tokens: Iterable) -> dict:
+    """Ids, and the seconds that each but the first took."""
+    ids, times = [], []
+    for token in tokens:
+        ids.append(int(token))
+        times.append(time.perf_counter())
+    return {"ids": ids, "steps": [after - before for before, after in pairwise(times)]}
+
+
+def peer_run(folder: str, tokens: int) -> dict:
+    """mlx-lm's generator."""
+    import mlx.core as mx
+    from mlx_lm.generate import generate_step
+    from mlx_lm.utils import load_model
+
+    model, _ = load_model(Path(folder))
+    prompt = mx.array(json.loads((Path(folder) / "prompt.json").read_text()))
+    return timed(token for token, _ in generate_step(prompt, model, max_tokens=tokens))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--depth", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peer", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peer:
+        peer_run(options.peer, 4)
+        print(json.dumps(peer_run(options.peer, options.tokens)))
+        return
+
+    import mlx.core as mx
+    import numpy as np
+    from mlx.utils import tree_flatten
+
+    from course_lib import backend
+    from course_lib.engine import BatchEngine, Engine, Request
+    from course_lib.gpt import GPT, GPTConfig
+    from course_lib.kv_cache import KVCache, cache_bytes
+    from course_lib.tokenizer import Tokenizer
+
+    config = GPTConfig.from_depth(options.depth)
+    tokenizer = Tokenizer.train(["a small tokenizer will do "], 300, allow_smaller=True)
+    model = GPT(config)
+    model.apply_to_modules(lambda _, module: module.apply(lambda a: 0.02 * mx.random.normal(a.shape)))
+    mx.eval(model.parameters())
+    prompt = mx.random.randint(0, config.vocab_size, (PROMPT,)).tolist()
+    engine = Engine(model, tokenizer, keep_prefixes=0)
+    engine.stops = set()  # random weights: every run is to be as long as asked for
+
+    def one_row(tokens: int, **settings) -> dict:
+        return timed(column[0] for column, _ in engine.generate(prompt, max_tokens=tokens, **settings))
+
+    def requests(count: int, tokens: int, **settings) -> dict:
+        with BatchEngine(model, tokenizer, max_rows=8, keep_prefixes=0) as batch_engine:
+            batch_engine._engine.stops = set()
+            handles = [batch_engine.submit(Request(prompt, tokens, seed=n, **settings)) for n in range(count)]
+            result = timed(token for token, _ in handles[-1])  # the others are there before it
+            assert all(len(handle.result().ids) == tokens for handle in handles)
+        return {"ids": result["ids"], "steps": [seconds / count for seconds in result["steps"][: tokens - count]]}
+
+    def memory_speed() -> float:
+        """Bytes a second that one thread reads: NumPy's sum of a large array."""
+        numbers, best = np.ones(1 << 25, np.float32), 0.0
+        for _ in range(5):
+            started = time.perf_counter()
+            numbers.sum()
+            best = max(best, numbers.nbytes / (time.perf_counter() - started))
+        return best
+
+    def prefill_and_forward() -> tuple[float, float]:
+        ids = mx.random.randint(0, config.vocab_size, (1, 512))
+        mx.eval(ids)
+        seconds = []
+        for cache in (KVCache(config), None):
+            started = time.perf_counter()
+            mx.eval(model.transformer(ids, cache.layers if cache else None)[:, -1])
+            seconds.append(time.perf_counter() - started)
+        return tuple(seconds)
+
+    with tempfile.TemporaryDirectory() as folder:
+        weights = dict(tree_flatten(model.parameters()))
+        mx.save_safetensors(f"{folder}/model.safetensors", weights)
+        about = {
+            "model_type": "nanochat",
+            "hidden_size": config.n_embd,
+            "num_hidden_layers": config.n_layer,
+            "num_attention_heads": config.n_head,
+            "num_key_value_heads": config.n_kv_head,
+            "vocab_size": config.vocab_size,
+            "intermediate_size": 4 * config.n_embd,
+        }
+        Path(folder, "config.json").write_text(json.dumps(about))
+        Path(folder, "prompt.json").write_text(json.dumps(prompt))
+
+        def peer_alone(tokens: int) -> dict:
+            command = [sys.executable, __file__, "--peer", folder, "--tokens", str(tokens)]
+            return json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+        runs = {
+            "mlx-lm, alone": peer_alone,
+            "mlx-lm, here": lambda tokens: peer_run(folder, tokens),
+            "Engine": lambda tokens: one_row(tokens, temperature=0),
+            "Engine, top_k=50": lambda tokens: one_row(tokens, top_k=50),
+            "1 request": lambda tokens: requests(1, tokens, temperature=0),
+            "8 requests": lambda tokens: requests(8, tokens, temperature=0),
+            "1 request, top_k=50": lambda tokens: requests(1, tokens, top_k=50),
+            "8 requests, top_k=50": lambda tokens: requests(8, tokens, top_k=50),
+        }
+        steps, ids, reading, speed = defaultdict(list), {}, [float("inf")] * 2, 0.0
+        for _ in range(options.rounds):
+            for name, run in runs.items():
+                result = run(options.tokens)
+                steps[name] += result["steps"]
+                ids[name] = result["ids"]
+            reading = [min(pair) for pair in zip(reading, prefill_and_forward(), strict=True)]
+            speed = max(speed, memory_speed())
+    best = {name: sorted(times)[len(times) // 5] for name, times in steps.items()}
+    print(backend.describe())
+    for name, seconds in best.items():
+        print(f"{name:22s} {1 / seconds:6.0f} tokens/s")
+    greedy = [ids[name] for name in runs if "top_k" not in name]
+    print(f"greedy ids equal: {all(one == greedy[0] for one in greedy)}")
+    for peer in ("mlx-lm, alone", "mlx-lm, here"):
+        print(f"Engine against {peer}: {best[peer] / best['Engine']:.2f} times the tokens/s")
+    for how in ("", ", top_k=50"):
+        print(f"8 requests against 1{how}: {best['1 request' + how] / best['8 requests' + how]:.2f} times the tokens/s")
+    read = 4 * (sum(weight.size for weight in weights.values()) - config.vocab_size * config.n_embd)
+    share = read / best["Engine"] / speed
+    print(f"a token reads {read / 1e6:.0f} MB: {100 * share:.0f} % of the memory's {speed / 1e9:.0f} GB/s")
+    print(f"prefill of 512 tokens: {reading[0] / reading[1]:.2f} times the time of a forward pass without a cache")
+    print(f"cache of 8 rows of 512 tokens: {cache_bytes(config, 8, 512) / 1e6:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

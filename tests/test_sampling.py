@@ -1,0 +1,127 @@
+"""Sampling: each filter by its definition, draws by a chi-square test, rows that do not depend on each other."""
+
+import math
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from course_lib.sampling import draw, keep_min_p, keep_top_p, largest, probabilities, sample
+
+
+def numpy_probabilities(logits):
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
+
+
+def by_definition(logits, temperature=1.0, top_k=None, top_p=None, min_p=None):
+    """The distribution of `sample`, in float64, a token at a time."""
+    probs = numpy_probabilities(np.asarray(logits, np.float64) / temperature)
+    order = np.argsort(-probs, kind="stable")
+    if top_k is not None:
+        probs[order[top_k:]] = 0
+        probs /= probs.sum()
+    if top_p is not None:
+        mass = 0.0
+        for token in order:
+            if mass >= top_p:
+                probs[token] = 0
+            mass += probs[token]
+        probs /= probs.sum()
+    if min_p is not None:
+        probs[probs < min_p * probs.max()] = 0
+        probs /= probs.sum()
+    return probs
+
+
+SETTINGS = [
+    {},
+    {"temperature": 0.5},
+    {"temperature": 2.0},
+    {"top_k": 1},
+    {"top_k": 5},
+    {"top_p": 0.7},
+    {"min_p": 0.2},
+    {"temperature": 1.5, "top_k": 9, "top_p": 0.9, "min_p": 0.1},
+    {"top_k": 12},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_a_hundred_thousand_draws_fit_the_distribution(settings):
+    logits = np.random.default_rng(3).normal(size=12) * 1.5
+    expected = by_definition(logits, **settings) * 100_000
+    rows = mx.broadcast_to(mx.array(logits, dtype=mx.float32), (100_000, 12))
+    counts = np.bincount(np.array(sample(rows, **settings, key=mx.random.key(5))), minlength=12)
+    assert (counts[expected == 0] == 0).all()
+    possible = expected > 0
+    chi_square = ((counts - expected)[possible] ** 2 / expected[possible]).sum()
+    freedom = possible.sum() - 1
+    if freedom:  # Wilson and Hilferty: the value that chance passes once in 10,000
+        assert chi_square < freedom * (1 - 2 / (9 * freedom) + 3.72 * math.sqrt(2 / (9 * freedom))) ** 3
+
+
+@pytest.mark.parametrize("V", [7, 64, 300, 5000])
+def test_largest_finds_the_k_largest_in_order(V):
+    logits = mx.random.normal((4, V), key=mx.random.key(V))
+    for k in {1, 2, min(V, 50), min(V, 129), V}:
+        values, ids = largest(logits, k)
+        assert mx.array_equal(values, -mx.sort(-logits, axis=-1)[:, :k])
+        assert mx.array_equal(mx.take_along_axis(logits, ids, axis=-1), values)
+
+
+def test_largest_finds_neighbours_and_equal_ones():
+    logits = mx.zeros((1, 1000))
+    logits[0, 128:140] = mx.arange(12) + 1.0
+    assert sorted(largest(logits, 12)[1][0].tolist()) == list(range(128, 140))
+    values, ids = largest(mx.zeros((2, 200)), 150)
+    assert values.sum().item() == 0 and len(set(ids[0].tolist())) == 150
+
+
+@pytest.mark.parametrize("p", [0.01, 0.3, 0.5, 0.9, 0.999])
+def test_the_filters_keep_what_their_definitions_say(p):
+    logits = np.random.default_rng(1).normal(size=(6, 200)) * 2
+    for found, name in ((keep_top_p(mx.array(logits), p), "top_p"), (keep_min_p(mx.array(logits), p), "min_p")):
+        kept = np.array(found > -mx.inf)
+        for row in range(6):
+            assert (kept[row] == (by_definition(logits[row], **{name: p}) > 0)).all(), name
+        assert np.array_equal(np.array(found)[kept], logits.astype(np.float32)[kept])
+
+
+def test_top_p_of_equal_probabilities_by_hand():
+    quarters = mx.zeros((1, 4))
+    assert (keep_top_p(mx.log(mx.array([[0.5, 0.25, 0.15, 0.1]])), 0.6) > -mx.inf).tolist() == [
+        [True, True, False, False]
+    ]
+    assert (keep_top_p(quarters, 1.0) > -mx.inf).all()
+
+
+def test_draw_takes_the_piece_into_which_the_number_falls():
+    logits = mx.log(mx.array([[0.0, 0.25, 0.5, 0.25, 0.0]] * 6))
+    uniform = mx.array([[0.0], [0.24], [0.26], [0.74], [0.76], [1 - 2**-24]])
+    assert draw(logits, uniform).tolist() == [1, 1, 2, 2, 3, 3]
+    assert mx.allclose(probabilities(logits)[0], mx.array([0, 0.25, 0.5, 0.25, 0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{}, {"top_k": 4}, {"temperature": 0}, {"top_p": 0.5, "min_p": 0.01}], ids=str)
+def test_nan_logits_give_minus_one_in_their_row_only(settings):
+    logits = mx.random.normal((3, 100))
+    expected = sample(logits, **settings, key=mx.array([[1, 2], [3, 4], [5, 6]], dtype=mx.uint32)).tolist()
+    logits[1, 7] = mx.nan
+    found = sample(logits, **settings, key=mx.array([[1, 2], [3, 4], [5, 6]], dtype=mx.uint32)).tolist()
+    assert found == [expected[0], -1, expected[2]]
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-6])
+def test_a_tiny_temperature_takes_the_likeliest(temperature):
+    logits = mx.random.normal((20, 50), key=mx.random.key(0))
+    assert mx.array_equal(sample(logits, temperature, key=mx.random.key(1)), mx.argmax(logits, axis=-1))
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_with_a_key_for_each_row_a_token_does_not_depend_on_the_other_rows(settings):
+    logits = mx.random.normal((5, 300), key=mx.random.key(0))
+    keys = mx.random.split(mx.random.key(9), 5)
+    together = sample(logits, **settings, key=keys).tolist()
+    alone = [sample(logits[n : n + 1], **settings, key=keys[n : n + 1]).item() for n in range(5)]
+    assert together == alone
