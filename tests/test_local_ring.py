@@ -25,6 +25,7 @@ if how == "early":
     time.sleep(100)
 group = mx.distributed.init()
 assert group.rank() == rank
+assert os.getsid(0) == os.getpid()  # else a terminal's Ctrl-C would reach it twice
 with stop_when_asked() as stop:
     local_ring.end_with_the_launcher(stop)
     here = folder / f"here_{rank}"

@@ -65,9 +65,7 @@ def scale_error(answer) -> None:
             swapped = scale(columns, rows) / math.sqrt(max(1, columns / rows))
             if abs(found / truth - 1) > 0.1 and abs(found / swapped - 1) < 0.1:
                 raise AssertionError(f"{what}; {float(found):.3g} is the answer for ({columns}, {rows})")
-            assert abs(found / truth - 1) < 0.1, (
-                f"{what}, not {float(found):.3g}; did you divide by the rate?"
-            )
+            assert abs(found / truth - 1) < 0.1, f"{what}, not {float(found):.3g}; did you divide by the rate?"
 
 
 def sqrt_warmdown(answer) -> None:
