@@ -845,7 +845,8 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# SGD, the dotted line, comes down more slowly; the other three lie almost on top of each other.
+# All four come down together, SGD (dotted) a little later at the start. In the second half they keep an order, Muon lowest,
+# SGD and momentum highest, a few hundredths of a nat apart.
 #
 # How much of that is luck? Train the two leaders again, at their best rates, with two other starting values.
 
@@ -858,7 +859,7 @@ for kind in ("AdamW", "Muon"):
     print(f"{kind:6s} seeds 0, 1, 2:", [round(loss, 4) for loss in (min(ends[kind]), *again)])
 
 # %% [markdown]
-# Training the matrices pays: all three are far below the frozen model. In the stored run Muon ends lowest, and all
+# Training the matrices pays: all four are far below the frozen model. In the stored run Muon ends lowest, and all
 # three of its seeds lie below all three of AdamW's. But the gap is small, of the size of the spread between seeds, and three
 # rates are a coarse search. So: ahead on this problem, narrowly. And plain SGD is not far off: nothing here is as lopsided
 # as section 2.
@@ -894,7 +895,7 @@ draw_loss_log("python docs", until="09")
 # | matrices get Muon in place of AdamW | a step moves all directions of a matrix, not only the strong ones |
 # | `wte` and the head get rates of their own | a row that is seen rarely needs another pace than a matrix used by every token |
 #
-# In a longer run on two cores, five minutes for each optimizer, the two came to 1.969 and 1.968 bits per byte of unseen text
+# In a longer run on two cores, a minute for each optimizer, the two came to 1.969 and 1.968 bits per byte of unseen text
 # (a loss that chapter 10 explains): a tie. Then why Muon? Because of what others report for larger models. Jordan announced
 # it with a model of GPT-2's smallest size that came to the same loss with 3.7 billion tokens in place of 5. Wen et al. tuned
 # both sides with great care and found less: 1.4 times the speed at 0.1 billion parameters, 1.1 at 1.2 billion. At scale the
@@ -983,4 +984,4 @@ check(exercises.sqrt_warmdown, sqrt_warmdown)
 # - [Fantastic Pretraining Optimizers and Where to Find Them](https://arxiv.org/abs/2509.02046), Wen et al., 2025: both sides tuned.
 # - [Old Optimizer, New Norm](https://arxiv.org/abs/2409.20325), Bernstein and Newhouse, 2024: a measure of length for each.
 #
-# **Next:** chapter 10, Training: the loop around the step.
+# **Next:** [10 · Training](10_training.ipynb): the loop around the step.

@@ -1574,7 +1574,7 @@ check(exercises.forget_nothing, pack, unpack)
 # - [On the difficulty of training recurrent neural networks](https://arxiv.org/abs/1211.5063), Pascanu et al., 2013: clipping.
 # - [MLX: distributed communication](https://ml-explore.github.io/mlx/build/html/usage/distributed.html): rings, hostfiles, launching.
 #
-# **Next:** chapter 11, Evaluation: what does the number say?
+# **Next:** [11 · Evaluation](11_evaluation.ipynb): what does the number say?
 
 # %% [markdown]
 # ## Appendix A: a run on one page

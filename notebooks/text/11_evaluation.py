@@ -1056,7 +1056,7 @@ check(exercises.bootstrap, bootstrap)
 # - [The Winograd Schema Challenge](https://cdn.aaai.org/ocs/4492/4492-21843-1-PB.pdf), Levesque et al., 2012: where schemas come from.
 # - [Language Modeling Is Compression](https://arxiv.org/abs/2309.10668), Delétang et al., 2023: models as compressors, measured.
 #
-# **Next:** chapter 12, the engine: a cache that grows, and text that comes fast.
+# **Next:** [12 · Engine](12_engine.ipynb): a cache that grows, and text that comes fast.
 #
 # ## Appendix: the program
 #
