@@ -1960,23 +1960,39 @@ from course_lib.plan import (
     validation_batches,
 )
 from course_lib.scripts import tok_train
-from course_lib.tokenizer import Tokenizer, default_folder
+from course_lib.tokenizer import Tokenizer, default_folder, fitting_vocab_size
 from course_lib.training import Diverged, LossWatch, Trainer, continue_text, validate
 
 
 # %%
 #| export scripts.base_train
+def tokenizer_folder(settings: Settings, dataset: Dataset) -> Path:
+    """The flag's; else the default one, or one beside it for text that fits many more tokens.
+
+    Eight times as many: so one of the bundled corpus is not taken for a corpus of the hub.
+    """
+    default = default_folder()
+    if settings.tokenizer is not None or not (default / "tokenizer.json").exists():
+        return settings.tokenizer or default
+    fitting = 65_536 if dataset.streamed else fitting_vocab_size(dataset.num_bytes("train"))
+    if 8 * Tokenizer.load(default).vocab_size > fitting:
+        return default
+    return default.with_name(f"tokenizer-{dataset.name.replace('/', '-')}")
+
+
 def open_data(settings: Settings, folder: Path) -> tuple[Dataset, Tokenizer]:
     """Dataset and tokenizer of a run; where there is no tokenizer, one is trained that fits."""
     dataset = open_dataset(settings.dataset, settings.streaming, settings.max_cached_shards)
     if settings.resume and (folder / "tokenizer").exists():
         return dataset, Tokenizer.load(folder / "tokenizer")
-    path = settings.tokenizer or default_folder()
+    path = tokenizer_folder(settings, dataset)
     with only_one(path):
         if settings.tokenizer is None and not (path / "tokenizer.json").exists():
-            print("there is no tokenizer yet: training one on this text", flush=True)
+            print("there is no tokenizer for this text yet: training one", flush=True)
             tok_train.work(
-                tok_train.Settings(dataset=settings.dataset, streaming=settings.streaming)
+                tok_train.Settings(
+                    dataset=settings.dataset, streaming=settings.streaming, folder=path
+                )
             )
     return dataset, Tokenizer.load(path)
 
@@ -2215,6 +2231,7 @@ class Run:
                 folder.mkdir()
             self.tokenizer.save(folder / "tokenizer")
             self.log = MetricsLog(folder / "metrics.jsonl", self.trainer.iteration)
+            stack.callback(self.log.close)
         self.prompts = [" ".join(text.split()[:6]) for text in islice(dataset.documents("val"), 3)]
 
     def _make_model(self, checkpoint: Checkpoint | None, step: int) -> None:
@@ -2414,18 +2431,23 @@ def work(settings: Settings, argv: list[str]) -> None:
     """Train in as many processes as it takes; argv: the flags once more, for those."""
     check_flags(settings)
     folder = run_folder(f"d{settings.depth}" if settings.tag is None else settings.tag)
-    if not local_ring.in_a_ring():
-        processes = choose_processes(settings, folder)
-        if processes > 1:
-            code = local_ring.launch("course_lib.scripts.base_train", argv, processes)
-            sys.exit(code) if code else None
-            return
+    processes = 1 if local_ring.in_a_ring() else choose_processes(settings, folder)
+    if processes > 1:
+        code = local_ring.launch("course_lib.scripts.base_train", argv, processes)
+    else:
+        code = train(settings, folder)
+    if code:
+        sys.exit(code)
+
+
+def train(settings: Settings, folder: Path) -> int:
+    """Train in this process, alone or as one of several: 0, or the exit code of an early end."""
     with ExitStack() as stack:
         stop = stack.enter_context(stop_when_asked())
         local_ring.end_with_the_launcher(stop)
         try:
             run = Run(settings, folder, mx.distributed.init(), stack)
-            code = 0 if settings.dry_run else run.loop(stop)
+            return 0 if settings.dry_run else run.loop(stop)
         except RuntimeError as error:
             if "[ring]" not in str(error):
                 raise
@@ -2434,9 +2456,7 @@ def work(settings: Settings, argv: list[str]) -> None:
                 "go on with --resume",
                 file=sys.stderr,
             )
-            code = local_ring.LOST
-    if code:
-        sys.exit(code)
+            return local_ring.LOST
 
 
 def main(argv: list[str] | None = None) -> None:
