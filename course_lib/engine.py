@@ -20,6 +20,7 @@ from course_lib.decoding import (
     Row,
     check_count,
     check_request,
+    lay_out_for_products,
     next_logits,
     prefill,
 )
@@ -36,6 +37,7 @@ class Engine:
     returns is put behind, between <|output_start|> and <|output_end|>. None: nothing is put there.
     keep_prefixes: how many texts' caches to keep, so that a prompt which begins as one of them need
     not be read from its beginning. They are forgotten when the model gets other weights.
+    On a CPU the weights are put into another order in memory (`lay_out_for_products`).
     On a GPU, `model.set_dtype(backend.compute_dtype())` makes a model that is not to be trained any
     further faster and smaller.
     """
@@ -54,7 +56,7 @@ class Engine:
 
     def read(self, row: Row, chunk: int = 256) -> Iterator[tuple[KVCache, mx.array] | None]:
         """Read the prompt of a row: None after each chunk, (its cache, logits) after the last."""
-        self._forget_if_trained()
+        self._meet_weights()
         cache = self.prefixes.find(row.prompt_ids) or KVCache(self.model.config)
         for logits in prefill(self.model, row.prompt_ids, cache, chunk):
             if logits is not None:
@@ -85,14 +87,16 @@ class Engine:
                 batch.leave(row)
                 row.shown = self.end, 0
 
-    def _forget_if_trained(self) -> None:
-        """Keys and values of older weights are worth nothing; training makes new arrays."""
+    def _meet_weights(self) -> None:
+        """New weights are laid out, and keys and values of older ones forgotten; training makes new."""
         weights = [array for _, array in tree_flatten(self.model.parameters())]
         known = [ref() for ref in self._weights]
         same = len(weights) == len(known) and all(map(operator.is_, weights, known))
         if not same:
             self.prefixes.clear()
-            self._weights = [weakref.ref(array) for array in weights]
+            lay_out_for_products(self.model)
+            laid_out = tree_flatten(self.model.parameters())
+            self._weights = [weakref.ref(array) for _, array in laid_out]
 
     def generate(
         self,

@@ -8,6 +8,7 @@ import time
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from course_lib import backend
 from course_lib.decoding import Row, prefill
@@ -16,6 +17,7 @@ from course_lib.gpt import GPT, GPTConfig
 from course_lib.host.errors import CourseError
 from course_lib.kv_cache import KVCache
 from course_lib.tokenizer import Tokenizer
+from course_lib.training import Trainer
 
 WAIT = 30  # seconds: far more than anything here takes
 
@@ -574,3 +576,34 @@ def test_other_bad_arguments(engine, model, tokenizer):
 def test_numpy_integers_are_integers(engine):
     steps = engine.generate(np.array([1, 2, 3]), max_tokens=np.int64(2), top_k=np.int32(3))
     assert all(isinstance(token, int) for token in column(steps))
+
+
+
+@pytest.mark.skipif(backend.device_kind() != "cpu", reason="only a CPU wants another order in memory")
+def test_weights_are_put_into_column_order_once_and_keep_their_numbers(tokenizer):
+    model, prompt = make_model(tokenizer), tokenizer.encode("some", bos=True)
+    before = {name: mx.array(weight) for name, weight in tree_flatten(model.parameters())}
+    wanted = model(mx.array([prompt]))
+    Engine(model, tokenizer).generate_batch([prompt], max_tokens=2)
+    after = dict(tree_flatten(model.parameters()))
+    for name, weight in after.items():
+        assert (weight == before[name]).all()
+        assert memoryview(weight).f_contiguous == ("wte" not in name), name
+    assert mx.allclose(model(mx.array([prompt])), wanted, atol=1e-5)
+    Engine(model, tokenizer).generate_batch([prompt], max_tokens=2)
+    assert all(weight is after[name] for name, weight in tree_flatten(model.parameters()))  # a first engine's stay
+
+
+def test_a_model_that_was_laid_out_saves_and_trains_as_before(tokenizer, tmp_path):
+    models = [make_model(tokenizer), make_model(tokenizer)]
+    Engine(models[1], tokenizer).generate_batch([[1]], max_tokens=1)
+    batch = (mx.array([[1, 2, 3, 4]]), mx.array([[2, 3, 4, 5]]))
+    for model in models:
+        trainer = Trainer(model, num_iterations=4)
+        for _ in range(3):
+            trainer.step([batch])
+        model.save_weights(str(tmp_path / "model.safetensors"))
+        assert mx.array_equal(mx.load(str(tmp_path / "model.safetensors"))["lm_head.weight"], model.lm_head.weight)
+    weights = [tree_flatten(model.parameters()) for model in models]
+    for (name, one), (_, other) in zip(*weights, strict=True):
+        assert mx.allclose(one, other, atol=1e-4), name
