@@ -1,11 +1,12 @@
 # %% [markdown]
 # # 11 · Evaluation
 #
-# **Goal.** Say in numbers how good a base model is, in a unit that any two models share, and say how far to trust the number.
+# **Goal.** Say in numbers how good a **base model** is (pretrained, and nothing else), in a unit that any two models share, and
+# say how far to trust the number.
 #
 # | | |
 # |---|---|
-# | Needs | [05 · Tokenizer](05_tokenizer.ipynb), [08 · GPT](08_gpt.ipynb), [10 · Training](10_training.ipynb) |
+# | Needs | [05 · Tokenizer](05_tokenizer.ipynb), [07 · Attention](07_attention.ipynb), [08 · GPT](08_gpt.ipynb), [10 · Training](10_training.ipynb) |
 # | Time | 45 minutes to read, 55 for the exercises, 10 for the appendix; one to three minutes to run |
 # | Memory | under 1 GB |
 # | You will build | bits per byte, the three kinds of CORE tasks, their scores → `course_lib.evaluation`; the program `base_eval` → `course_lib.scripts` |
@@ -76,8 +77,8 @@ print(backend.describe())
 # %% [markdown]
 # ## 1. Why not the loss
 #
-# The loss is a mean over **tokens**, and what a token is depends on the tokenizer. Take one text and two vocabularies, trained
-# here and not saved, and a model that knows nothing: to it all ids are alike, so each token costs $\ln V$ nats.
+# Chapter 10 said it in short: the loss is a mean over **tokens**, and what a token is depends on the tokenizer. Take one text, two
+# vocabularies, and a model that knows nothing: to it all ids are alike, so each token costs $\ln V$ nats.
 
 # %%
 data = open_dataset()
@@ -91,10 +92,8 @@ for V, each in tokenizers.items():
     print(f"{V:5d} ids: {math.log(V):.2f} nats a token, times {tokens:,} tokens: {nats:,.0f} nats")
 
 # %% [markdown]
-# The second model has the higher loss. But it asks fewer questions, since its tokens are longer, and in all it needs fewer nats
-# for the text. Ignorant of everything but the tokenizer, it is the better one.
-#
-# The way out: divide by something that no tokenizer changes, the **bytes** of the text. And count in **bits**, the unit of
+# The second model has the higher loss. But it guesses fewer times, since its tokens are longer, and in all it needs fewer nats
+# for the text. So divide by something that no tokenizer changes, the **bytes** of the text. And count in **bits**, the unit of
 # bytes: a nat is $1/\ln 2 = 1.44$ bits.
 #
 # $$ \text{bits per byte} = \frac{\sum_i \text{nats}_i}{\ln 2 \cdot \sum_i \text{bytes}_i} $$
@@ -144,10 +143,8 @@ def bits_per_byte(
 def train_small(tokenizer, steps):
     """A model of two blocks after `steps` steps of 2,048 tokens, and its last ten losses' mean."""
     model = GPT(GPTConfig(256, tokenizer.vocab_size, n_layer=2, n_head=2, n_kv_head=2, n_embd=128))
-    trainer, curve = (
-        Trainer(model, steps),
-        LiveCurve(f"loss, {tokenizer.vocab_size} ids", window=10),
-    )
+    trainer = Trainer(model, steps)
+    curve = LiveCurve(f"loss, {tokenizer.vocab_size} ids", window=10)
     with TokenLoader(data, tokenizer, "train", 8, 256) as loader:
         for step in range(1, steps + 1):
             curve.add(step, trainer.step([next(loader)]).loss)
@@ -160,6 +157,10 @@ for V, each in tokenizers.items():
     models[V], losses[V] = train_small(each, budget(80, quick=3))
 
 
+# %% [markdown]
+# Both losses fall from $\ln V$, that of knowing nothing. Mind the axes: the lower curve, of 2,048 ids, begins higher and stays
+# higher.
+
 # %%
 def held_out(tokenizer):
     """The held-out documents as batches of 8 rows of 256; targets of -1 where no text is left."""
@@ -170,13 +171,10 @@ def held_out(tokenizer):
     return list(zip(inputs, targets, strict=True))
 
 
-bits = {
-    V: bits_per_byte(models[V], held_out(tokenizers[V]), tokenizers[V].token_bytes) for V in models
-}
-for V in models:
-    print(
-        f"{V:5d} ids: training {losses[V]:.2f} nats a token, validation {bits[V]:.2f} bits per byte"
-    )
+bits = {}
+for V, each in tokenizers.items():
+    bits[V] = bits_per_byte(models[V], held_out(each), each.token_bytes)
+    print(f"{V:5d} ids: training {losses[V]:.2f} nats a token, unseen {bits[V]:.2f} bits per byte")
 
 # %% [markdown]
 # The losses say that the model with 512 ids is far better, and the bits per byte say that it is the other way round. Only the second
@@ -194,9 +192,7 @@ raw = "".join(docs).encode()
 by_zlib = 8 * len(zlib.compress(raw, 9)) / len(raw)
 print(f"zlib: {by_zlib:.2f} bits per byte")
 for V in models:
-    print(
-        f"model with {V} ids: {bits[V]:.2f}, after {8 * 256 * budget(80, 3):,} tokens of training"
-    )
+    print(f"model with {V} ids: {bits[V]:.2f}, trained on {8 * 256 * budget(80, 3):,} tokens")
 
 # %% [markdown]
 # `zlib` starts every text from nothing and only looks for repetitions. The models have read other documents before, but not
@@ -224,8 +220,8 @@ print(f"with an empty batch beside it {alone:.4f}, the empty batch alone {nothin
 # ## 3. Questions with an answer
 #
 # Bits per byte weighs every byte alike, the closing bracket as much as the word on which the meaning hangs. **CORE** (Li et
-# al., 2024) asks instead: 22 tasks, each a list of **items** with known answers. A base model only goes on with text, it does
-# not chat. So an item is posed as text, and the model's probabilities are the answer. There are three kinds:
+# al., 2024) asks instead: 22 tasks, each a list of **items** with known answers. A base model does not answer, it only goes on
+# with text. So an item is posed as text, and the model's probabilities are the answer. There are three kinds:
 #
 # | kind | given | right when |
 # |---|---|---|
@@ -285,8 +281,17 @@ for name in ("words", "pronouns", "phrases"):
 
 
 # %% [markdown]
-# `gold` is the number of the right option. In `pronouns` each sentence has a twin that ends otherwise and has the other answer:
-# who always prefers the commoner noun gets exactly half.
+# `gold` is the number of the right option, counted from 0. In `pronouns` each item has a twin, with the other answer. Here are the
+# first one and its twin, as they are right:
+
+# %%
+first = set(items["pronouns"][0]["context_options"])
+for item in items["pronouns"]:
+    if set(item["context_options"]) == first:
+        print(item["context_options"][item["gold"]], item["continuation"])
+
+# %% [markdown]
+# So a model that likes one of the two contexts better, whatever the end, gets exactly half.
 #
 # ### From an item to text
 #
@@ -306,8 +311,8 @@ def parts_of(task: Task, item: dict) -> tuple[list[str], list[str]]:
 
 # %% [markdown]
 # A base model must guess what game is being played. **Few-shot** means: put some solved items in front. They come from the
-# other items of the task. They are drawn with a seed of their own for each item, so that every model, today and next year, sees
-# the same ones in front of the same question. (The seed is nanochat's, so that its numbers compare.)
+# other items of the task, drawn with a seed for each item, so that every model sees the same ones in front of the same
+# question. (The seed is nanochat's, so that its numbers compare.)
 
 # %%
 #| export evaluation
@@ -341,18 +346,31 @@ examples = fewshot_examples(items["physics"], index, 2)
 prompts = render(task, items["physics"][index], examples)
 for _, whole in prompts[:2]:
     print(whole, end="\n" + 60 * "-" + "\n")
+print(f"{len(examples)} solved items here; the task asks for {task.num_fewshot}")
 assert examples == fewshot_examples(items["physics"], index, 2)
 
 
 # %% [markdown]
-# Two options of four, after two solved items. They begin alike and differ in their end.
+# Two options of four. They begin alike and differ in their end.
 #
 # ### Which tokens are judged
 #
-# The model gives each token a probability. Only those of the answer should count: of the options of a multiple choice, what
-# comes after the beginning that they share; of a schema, the end that they share; in language modelling, what the continuation
-# adds to the prompt. All three are found in the *ids* and not in the text: `"is" + " late"` may be cut into tokens in ways that
-# depend on what stands around it.
+# The model gives each token a probability. Only those of the answer should count:
+#
+# - in a multiple choice, what comes after the beginning that the options share;
+# - in a schema, the end that the options share;
+# - in language modelling, what the continuation adds to the prompt.
+#
+# Why not encode prompt and continuation apart? Because a prompt ends in the delimiter, here a space:
+
+# %%
+for pieces in (["is late"], ["is ", "late"]):
+    print(pieces, [tokenizer.token(token) for piece in pieces for token in tokenizer.encode(piece)])
+
+
+# %% [markdown]
+# In a text, a space is part of the token behind it. Cut apart, it stands alone, and the model has hardly ever seen that. So each
+# option is encoded as a whole, and the place where the answer begins is found in the ids.
 
 # %%
 #| export evaluation
@@ -410,38 +428,44 @@ def tokenise(
 # the answer. And a prompt that is too long loses its *beginning*, so that the question itself stays.
 
 # %%
+def visible(token):
+    """The text of a token, with signs for what one would not see."""
+    text = tokenizer.token(token).decode(errors="replace").replace("<|bos|>", "•")
+    return text.replace(" ", "␣").replace("\n", "↵")
+
+
 def draw_rows(rows, shared=0):
-    """One line for each option: what all share is hatched, what is judged is blue."""
-    figure, ax = plt.subplots(figsize=(9, 0.5 * len(rows) + 0.3))
-    for line, row in enumerate(rows):
-        for place, token in enumerate(row.ids):
-            style = {"facecolor": "#cfe4f3"} if place >= row.start else {"facecolor": "white"}
-            style |= {"hatch": "///"} if place < shared else {}
-            ax.add_patch(plt.Rectangle((place, line), 1, 1, edgecolor="#aaaaaa", **style))
-            label = tokenizer.token(token).decode(errors="replace").replace("<|bos|>", "•")
-            weight = "bold" if place >= row.start else "normal"
-            middle = {"ha": "center", "va": "center", "weight": weight}
-            text = ax.text(place + 0.5, line + 0.5, label, fontsize=7, **middle)
-            text.set_bbox({"facecolor": style["facecolor"], "edgecolor": "none", "pad": 0.6})
-    ax.set_xlim(0, max(len(row.ids) for row in rows))
-    ax.set_ylim(len(rows), 0)
+    """A line for each option. Blue and bold: judged; hatched: shared, and not read again."""
+    labels = [[visible(token) for token in row.ids] for row in rows]
+    width = max(sum(len(label) + 1 for label in line) for line in labels)
+    figure = plt.figure(figsize=(0.075 * width, 0.28 * len(rows)))
+    ax = figure.add_axes([0, 0, 1, 1], xlim=(-0.2, width + 0.2), ylim=(len(rows) + 0.05, -0.05))
     ax.axis("off")
+    for n, (row, line) in enumerate(zip(rows, labels, strict=True)):
+        left = 0
+        for place, label in enumerate(line):
+            judged, hatched = place >= row.start, n > 0 and place < shared
+            style = {"fc": "#cfe4f3" if judged else "white", "hatch": "////" if hatched else None}
+            ax.add_patch(plt.Rectangle((left, n), len(label) + 1, 1, ec="#aaaaaa", **style))
+            style = {"weight": "bold" if judged else "normal", "family": "monospace", "size": 7}
+            if not hatched:
+                middle = (left + (len(label) + 1) / 2, n + 0.5)
+                ax.text(*middle, label, ha="center", va="center", **style)
+            left += len(label) + 1
     plt.show()
 
 
-choice_rows = tokenise(
-    tasks["physics"], tokenizer, render(tasks["physics"], items["physics"][0]), 256
-)
-draw_rows(choice_rows)
-schema_rows = tokenise(
-    tasks["agreement"], tokenizer, render(tasks["agreement"], items["agreement"][0]), 256
-)
-draw_rows(schema_rows)
-
+# %%
+first_rows = {}
+for name in ("physics", "agreement", "phrases"):
+    prompts = render(tasks[name], items[name][0])
+    first_rows[name] = tokenise(tasks[name], tokenizer, prompts, 256)
+    draw_rows(first_rows[name])
 
 # %% [markdown]
-# Blue and bold is judged; • is `<|bos|>`. Above, a multiple choice: the options differ from the blue on. Below, a schema: the
-# contexts differ, the blue end is the same, and the question is after which context it is likelier.
+# Blue and bold is judged; • is `<|bos|>`, ␣ a space. Above, a multiple choice: the options differ from the blue on. In the middle,
+# a schema: the contexts differ, the blue end is the same, and the question is after which context it is likelier. Below,
+# language modelling: the answer begins with its space.
 #
 # ## 4. The score
 #
@@ -458,20 +482,21 @@ def plain_loss(row):
     return -sum(log_p[place - 1, row.ids[place]].item() for place in places) / len(places)
 
 
-for row in choice_rows:
-    print(f"{plain_loss(row):.3f} {tokenizer.decode(row.ids[row.start :])!r}")
-print("right would be option", items["physics"][0]["gold"], "counted from 0")
+losses = [plain_loss(row) for row in first_rows["physics"]]
+for row, loss in zip(first_rows["physics"], losses, strict=True):
+    print(f"{loss:.3f} {tokenizer.decode(row.ids[row.start :])!r}")
+print(f"chosen: option {losses.index(min(losses))}, right: {items['physics'][0]['gold']}")
 
 
 # %% [markdown]
-# (Token `place` is predicted by the logits at `place - 1`. Off by one here, and every score is noise.)
+# The option of lowest loss is the model's answer, right or wrong. (Token `place` is predicted by the logits at `place - 1`. Off by
+# one here, and every score is noise.)
 #
-# ### Batched, and the beginning once
+# ### Less work for the same scores
 #
-# Two things make that faster. Options of different lengths go into one batch, padded at the end; causal attention keeps the
-# padding out (chapter 04). And options of one item share their beginning. With five solved items in front, that is most of
-# the prompt, and it is the same for all. Chapter 07 had the way to read it once: a cache of keys and values. This one holds a
-# single prefix for any number of rows:
+# Options of different lengths go into one batch, padded at the end; causal attention keeps the padding out (chapter 04). And
+# options of one item share their beginning, which with five solved items in front is most of the prompt. Chapter 07 had the way to
+# read it once: a cache of keys and values. This one holds a single prefix for any number of rows:
 
 # %%
 #| export evaluation
@@ -500,25 +525,21 @@ def shared_prefix(rows: list[Row]) -> int:
 
 
 # %%
-rows = tokenise(
-    task,
-    tokenizer,
-    render(task, items["physics"][0], fewshot_examples(items["physics"], 0, 1)),
-    256,
-)
+task = tasks["physics"]
+prompts = render(task, items["physics"][0], fewshot_examples(items["physics"], 0, 1))
+rows = tokenise(task, tokenizer, prompts, 256)
 shared = shared_prefix(rows)
 draw_rows(rows, shared)
 whole = len(rows) * max(len(row.ids) - 1 for row in rows)
-print(f"read whole: {whole} tokens; hatched part once: {shared + whole - len(rows) * shared}")
+print(f"all rows whole: {whole} tokens; without the hatched: {whole - (len(rows) - 1) * shared}")
 
 
 # %% [markdown]
-# The hatched part is read once, the rest for each option. The last shared token is not hatched: it asks for the first judged
-# one, so its output is needed.
+# One solved item in front, ↵ ends a line. What is hatched was read with the first line. The token before the blue is shared too,
+# but each line reads it: it predicts the first judged token, so its output is needed.
 #
 # The head is the other expense: logits for 2,048 ids, or 65,536 in the large models, at every position. Only the
-# judged positions need them, so `judged_logits` picks these before the head. Whatever comes before, the cache or the whole rows, the
-# logits are the same.
+# judged positions need them, so `judged_logits` picks these before the head.
 
 # %%
 #| export evaluation
@@ -584,12 +605,12 @@ print("one at a time, batched and with the beginning once: the same losses")
 # Items of `physics`, with five solved ones in front, scored in three ways.
 
 # %%
-def asked_rows(count):
-    """The rows of the first items of the task."""
-    rows = []
-    for n in range(count):
-        shots = fewshot_examples(items["physics"], n, task.num_fewshot)
-        rows.append(tokenise(task, tokenizer, render(task, items["physics"][n], shots), 256))
+def asked_rows(name, count):
+    """The rows of the first items of a task."""
+    task, rows = tasks[name], []
+    for n, item in enumerate(items[name][:count]):
+        shots = fewshot_examples(items[name], n, task.num_fewshot)
+        rows.append(tokenise(task, tokenizer, render(task, item, shots), 256))
     return rows
 
 
@@ -612,7 +633,7 @@ ways = {
     "options in a batch": lambda rows: [each.loss for each in score(model, rows)],
     "beginning once": lambda rows: [each.loss for each in score(model, rows, shared_prefix(rows))],
 }
-asked = asked_rows(budget(24, quick=6))
+asked = asked_rows("physics", budget(24, quick=6))
 measured = {way: timed(action, asked) for way, action in ways.items()}
 plain, expected = measured["one option at a time"]
 for way, (seconds, losses) in measured.items():
@@ -624,10 +645,10 @@ once = whole - sum((len(rows) - 1) * shared_prefix(rows) for rows in asked)
 print(f"tokens read: {whole:,}, with the beginning once {once:,}: {whole / once:.1f} times fewer")
 
 # %% [markdown]
-# On a CPU the time follows the tokens: the batch alone gains little there, reading the beginning once gains a good part of
-# what it saves in tokens; starting the operations takes the rest in so small a model. (Four options can save no more than three quarters of them.) A GPU is mostly idle at such small work, so there the
-# batch should gain more. The differences are rounding; in bfloat16 they are larger, and two options that are nearly level
-# may change places.
+# On a CPU most of the time goes into the tokens that are read. The batch alone reads as many, and saves only calls of the model;
+# reading the beginning once saves most tokens, though with four options never more than three quarters. A GPU is mostly idle at such small work, so there
+# the batch should gain more. The differences are rounding; in bfloat16 they are larger, and two options that are nearly level may
+# change places.
 #
 # ## 5. A task
 #
@@ -645,9 +666,28 @@ def is_right(task: Task, item: dict, scores: list[Score]) -> bool:
 
 
 # %% [markdown]
+# One item of each, with the first choices of the model beside the answer that was asked for:
+
+# %%
+for name in ("physics", "phrases"):
+    verdict = is_right(tasks[name], items[name][0], score(model, first_rows[name]))
+    print(f"{name}, first item: {'right' if verdict else 'wrong'}")
+rows = first_rows["phrases"]
+choices = judged_logits(model, rows, 0).argmax(axis=-1).tolist()
+print("asked for:    ", [tokenizer.token(token) for token in rows[0].ids[rows[0].start :]])
+print("first choices:", [tokenizer.token(token) for token in choices])
+
+# %% [markdown]
+# An answer of several tokens is right when each of them is the first choice after those before it.
+#
 # ### How far to trust an accuracy
 #
-# Before the model is asked, look at guessing. Each of 2,000 people guesses all 44 items of `physics`, one option of four:
+# Before the model is asked all items, look at guessing. How far accuracies spread by luck has a formula, the **standard error**:
+#
+# $$ \text{SE} = \sqrt{\frac{a\,(1-a)}{n}} $$
+#
+# where $a$ is the accuracy and $n$ the number of items. About 95 % of all results lie within two of them. Let 2,000 people guess
+# all 44 items of `physics`, one option of four:
 
 # %%
 chance = np.random.default_rng(0)
@@ -665,14 +705,9 @@ print(f"the luckiest got {guessed.max():.0%}; within two standard errors: {insid
 
 
 # %% [markdown]
-# All of them know nothing, and their results are spread far. The spread of such results has a formula,
-# the **standard error**:
-#
-# $$ \text{SE} = \sqrt{\frac{a\,(1-a)}{n}} $$
-#
-# where $a$ is the accuracy and $n$ the number of items. About 95 % of all results lie within two of them (the dashed lines).
-# So an accuracy is written as $a \pm \text{SE}$, and a difference of less than two or three is no news. Four times the
-# items halve it:
+# All of them know nothing, and their results are spread far: nearly all between the dashed lines, two standard errors from 25 %.
+# (The bar of the luckiest is too low to see.) So an accuracy is written as $a \pm \text{SE}$, and a difference of less than two or
+# three standard errors is no news. Four times the items halve it:
 
 # %%
 #| export evaluation
@@ -695,7 +730,7 @@ for n in (44, 176, 1000, 10_000):
 #
 # $$ \text{centred} = \frac{a - b}{1 - b} $$
 #
-# with $b$ the accuracy of guessing, the **baseline**. Its standard error is stretched in the same way. And **CORE** is the mean
+# with $b$ the accuracy of guessing, the **baseline**. Its standard error is divided by $1 - b$ too. And **CORE** is the mean
 # of the centred scores, each task with the same weight, whether it has fifty items or ten thousand.
 
 # %%
@@ -875,42 +910,38 @@ print("clearly better than guessing:", ", ".join(clear) or "nothing")
 # Be honest about what this shows. A model that read Python's documentation for half a minute knows no physics, and
 # a point right of the line is not yet evidence that it knows something: look at the bars. Five tasks are also five chances to be
 # lucky. `phrases` is the likeliest to be clear: guessing gets nothing there, so even a few common phrases count, and they are of
-# the kind of text that it was trained on. `agreement` may follow, in which half of the nouns are Python's. With another seed or
-# more steps, the points move by about as much as the bars are long.
+# the kind of text that it was trained on. `agreement` may follow, in which half of the nouns are Python's.
 #
 # ### How sure must it be?
 #
-# Where the model is right, is it by much? For each item of multiple choice, the loss of the right option against the best wrong
-# one:
+# Is a right answer right by much? For each item of multiple choice, take the lowest loss of the wrong options minus the loss of the
+# right one. Above 0 the item is right:
 
 # %%
 margins = {}
 for name in ("words", "physics"):
     margins[name] = []
-    for n, item in enumerate(items[name][: budget(60, quick=8)]):
-        prompts = render(
-            tasks[name], item, fewshot_examples(items[name], n, tasks[name].num_fewshot)
-        )
-        rows = tokenise(tasks[name], tokenizer, prompts, 256)
-        of_options = [each.loss for each in score(model, rows, shared_prefix(rows))]
-        right = of_options.pop(item["gold"])
-        margins[name].append(min(of_options) - right)
+    asked = asked_rows(name, budget(60, quick=8))
+    for item, rows in zip(items[name], asked, strict=False):
+        losses = [each.loss for each in score(model, rows, shared_prefix(rows))]
+        right = losses.pop(item["gold"])
+        margins[name].append(min(losses) - right)
+
+# %%
 figure, ax = plt.subplots(figsize=(5.5, 2.6))
-for (name, values), line, color in zip(
-    margins.items(), ("-", "--"), ("#0072B2", "#D55E00"), strict=True
-):
-    ax.plot(sorted(values), np.linspace(0, 1, len(values)), line, color=color, label=name)
+for name, line, color in (("words", "-", "#0072B2"), ("physics", "--", "#D55E00")):
+    values = sorted(margins[name])
+    ax.plot(values, np.linspace(0, 1, len(values)), line, color=color, label=name)
 ax.axvline(0, color="#000000", linewidth=0.8)
-ax.set(xlabel="best wrong option − right one, nats a token", ylabel="share of items")
+ax.set(xlabel="best wrong option − right one, nats a token", ylabel="share of items up to it")
 ax.legend(frameon=False)
 plt.show()
 near = np.mean(np.abs(sum(margins.values(), [])) < 0.5)
-print(f"items within half a nat of being judged the other way: {near:.0%}")
+print(f"items less than half a nat from 0: {near:.0%}")
 
 # %% [markdown]
-# Read it from left to right: at the height where a line crosses 0, the items that are wrong end and those that are right begin.
-# Those near 0 are undecided: a little more training may flip them, either way. So expect accuracy on a small set to jump
-# from checkpoint to checkpoint, even while bits per byte falls steadily.
+# The height at which a line crosses 0 is the share of wrong items. Those near 0 are undecided: a little more training may flip
+# them, either way. So expect accuracy on a small set to jump from checkpoint to checkpoint, even while bits per byte falls steadily.
 #
 # ## 6. From here to the real thing
 #
@@ -949,11 +980,11 @@ assert report["core"]["tasks"]["words"]["items"] == 10
 # ```
 #
 # The second fetches the 162 MB once. Then it takes long on a CPU: the tasks have tens of thousands of items, up to ten solved
-# ones in front. `--max-per-task 100` gives a first look, at ± 5 %.
+# ones in front. `--max-per-task 100` gives a first look, at about ± 5 % a task.
 #
 # What may one expect? nanochat's published d20, 561 million parameters trained on 11 billion tokens, has a CORE of 0.2219;
-# GPT-2 with 1.6 billion parameters has 0.2565. Neither was measured here, and neither can be compared with the number above: the small tasks of this course are
-# others, and easier or harder as it happened. A CORE compares models that were asked the same.
+# GPT-2 with 1.6 billion parameters has 0.2565. Neither was measured here, and neither can be compared with the number above: the
+# tasks of this course are others. A CORE compares models that were asked the same.
 
 # %%
 shutil.rmtree(folder.parent)
@@ -1008,10 +1039,10 @@ check(exercises.difference, difference)
 # %% [markdown]
 # ### Exercise 11.3 — how sure is a bit?
 #
-# 25 minutes, ●●●. Bits per byte has a standard error too, and it is no simple formula, because documents differ so much. The
-# **bootstrap** finds it by playing: draw as many documents as there are, *with* repetition, compute the number, and do this 1,000 times.
-# The standard deviation of the 1,000 numbers is the standard error. Write `bootstrap(nats, sizes, seed)`, which gets the nats and the bytes of
-# each document as lists, and returns the standard error in bits per byte.
+# 25 minutes, ●●●. Section 2 measured bits per byte on a few documents. How far would others have moved the number? There is no
+# simple formula, because documents differ so much. The **bootstrap** finds this standard error by drawing anew: draw as many
+# documents as there are, *with* repetition, compute the number, and do this 1,000 times. The standard deviation of the 1,000
+# numbers is the standard error. Write `bootstrap(nats, sizes, seed)`, which gets the nats and the bytes of each document as lists, and returns the standard error in bits per byte.
 #
 # <details><summary>Hint</summary>`np.random.default_rng(seed).integers(0, n, size=(1000, n))` draws the documents of all rounds at once. Sum nats and
 # bytes of each round, then divide.</details>
