@@ -107,7 +107,7 @@ def resolve(settings: Settings, vocab_size: int, corpus_tokens: float, processes
     settings = replace(settings, sequence_len=settings.sequence_len or (256 if small else 2048))
     settings = replace(settings, total_batch_size=settings.total_batch_size or (4096 if small else 524_288))
     config = make_config(settings, vocab_size)
-    settings = replace(settings, device_batch_size=_device_batch_size(settings, config, processes, here))
+    settings = replace(settings, device_batch_size=fitting_batch_size(settings, config, processes, here))
     steps = settings.num_iterations or _num_iterations(settings, config, corpus_tokens)
     often = min(250, max(1, steps // 10))
     batch = settings.device_batch_size * settings.sequence_len
@@ -156,7 +156,7 @@ def _num_iterations(settings: Settings, config: GPTConfig, corpus_tokens: float)
     return max(1, int(tokens / settings.total_batch_size))
 
 
-def _device_batch_size(settings: Settings, config: GPTConfig, processes: int, here: int) -> int:
+def fitting_batch_size(settings: Settings, config: GPTConfig, processes: int, here: int) -> int:
     """Rows at a time: the flag's, or the most that memory allows. CourseError when none fits."""
     together = settings.sequence_len * processes  # tokens of one row in every process
     if settings.total_batch_size % together:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from course_lib import backend
+from course_lib import backend, run
 from course_lib.checkpoint import checkpoint_folders, load_checkpoint, load_model, newest_checkpoint
 from course_lib.dataloader import TokenLoader
 from course_lib.dataset import open_dataset
@@ -23,8 +23,8 @@ from course_lib.host import local_ring
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.metrics import save_curves
 from course_lib.plan import Settings
+from course_lib.run import FREE, HORIZON, OF_THE_MOMENT, settings_to_resume, settings_to_store
 from course_lib.scripts import base_train
-from course_lib.scripts.base_train import FREE, HORIZON, OF_THE_MOMENT, settings_to_resume, settings_to_store
 from course_lib.tokenizer import Tokenizer
 from course_lib.training import Diverged, Trainer
 
@@ -52,10 +52,10 @@ def text(tmp_path, home):
 def train(text, monkeypatch, capfd):
     """train("--flag", …) runs base_train in this process on the small text: (exit code, stdout, stderr)."""
     monkeypatch.setattr(backend, "matmul_gflops", lambda *_: 100.0)  # saves 0.2 s
-    monkeypatch.setattr(base_train, "save_curves", lambda *_: None)  # and this 0.3 s
+    monkeypatch.setattr(run, "save_curves", lambda *_: None)  # and this 0.3 s
     monkeypatch.delenv("MLX_RANK", raising=False)
 
-    def run(*flags, tiny=TINY):
+    def program(*flags, tiny=TINY):
         capfd.readouterr()
         code = 0
         try:
@@ -64,7 +64,7 @@ def train(text, monkeypatch, capfd):
             code = end.code
         return code, *capfd.readouterr()
 
-    return run
+    return program
 
 
 def folder_of(home, tag="d1"):
@@ -104,7 +104,7 @@ def assert_close_run(one, other, step):
 
 def stop_after(monkeypatch, step, signals=(signal.SIGINT,)):
     """Send signals to this process in the middle of a step."""
-    train_step = base_train.Run.train_step
+    train_step = run.Run.train_step
 
     def patched(run, number):
         if number == step:
@@ -112,8 +112,8 @@ def stop_after(monkeypatch, step, signals=(signal.SIGINT,)):
                 os.kill(os.getpid(), each)
         train_step(run, number)
 
-    monkeypatch.setattr(base_train.Run, "train_step", patched)
-    return lambda: monkeypatch.setattr(base_train.Run, "train_step", train_step)
+    monkeypatch.setattr(run.Run, "train_step", patched)
+    return lambda: monkeypatch.setattr(run.Run, "train_step", train_step)
 
 
 # ---- stop and go on
@@ -134,7 +134,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, home, monkeypatch, 
         assert code == 128 + number and err == ""
         assert f"stopped after {stop + 1} steps and saved them; go on with --resume --tag=parts" in out
         assert checkpoint_folders(folder_of(home, "parts"))[0].name == f"step_{stop + 1:06d}"
-    monkeypatch.setattr(base_train, "save_curves", save_curves)
+    monkeypatch.setattr(run, "save_curves", save_curves)
     code, out, err = train("--resume", "--tag=parts", tiny=())
     assert code == 0 and err == "" and "done in" in out
     assert_same_run(folder_of(home, "whole"), folder_of(home, "parts"), 12)
@@ -320,7 +320,7 @@ def test_a_loss_that_rises_too_far_stops_it(train, home, monkeypatch):
 
 def test_validation_costs_the_share_that_is_documented(train, home, monkeypatch):
     evaluated, trained = [], []
-    validate, step = base_train.validate, Trainer.step
+    validate, step = run.validate, Trainer.step
 
     def counted(model, batches, token_bytes, group):
         batches = list(batches)
@@ -332,7 +332,7 @@ def test_validation_costs_the_share_that_is_documented(train, home, monkeypatch)
         trained.append(sum(inputs.size for inputs, _ in pairs))
         return step(trainer, pairs)
 
-    monkeypatch.setattr(base_train, "validate", counted)
+    monkeypatch.setattr(run, "validate", counted)
     monkeypatch.setattr(Trainer, "step", counted_step)
     code, out, _ = train("--num-iterations=60", "--sample-every=99")
     words = re.search(r"validation +([\d,]+) tokens every (\d+) steps, ([\d.]+)% of the work", out)
@@ -360,8 +360,8 @@ def test_bits_per_byte_fall_and_the_loss_begins_at_a_guess(train, home):
 
 def test_the_saved_model_is_the_trainers_and_its_tokenizer_comes_with_it(train, home, monkeypatch):
     runs = []
-    init = base_train.Run.__init__
-    monkeypatch.setattr(base_train.Run, "__init__", lambda run, *args: (runs.append(run), init(run, *args))[1])
+    init = run.Run.__init__
+    monkeypatch.setattr(run.Run, "__init__", lambda run, *args: (runs.append(run), init(run, *args))[1])
     train("--num-iterations=5", "--n-kv-head=1")
     model, tokenizer, meta = load_model(folder_of(home))
     ids = mx.array([tokenizer.encode("the cat sees a red dog", bos=True)])
@@ -380,7 +380,7 @@ def test_the_place_in_the_data_is_that_of_a_loader_that_read_as_much(train, home
 
 def test_the_trial_leaves_no_trace(train, home, monkeypatch):
     train("--num-iterations=4", "--tag=with")
-    monkeypatch.setattr(base_train, "trial", lambda *_: 0.1)
+    monkeypatch.setattr(run, "trial", lambda *_: 0.1)
     train("--num-iterations=4", "--tag=without")
     assert_same_run(folder_of(home, "with"), folder_of(home, "without"), 4)
 
@@ -398,7 +398,7 @@ def test_a_dry_run_says_what_a_run_comes_to_and_leaves_no_run(train, home):
 
 
 def test_the_time_that_is_left():
-    speed = base_train.Speed.__new__(base_train.Speed)
+    speed = run.Speed.__new__(run.Speed)
     speed.seconds, speed.eval_share, speed.tokens, speed.flops, speed.peak = 2.0, 0.05, 100, 1e6, 1e9
     assert [speed.left(n) for n in (0, 1, 100, 10_000)] == ["0:00:00", "0:00:02", "0:03:30", "5:50:00"]
     assert str(speed) == "50 tokens/s, MFU 5%"
@@ -465,7 +465,7 @@ def test_two_runs_in_one_folder_are_refused_and_in_two_are_not(train, home):
     folder_of(home).parent.mkdir(parents=True)
     with FileLock(folder_of(home).with_name(".d1.lock")):
         code, out, err = train("--num-iterations=2", "--overwrite")
-        assert code == 1 and "another base_train is writing" in err and err.count("\n") == 1
+        assert code == 1 and "another run is writing" in err and err.count("\n") == 1
         assert train("--num-iterations=2", "--tag=other")[0] == 0
         assert train("--num-iterations=2", "--dry-run")[0] == 0
     assert train("--num-iterations=2")[0] == 0
@@ -599,7 +599,7 @@ def test_the_exit_code_of_the_processes_is_the_programs(text, home, monkeypatch)
 
 
 def test_an_error_that_is_not_the_rings_is_not_hidden(train, monkeypatch):
-    monkeypatch.setattr(base_train.Run, "loop", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
+    monkeypatch.setattr(run.Run, "loop", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         train("--num-iterations=2")
 
