@@ -23,8 +23,9 @@ from course_lib.sampling import sample
 def lay_out_for_products(model: GPT) -> None:
     """Put the matrices of a model in memory column after column: shapes and numbers stay.
 
-    A CPU multiplies a few rows with them about half again as fast; a GPU has routines for both
-    orders, and there nothing is done. wte, of which single rows are read, stays as it is.
+    A CPU multiplies a few rows faster with them, a product by up to a half, a token by less; a GPU
+    has routines for both orders, and there nothing is done. wte, of which single rows are read,
+    stays as it is.
     """
     if backend.device_kind() != "cpu":
         return

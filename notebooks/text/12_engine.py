@@ -11,7 +11,7 @@
 # | You will build | a cache of keys and values → `course_lib.kv_cache`; sampling → `course_lib.sampling`; rows that are written together → `course_lib.decoding`; `Engine` and `BatchEngine` → `course_lib.engine` |
 #
 # A GPT gives probabilities for one next token. A text is hundreds of them, one after the other. The loop around the model, the
-# **engine**, decides how fast that goes and how good the text is: the same weights, written with a bad loop, are ten times
+# **engine**, decides how fast that goes and how good the text is: the same weights, written with a bad loop, are many times
 # slower or write nonsense.
 
 # %% [markdown]
@@ -112,9 +112,9 @@ print(backend.describe())
 #
 # ### A model to write with
 #
-# A small GPT, and names again: they are short, and you can judge them. A tokenizer of 265 ids has no merges, so a token is
-# one letter. A text is names with `<|bos|>` before each, and so `<|bos|>` also says that a name is over. The model sees 128
-# positions at most.
+# A small GPT, and names again: they are short, and you can judge them. A tokenizer of 265 ids has 256 bytes, nine
+# special tokens and no merges (chapter 05), so a token is one letter. A text is names with `<|bos|>` before each, and so
+# `<|bos|>` also says that a name is over. The model sees 128 positions at most.
 
 # %%
 names = load_names()
@@ -221,7 +221,7 @@ close = 1e-3 if backend.compute_dtype() == mx.float32 else 0.3  # bfloat16 keeps
 ids = mx.array([prompt])
 longer = mx.array([prompt + tokenizer.encode("tha")])
 same = model(longer)[:, : ids.shape[1]]
-print("largest difference", mx.abs(same - model(ids)).max().item())
+print(f"largest difference {mx.abs(same - model(ids)).max().item():.0e}")
 assert mx.allclose(same, model(ids), atol=close)
 
 # %% [markdown]
@@ -256,7 +256,7 @@ def cache_bytes(config: GPTConfig, rows: int, length: int) -> int:
 
 
 # %%
-print("one text of 2,048 tokens, in MB")
+print("one text of 2,048 tokens, in MB; a number has", backend.compute_dtype().size, "bytes")
 for depth in (4, 8, 12, 20):
     full = GPTConfig.from_depth(depth)
     shared = GPTConfig.from_depth(depth, n_kv_head=1)
@@ -271,7 +271,8 @@ for depth in (4, 8, 12, 20):
 # ### One block's part
 #
 # Attention asks its cache for two things: `offset`, where the next position stands, and `update_and_fetch`, which takes new
-# keys and values and gives back all. Here is the part of one block. The `KVCache` that it refers to comes next.
+# keys and values and gives back all. Here is the part of one block. The `KVCache` that it refers to comes next. The
+# branch `else` is for rows of different lengths: pass over it until section 3.
 
 # %%
 #| export kv_cache
@@ -318,8 +319,8 @@ class LayerCache:
 # ### The whole model's cache
 #
 # All blocks hold equally many positions, so `lengths` is kept once. It moves on when the last block has had its new keys. A
-# published port built the *whole* cache anew for *every block* of every token. Here the arrays are made once, and again only
-# when 256 positions are full.
+# published port of nanochat built the *whole* cache anew for *every block* of every token. Here the arrays are made once,
+# and again only when 256 positions are full.
 
 # %%
 #| export kv_cache
@@ -428,8 +429,11 @@ def cached_seconds(length):
 
 cached = best_of(cached_seconds, lengths, rounds=2)
 figure, ax = plt.subplots(figsize=(5.5, 3.2))
-for times, style, label in ((uncached, "o-", "no cache"), (cached, "s--", "with a cache")):
-    ax.plot(lengths, [1000 * times[n] for n in lengths], style, label=label)
+for times, style, color, label in (
+    (uncached, "o-", "#0072B2", "no cache"),
+    (cached, "s--", "#D55E00", "with a cache"),
+):
+    ax.plot(lengths, [1000 * times[n] for n in lengths], style, color=color, label=label)
 ax.set(xlabel="tokens before it", ylabel="milliseconds for the next token", ylim=0)
 ax.legend(frameon=False)
 plt.show()
@@ -442,19 +446,17 @@ print(f"after {last} tokens: {uncached[last] / cached[last]:.0f} times faster")
 #
 # ### Rebuilding, or writing in place
 #
-# The cache of chapter 07 joined old and new with `mx.concatenate`, which copies everything for each token. What would that
-# cost at 1,000 positions, against a write in place?
+# The cache of chapter 07 joined old and new with `mx.concatenate`, which copies everything for each token. What does that
+# cost, against a write in place?
 
 # %%
-head_dim = big_config.n_embd // big_config.n_head
-new = mx.ones((1, big_config.n_kv_head, 1, head_dim), backend.compute_dtype())
-old = mx.zeros((1, big_config.n_kv_head, 1000, head_dim), backend.compute_dtype())
+shape = 1, big_config.n_kv_head, 1, big_config.n_embd // big_config.n_head
+new = mx.ones(shape, backend.compute_dtype())
 cache = KVCache(big_config)
 cache.reserve(1, 1000)
-cache.lengths = [900]
 
 
-def join():
+def join(old):
     mx.eval([mx.concatenate([old, new], axis=2) for _ in range(2 * big_config.n_layer)])
 
 
@@ -464,19 +466,22 @@ def in_place():
     mx.eval([(layer.keys, layer.values) for layer in cache.layers])
 
 
-joined, placed = seconds_of(join), seconds_of(in_place)
-print(f"all blocks, one token: joined {1000 * joined:.2f} ms, in place {1000 * placed:.2f} ms")
-
+for length in (225, 450, 900):
+    old = mx.repeat(new, length, axis=2)
+    mx.eval(old)
+    cache.lengths = [length]
+    joined, placed = seconds_of(lambda old=old: join(old)), seconds_of(in_place)
+    print(f"{length} positions: joined {1000 * joined:5.2f} ms, in place {1000 * placed:.2f} ms")
 
 # %% [markdown]
-# Copying grows with the text, writing in place does not. A cache that is rebuilt for every block as well copies that many
-# times more: with it, the flat line above would climb again.
+# That is for one token, in all blocks. Copying grows with the text, writing in place does not. A cache that is rebuilt for
+# every block as well copies that many times more: with it, the flat line above would climb again.
 #
 # ### What the time is spent on
 #
 # In training, a weight that has been fetched from memory is used for thousands of positions. Here it is used for **one**: it
-# comes in, one multiplication and one addition are done, and it is thrown out for the next. So decoding is as fast as
-# weights can be fetched. Per token that is every weight except `wte`, of which only one row is read.
+# comes in, one multiplication and one addition are done, and it is thrown out for the next. So decoding can be no faster
+# than weights are fetched. Per token that is every weight except `wte`, of which only one row is read.
 #
 # How fast does this machine read? A matrix times a vector does nothing else: on a CPU we let NumPy do one, on a GPU MLX sums an
 # array.
@@ -486,10 +491,10 @@ def memory_speed():
     """Bytes a second, read from an array of 128 MB that no processor's own memory holds."""
     if backend.device_kind() == "cpu":
         matrix, vector = np.ones((4096, 8192), np.float32), np.ones(8192, np.float32)
-        return matrix.nbytes / seconds_of(lambda: matrix @ vector, times=10)
+        return matrix.nbytes / seconds_of(lambda: matrix @ vector, times=30)
     array = mx.ones(1 << 25)
     mx.eval(array)
-    return array.nbytes / seconds_of(lambda: mx.eval(array.sum()), times=10)
+    return array.nbytes / seconds_of(lambda: mx.eval(array.sum()), times=30)
 
 
 weights = dict(tree_flatten(big.parameters()))
@@ -501,23 +506,27 @@ print(f"{reached / speed:.0%} of the memory's speed; at 100 % {speed / read:.0f}
 
 
 # %% [markdown]
-# The last number is a ceiling that no better program gets over: with one text at a time, only fewer bytes would help. How near
-# you come differs. On a Linux CPU expect a quarter to a half: MLX multiplies one row with a routine that is made for many, and
-# starting some hundred small operations takes time as well. On a GPU with a small model the starting dominates.
+# The last number is a ceiling that no better program gets over: with one text at a time, only fewer bytes would help. How
+# near you come differs. On a Linux CPU with nothing else to do expect a quarter to a half: MLX multiplies one row with a
+# routine that is made for many, and starting some hundred small operations takes time as well. On a GPU with a small model
+# the starting dominates.
 #
 # ### The order in memory
 #
-# On a CPU one change brings a good part of the rest. A weight has the shape (out, in) and lies in memory row after row. The
-# product `x @ weight.T` walks over it column by column. That routine for many rows first copies the matrix into the order in
-# which it walks, and with a single row in `x` the copying is most of its work. So put the matrix there in that order from the start.
+# A CPU can come nearer. A weight has the shape (out, in) and lies in memory row after row: `[[1, 2, 3], [4, 5, 6]]` lies as
+# 1 2 3 4 5 6, so what belongs to *one* output is side by side. The routine for many rows works on several outputs at a time. It
+# wants the numbers that one input is multiplied with side by side, column after column: 1 4 2 5 3 6. So it first copies the
+# matrix into such an order. With a single row in `x`, that copying is a good part of the work, and it is quicker when the
+# matrix lies column after column from the start.
 
 # %%
 #| export decoding
 def lay_out_for_products(model: GPT) -> None:
     """Put the matrices of a model in memory column after column: shapes and numbers stay.
 
-    A CPU multiplies a few rows with them about half again as fast; a GPU has routines for both
-    orders, and there nothing is done. wte, of which single rows are read, stays as it is.
+    A CPU multiplies a few rows faster with them, a product by up to a half, a token by less; a GPU
+    has routines for both orders, and there nothing is done. wte, of which single rows are read,
+    stays as it is.
     """
     if backend.device_kind() != "cpu":
         return
@@ -529,19 +538,48 @@ def lay_out_for_products(model: GPT) -> None:
 
 
 # %%
-row, rows = mx.random.normal((1, big_config.n_embd)), mx.random.normal((8, big_config.n_embd))
-head = mx.array(big.lm_head.weight)
+def product_seconds(x, weight):
+    """Time of one product."""
+    mx.eval(x, weight)
+    return seconds_of(lambda: mx.eval(x @ weight.T), times=20)
+
+
+head = big.lm_head.weight
 turned = mx.contiguous(head.T).T
-mx.eval(row, rows, head, turned)
-assert (turned == head).all() and turned.shape == head.shape
-for x in (row, rows):
-    before, after = (seconds_of(lambda: mx.eval(x @ w.T), times=10) for w in (head, turned))  # noqa: B023
-    print(f"{len(x)} rows: {1000 * before:.1f} ms as it was, {1000 * after:.1f} ms turned")
+assert turned.shape == head.shape and mx.array_equal(turned, head)
+for count in (1, 8):
+    x = mx.random.normal((count, big_config.n_embd)).astype(head.dtype)
+    before, after = product_seconds(x, head), product_seconds(x, turned)
+    print(f"rows: {count}   as it was {1000 * before:.2f} ms, turned {1000 * after:.2f} ms")
 
 # %% [markdown]
-# The same numbers, and less work. `Engine`, below, turns the weights of its model when it first sees them.
+# And a whole token? The model with its weights in both orders, in turn:
+
+# %%
+orders = {"as they were": big.parameters()}
+lay_out_for_products(big)
+orders["turned"] = big.parameters()
+cache = KVCache(big_config)
+mx.eval(big(long_text[:, :64], cache.layers))
+
+
+def token_seconds(order):
+    """Time of one token with the weights in this order."""
+    big.update(orders[order])
+    return seconds_of(lambda: mx.eval(big(long_text[:, :1], cache.layers)), times=1)
+
+
+speed = max(speed, memory_speed())
+for order, seconds in best_of(token_seconds, orders, rounds=50).items():
+    share = read / seconds / speed
+    print(f"{order:12s} {1000 * seconds:5.1f} ms a token, {share:.0%} of the memory's speed")
+
+# %% [markdown]
+# The same numbers in less time. A token gains less than a large product, as it is more than products. How much differs from
+# machine to machine, and from run to run where others use the machine as well; on a GPU nothing is turned. `Engine`, below,
+# turns the weights of its model when it first sees them.
 #
-# Remember what this means, since section 6 lives on it: the weights are fetched for each *pass*, however many rows it has.
+# For section 6, remember that weights are fetched for each *pass*, however many rows it has.
 #
 # ## 3. Rows of different lengths
 #
@@ -661,7 +699,7 @@ print("each row's logits are those of the row alone")
 # ### A beginning can be used again
 #
 # The next turn of a chat repeats everything said before and adds a little. So caches of the last texts are kept, and what
-# begins as one of them is not read again. `find` leaves the last id to be read, because its logits are needed. Less than 16 ids
+# begins as one of them is not read again. `find` leaves the last id to be read, because its logits are needed. Fewer than 16 ids
 # in common are not worth the copy.
 
 # %%
@@ -732,13 +770,12 @@ print({letter: round(logit, 2) for letter, logit in zip(letters, logits[0].tolis
 
 # %% [markdown]
 # Softmax makes probabilities of logits: e to the power of each, divided by the sum. The largest logit is subtracted first, so
-# that no power overflows; it cancels out. (`mx.power(math.e, x)` is `exp`; on a CPU, MLX's own `exp` takes three times as
-# long.)
+# that no power overflows; it cancels out. (`mx.power(math.e, x)` is `exp`; on a CPU it is faster than MLX's own `exp`.)
 
 # %%
 #| export sampling
 def probabilities(logits: mx.array) -> mx.array:
-    """Softmax over the last axis. On a CPU, MLX's power takes a third of its exp's time."""
+    """Softmax over the last axis. On a CPU, MLX's power is faster than its exp."""
     weights = mx.power(math.e, logits - logits.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
 
@@ -764,8 +801,9 @@ assert mx.allclose(probabilities(logits), mx.softmax(logits, axis=-1), atol=1e-5
 draw_distributions({"after “mar”": logits})
 
 # %% [markdown]
-# One letter leads, several others are possible, and a tail is not. What one would like: use the variety at the top and
-# never draw from the tail, since one odd letter is enough to spoil a name.
+# One letter leads, a few others follow, and then comes a long tail of letters with little each (and behind these ten, all
+# other ids). What one would like: use the variety at the top and never draw from far down the tail, since one odd letter is
+# enough to spoil a name.
 #
 # ### Temperature
 #
@@ -787,7 +825,7 @@ draw_distributions({f"temperature {t}": logits / t for t in (0.5, 1.0, 2.0)})
 
 # %%
 def keep_top_k(logits, k):
-    least = mx.sort(logits, axis=-1)[:, -k : logits.shape[-1] - k + 1]  # (B, 1), the k-th largest
+    least = mx.sort(logits, axis=-1)[:, -k, None]  # (B, 1), the k-th largest
     return mx.where(logits >= least, logits, -mx.inf)
 
 
@@ -828,8 +866,8 @@ def keep_min_p(logits: mx.array, p: float) -> mx.array:
 
 # %% tags=["nbval-check-output"]
 four = mx.log(mx.array([[0.5, 0.25, 0.15, 0.1]]))
-print("top-p 0.6 ", probabilities(keep_top_p(four, 0.6)).tolist()[0][2:], "is left of the last two")
-print("min-p 0.25 keeps", (keep_min_p(four, 0.25) > -mx.inf).tolist()[0])
+for name, kept in (("top-p 0.6 ", keep_top_p(four, 0.6)), ("min-p 0.25", keep_min_p(four, 0.25))):
+    print(name, [round(p, 3) for p in probabilities(kept).tolist()[0]])
 assert (keep_top_p(four, 0.6) > -mx.inf).tolist() == [[True, True, False, False]]
 assert (keep_min_p(four, 0.25) > -mx.inf).tolist() == [[True, True, True, False]]
 
@@ -892,6 +930,8 @@ ax.set(yticks=[], xlabel=f"the line at u = {u} falls into “{letters[chosen]}�
 plt.show()
 
 # %% [markdown]
+# The line falls into one piece, and that letter is drawn. A wide piece is hit more often.
+#
 # MLX has a function that draws, `mx.random.categorical`. We use our own since each row is to have a random number of its own
 # (section 5). They agree, in 100,000 draws:
 
@@ -914,8 +954,8 @@ assert np.abs(ours - np.array(probabilities(logits)[0])).max() < 0.01
 # %% [markdown]
 # ### Two bugs that only the text shows
 #
-# **Probabilities in place of logits.** `mx.random.categorical` wants logits. A published port gave it probabilities. They lie
-# between 0 and 1, so the softmax inside makes them nearly equal:
+# **Probabilities in place of logits.** `mx.random.categorical` wants logits. A published port of nanochat gave it
+# probabilities. They lie between 0 and 1, so the softmax inside makes them nearly equal:
 
 # %%
 wrong = shares(mx.random.categorical(mx.broadcast_to(probabilities(logits), (100_000, 10))))
@@ -924,7 +964,7 @@ for letter, p, q in zip(letters, ours, wrong, strict=True):
 assert wrong.max() - wrong.min() < 0.5 * (ours.max() - ours.min()) + 0.02
 
 # %% [markdown]
-# The rarest of the ten now comes nearly as often as the leader. Over all 265 ids it is worse still:
+# The leader's lead is almost gone. Over all 265 ids it is worse still:
 
 # %%
 right = probabilities(all_logits)
@@ -988,8 +1028,8 @@ print(f"8 rows: sorting {1000 * sorting:.1f} ms, blocks {1000 * searching:.1f} m
 # ### All of it
 #
 # The order is: top-k, temperature, top-p, min-p, draw. (Top-k may come first, since temperature does not change who is
-# largest, and then everything after it works on $k$ numbers.) Logits that are not numbers must not look like a choice: −1
-# says so.
+# largest, and then everything after it works on $k$ numbers.) Logits that are not numbers (NaN) must not look like a
+# choice: −1 says so. A `key` fixes the random numbers, as in chapter 00.
 
 # %%
 #| export sampling
@@ -1504,7 +1544,7 @@ for settings in (
 # ### Samples share what they can, and no more
 #
 # The prompt of `num_samples` is read once, and its cache is copied. But each row draws its **own first token**: an early
-# version of the original drew one and gave it to all, so that samples were far too alike.
+# version of nanochat drew one and gave it to all, so that samples were far too alike.
 
 # %%
 first_column, _ = next(engine.generate([tokenizer.bos], num_samples=16))
@@ -1513,13 +1553,18 @@ assert len(set(first_column)) > 3
 
 long_prompt = long_text[0, : budget(400, quick=100)].tolist()
 big_engine = Engine(big, tokenizer, keep_prefixes=0)
-for count in (1, 8):
-    seconds = seconds_of(lambda n=count: next(big_engine.generate(long_prompt, n)), times=2)
+
+
+def first_seconds(count):
+    """Time until so many samples of the long prompt have their first tokens."""
+    return seconds_of(lambda: next(big_engine.generate(long_prompt, count)), times=1)
+
+
+for count, seconds in best_of(first_seconds, (1, 8), rounds=3).items():
     print(f"first tokens of {count} samples: {1000 * seconds:5.0f} ms")
 
-
 # %% [markdown]
-# Eight first tokens cost little more than one, since the time goes into the prompt.
+# Eight first tokens cost far less than eight times one, since the prompt is read once. The rest is for the copies of its cache.
 #
 # ### Several prompts
 #
@@ -1625,7 +1670,8 @@ must_be_equal(token, same_token)
 
 
 # %% [markdown]
-# The 30 new ids, and the last one of the reply: it was sampled, but never fed to the model.
+# To read were the 30 new ids, and the last one of the reply: it was sampled, but never fed to the model. The first token comes
+# in a fraction of the time.
 #
 # ## 6. Continuous batching
 #
@@ -2016,8 +2062,8 @@ texts, times = serve(requests, pause=0.002)
 draw_timeline(texts, times)
 
 # %% [markdown]
-# At any moment at most three are blue. Where one ends, the next begins, in the order of arrival, and the other two do not wait
-# for anything. (The first mark is for two tokens: the one from the prompt, and that of the step after.)
+# At any moment at most three are blue. Where one ends, the next begins, in the order of arrival, and the other two
+# go on meanwhile. (The first mark is for two tokens: the one from the prompt, and that of the step after.)
 #
 # What a request gets must not depend on who else is there. The same ten, one at a time by the plain engine:
 
@@ -2044,6 +2090,9 @@ print(f"one by one {in_turn:.2f} s, together {at_once:.2f} s: {in_turn / at_once
 
 
 # %% [markdown]
+# Together is much faster, though by less than the figure above says: prompts are still read one at a time, and the rows
+# join one by one.
+#
 # ### Fairness
 #
 # A prompt of many tokens is one long pass, and everybody else would stand still meanwhile. So it is read in chunks, with a step
@@ -2099,7 +2148,7 @@ print([handle.finish_reason for handle in handles], "after the end of the block"
 # machine with `memory` bytes? The weights take their part first, in the compute type of the device; the rest is for the cache.
 # If not even the weights fit, the answer is 0. Try d20 on 24 GB, with all its heads of keys and values and with one.
 #
-# <details><summary>Hint</summary>`count_parameters` of chapter 08, `cache_bytes`, and
+# <details><summary>Hint</summary>`count_parameters` of `course_lib.gpt` (chapter 08), `cache_bytes`, and
 # `backend.compute_dtype().size`.</details>
 
 # %% tags=["exercise"]
@@ -2115,7 +2164,7 @@ check(exercises.users, users)
 # ### Exercise 12.2 — do not say it again
 #
 # 15 minutes, ●●○. Small models repeat themselves. A **repetition penalty** makes what was written less likely. Write
-# `penalise(logits, ids, penalty)`: `logits` (V,), `ids` the tokens of the text so far, `penalty` ≥ 1. The logit of each
+# `penalise(logits, ids, penalty)`: `logits` (V,), `ids` the list of tokens so far (it may be empty), `penalty` ≥ 1. The logit of each
 # token in the text is divided by the penalty when it is positive and multiplied by it when it is negative, once, however
 # often the token occurs. Leave the array that you are given as it is.
 #
@@ -2179,8 +2228,8 @@ check(exercises.verify, verify)
 # ## Summary
 #
 # - Without a cache each token costs a pass over the whole text. With one, a pass over one token: the ids are the same.
-# - Decoding is as fast as weights can be fetched from memory. They are fetched once for a pass, so rows are nearly free at
-#   first.
+# - Decoding can be no faster than weights are fetched from memory. They are fetched once for a pass, so rows are nearly free
+#   at first. On a CPU their order in memory matters.
 # - Rows of different lengths share a batch when each has its own positions and its own mask, and its own random numbers.
 # - Temperature changes how even the probabilities are; top-k, top-p and min-p cut off the tail, the last two by how sure the
 #   model is.
