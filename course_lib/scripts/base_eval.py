@@ -91,12 +91,15 @@ def kinds_of(settings: Settings) -> list[str]:
     return [kind for kind in KINDS if kind in asked]
 
 
-def place_of(settings: Settings) -> tuple[Path, int | None]:
-    """The run's folder, and the step that is asked for, if any."""
+def place_of(settings, stage: str = "base") -> tuple[Path, int | None]:
+    """The run's folder, and the step that is asked for, if any.
+
+    settings: with tag, checkpoint and step, as above; stage: of the runs that --tag names.
+    """
     if settings.tag is not None and settings.checkpoint is not None:
         raise FlagError("--tag and --checkpoint each name a run; give one of them")
     if settings.checkpoint is None:
-        return run_folder(settings.tag or "d4"), settings.step
+        return run_folder(settings.tag or "d4", stage), settings.step
     folder = settings.checkpoint.expanduser().resolve()
     number = folder.name.removeprefix("step_")
     if folder.name != number and number.isdigit():

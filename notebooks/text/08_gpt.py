@@ -110,15 +110,23 @@ class GPTConfig:
         vocab_size: int = 65536,
         sequence_len: int = 2048,
         n_kv_head: int | None = None,
+        aspect_ratio: int = 64,
+        head_dim: int = 128,
     ) -> "GPTConfig":
         """nanochat's model with `depth` blocks: n_embd 64 · depth, heads of 128 where that divides.
 
-        n_kv_head: by default as many as query heads.
+        n_kv_head: by default as many as query heads. aspect_ratio: n_embd / depth, another one for
+        a narrower or wider model; head_dim: about so many numbers a head.
         """
-        if depth < 1:
-            raise CourseError(f"depth={depth}, expected 1 or more")
-        n_embd = 64 * depth
-        n_head = math.ceil(n_embd / 128)
+        for name, value in {
+            "depth": depth,
+            "aspect_ratio": aspect_ratio,
+            "head_dim": head_dim,
+        }.items():
+            if value < 1:
+                raise CourseError(f"{name}={value}, expected 1 or more")
+        n_embd = aspect_ratio * depth
+        n_head = math.ceil(n_embd / head_dim)
         while n_embd % (2 * n_head):
             n_head -= 1
         n_kv_head = n_head if n_kv_head is None else n_kv_head

@@ -1603,6 +1603,10 @@ class Settings:
 
     depth: int = 4
     """Layers of the model; everything else about it follows."""
+    aspect_ratio: int = 64
+    """Width of the model for each layer; 32 makes it narrow."""
+    head_dim: int = 128
+    """Numbers in a head, about."""
     n_kv_head: int | None = None
     """Heads of keys and values; by default as many as query heads."""
     sequence_len: int | None = None
@@ -1683,7 +1687,12 @@ FILLED = 0.85  # of the memory: the estimate may be off, and other programs need
 def make_config(settings: Settings, vocab_size: int) -> GPTConfig:
     """The model of the settings, whose sequence_len must be known."""
     return GPTConfig.from_depth(
-        settings.depth, vocab_size, settings.sequence_len, settings.n_kv_head
+        settings.depth,
+        vocab_size,
+        settings.sequence_len,
+        settings.n_kv_head,
+        settings.aspect_ratio,
+        settings.head_dim,
     )
 
 
@@ -1723,8 +1732,9 @@ def resolve(
 
 def check_flags(settings: Settings) -> None:
     """Raise FlagError for flags that make no sense, whatever the text and the machine."""
-    ones = "depth n_kv_head sequence_len total_batch_size device_batch_size num_iterations"
-    ones += " eval_every sample_every save_every keep processes max_cached_shards"
+    ones = "depth aspect_ratio head_dim n_kv_head sequence_len total_batch_size"
+    ones += " device_batch_size num_iterations eval_every sample_every save_every keep"
+    ones += " processes max_cached_shards"
     zeros = "matrix_lr embedding_lr unembedding_lr warmup_ratio warmdown_ratio final_lr_frac"
     zeros += " grad_clip eval_share seed"
     check_least(settings, **dict.fromkeys(ones.split(), 1), **dict.fromkeys(zeros.split(), 0))

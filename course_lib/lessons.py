@@ -1,0 +1,218 @@
+"""Lessons: short conversations made from templates, to practise on and to test with.
+
+Six kinds and a seventh that is hard on purpose. The parts to train on and to test with have no
+question in common.
+
+Exported from notebooks/13_conversations.ipynb; edit it there.
+"""
+
+import builtins
+import inspect
+import itertools
+import json
+import random
+import re
+import zlib
+from functools import cache
+
+import yaml
+
+from course_lib.host.errors import CourseError
+from course_lib.host.paths import data_dir
+
+
+def expand(template: str) -> list[str]:
+    """Every text of a template in which (a|b|) stands for one of the alternatives."""
+    pieces = re.split(r"\(([^()]*\|[^()]*)\)", template)
+    choices = [piece.split("|") if n % 2 else [piece] for n, piece in enumerate(pieces)]
+    return [" ".join("".join(chosen).split()) for chosen in itertools.product(*choices)]
+
+
+@cache
+def _templates() -> dict:
+    return yaml.safe_load((data_dir() / "lessons" / "lessons.yaml").read_text(encoding="utf-8"))
+
+
+@cache
+def _expanded(templates: tuple[str, ...]) -> list[str]:
+    return list(dict.fromkeys(phrase for template in templates for phrase in expand(template)))
+
+
+@cache
+def words() -> list[str]:
+    """The words to spell and to count letters in: lower case, 3 to 11 letters."""
+    return (data_dir() / "lessons" / "words.txt").read_text(encoding="utf-8").split()
+
+
+def is_test(question: str) -> bool:
+    """Whether a question is kept for tests, as one in ten is, by its text alone."""
+    return zlib.crc32(question.encode()) % 10 == 0
+
+
+def dressed(rng: random.Random, phrase: str, ending: str = "question", shouted: float = 0.0) -> str:
+    """A phrase as people type it: perhaps with an opening and capitals, and a mark at the end.
+
+    shouted: how often it is all in capitals.
+    """
+    text = rng.choice(_templates()["openings"]) + phrase
+    if rng.random() < 0.6:
+        text = text[0].upper() + text[1:]
+    if rng.random() < shouted:
+        text = text.upper()
+    if rng.random() < 0.5:
+        text = re.sub(r"\bi\b", "I", text)
+    return text + rng.choice(_templates()["endings"][ending])
+
+
+def with_tool(expression: str, result: str, answer: str) -> list[dict]:
+    """An assistant's content that calls the calculator and then answers."""
+    texts = zip(("python", "python_output", "text"), (expression, result, answer), strict=True)
+    return [{"type": kind, "text": text} for kind, text in texts]
+
+
+Drawn = tuple[str, str, str | list[dict]]  # what decides whether it is a test, question, answer
+
+
+def _phrase(rng: random.Random, entry: dict) -> tuple[str, str]:
+    """A phrase of an entry, and how such phrases end: "question" or "request"."""
+    phrases = {ending: _expanded(tuple(entry.get(ending, ()))) for ending in ("question", "request")}
+    ending = rng.choices(list(phrases), [len(each) for each in phrases.values()])[0]
+    return rng.choice(phrases[ending]), ending
+
+
+def identity(rng: random.Random) -> Drawn:
+    """Who it is and what it can do."""
+    entry = rng.choice(_templates()["identity"])
+    phrase, ending = _phrase(rng, entry)
+    return phrase, dressed(rng, phrase, ending, shouted=0.04), entry["answer"]
+
+
+def unknown(rng: random.Random) -> Drawn:
+    """What it cannot know."""
+    entry = _templates()["unknown"]
+    phrase, ending = _phrase(rng, entry)
+    place, other = rng.sample(entry["place"], 2)
+    work, thing = rng.choice(entry["work"]), rng.choice(entry["thing"])
+    question = phrase.format(place=place, other=other, work=work, thing=thing)
+    return question, dressed(rng, question, ending, shouted=0.04), entry["answer"]
+
+
+def _operands(rng: random.Random, operation: str) -> tuple[int, int]:
+    """Two numbers of 1 to 4 digits; products and quotients stay small."""
+    most = 4 if operation in "+-" else 3
+    a, b = (rng.randrange(10 ** rng.randint(1, most)) for _ in range(2))
+    if operation == "/":
+        b = max(1, b % 100)
+        a = a if (100 * a) % b == 0 else a * b % 1000 // b * b  # at most two decimals
+    return a, b
+
+
+def calculator(rng: random.Random) -> Drawn:
+    """A sum, a difference, a product or a quotient, by the calculator."""
+    operation = rng.choice("+-*/")
+    a, b = _operands(rng, operation)
+    result = {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else 0}[operation]
+    phrase = rng.choice(_expanded(tuple(_templates()["calculator"][operation])))
+    expression = f"{a}{operation}{b}"
+    question = dressed(rng, phrase.format(a=a, b=b), shouted=0.04)
+    return expression, question, with_tool(expression, str(result), str(result))
+
+
+def mental(rng: random.Random) -> Drawn:
+    """A small sum without the calculator."""
+    operation = rng.choice("+-*")
+    a, b = rng.randrange(21), rng.randrange(21)
+    result = {"+": a + b, "-": a - b, "*": a * b}[operation]
+    phrase = rng.choice(_expanded(tuple(_templates()["mental"])))
+    return f"{a}{operation}{b}", dressed(rng, phrase.format(a=a, b=b, op=operation)), str(result)
+
+
+def spelling(rng: random.Random) -> Drawn:
+    """A word, letter by letter."""
+    word = rng.choice(words())
+    phrase = rng.choice(_expanded(tuple(_templates()["spelling"])))
+    return word, dressed(rng, phrase.format(word=word)), " ".join(word)
+
+
+def counting(rng: random.Random) -> Drawn:
+    """How often a letter is in a word, by the calculator."""
+    word = rng.choice(words())
+    letter = rng.choice(word if rng.random() < 0.85 else "abcdefghijklmnopqrstuvwxyz")
+    phrase = rng.choice(_expanded(tuple(_templates()["counting"])))
+    result = str(word.count(letter))
+    question = dressed(rng, phrase.format(word=word, letter=letter))
+    return (
+        f"{letter} in {word}",
+        question,
+        with_tool(f'" {word}".count("{letter}")', result, result),
+    )
+
+
+@cache
+def documented() -> dict[str, str]:
+    """The first sentence of the documentation of Python's built-in functions, where it is short."""
+    found = {}
+    for name, value in sorted(vars(builtins).items()):
+        sentence = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ").split(". ")[0]
+        if name.islower() and callable(value) and 10 < len(sentence) <= 80 and "->" not in sentence:
+            found[name] = sentence.rstrip(".") + "."
+    return found
+
+
+def python(rng: random.Random) -> Drawn:
+    """What a built-in function of Python does."""
+    name = rng.choice(list(documented()))
+    phrase = rng.choice(_expanded(tuple(_templates()["python"]))).format(name=name, call=f"{name}()")
+    return phrase, dressed(rng, phrase), documented()[name]
+
+
+KINDS = {
+    "identity": identity,
+    "calculator": calculator,
+    "mental": mental,
+    "spelling": spelling,
+    "counting": counting,
+    "python": python,
+    "unknown": unknown,
+}
+
+
+def lesson(kind: str, split: str, number: int) -> list[dict]:
+    """The messages of lesson `number` of a kind: a question and its answer, always the same ones.
+
+    kind: a key of KINDS; split: "train" or "test", which have no question in common. There is no
+    last number. Raises CourseError for another kind or split.
+    """
+    if kind not in KINDS or split not in ("train", "test"):
+        raise CourseError(
+            f"there is no {split!r} side of the lessons {kind!r}; expected train or test of {', '.join(KINDS)}"
+        )
+    rng = random.Random(f"{kind},{split},{number}")
+    while True:
+        decides, question, answer = KINDS[kind](rng)
+        if is_test(decides) == (split == "test"):
+            return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def blind_questions() -> list[dict]:
+    """{"kind", "question", "answer"}: by someone who had not seen the templates."""
+    lines = (data_dir() / "lessons" / "blind.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+MIX = {
+    "identity": 0.26,
+    "calculator": 0.24,
+    "mental": 0.03,
+    "spelling": 0.24,
+    "counting": 0.14,
+    "python": 0.03,
+    "unknown": 0.06,
+}
+
+
+def practice(number: int, mix: dict[str, float] = MIX, split: str = "train") -> list[dict]:
+    """Conversation `number` to train on: one lesson of the mix, in three of ten a second one."""
+    rng = random.Random(f"practice,{split},{number}")
+    kinds = rng.choices(list(mix), list(mix.values()), k=2 if rng.random() < 0.3 else 1)
+    return [message for n, kind in enumerate(kinds) for message in lesson(kind, split, 2 * number + n)]

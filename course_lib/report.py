@@ -1,0 +1,135 @@
+"""The report card of a model: sizes, times, losses, scores before and after, samples.
+
+It is Markdown, and a picture beside it; both are made of one dict, which can be kept as JSON.
+
+Exported from notebooks/17_speedrun.ipynb; edit it there.
+"""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+STAGES = {  # the trainings that a card compares, as it names and draws them
+    "base": ("pretrained", "s", "#D55E00"),
+    "control": ("fine-tuned only", "D", "#009E73"),
+    "sft": ("pretrained and fine-tuned", "o", "#0072B2"),
+}
+
+
+def minutes(seconds: float) -> str:
+    """ "4:05", or "2:04:05" from an hour on."""
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def in_one_line(text: str) -> str:
+    """Text that can stand in a cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def score(result: dict) -> str:
+    """ "94.0 % ± 1.2", or "—" for no result."""
+    if not result:
+        return "—"
+    return f"{100 * result['accuracy']:.1f} % ± {100 * result['standard_error']:.1f}"
+
+
+def card_markdown(card: dict) -> str:
+    """The report card as Markdown.
+
+    card: machine (lines), model (dict of what to say), stages [{"name", "seconds", "what"}],
+    losses, bits_per_byte, core, tasks {a key of STAGES: {task: result}}, tokens_per_second, samples
+    [[question, reply]]; a result has accuracy, standard_error, baseline and items.
+    """
+    stages = [[each["name"], minutes(each["seconds"]), each["what"]] for each in card["stages"]]
+    total = sum(each["seconds"] for each in card["stages"])
+    parts = [
+        "# Report card",
+        table(["", ""], [[name, str(value)] for name, value in card["model"].items()]),
+        "## Time",
+        table(["stage", "time", "what"], [*stages, ["all", minutes(total), ""]]),
+        "## Before fine-tuning",
+        table(["text", "bits per byte"], [[n, f"{v:.3f}"] for n, v in card["bits_per_byte"].items()]),
+        table(
+            ["task", "items", "guessing", "right"],
+            [[name, *_numbers(result), score(result)] for name, result in card["core"].items()],
+        ),
+        "## As an assistant",
+        _chat_table(card["tasks"]),
+        f"Replies come at {card['tokens_per_second']:.0f} tokens a second, always the likeliest "
+        "token. ± is the standard error.",
+        "## Some replies",
+        table(["question", "reply"], [list(map(in_one_line, pair)) for pair in card["samples"]]),
+        "## Machine",
+        "```\n" + card["machine"] + "\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _numbers(result: dict) -> list[str]:
+    return [f"{result['items']}", f"{100 * result['baseline']:.0f} %"]
+
+
+def _chat_table(tasks: dict[str, dict]) -> str:
+    stages = [stage for stage in STAGES if stage in tasks]
+    names = list(dict.fromkeys(name for stage in stages for name in tasks[stage]))
+    rows = []
+    for name in names:
+        results = [tasks[stage].get(name, {}) for stage in stages]
+        rows.append([name, *_numbers(next(filter(None, reversed(results)))), *map(score, results)])
+    return table(["task", "questions", "guessing", *(STAGES[stage][0] for stage in stages)], rows)
+
+
+def draw_losses(ax: Axes, points: list[list[float]], title: str) -> None:
+    """A loss curve: points [step, smoothed loss]."""
+    ax.plot(*zip(*points, strict=True) if points else ((), ()), color="#0072B2")
+    ax.set(title=title, xlabel="step", ylabel="loss, nats a token")
+
+
+def draw_tasks(ax: Axes, tasks: dict[str, dict]) -> None:
+    """Accuracy on each task and after each training, with two standard errors to each side."""
+    names = list(dict.fromkeys(name for results in tasks.values() for name in results))
+    for number, (stage, (label, marker, color)) in enumerate(STAGES.items()):
+        for place, name in enumerate(names if stage in tasks else ()):
+            if result := tasks[stage].get(name):
+                ax.errorbar(
+                    result["accuracy"],
+                    place + 0.22 * (number - 1),
+                    xerr=2 * result["standard_error"],
+                    fmt=marker,
+                    color=color,
+                    capsize=2,
+                    markersize=5,
+                    label=label if place == 0 else None,
+                )
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlim=(-0.03, 1.03), ylim=(len(names) - 0.5, -0.5), xlabel="share right", title="tasks")
+    ax.grid(axis="x", alpha=0.3)
+    ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.2), ncols=3)
+
+
+def draw_times(ax: Axes, stages: list[dict]) -> None:
+    """How long each stage took."""
+    ax.barh([each["name"] for each in stages], [each["seconds"] for each in stages], color="#0072B2")
+    for place, each in enumerate(stages):
+        ax.annotate(minutes(each["seconds"]), (each["seconds"], place), (4, -4), textcoords="offset points")
+    ax.invert_yaxis()
+    ax.set(xlabel="seconds", title="time")
+    ax.margins(x=0.2)
+
+
+def draw_card(card: dict) -> Figure:
+    """The report card as a picture: losses, scores, times."""
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    axes = figure.subplots(2, 2)
+    draw_losses(axes[0, 0], card["losses"]["pretraining"], "pretraining")
+    draw_losses(axes[0, 1], card["losses"]["fine-tuning"], "fine-tuning")
+    draw_tasks(axes[1, 0], card["tasks"])
+    draw_times(axes[1, 1], card["stages"])
+    return figure

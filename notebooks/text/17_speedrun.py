@@ -1,0 +1,815 @@
+# %% [markdown]
+# # 17 · Speedrun
+#
+# **Goal.** One command from nothing to a model that answers, and a report card that says how well, and why.
+#
+# | | |
+# |---|---|
+# | Needs | [10 · Training](10_training.ipynb), [11 · Evaluation](11_evaluation.ipynb), [13 · Conversations](13_conversations.ipynb), [14 · Tools and tasks](14_tools_and_tasks.ipynb) |
+# | Time | 30 minutes to read, 35 for the exercises; a minute or two to run, and five for a speedrun of your own |
+# | Memory | under 1 GB |
+# | You will build | the report card → `course_lib.report`; the program `speedrun` → `course_lib.scripts` |
+#
+# You have built every part: a tokenizer, a model, its training, its evaluation, its conversations. Now they run one after the
+# other, without you. That takes three things that no part has: a **plan** that fits the time, stages that can be **broken off**, and
+# a **report** that does not flatter.
+
+# %% [markdown]
+# ![Map of the course: chapter 17 speedrun is marked, the last one of Part III](images/map_17.svg)
+
+# %%
+#| export report
+"""The report card of a model: sizes, times, losses, scores before and after, samples.
+
+It is Markdown, and a picture beside it; both are made of one dict, which can be kept as JSON.
+"""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# %%
+#| export scripts.speedrun
+"""From nothing to a model that answers, and its report card: `speedrun --help`.
+
+Each stage is one of the course's programs; what is done is skipped when it is called again.
+"""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import mlx.core as mx
+from rich.console import Console
+from rich.markdown import Markdown
+
+from course_lib import backend
+from course_lib.checkpoint import checkpoint_folders, load_model, run_folder
+from course_lib.conversation import render_for_completion
+from course_lib.engine import Engine
+from course_lib.gpt import GPT, GPTConfig, count_parameters, flops_per_token
+from course_lib.host import local_ring
+from course_lib.host.errors import CourseError
+from course_lib.host.files import only_one, write_atomically
+from course_lib.host.metrics import read_metrics
+from course_lib.host.paths import home_dir
+from course_lib.host.program import check_least, run_program
+from course_lib.report import card_markdown, draw_card, minutes
+from course_lib.run import trial
+from course_lib.scripts import base_eval, base_train, chat_eval, chat_sft, tok_train
+from course_lib.tasks import reply_text
+from course_lib.tokenizer import Tokenizer
+from course_lib.tools import use_calculator
+
+# %% [markdown]
+# These cells open the modules that this chapter builds. The next one is for this notebook only.
+
+# %%
+import os
+import subprocess
+import tempfile
+
+import matplotlib.pyplot as plt
+from IPython import display
+
+from course_lib.classroom import add_to, check
+from course_lib.classroom.exercises import speedrun as exercises
+from course_lib.host.paths import data_dir
+
+backend.seed_everything(42)
+print(backend.describe())
+
+
+# %% [markdown]
+# ## 1. The stages
+#
+# | stage | program | from | to |
+# |---|---|---|---|
+# | tokenizer | `tok_train` | text | a tokenizer |
+# | pretraining | `base_train` | text, tokenizer | a base model |
+# | evaluation | `base_eval`, `chat_eval` | the base model | bits per byte, tasks |
+# | fine-tuning | `chat_sft` | the base model, conversations | an assistant |
+# | chat evaluation | `chat_eval` | the assistant | scores |
+# | samples | | the assistant | replies to six questions, always the same |
+#
+# All of it has settings already. What is left to say is how long it may take:
+
+# %%
+#| export scripts.speedrun
+@dataclass(frozen=True)
+class Settings:
+    """Train a model from nothing, make it an assistant, and write its report card."""
+
+    minutes: float | None = None
+    """How long all of it may take, about; by default 5, or no bound when --depth is given."""
+    depth: int | None = None
+    """Layers; by default what the minutes allow. 12 is the real one."""
+    dataset: str = "bundled"
+    """Text to pretrain on, as for base_train; for a depth of 12 take fineweb-edu."""
+    streaming: bool = False
+    """Fetch that text while training."""
+    data: str = "practice"
+    """Conversations to fine-tune on, as for chat_sft."""
+    control: bool = False
+    """Fine-tune a model without pretraining as well, to see what pretraining brings."""
+    max_per_task: int = 200
+    """Questions of each task, at most."""
+    device_batch_size: int | None = None
+    """Rows at a time in each process, as for base_train."""
+    processes: int | None = None
+    """Processes on this machine, as for base_train."""
+    tag: str = "speedrun"
+    """Name of the run."""
+    overwrite: bool = False
+    """Throw the run of this name away and begin again."""
+
+
+# %% [markdown]
+# ## 2. A plan that fits the time
+#
+# ### How deep?
+#
+# In five minutes, which depth? A deep model can learn more, and learns less in the time, since each token costs more. A common
+# measure is **tokens a parameter**. Trained well is 20; nobody has that in five minutes. We ask for one, over both trainings
+# together, and take the deepest model that gets it.
+#
+# How many tokens there will be follows from a measurement: a step on noise gives the tokens a second of one depth, and chapter 08's FLOPs
+# a token carry it over to the others.
+
+# %%
+#| export scripts.speedrun
+SHARES = {"pretraining": 0.3, "fine-tuning": 0.48}  # of the minutes; the rest is for evaluation
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the minutes come to; steps of None are for base_train and chat_sft to choose."""
+
+    depth: int
+    aspect_ratio: int = 64
+    head_dim: int = 128
+    pretraining: int | None = None
+    fine_tuning: int | None = None
+
+
+# What fits the bundled corpus. Narrow: to copy and to spell, a small model needs layers, not width.
+SIZE = {"vocab_size": 2048, "sequence_len": 256, "aspect_ratio": 32, "head_dim": 64}
+
+
+def tokens_per_second(depth: int, processes: int) -> float:
+    """Measured with a step of noise in this process; the others are taken to be nearly as fast."""
+    model = GPT(GPTConfig.from_depth(depth, **SIZE))
+    noise = mx.random.randint(0, SIZE["vocab_size"], (2, 8, SIZE["sequence_len"]))
+    seconds = trial(model, (noise[0], noise[1]), 1, mx.distributed.init())
+    return noise[0].size / seconds * (1 + 0.8 * (processes - 1))
+
+
+def make_plan(settings: Settings) -> Plan:
+    """Depth and steps for the minutes: the deepest model that sees a token for each parameter.
+
+    The speed is measured at one depth, and for the others follows from their FLOPs a token.
+    """
+    bound = 5.0 if settings.minutes is None and settings.depth is None else settings.minutes
+    if bound is None:
+        return Plan(settings.depth)
+    configs = {depth: GPTConfig.from_depth(depth, **SIZE) for depth in range(12, 1, -1)}
+    measured = settings.depth or 4
+    processes = settings.processes or local_ring.fitting_processes(backend.device_kind())
+    speed = tokens_per_second(measured, processes)
+    work = flops_per_token(GPTConfig.from_depth(measured, **SIZE))  # a token
+
+    def tokens(depth: int) -> float:
+        flops = flops_per_token(GPTConfig.from_depth(depth, **SIZE))
+        return sum(SHARES.values()) * 60 * bound * speed * work / flops
+
+    fitting = [depth for depth in configs if tokens(depth) >= count_parameters(configs[depth])]
+    depth = settings.depth or next(iter(fitting), 2)
+    total = sum(SHARES.values())
+    steps = [max(2, int(share / total * tokens(depth) / 4096)) for share in SHARES.values()]
+    return Plan(depth, SIZE["aspect_ratio"], SIZE["head_dim"], *steps)
+
+
+# %%
+for bound in (1, 5, 20, 60):
+    plan = make_plan(Settings(minutes=bound))
+    steps = plan.pretraining + plan.fine_tuning
+    width = plan.depth * plan.aspect_ratio
+    print(
+        f"{bound:3d} minutes: depth {plan.depth}, {width} wide, {4096 * steps / 1e6:.1f} M tokens"
+    )
+
+# %% [markdown]
+# Twelve times the time makes the model only a few layers deeper: parameters grow with the third power of the depth, and so does the price of a token. Where the
+# time goes for one bound, and what each depth would get of it:
+
+# %%
+bound, processes = 5, local_ring.fitting_processes(backend.device_kind())
+speed, measured = tokens_per_second(4, processes), flops_per_token(GPTConfig.from_depth(4, **SIZE))
+depths, ratios = range(2, 9), []
+for depth in depths:
+    config = GPTConfig.from_depth(depth, **SIZE)
+    tokens = 0.78 * 60 * bound * speed * measured / flops_per_token(config)
+    ratios.append(tokens / count_parameters(config))
+figure, ax = plt.subplots(figsize=(6, 2.8))
+ax.plot(depths, ratios, "o-", color="#0072B2")
+ax.axhline(1, color="#D55E00", linestyle="--", label="one token a parameter")
+ax.set(xlabel="depth", ylabel="tokens a parameter", yscale="log", title=f"{bound} minutes")
+ax.legend(frameon=False)
+plt.show()
+
+
+# %% [markdown]
+# The plan takes the last point on or above the dashed line. It is a rule of thumb, and a good one only near this size.
+#
+# ### A plan is written down
+#
+# Speed is measured once. A run that goes on tomorrow must not come to another plan because the machine is busy, or it would
+# go on with a model of another depth. So the plan is the first thing that a run writes.
+
+# %% [markdown]
+# ## 3. Stages that can be broken off
+#
+# `base_train` and `chat_sft` can be killed at any moment and resumed (chapter 10). For the whole it takes little more: after each stage a small file says that it is
+# done, written whole or not at all. Called again, the run skips what is done, and resumes the stage that was broken off.
+
+# %%
+#| export scripts.speedrun
+class Speedrun:
+    """The stages of one run; what they leave is in the folder speedruns/<tag> of the home."""
+
+    def __init__(self, settings: Settings):
+        self.settings, self.folder = settings, home_dir() / "speedruns" / settings.tag
+        asked = asdict(settings) | {"overwrite": False}
+        if settings.overwrite:
+            for folder in (self.folder, *self.run_folders()):
+                shutil.rmtree(folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        begun = self.read("plan")
+        if begun and begun["settings"] != asked:
+            raise CourseError(
+                f"the run {settings.tag} was begun with other flags; go on with the same ones, "
+                "begin again by --overwrite, or choose another --tag"
+            )
+        if not begun:
+            begun = self.write("plan", {"settings": asked, "plan": asdict(make_plan(settings))})
+        self.plan = Plan(**begun["plan"])
+
+    def run_folders(self) -> list[Path]:
+        """Where the models of this run are kept."""
+        tag = self.settings.tag
+        return [run_folder(tag), run_folder(tag, "sft"), run_folder(f"{tag}-control", "sft")]
+
+    def read(self, name: str) -> dict | None:
+        """What is known under a name; None when there is nothing."""
+        path = self.folder / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def write(self, name: str, values: dict) -> dict:
+        """Note it, whole or not at all."""
+        with write_atomically(self.folder / f"{name}.json") as file:
+            file.write(json.dumps(values, indent=1) + "\n")
+        return values
+
+    def stage(self, name: str, work: Callable[[], str]) -> None:
+        """Do a stage unless it is done; `work` returns what to say of it in the card."""
+        if self.read(name):
+            print(f"— {name}: done before")
+            return
+        print(f"— {name}", flush=True)
+        started = time.perf_counter()
+        what = work()
+        seconds = time.perf_counter() - started
+        self.write(name, {"name": name, "seconds": seconds, "what": what})
+
+
+# %% [markdown]
+# A stage calls a program as the command line would, flags and all. Two details come from trying to kill it: the program may end the process, which
+# should end this one with a word; and after a `kill -9` of the first process, others may still be saving for a moment, and hold the
+# run's lock.
+
+# %%
+#| export scripts.speedrun
+def call(main: Callable[[list[str]], None], *flags: str) -> None:
+    """Call a program of the course; ends this one as it ends, when that is not well."""
+    try:
+        main([*flags])
+    except SystemExit as end:
+        if end.code:
+            print("speedrun: go on with the same command", file=sys.stderr)
+            raise
+
+
+def going_on(folder: Path) -> list[str]:
+    """--resume where a run has begun; first waits for what is left of a process that was killed."""
+    with only_one(folder).acquire(timeout=120):
+        return ["--resume"] if checkpoint_folders(folder) else []
+
+
+# %% [markdown]
+# Now the stages, each of which says in a few words what it has done. Tokenizer and pretraining:
+
+# %%
+#| export scripts.speedrun
+@add_to(Speedrun)
+def tokenizer(self) -> str:
+    """The tokenizer of this run, of its own text."""
+    asked = self.settings
+    flags = [f"--dataset={asked.dataset}", f"--folder={self.folder / 'tokenizer'}"]
+    call(tok_train.main, *flags, *["--streaming"] * asked.streaming)
+    return f"{Tokenizer.load(self.folder / 'tokenizer').vocab_size:,} tokens"
+
+
+@add_to(Speedrun)
+def training_flags(self) -> list[str]:
+    """Flags that base_train and chat_sft share."""
+    asked = self.settings
+    flags = {"processes": asked.processes, "device-batch-size": asked.device_batch_size}
+    return [f"--{name}={value}" for name, value in flags.items() if value is not None]
+
+
+@add_to(Speedrun)
+def pretraining(self) -> str:
+    """A base model."""
+    asked, steps = self.settings, self.plan.pretraining
+    flags = [f"--tag={asked.tag}", f"--dataset={asked.dataset}", f"--depth={self.plan.depth}"]
+    flags += [f"--aspect-ratio={self.plan.aspect_ratio}", f"--head-dim={self.plan.head_dim}"]
+    flags += [f"--tokenizer={self.folder / 'tokenizer'}", *["--streaming"] * asked.streaming]
+    flags += [f"--num-iterations={steps}"] if steps else []
+    call(base_train.main, *flags, *self.training_flags(), *going_on(run_folder(asked.tag)))
+    return self.what_was_trained(run_folder(asked.tag))
+
+
+@add_to(Speedrun)
+def what_was_trained(self, folder: Path) -> str:
+    """Steps and tokens of a finished run."""
+    meta = load_model(folder)[2]
+    tokens = meta["step"] * meta["settings"]["total_batch_size"]
+    return f"{tokens:,} tokens in {meta['step']:,} steps"
+
+
+# %% [markdown]
+# Evaluation and fine-tuning. The **control** is a second assistant, fine-tuned in the same way but from new weights: what it can do, pretraining did not bring.
+
+# %%
+#| export scripts.speedrun
+@add_to(Speedrun)
+def evaluation(self) -> str:
+    """What the base model is worth, as a base model and as an assistant."""
+    tag, few = self.settings.tag, min(50, self.settings.max_per_task)
+    call(base_eval.main, f"--tag={tag}", f"--max-per-task={self.settings.max_per_task}")
+    flags = ["--stage=base", f"--max-per-task={few}", "--max-tokens=32"]
+    call(chat_eval.main, f"--tag={tag}", *flags)
+    return "bits per byte, small CORE tasks, chat tasks"
+
+
+@add_to(Speedrun)
+def fine_tuning(self, control: bool = False) -> str:
+    """An assistant, from the base model; or, as a control, from new weights."""
+    tag, steps = self.settings.tag, self.plan.fine_tuning
+    name = f"{tag}-control" if control else tag
+    flags = [f"--tag={tag}", f"--data={self.settings.data}", *["--from-scratch"] * control]
+    flags += [f"--num-iterations={steps}"] if steps else []
+    folder = run_folder(name, "sft")
+    flags += [f"--save-as={name}", *self.training_flags(), *going_on(folder)]
+    call(chat_sft.main, *flags)
+    return self.what_was_trained(folder)
+
+
+@add_to(Speedrun)
+def chat_evaluation(self, control: bool = False) -> str:
+    """The share of replies that are right."""
+    tag = f"{self.settings.tag}-control" if control else self.settings.tag
+    flags = [f"--max-per-task={self.settings.max_per_task}", "--max-tokens=64"]
+    call(chat_eval.main, f"--tag={tag}", *flags)
+    return "chat tasks"
+
+
+# %% [markdown]
+# And samples. The questions are fixed, so that nobody picks the best replies for the report:
+
+# %%
+#| export scripts.speedrun
+QUESTIONS = (
+    "What is your name?",
+    "Who made you?",
+    "What is 347 + 2815?",
+    "How many r are in strawberry?",
+    "Spell the word machine.",
+    "What is the capital of France?",
+)
+
+
+@add_to(Speedrun)
+def samples(self) -> str:
+    """Replies to QUESTIONS, always the same ones, and how fast they are written."""
+    model, tokenizer, _ = load_model(run_folder(self.settings.tag, "sft"))
+    model.set_dtype(backend.compute_dtype())
+    engine, replies, written, seconds = Engine(model, tokenizer, use_calculator), [], 0, 0.0
+    for question in QUESTIONS:
+        prompt = render_for_completion(tokenizer, [{"role": "user", "content": question}])
+        started = time.perf_counter()
+        (reply,) = engine.generate_batch([prompt], max_tokens=64, temperature=0)
+        seconds, written = seconds + time.perf_counter() - started, written + len(reply.ids)
+        replies.append([question, reply_text(tokenizer, reply.ids)])
+        print(f"  {question} … {replies[-1][1]}")
+    self.write("replies", {"samples": replies, "tokens_per_second": written / seconds})
+    return f"{len(QUESTIONS)} replies"
+
+
+# %% [markdown]
+# What the stages have left in files becomes one dict, the card:
+
+# %%
+#| export scripts.speedrun
+@add_to(Speedrun)
+def stages(self) -> dict[str, Callable[[], str]]:
+    """All stages by name, in their order."""
+    stages = {
+        "tokenizer": self.tokenizer,
+        "pretraining": self.pretraining,
+        "evaluation": self.evaluation,
+        "fine-tuning": self.fine_tuning,
+        "chat evaluation": self.chat_evaluation,
+    }
+    if self.settings.control:
+        stages["fine-tuning without pretraining"] = partial(self.fine_tuning, control=True)
+        stages["its chat evaluation"] = partial(self.chat_evaluation, control=True)
+    return {**stages, "samples": self.samples}
+
+
+@add_to(Speedrun)
+def card(self) -> dict:
+    """All that the stages have left, as `card_markdown` takes it."""
+    tag = self.settings.tag
+    base, tuned = run_folder(tag), run_folder(tag, "sft")
+    config, measured = load_model(tuned)[0].config, newest_report(base, "eval")
+    model = {
+        "layers": config.n_layer,
+        "width": config.n_embd,
+        "vocabulary": f"{config.vocab_size:,}",
+        "parameters": f"{count_parameters(config):,}",
+        "pretrained on": self.settings.dataset,
+        "fine-tuned on": self.settings.data,
+    }
+    tasks = {"base": newest_report(base, "chat_eval")["tasks"]}
+    if self.settings.control:
+        folder = run_folder(f"{tag}-control", "sft")
+        tasks["control"] = newest_report(folder, "chat_eval")["tasks"]
+    tasks["sft"] = newest_report(tuned, "chat_eval")["tasks"]
+    bits = measured["bits_per_byte"]
+    return {
+        "machine": backend.describe(),
+        "model": model,
+        "stages": [self.read(name) for name in self.stages()],
+        "losses": {"pretraining": losses_of(base), "fine-tuning": losses_of(tuned)},
+        "bits_per_byte": {"training text": bits["train"], "validation text": bits["val"]},
+        "core": measured["core"]["tasks"],
+        "tasks": tasks,
+        **self.read("replies"),
+    }
+
+
+def newest_report(folder: Path, kind: str) -> dict:
+    """What base_eval ("eval") or chat_eval found of a run's newest checkpoint."""
+    paths = sorted(folder.glob(f"{kind}_*.json"))
+    return json.loads(paths[-1].read_text(encoding="utf-8"))
+
+
+def losses_of(folder: Path) -> list[list[float]]:
+    """[step, smoothed loss] of a run, 200 of them at most."""
+    points = [entry for entry in read_metrics(folder / "metrics.jsonl") if "smoothed" in entry]
+    return [[each["step"], each["smoothed"]] for each in points[:: len(points) // 200 + 1]]
+
+
+# %%
+#| export scripts.speedrun
+def work(settings: Settings) -> None:
+    """All stages, and the report card."""
+    check_least(settings, minutes=0.05, depth=1, max_per_task=1, device_batch_size=1, processes=1)
+    with only_one(run_folder(settings.tag, "speedrun")):
+        run = Speedrun(settings)
+        print(f"plan: {run.plan}")
+        for name, do in run.stages().items():
+            run.stage(name, do)
+        card = run.card()
+        run.write("card", card)
+        with write_atomically(run.folder / "report.md") as file:
+            file.write(card_markdown(card) + "\n![losses, scores, times](report.png)\n")
+        draw_card(card).savefig(run.folder / "report.png", dpi=120)
+        Console(force_jupyter=False).print(Markdown(card_markdown(card)))
+        total = sum(each["seconds"] for each in card["stages"])
+        print(f"{minutes(total)} in all; the report card is {run.folder / 'report.md'}")
+        print(f"talk to it: chat_cli --tag {settings.tag}, or chat_web --tag {settings.tag}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point. argv: flags, by default the command line's."""
+    run_program("speedrun", Settings, work, argv)
+
+
+# %% [markdown]
+# ### Kill it
+#
+# A speedrun of a few seconds, in a home folder of its own. We kill it without warning when pretraining has begun, and call it again.
+
+# %%
+home = tempfile.TemporaryDirectory()
+command = [sys.executable, "-m", "course_lib.scripts.speedrun", "--minutes=0.1", "--max-per-task=4"]
+environment = {**os.environ, "COURSE_HOME": home.name}
+pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+first = subprocess.Popen(command, env=environment, **pipes)
+for line in first.stdout:
+    if line.startswith(("plan", "—")):
+        print(line, end="")
+    if line.startswith("— pretraining"):
+        break
+first.kill()
+first.wait()
+first.stdout.close()
+
+# %%
+second = subprocess.run(command, env=environment, **pipes, timeout=600)
+assert second.returncode == 0, second.stdout
+print("\n".join(line for line in second.stdout.splitlines() if line.startswith(("plan", "—"))))
+print(second.stdout.splitlines()[-2].replace(home.name, "…"))
+home.cleanup()
+
+# %% [markdown]
+# The same plan, the tokenizer "done before", and everything after it. A model that has been trained for two seconds knows nothing, of course; its report card says so.
+
+# %% [markdown]
+# ## 4. The report card
+#
+# ### As a table
+#
+# A report is read by somebody who was not there. So it has what is needed to doubt it: how many questions, what guessing would give, standard errors, the machine.
+
+# %%
+#| export report
+STAGES = {  # the trainings that a card compares, as it names and draws them
+    "base": ("pretrained", "s", "#D55E00"),
+    "control": ("fine-tuned only", "D", "#009E73"),
+    "sft": ("pretrained and fine-tuned", "o", "#0072B2"),
+}
+
+
+def minutes(seconds: float) -> str:
+    """ "4:05", or "2:04:05" from an hour on."""
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def in_one_line(text: str) -> str:
+    """Text that can stand in a cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+# %%
+#| export report
+def score(result: dict) -> str:
+    """ "94.0 % ± 1.2", or "—" for no result."""
+    if not result:
+        return "—"
+    return f"{100 * result['accuracy']:.1f} % ± {100 * result['standard_error']:.1f}"
+
+
+def card_markdown(card: dict) -> str:
+    """The report card as Markdown.
+
+    card: machine (lines), model (dict of what to say), stages [{"name", "seconds", "what"}],
+    losses, bits_per_byte, core, tasks {a key of STAGES: {task: result}}, tokens_per_second, samples
+    [[question, reply]]; a result has accuracy, standard_error, baseline and items.
+    """
+    stages = [[each["name"], minutes(each["seconds"]), each["what"]] for each in card["stages"]]
+    total = sum(each["seconds"] for each in card["stages"])
+    parts = [
+        "# Report card",
+        table(["", ""], [[name, str(value)] for name, value in card["model"].items()]),
+        "## Time",
+        table(["stage", "time", "what"], [*stages, ["all", minutes(total), ""]]),
+        "## Before fine-tuning",
+        table(
+            ["text", "bits per byte"], [[n, f"{v:.3f}"] for n, v in card["bits_per_byte"].items()]
+        ),
+        table(
+            ["task", "items", "guessing", "right"],
+            [[name, *_numbers(result), score(result)] for name, result in card["core"].items()],
+        ),
+        "## As an assistant",
+        _chat_table(card["tasks"]),
+        f"Replies come at {card['tokens_per_second']:.0f} tokens a second, always the likeliest "
+        "token. ± is the standard error.",
+        "## Some replies",
+        table(["question", "reply"], [list(map(in_one_line, pair)) for pair in card["samples"]]),
+        "## Machine",
+        "```\n" + card["machine"] + "\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _numbers(result: dict) -> list[str]:
+    return [f"{result['items']}", f"{100 * result['baseline']:.0f} %"]
+
+
+def _chat_table(tasks: dict[str, dict]) -> str:
+    stages = [stage for stage in STAGES if stage in tasks]
+    names = list(dict.fromkeys(name for stage in stages for name in tasks[stage]))
+    rows = []
+    for name in names:
+        results = [tasks[stage].get(name, {}) for stage in stages]
+        rows.append([name, *_numbers(next(filter(None, reversed(results)))), *map(score, results)])
+    return table(["task", "questions", "guessing", *(STAGES[stage][0] for stage in stages)], rows)
+
+
+# %% [markdown]
+# And as a picture:
+
+# %%
+#| export report
+def draw_losses(ax: Axes, points: list[list[float]], title: str) -> None:
+    """A loss curve: points [step, smoothed loss]."""
+    ax.plot(*zip(*points, strict=True) if points else ((), ()), color="#0072B2")
+    ax.set(title=title, xlabel="step", ylabel="loss, nats a token")
+
+
+def draw_tasks(ax: Axes, tasks: dict[str, dict]) -> None:
+    """Accuracy on each task and after each training, with two standard errors to each side."""
+    names = list(dict.fromkeys(name for results in tasks.values() for name in results))
+    for number, (stage, (label, marker, color)) in enumerate(STAGES.items()):
+        for place, name in enumerate(names if stage in tasks else ()):
+            if result := tasks[stage].get(name):
+                ax.errorbar(
+                    result["accuracy"],
+                    place + 0.22 * (number - 1),
+                    xerr=2 * result["standard_error"],
+                    fmt=marker,
+                    color=color,
+                    capsize=2,
+                    markersize=5,
+                    label=label if place == 0 else None,
+                )
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlim=(-0.03, 1.03), ylim=(len(names) - 0.5, -0.5), xlabel="share right", title="tasks")
+    ax.grid(axis="x", alpha=0.3)
+    ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.2), ncols=3)
+
+
+def draw_times(ax: Axes, stages: list[dict]) -> None:
+    """How long each stage took."""
+    ax.barh(
+        [each["name"] for each in stages], [each["seconds"] for each in stages], color="#0072B2"
+    )
+    for place, each in enumerate(stages):
+        ax.annotate(
+            minutes(each["seconds"]), (each["seconds"], place), (4, -4), textcoords="offset points"
+        )
+    ax.invert_yaxis()
+    ax.set(xlabel="seconds", title="time")
+    ax.margins(x=0.2)
+
+
+def draw_card(card: dict) -> Figure:
+    """The report card as a picture: losses, scores, times."""
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    axes = figure.subplots(2, 2)
+    draw_losses(axes[0, 0], card["losses"]["pretraining"], "pretraining")
+    draw_losses(axes[0, 1], card["losses"]["fine-tuning"], "fine-tuning")
+    draw_tasks(axes[1, 0], card["tasks"])
+    draw_times(axes[1, 1], card["stages"])
+    return figure
+
+
+# %% [markdown]
+# ### A real one
+#
+# Five minutes are too long for a notebook that you run from top to bottom. The card of a real run lies in [data/speedrun](../data/speedrun/card.json). It was made by
+# `speedrun --minutes 5 --control`, where the control's time comes on top of the five minutes.
+
+# %%
+card = json.loads((data_dir() / "speedrun" / "card.json").read_text(encoding="utf-8"))
+display.display(draw_card(card))
+
+# %% [markdown]
+# Above, both losses fall, the second one to far below the first: answers are easier than documentation. Below left, circles are the assistant, squares its base model, diamonds
+# the control. Hardly a square is away from 0: a base model does not answer. Look at how near diamonds and circles are.
+
+# %%
+display.display(display.Markdown(card_markdown(card)))
+
+# %% [markdown]
+# ### Where does the score come from?
+#
+# Compare the last two columns of the chat tasks. Who it is, the control knows almost as well: a few hundred phrases with twenty answers are learned from the conversations
+# alone. Where pretraining helps is where words matter that the conversations show rarely. So a high score on your own templates says that the templates were learned. It
+# does not say that the model understands English.
+#
+# Now compare `identity` with the `blind` questions, which were written by somebody who had not seen the templates:
+
+# %%
+for stage in ("control", "sft"):
+    found = card["tasks"][stage]
+    pairs = [(name, found[name]) for name in found if "identity" in name or "blind" in name]
+    print(f"{stage:8s}", ", ".join(f"{name} {score(result)}" for name, result in pairs))
+
+# %% [markdown]
+# What people really type is harder than what the templates say. If you report one number, report the blind one.
+
+# %% [markdown]
+# ## 5. The real one
+#
+# The same command makes the model that this course is named after. It takes a GPU and its time, and text and conversations from the hub:
+#
+# ```bash
+# uv run speedrun --depth 12 --dataset fineweb-edu --streaming --data smoltalk,gsm8k,arc-easy,arc-challenge,practice --tag d12
+# ```
+#
+# Without `--minutes` there is no bound: 20 tokens a parameter, once through the conversations. What that comes to is chapter 10's arithmetic:
+
+# %%
+for depth in (12, 20, 26):
+    config = GPTConfig.from_depth(depth)
+    parameters = count_parameters(config)
+    operations = flops_per_token(config) * 20 * parameters
+    print(f"d{depth}: {parameters / 1e6:,.0f} M parameters, {operations:.1e} operations")
+
+
+# %% [markdown]
+# Divide by the FLOP/s that your machine reaches, and you have seconds of pretraining. Before it begins, the run prints its own estimate, from steps that it has
+# measured; `base_train --depth=12 --dry-run` prints nothing else.
+
+# %% [markdown]
+# ## Exercises
+#
+# ### Exercise 17.1 — is it better?
+#
+# *15 minutes, easy.* Two assistants, each with an accuracy and a standard error, on different questions. Return the difference in units of *its* standard error,
+# $z = (a_1 - a_2) / \sqrt{s_1^2 + s_2^2}$. Above about 2, chance is a poor explanation. With two errors of 0 return infinity with the right sign, or 0 for no difference.
+#
+# <details><summary>Hint</summary>
+#
+# `math.copysign(math.inf, difference)` has the sign of the difference.
+#
+# </details>
+
+# %% tags=["exercise"]
+def z_score(first, second):
+    raise NotImplementedError
+
+
+check(exercises.z_score, z_score)
+
+
+# %% [markdown]
+# ### Exercise 17.2 — how many minutes?
+#
+# *20 minutes, medium.* Turn the plan round: how many minutes does a depth need to see `ratio` tokens for each parameter, when a model of depth 4 trains at `speed` tokens a second, and
+# 78 % of the time is training? Use `GPTConfig.from_depth(depth, **SIZE)`, `count_parameters` and `flops_per_token`.
+#
+# <details><summary>Hint</summary>
+#
+# Tokens are `ratio` times the parameters. The tokens a second of a depth are `speed` times the FLOPs a token of depth 4, divided by its own.
+#
+# </details>
+
+# %% tags=["exercise"]
+def minutes_needed(depth, ratio, speed):
+    raise NotImplementedError
+
+
+check(exercises.minutes_needed, minutes_needed)
+
+# %% [markdown]
+# ## Summary
+#
+# - A plan comes before the first step, from a measured speed, and is written down.
+# - A stage is done when a small file says so; called again, the run skips it. What was broken off goes on.
+# - A report says how many questions, what guessing gives, how sure the numbers are, and how long it took.
+# - A control shows what a stage has brought; blind questions show what the templates hide.
+
+# %% [markdown]
+# ## Pitfalls
+#
+# - **Choosing the samples.** Fix the questions before you see a reply.
+# - **A report without a control.** "It was pretrained, and it answers" does not mean that it answers because it was pretrained.
+# - **Planning anew on the second call.** Another speed, another depth, another model.
+# - **"Done" markers that are written first.** A stage that died after writing its marker is skipped for ever.
+# - **Testing with temperature above 0.** Then two evaluations differ by chance; report greedy replies, and say so.
+
+# %% [markdown]
+# ## Further reading
+#
+# - [nanochat](https://github.com/karpathy/nanochat), whose speedrun and report card are the models of these.
+# - Hoffmann et al., 2022, [Training compute-optimal language models](https://arxiv.org/abs/2203.15556): where 20 tokens a parameter come from.
+#
+# **You have built all of it.** Start a speedrun, and talk to what comes out: `uv run speedrun --minutes 5`, then `uv run chat_web --tag speedrun`.

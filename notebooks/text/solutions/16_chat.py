@@ -1,0 +1,99 @@
+# %% [markdown]
+# # 16 · Chat: solutions
+#
+# The exercises of [16 · Chat](../16_chat.ipynb), solved. Here a check that fails stops the notebook.
+
+# %%
+import json
+from collections import Counter
+from urllib.parse import urlsplit
+
+from course_lib.classroom import check_solution as check
+from course_lib.classroom.exercises import chat as exercises
+
+
+# %% [markdown]
+# ## Exercise 16.1 — read a stream
+#
+# Bytes are collected until a line is whole; only then are they decoded.
+
+# %%
+def parse_events(chunks):
+    events, rest = [], b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            line = line.rstrip(b"\r").decode()
+            if line == "data: [DONE]":
+                return events
+            if line.startswith("data: "):
+                events.append(json.loads(line.removeprefix("data: ")))
+    return events
+
+
+check(exercises.parse_events, parse_events)
+
+
+# %% [markdown]
+# A line end cannot stand inside an event's JSON, where it is written as `\n`. So a line of data is as good as an event here.
+#
+# ## Exercise 16.2 — where may it be cut?
+#
+# Back to the first byte of the last character, and count.
+
+# %%
+def showable(data):
+    for back in range(1, min(len(data), 4) + 1):
+        byte = data[-back]
+        if byte < 0x80:
+            return len(data)
+        if byte >= 0xC0:  # the first byte of the last character
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return len(data) - back if back < length else len(data)
+    return len(data)
+
+
+check(exercises.showable, showable)
+
+# %%
+data = "Here you are: 😀".encode()
+for end in range(len(data) - 4, len(data) + 1):
+    print(f"{end} bytes have come: {data[: showable(data[:end])].decode()}")
+
+
+# %% [markdown]
+# The smile is there with the 18th byte and not before. `StreamDecoder` leaves this to Python's own incremental decoder.
+#
+# ## Exercise 16.3 — a safe link
+#
+# What is allowed is listed, and nothing else passes.
+
+# %%
+def safe_link(address):
+    cleaned = "".join(char for char in address if char.isprintable()).strip()
+    return cleaned if urlsplit(cleaned).scheme in ("http", "https", "mailto") else None
+
+
+check(exercises.safe_link, safe_link)
+
+
+# %% [markdown]
+# ## Exercise 16.4 — fair to everybody
+#
+# The number of each request among those of its client decides.
+
+# %%
+def fair_order(clients):
+    seen, turns = Counter(), []
+    for client in clients:
+        turns.append(seen[client])
+        seen[client] += 1
+    return sorted(range(len(clients)), key=turns.__getitem__)
+
+
+check(exercises.fair_order, fair_order)
+
+# %%
+clients = ["you-know-who"] * 60 + ["me"]
+print("in order of arrival I am number", clients.index("me") + 1)
+print("in fair order I am number", fair_order(clients).index(60) + 1)

@@ -1,0 +1,233 @@
+"""chat_cli in a terminal and in a pipe; the flags and the end of chat_web."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+from chat_models import ANSWERS, taught_folder
+
+from course_lib.scripts import chat_web
+from course_lib.scripts.chat_cli import main, printable
+
+WAIT = 60  # seconds: far more than anything here takes
+
+
+@pytest.fixture(scope="module")
+def command():
+    flags = ["--temperature", "0", "--checkpoint", str(taught_folder())]
+    return [sys.executable, "-m", "course_lib.scripts.chat_cli", *flags]
+
+
+def run(command, text="", code=0, **arguments):
+    done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=WAIT, **arguments)
+    assert done.returncode == code, done.stderr.decode()
+    return done.stdout.decode(), done.stderr.decode()
+
+
+class Terminal:
+    """A program in a terminal of its own."""
+
+    def __init__(self, command):
+        self.pid, self.file = pty.fork()
+        if not self.pid:
+            os.environ["TERM"] = "xterm"
+            os.execv(command[0], command)
+        self.seen = ""
+
+    def until(self, pattern):
+        """Read until the pattern has come; what came up to its end."""
+        end = time.monotonic() + WAIT
+        while not (found := re.search(pattern, self.seen)):
+            assert time.monotonic() < end, self.seen
+            if select.select([self.file], [], [], 0.1)[0]:
+                self.seen += os.read(self.file, 65536).decode(errors="replace")
+        before, self.seen = self.seen[: found.end()], self.seen[found.end() :]
+        return before
+
+    def type(self, text):
+        os.write(self.file, text.encode())
+
+    def end(self):
+        """The exit code."""
+        while True:
+            try:
+                if not os.read(self.file, 65536):
+                    break
+            except OSError:
+                break
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+@pytest.fixture
+def terminal(command):
+    terminal = Terminal([*command, "--max-tokens", "300"])
+    terminal.until("you> ")
+    yield terminal
+    os.close(terminal.file)
+
+
+def test_a_single_prompt_prints_the_reply_and_nothing_else(command):
+    assert run([*command, "-p", "Hi"]) == (ANSWERS["Hi"] + "\n", "")
+
+
+def test_tool_calls_are_legible_and_special_tokens_are_not_shown(command):
+    assert run([*command, "-p", "6*7?"])[0] == "Let me see: [6*7 = 42]It is 42.\n"
+
+
+def test_a_pipe_is_answered_line_by_line_with_commands(command, tmp_path):
+    lines = ["Hi", "/clear", "Smile", "/temperature 3", "/temperature 1.5", "/temperature", "/what"]
+    lines += ["/save talk.json", "/save talk.json", "/save", "/save no/such/folder", "/help", "/quit", "Hi"]
+    out, about = run(command, "\n".join(lines) + "\n", cwd=tmp_path)
+    assert out.splitlines()[:3] == [ANSWERS["Hi"], "forgotten", ANSWERS["Smile"]]
+    assert out.count(ANSWERS["Hi"]) == 1, "it went on after /quit"
+    assert "temperature 1.5" in out and "is no temperature from 0 to 2" in out and "/what is not known" in out
+    assert "exists already" in out and "give a name" in out and "cannot write" in out and "Ctrl-C" in out
+    saved = json.loads((tmp_path / "talk.json").read_text(encoding="utf-8"))
+    assert saved == [{"role": "user", "content": "Smile"}, {"role": "assistant", "content": ANSWERS["Smile"]}]
+    assert len(re.findall(r"\(\d+ tokens, \d+ tokens/s\)", about)) == 2
+
+
+def test_bad_bytes_and_a_line_that_is_too_long_end_nothing(command):
+    done = subprocess.run(
+        command, input=b"\xff\xfe\xc3\n" + b"x " * 3000 + b"\n/clear\nHi\n", capture_output=True, timeout=WAIT
+    )
+    assert done.returncode == 0
+    assert "send a shorter one" in done.stderr.decode() and ANSWERS["Hi"] in done.stdout.decode()
+
+
+def test_a_terminal_streams_answers_edits_lines_and_keeps_history(terminal):
+    terminal.type("Hj\x7fi\n")  # a backspace
+    assert ANSWERS["Hi"] in terminal.until("tokens/s")
+    terminal.until("you> ")
+    terminal.type("/clear\n")
+    terminal.until("you> ")
+    terminal.type("\x1b[A\x1b[A\n")  # twice up: Hi again
+    assert ANSWERS["Hi"] in terminal.until("tokens/s")
+    terminal.until("you> ")
+    terminal.type("\x04")
+    assert terminal.end() == 0
+
+
+def test_ctrl_c_stops_the_reply_and_not_the_program(terminal):
+    terminal.type("Count\n")
+    terminal.until("1 2 3")
+    terminal.type("\x03")
+    text = terminal.until("you> ")
+    assert "stopped" in text and " 80" not in text
+    terminal.type("half a line")
+    terminal.until("half a line")
+    terminal.type("\x03")
+    terminal.until(r"Ctrl-D leaves\)")
+    terminal.until("you> ")
+    terminal.type("/clear\n")
+    terminal.until("you> ")
+    terminal.type("Smile\n")
+    assert "🦊" in terminal.until("tokens/s")
+    terminal.until("you> ")
+    terminal.type("/quit\n")
+    assert terminal.end() == 0
+
+
+def test_sigterm_during_a_reply_ends_the_program_with_its_code(command):
+    process = subprocess.Popen([*command, "-p", "Count"], stdout=subprocess.PIPE)
+    assert process.stdout.read(5) == b"1 2 3"
+    process.send_signal(signal.SIGTERM)
+    rest = process.stdout.read()
+    assert process.wait(WAIT) == 143
+    assert b" 80" not in rest
+
+
+def test_a_second_turn_reads_only_what_is_new(command, monkeypatch, capsys):
+    from course_lib.checkpoint import load_model
+    from course_lib.engine import Engine
+    from course_lib.scripts.chat_cli import Conversation, Settings
+
+    model, tokenizer, _ = load_model(taught_folder())
+    read = []
+    engine = Engine(model, tokenizer)
+    find = engine.prefixes.find
+
+    def noting(ids):
+        cache = find(ids)
+        read.append(len(ids) - (cache.lengths[0] if cache else 0))
+        return cache
+
+    monkeypatch.setattr(engine.prefixes, "find", noting)
+    talk = Conversation(engine, Settings(max_tokens=100), 0.0, 1)
+    talk.say("Hi")
+    talk.say("Smile")
+    capsys.readouterr()
+    new = len(tokenizer.encode("Smile")) + 5
+    assert read[1] <= new, read
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "sentence"),
+    [
+        (["--tag", "nothing-here"], 1, "chat_sft"),
+        (["--tag", "a", "--checkpoint", "b"], 2, "one of them"),
+        (["--temperature", "3"], 2, "expected 0 to 2"),
+        (["--top-k", "0"], 2, "--top-k"),
+        (["--tag", "../x"], 1, "cannot name a run"),
+    ],
+)
+def test_wrong_flags_are_told_in_a_sentence(flags, code, sentence, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(flags)
+    assert ended.value.code == code
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "sentence"),
+    [
+        (["--port", "70000"], 2, "65535 or less"),
+        (["--top-k", "201"], 2, "200 or less"),
+        (["--api-key", ""], 2, "--api-key"),
+        (["--max-rows", "0"], 2, "--max-rows"),
+        (["--port", "0", "--host", "no.such.host.invalid"], 1, "cannot listen"),
+        (["--port", "0", "--tag", "nothing-here"], 1, "chat_sft"),
+    ],
+)
+def test_wrong_flags_of_chat_web_are_told_in_a_sentence(flags, code, sentence, capsys):
+    with pytest.raises(SystemExit) as ended:
+        chat_web.main(flags)
+    assert ended.value.code == code
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told_in_a_sentence(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(SystemExit):
+            chat_web.main(["--port", str(taken.getsockname()[1])])
+    assert "choose another --port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_chat_web_serves_until_it_is_asked_to_end(number):
+    flags = ["--checkpoint", str(taught_folder()), "--port", "0"]
+    process = subprocess.Popen([sys.executable, "-m", "course_lib.scripts.chat_web", *flags], stdout=subprocess.PIPE)
+    address = re.search(rb"http://127\.0\.0\.1:\d+", process.stdout.readline())[0].decode()
+    body = {"messages": [{"role": "user", "content": "6*7?"}], "temperature": 0}
+    answer = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=WAIT).json()
+    assert answer["choices"][0]["message"]["content"] == "Let me see: It is 42."
+    assert answer["model"] == "taught sft"
+    body = {"messages": [{"role": "user", "content": "Count"}], "temperature": 2, "max_tokens": 4096}
+    with httpx.stream("POST", f"{address}/chat/completions", json=body, timeout=WAIT) as response:
+        process.send_signal(number)
+        response.read()
+    assert process.wait(WAIT) == 0
+    assert process.stdout.read() == b"ended\n"
+
+
+def test_what_a_model_writes_cannot_steer_the_terminal():
+    assert printable("a\x1b[2Jb\x07\x9bc\r\n\td😀") == "a[2Jbc\n\td😀"
