@@ -5,7 +5,10 @@ All are functions of a number, so that a run can go on at any of them.
 Exported from notebooks/13_conversations.ipynb; edit it there.
 """
 
+import bisect
+import itertools
 import json
+import os
 import random
 import re
 import zlib
@@ -26,7 +29,7 @@ def read_conversations(path: Path) -> list[list[dict]]:
     """
     found, wrong = [], []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CourseError(f"cannot read {path} ({error}); give a UTF-8 file of JSON lines") from error
     for number, line in enumerate(lines, start=1):
@@ -134,22 +137,28 @@ def open_conversations(name: str, split: str) -> tuple[Conversations, int | None
 
         items = rows(name, "train" if split == "train" else "test")
         return shuffled(items, FROM_HUB[name]), len(items)
-    if not Path(name).expanduser().is_file():
+    path = Path(os.path.expanduser(name))
+    if not path.is_file():
         known = ", ".join(["practice", *FROM_HUB])
         raise CourseError(f"there are no conversations {name!r}; expected {known}, or a file of JSON lines")
-    items = read_conversations(Path(name).expanduser())
+    items = read_conversations(path)
     held_out = [item for item in items if is_held_out(item)] or items[-1:]
-    kept = [item for item in items if not is_held_out(item)] or items
+    kept = [item for item in items if item not in held_out] or items
     chosen = kept if split == "train" else held_out
     return shuffled(chosen), len(chosen)
 
 
 def mixed(sources: Sequence[tuple[Conversations, int | None]]) -> Conversations:
-    """Conversations of several sources, in proportion to their sizes; an endless one as 100,000."""
+    """Conversations of several sources, each of them once an epoch; an endless one has 100,000."""
+    if len(sources) == 1:
+        return sources[0][0]
     sizes = [size or 100_000 for _, size in sources]
+    starts = list(itertools.accumulate(sizes, initial=0))
+    order = shuffled(range(starts[-1]))
 
     def conversation(number: int) -> list[dict]:
-        which = random.Random(f"source,{number}").choices(range(len(sources)), sizes)[0]
-        return sources[which][0](number * sizes[which] // sum(sizes) if len(sources) > 1 else number)
+        place, epoch = order(number), number // starts[-1]
+        which = bisect.bisect_right(starts, place) - 1
+        return sources[which][0](place - starts[which] + epoch * sizes[which])
 
     return conversation

@@ -32,7 +32,7 @@ def check_messages(messages: Sequence[dict]) -> None:
             expected = ("user", "assistant")[(number - system) % 2]
         if role != expected:
             raise CourseError(
-                f"message {number} is from {role!r}, expected {expected!r}: user and assistant "
+                f"message {number} is from {role!r:.80}, expected {expected!r}: user and assistant "
                 "take turns, the user first; only the very first message may be from the system"
             )
         if role == "assistant" and isinstance(content, list):

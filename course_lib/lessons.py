@@ -141,6 +141,8 @@ def counting(rng: random.Random) -> Drawn:
     phrase = rng.choice(_expanded(tuple(_templates()["counting"])))
     result = str(word.count(letter))
     question = dressed(rng, phrase.format(word=word, letter=letter))
+    if letter == "i":  # it is no "I" here
+        question = question.replace("I", "i")
     return (
         f"{letter} in {word}",
         question,
@@ -153,9 +155,13 @@ def documented() -> dict[str, str]:
     """The first sentence of the documentation of Python's built-in functions, where it is short."""
     found = {}
     for name, value in sorted(vars(builtins).items()):
-        sentence = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ").split(". ")[0]
-        if name.islower() and callable(value) and 10 < len(sentence) <= 80 and "->" not in sentence:
-            found[name] = sentence.rstrip(".") + "."
+        if not callable(value) or getattr(value, "__module__", "") not in ("builtins", "_io"):
+            continue
+        paragraph = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ")
+        sentence = paragraph.split(". ")[0].rstrip(".") + "."
+        is_signature = re.match(r"\w+\(", sentence)
+        if name.isalpha() and name.islower() and not is_signature and 10 < len(sentence) <= 80:
+            found[name] = sentence
     return found
 
 

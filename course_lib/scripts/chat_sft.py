@@ -101,10 +101,11 @@ def resolve(settings: Settings, config: GPTConfig, tokens: float, processes: int
     Raises FlagError for numbers that do not fit together, CourseError for too little memory.
     """
     longest = config.sequence_len
-    length = settings.sequence_len or (min(128, longest) if math.isinf(tokens) else longest)
+    length = settings.sequence_len or min(128 if settings.data == "practice" else longest, longest)
     if length > longest:
         raise FlagError(f"--sequence-len is {length}, expected at most {longest}, the model's")
-    size = settings.total_batch_size or (4096 if backend.device_kind() == "cpu" else 32_768)
+    usual = 4096 if backend.device_kind() == "cpu" else 32_768
+    size = settings.total_batch_size or max(1, usual // length) * length
     settings = replace(settings, sequence_len=length, total_batch_size=size)
     shorter = replace(config, sequence_len=length)
     rows = fitting_batch_size(settings, shorter, processes, here)
@@ -183,7 +184,8 @@ class FineTuning(Run):
         """What it answers to three questions that it is not trained on."""
         if self.is_first:
             engine, samples = Engine(self.model, self.tokenizer), []
-            prompts = [render_for_completion(self.tokenizer, messages) for messages in self.prompts]
+            prompts = [render_for_completion(self.tokenizer, asked) for asked in self.prompts]
+            prompts = [ids[: self.config.sequence_len] for ids in prompts]  # for a look
             replies = engine.generate_batch(prompts, max_tokens=32, temperature=0)
             for messages, reply in zip(self.prompts, replies, strict=True):
                 asked, said = messages[-1]["content"], self.tokenizer.decode(reply.ids)
@@ -201,8 +203,7 @@ def choose_processes(settings: Settings, folder: Path) -> int:
     if before := processes_before(settings, folder):
         return settings.processes or before
     config = load_model(run_folder(settings.tag), settings.step)[0].config
-    tokens = math.inf if settings.data == "practice" else 1.0
-    return fewer_until(lambda n: resolve(settings, config, tokens, n, n), settings)
+    return fewer_until(lambda n: resolve(settings, config, math.inf, n, n), settings)
 
 
 def work(settings: Settings, argv: list[str]) -> None:

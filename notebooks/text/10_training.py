@@ -2137,6 +2137,13 @@ class Run:
             if meta["processes"] != group.size():  # with other rows for each, another may fit
                 settings = replace(settings, device_batch_size=asked)
         self.prepare(settings)
+        if meta:
+            self.notes = {name: meta[name] for name in self.notes}
+            if meta["tokenizer"] != self.tokenizer.fingerprint:
+                raise CourseError(
+                    f"the run in {folder} was begun with another tokenizer than the one that is "
+                    "here now; give it back, or begin again by --overwrite"
+                )
         if meta and self.settings.num_iterations < meta["step"]:
             raise CourseError(
                 f"this run has done {meta['step']} steps already, and --num-iterations="

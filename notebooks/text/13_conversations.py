@@ -58,7 +58,10 @@ from course_lib.host.paths import data_dir
 All are functions of a number, so that a run can go on at any of them.
 """
 
+import bisect
+import itertools
 import json
+import os
 import random
 import re
 import zlib
@@ -208,7 +211,7 @@ def check_messages(messages: Sequence[dict]) -> None:
             expected = ("user", "assistant")[(number - system) % 2]
         if role != expected:
             raise CourseError(
-                f"message {number} is from {role!r}, expected {expected!r}: user and assistant "
+                f"message {number} is from {role!r:.80}, expected {expected!r}: user and assistant "
                 "take turns, the user first; only the very first message may be from the system"
             )
         if role == "assistant" and isinstance(content, list):
@@ -721,6 +724,8 @@ def counting(rng: random.Random) -> Drawn:
     phrase = rng.choice(_expanded(tuple(_templates()["counting"])))
     result = str(word.count(letter))
     question = dressed(rng, phrase.format(word=word, letter=letter))
+    if letter == "i":  # it is no "I" here
+        question = question.replace("I", "i")
     return (
         f"{letter} in {word}",
         question,
@@ -733,9 +738,13 @@ def documented() -> dict[str, str]:
     """The first sentence of the documentation of Python's built-in functions, where it is short."""
     found = {}
     for name, value in sorted(vars(builtins).items()):
-        sentence = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ").split(". ")[0]
-        if name.islower() and callable(value) and 10 < len(sentence) <= 80 and "->" not in sentence:
-            found[name] = sentence.rstrip(".") + "."
+        if not callable(value) or getattr(value, "__module__", "") not in ("builtins", "_io"):
+            continue
+        paragraph = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ")
+        sentence = paragraph.split(". ")[0].rstrip(".") + "."
+        is_signature = re.match(r"\w+\(", sentence)
+        if name.isalpha() and name.islower() and not is_signature and 10 < len(sentence) <= 80:
+            found[name] = sentence
     return found
 
 
@@ -949,7 +958,7 @@ def read_conversations(path: Path) -> list[list[dict]]:
     """
     found, wrong = [], []
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CourseError(
             f"cannot read {path} ({error}); give a UTF-8 file of JSON lines"
@@ -1109,27 +1118,31 @@ def open_conversations(name: str, split: str) -> tuple[Conversations, int | None
 
         items = rows(name, "train" if split == "train" else "test")
         return shuffled(items, FROM_HUB[name]), len(items)
-    if not Path(name).expanduser().is_file():
+    path = Path(os.path.expanduser(name))
+    if not path.is_file():
         known = ", ".join(["practice", *FROM_HUB])
         raise CourseError(
             f"there are no conversations {name!r}; expected {known}, or a file of JSON lines"
         )
-    items = read_conversations(Path(name).expanduser())
+    items = read_conversations(path)
     held_out = [item for item in items if is_held_out(item)] or items[-1:]
-    kept = [item for item in items if not is_held_out(item)] or items
+    kept = [item for item in items if item not in held_out] or items
     chosen = kept if split == "train" else held_out
     return shuffled(chosen), len(chosen)
 
 
 def mixed(sources: Sequence[tuple[Conversations, int | None]]) -> Conversations:
-    """Conversations of several sources, in proportion to their sizes; an endless one as 100,000."""
+    """Conversations of several sources, each of them once an epoch; an endless one has 100,000."""
+    if len(sources) == 1:
+        return sources[0][0]
     sizes = [size or 100_000 for _, size in sources]
+    starts = list(itertools.accumulate(sizes, initial=0))
+    order = shuffled(range(starts[-1]))
 
     def conversation(number: int) -> list[dict]:
-        which = random.Random(f"source,{number}").choices(range(len(sources)), sizes)[0]
-        return sources[which][0](
-            number * sizes[which] // sum(sizes) if len(sources) > 1 else number
-        )
+        place, epoch = order(number), number // starts[-1]
+        which = bisect.bisect_right(starts, place) - 1
+        return sources[which][0](place - starts[which] + epoch * sizes[which])
 
     return conversation
 
@@ -1383,10 +1396,11 @@ def resolve(
     Raises FlagError for numbers that do not fit together, CourseError for too little memory.
     """
     longest = config.sequence_len
-    length = settings.sequence_len or (min(128, longest) if math.isinf(tokens) else longest)
+    length = settings.sequence_len or min(128 if settings.data == "practice" else longest, longest)
     if length > longest:
         raise FlagError(f"--sequence-len is {length}, expected at most {longest}, the model's")
-    size = settings.total_batch_size or (4096 if backend.device_kind() == "cpu" else 32_768)
+    usual = 4096 if backend.device_kind() == "cpu" else 32_768
+    size = settings.total_batch_size or max(1, usual // length) * length
     settings = replace(settings, sequence_len=length, total_batch_size=size)
     shorter = replace(config, sequence_len=length)
     rows = fitting_batch_size(settings, shorter, processes, here)
@@ -1467,7 +1481,8 @@ class FineTuning(Run):
         """What it answers to three questions that it is not trained on."""
         if self.is_first:
             engine, samples = Engine(self.model, self.tokenizer), []
-            prompts = [render_for_completion(self.tokenizer, messages) for messages in self.prompts]
+            prompts = [render_for_completion(self.tokenizer, asked) for asked in self.prompts]
+            prompts = [ids[: self.config.sequence_len] for ids in prompts]  # for a look
             replies = engine.generate_batch(prompts, max_tokens=32, temperature=0)
             for messages, reply in zip(self.prompts, replies, strict=True):
                 asked, said = messages[-1]["content"], self.tokenizer.decode(reply.ids)
@@ -1487,8 +1502,7 @@ def choose_processes(settings: Settings, folder: Path) -> int:
     if before := processes_before(settings, folder):
         return settings.processes or before
     config = load_model(run_folder(settings.tag), settings.step)[0].config
-    tokens = math.inf if settings.data == "practice" else 1.0
-    return fewer_until(lambda n: resolve(settings, config, tokens, n, n), settings)
+    return fewer_until(lambda n: resolve(settings, config, math.inf, n, n), settings)
 
 
 def work(settings: Settings, argv: list[str]) -> None:
