@@ -18,7 +18,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from course_lib.gpt import GPT, GPTConfig
-from course_lib.host.errors import CourseError
+from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.files import make_folder_atomically
 from course_lib.host.paths import home_dir
 from course_lib.tokenizer import Tokenizer
@@ -153,3 +153,22 @@ def load_model(folder: Path, step: int | None = None) -> tuple[GPT, Tokenizer, d
     model = GPT(GPTConfig(**checkpoint.meta["config"]))
     load_weights(model, checkpoint.weights)
     return model, tokenizer, checkpoint.meta
+
+
+def place_of(settings, stage: str = "base") -> tuple[Path, int | None]:
+    """The run's folder, and the step that is asked for, if any.
+
+    settings: with tag, checkpoint and step, as a program's flags; stage: of the runs that tag
+    names. Raises FlagError for flags that contradict each other.
+    """
+    if settings.tag is not None and settings.checkpoint is not None:
+        raise FlagError("--tag and --checkpoint each name a run; give one of them")
+    if settings.checkpoint is None:
+        return run_folder(settings.tag or "d4", stage), settings.step
+    folder = settings.checkpoint.expanduser().resolve()
+    number = folder.name.removeprefix("step_")
+    if folder.name != number and number.isdigit():
+        if settings.step not in (None, int(number)):
+            raise FlagError(f"--step is {settings.step}, but --checkpoint names {folder.name}; give one of them")
+        return folder.parent, int(number)
+    return folder, settings.step

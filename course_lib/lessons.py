@@ -208,11 +208,11 @@ def blind_questions() -> list[dict]:
 
 MIX = {
     "identity": 0.26,
-    "calculator": 0.24,
-    "mental": 0.03,
-    "spelling": 0.24,
-    "counting": 0.14,
-    "python": 0.03,
+    "calculator": 0.33,
+    "mental": 0.02,
+    "spelling": 0.17,
+    "counting": 0.12,
+    "python": 0.04,
     "unknown": 0.06,
 }
 

@@ -257,6 +257,9 @@ def test_sources_are_mixed_in_proportion_and_a_number_always_gives_the_same():
             places = [number for each, number in seen[1000 * epoch : 1000 * (epoch + 1)] if each == name]
             assert sorted(places) == list(range(epoch * size, (epoch + 1) * size))
             assert places != sorted(places)
+    endless = mixed([source("a", None), source("b", 100_000)])
+    names = Counter(endless(number)[0] for number in range(2000))
+    assert names["a"] == pytest.approx(1000, abs=100)
 
 
 def test_one_source_alone_is_read_in_its_own_order():

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from course_lib.checkpoint import load_model, run_folder
+from course_lib.checkpoint import load_model, place_of
 from course_lib.dataloader import TokenLoader
 from course_lib.dataset import Dataset, open_dataset
 from course_lib.evaluation import (
@@ -89,24 +89,6 @@ def kinds_of(settings: Settings) -> list[str]:
     if not asked:
         raise FlagError(f"--eval is empty, expected some of {','.join(KINDS)}")
     return [kind for kind in KINDS if kind in asked]
-
-
-def place_of(settings, stage: str = "base") -> tuple[Path, int | None]:
-    """The run's folder, and the step that is asked for, if any.
-
-    settings: with tag, checkpoint and step, as above; stage: of the runs that --tag names.
-    """
-    if settings.tag is not None and settings.checkpoint is not None:
-        raise FlagError("--tag and --checkpoint each name a run; give one of them")
-    if settings.checkpoint is None:
-        return run_folder(settings.tag or "d4", stage), settings.step
-    folder = settings.checkpoint.expanduser().resolve()
-    number = folder.name.removeprefix("step_")
-    if folder.name != number and number.isdigit():
-        if settings.step not in (None, int(number)):
-            raise FlagError(f"--step is {settings.step}, but --checkpoint names {folder.name}; give one of them")
-        return folder.parent, int(number)
-    return folder, settings.step
 
 
 @dataclass

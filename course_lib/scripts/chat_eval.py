@@ -17,14 +17,14 @@ from rich.console import Console
 from rich.table import Table
 
 from course_lib import backend
-from course_lib.checkpoint import load_model
+from course_lib.checkpoint import load_model, place_of
 from course_lib.engine import Engine
 from course_lib.evaluation import TaskResult, core_error, core_score, draw_results
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.program import check_least, run_program
 from course_lib.host.progress import StatusLine
 from course_lib.host.stop import stop_when_asked
-from course_lib.scripts.base_eval import Evaluation, place_of
+from course_lib.scripts.base_eval import Evaluation
 from course_lib.tasks import DOWNLOADED_TASKS, Answer, Task, answers, get_task, lesson_tasks
 from course_lib.tools import use_calculator
 

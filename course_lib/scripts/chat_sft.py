@@ -43,8 +43,10 @@ class Settings:
     """Rows at a time in each process; by default what the memory allows, up to 32."""
     num_iterations: int | None = None
     """Steps; by default once through the data, for practice 400."""
-    init_lr_frac: float = 0.5
-    """Share of pretraining's learning rates to begin with; they fall along a line to zero."""
+    init_lr_frac: float | None = None
+    """Share of pretraining's learning rates; by default 0.1, for practice alone 1."""
+    warmdown_ratio: float | None = None
+    """Share of the steps in which the rates fall; by default all, for practice alone 0.4."""
     matrix_lr: float = 0.02
     """Learning rate of Muon in pretraining."""
     embedding_lr: float = 0.2
@@ -87,10 +89,13 @@ def check_flags(settings: Settings) -> None:
     """Raise FlagError for flags that make no sense, whatever the model and the machine."""
     ones = "sequence_len total_batch_size device_batch_size num_iterations eval_every sample_every"
     ones += " save_every keep processes"
-    zeros = "step init_lr_frac matrix_lr embedding_lr unembedding_lr grad_clip eval_share seed"
+    zeros = "step init_lr_frac warmdown_ratio matrix_lr embedding_lr unembedding_lr grad_clip"
+    zeros += " eval_share seed"
     check_least(settings, **dict.fromkeys(ones.split(), 1), **dict.fromkeys(zeros.split(), 0))
     if settings.resume and settings.overwrite:
         raise FlagError("--resume goes on with a run and --overwrite throws it away; give one of them")
+    if settings.warmdown_ratio is not None and settings.warmdown_ratio > 1:
+        raise FlagError(f"--warmdown-ratio is {settings.warmdown_ratio}, expected at most 1")
     if not settings.max_rise > 0 or settings.seed >= 2**32:
         raise FlagError("--max-rise must be more than 0, and --seed below 4294967296")
 
@@ -112,10 +117,13 @@ def resolve(settings: Settings, config: GPTConfig, tokens: float, processes: int
     once = 400 if math.isinf(tokens) else max(1, round(tokens / size))
     steps = settings.num_iterations or once
     often = max(1, steps // 10)
+    share, fall = (1.0, 0.4) if settings.data == "practice" else (0.1, 1.0)
     return replace(
         settings,
         device_batch_size=rows,
         num_iterations=steps,
+        init_lr_frac=share if settings.init_lr_frac is None else settings.init_lr_frac,
+        warmdown_ratio=fall if settings.warmdown_ratio is None else settings.warmdown_ratio,
         eval_every=settings.eval_every or often,
         save_every=settings.save_every or often,
         sample_every=settings.sample_every or max(1, steps // 2),
@@ -175,10 +183,11 @@ class FineTuning(Run):
             self.model.update(self.base.parameters())
 
     def rates(self) -> dict[str, float]:
-        """A share of pretraining's learning rates, falling from the first step to the last."""
+        """A share of pretraining's learning rates, which falls in the end, or all the time."""
         share, names = self.settings.init_lr_frac, ("matrix_lr", "embedding_lr", "unembedding_lr")
         rates = {name: share * getattr(self.settings, name) for name in names}
-        return rates | {"grad_clip": self.settings.grad_clip, "warmdown_ratio": 1.0}
+        names = ("grad_clip", "warmdown_ratio")
+        return rates | {name: getattr(self.settings, name) for name in names}
 
     def sample(self, step: int) -> None:
         """What it answers to three questions that it is not trained on."""

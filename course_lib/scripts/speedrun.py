@@ -65,7 +65,7 @@ class Settings:
     """Throw the run of this name away and begin again."""
 
 
-SHARES = {"pretraining": 0.3, "fine-tuning": 0.48}  # of the minutes; the rest is for evaluation
+SHARES = {"pretraining": 0.14, "fine-tuning": 0.54}  # of the minutes; the rest is for evaluation
 
 
 @dataclass(frozen=True)
@@ -194,9 +194,10 @@ class Speedrun:
 
     def evaluation(self) -> str:
         """What the base model is worth, as a base model and as an assistant."""
-        tag, few = self.settings.tag, min(50, self.settings.max_per_task)
-        call(base_eval.main, f"--tag={tag}", f"--max-per-task={self.settings.max_per_task}")
-        flags = ["--stage=base", f"--max-per-task={few}", "--max-tokens=32"]
+        tag, few = self.settings.tag, min(10, self.settings.max_per_task)
+        flags = [f"--max-per-task={self.settings.max_per_task}", "--split-tokens=40000"]
+        call(base_eval.main, f"--tag={tag}", *flags)
+        flags = ["--stage=base", f"--max-per-task={few}", "--max-tokens=32", "--device-batch-size=32"]
         call(chat_eval.main, f"--tag={tag}", *flags)
         return "bits per byte, small CORE tasks, chat tasks"
 
@@ -214,8 +215,8 @@ class Speedrun:
     def chat_evaluation(self, control: bool = False) -> str:
         """The share of replies that are right."""
         tag = f"{self.settings.tag}-control" if control else self.settings.tag
-        flags = [f"--max-per-task={self.settings.max_per_task}", "--max-tokens=64"]
-        call(chat_eval.main, f"--tag={tag}", *flags)
+        flags = [f"--tag={tag}", f"--max-per-task={self.settings.max_per_task}"]
+        call(chat_eval.main, *flags, "--max-tokens=64", "--device-batch-size=32")
         return "chat tasks"
 
     def samples(self) -> str:

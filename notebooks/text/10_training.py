@@ -793,7 +793,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from course_lib.gpt import GPT, GPTConfig
-from course_lib.host.errors import CourseError
+from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.files import make_folder_atomically
 from course_lib.host.paths import home_dir
 from course_lib.tokenizer import Tokenizer
@@ -1910,7 +1910,36 @@ if alone.size() == 1:
     assert most(3.0, alone) == 3.0 and total([1.0, 2.0], alone) == [1.0, 2.0]
 
 # %% [markdown]
-# ## Appendix C: a run
+# ## Appendix C: which checkpoint is meant
+#
+# The programs of later chapters take a model by `--tag`, or by `--checkpoint`, a folder of a run or of a single checkpoint, and
+# perhaps `--step`. One function reads all three:
+
+# %%
+#| export checkpoint
+def place_of(settings, stage: str = "base") -> tuple[Path, int | None]:
+    """The run's folder, and the step that is asked for, if any.
+
+    settings: with tag, checkpoint and step, as a program's flags; stage: of the runs that tag
+    names. Raises FlagError for flags that contradict each other.
+    """
+    if settings.tag is not None and settings.checkpoint is not None:
+        raise FlagError("--tag and --checkpoint each name a run; give one of them")
+    if settings.checkpoint is None:
+        return run_folder(settings.tag or "d4", stage), settings.step
+    folder = settings.checkpoint.expanduser().resolve()
+    number = folder.name.removeprefix("step_")
+    if folder.name != number and number.isdigit():
+        if settings.step not in (None, int(number)):
+            raise FlagError(
+                f"--step is {settings.step}, but --checkpoint names {folder.name}; give one of them"
+            )
+        return folder.parent, int(number)
+    return folder, settings.step
+
+
+# %% [markdown]
+# ## Appendix D: a run
 #
 # What the sections above have built, put together: a run that is watched, stopped, resumed and shared between processes. It
 # does not know which text it trains on; the program below says that, and a later chapter has another one.
@@ -2410,7 +2439,7 @@ def fewer_until(fits: Callable[[int], object], settings) -> int:
 
 
 # %% [markdown]
-# ## Appendix D: the program `base_train`
+# ## Appendix E: the program `base_train`
 #
 # A run on the documents of a dataset, for the command line.
 

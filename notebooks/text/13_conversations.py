@@ -490,7 +490,7 @@ plt.show()
 
 
 # %% [markdown]
-# Dark is trained, light is given, white is filling. Packed rows are nearly full, so a step of the same size teaches several times as many
+# Dark is trained, light is given, white is filling. Packed rows hold twice as much, so a step of the same size teaches twice as many
 # answers. The conversations in a row do see those before them. It does no harm here: each begins with `<|bos|>`, and the model learns that
 # nothing before it matters.
 #
@@ -799,11 +799,11 @@ def blind_questions() -> list[dict]:
 
 MIX = {
     "identity": 0.26,
-    "calculator": 0.24,
-    "mental": 0.03,
-    "spelling": 0.24,
-    "counting": 0.14,
-    "python": 0.03,
+    "calculator": 0.33,
+    "mental": 0.02,
+    "spelling": 0.17,
+    "counting": 0.12,
+    "python": 0.04,
     "unknown": 0.06,
 }
 
@@ -868,14 +868,14 @@ print(dict(shares), f"and {turns} of 1000 have two turns")
 # ## 5. Fine-tuning
 #
 # The step is that of chapter 10. Two things change: the optimizer is a **new** one, since what it remembers is about other text, and the
-# learning rates begin **lower**, at half of pretraining's here, and fall to zero along a line. High rates would wash out what the
-# model knows.
+# learning rates **fall** to zero along a line from the first step. A large model that knows much begins at a tenth of pretraining's rates or
+# less: high rates would wash out what it knows. Ours knows little and has to learn the answers themselves, so it begins at the full ones.
 #
 # | | pretraining | fine-tuning |
 # |---|---|---|
 # | text | documents, end to end | whole conversations |
 # | targets | all tokens | the assistant's |
-# | learning rates | 1, then down over the last fifth | 0.5, down from the first step |
+# | learning rates | 1, then down over the last fifth | down from the first step |
 # | tokens | 20 for each parameter or more | far fewer |
 #
 # Two measures, before and after: bits per byte of answers that are not trained, and of documentation that is not.
@@ -887,7 +887,8 @@ def batches_of(loader, count):
 
 with TokenLoader(data, tokenizer, "val", 16, 128) as loader:
     of_documents = batches_of(loader, 4)
-held_out = ConversationLoader(lambda n: practice(n, split="test"), tokenizer, 16, 128)
+few = {"identity": 0.7, "calculator": 0.3}  # two kinds, so that a minute is enough
+held_out = ConversationLoader(lambda n: practice(n, few, "test"), tokenizer, 16, 128)
 of_answers = batches_of(held_out, 4)
 
 
@@ -898,9 +899,8 @@ def both():
 
 
 before = both()
-loader = ConversationLoader(practice, tokenizer, batch_size=32, sequence_len=128)
-rates = {"matrix_lr": 0.01, "embedding_lr": 0.1, "unembedding_lr": 0.002, "warmdown_ratio": 1.0}
-train(model, loader, budget(200, quick=3), "loss on answers", **rates)
+loader = ConversationLoader(lambda n: practice(n, few), tokenizer, 32, 128)
+train(model, loader, budget(200, quick=3), "loss on answers", warmdown_ratio=1.0)
 after = both()
 
 # %% [markdown]
@@ -927,7 +927,7 @@ def answer(*contents, max_tokens=48):
     return tokenizer.decode(reply.ids)
 
 
-for question in ("What is your name?", "thanks a lot", "who won the last election in Peru?"):
+for question in ("What is your name?", "thanks a lot", "are you a human?"):
     print(f"{question!r} … {answer(question)!r}")
 print(f"{answer('Hello!', 'Hello! How can I help you?', 'Who made you?')!r}")
 
@@ -935,10 +935,14 @@ print(f"{answer('Hello!', 'Hello! How can I help you?', 'Who made you?')!r}")
 # The same model, some hundred steps later, answers, and stops. It is no wiser than before: what it says about itself we have told it. With five minutes
 # instead of one, and a larger model, `speedrun` of chapter 17 gets further.
 #
-# A sum shows what is still missing. The model writes a call for the calculator, and nobody is there to take it:
+# A sum shows what is still missing:
 
 # %%
 print(repr(answer("How much is 12 + 30?")))
+
+# %% [markdown]
+# The model writes a call for the calculator. Nobody is there to take it, so it goes on by itself, and makes something up in place of the result. Chapter 14 puts
+# somebody there.
 
 
 # %% [markdown]
@@ -1258,7 +1262,7 @@ check(exercises.best_fit, best_fit)
 # - A conversation is a row of ids: special tokens around each message, which no text can fake.
 # - Trained is what the assistant writes, its tool calls and `<|assistant_end|>` included; everything else has the target -1.
 # - Packed rows waste nothing; a batch without a trained token is skipped.
-# - Fine-tuning is training with a new optimizer, lower rates that fall to zero, and far fewer tokens. It gives a habit, and it forgets.
+# - Fine-tuning is training with a new optimizer, rates that fall to zero, and far fewer tokens. It gives a habit, and it forgets.
 # - Test questions are set apart by what they ask, before they are dressed.
 
 # %% [markdown]
@@ -1332,8 +1336,10 @@ class Settings:
     """Rows at a time in each process; by default what the memory allows, up to 32."""
     num_iterations: int | None = None
     """Steps; by default once through the data, for practice 400."""
-    init_lr_frac: float = 0.5
-    """Share of pretraining's learning rates to begin with; they fall along a line to zero."""
+    init_lr_frac: float | None = None
+    """Share of pretraining's learning rates; by default 0.1, for practice alone 1."""
+    warmdown_ratio: float | None = None
+    """Share of the steps in which the rates fall; by default all, for practice alone 0.4."""
     matrix_lr: float = 0.02
     """Learning rate of Muon in pretraining."""
     embedding_lr: float = 0.2
@@ -1378,12 +1384,15 @@ def check_flags(settings: Settings) -> None:
     """Raise FlagError for flags that make no sense, whatever the model and the machine."""
     ones = "sequence_len total_batch_size device_batch_size num_iterations eval_every sample_every"
     ones += " save_every keep processes"
-    zeros = "step init_lr_frac matrix_lr embedding_lr unembedding_lr grad_clip eval_share seed"
+    zeros = "step init_lr_frac warmdown_ratio matrix_lr embedding_lr unembedding_lr grad_clip"
+    zeros += " eval_share seed"
     check_least(settings, **dict.fromkeys(ones.split(), 1), **dict.fromkeys(zeros.split(), 0))
     if settings.resume and settings.overwrite:
         raise FlagError(
             "--resume goes on with a run and --overwrite throws it away; give one of them"
         )
+    if settings.warmdown_ratio is not None and settings.warmdown_ratio > 1:
+        raise FlagError(f"--warmdown-ratio is {settings.warmdown_ratio}, expected at most 1")
     if not settings.max_rise > 0 or settings.seed >= 2**32:
         raise FlagError("--max-rise must be more than 0, and --seed below 4294967296")
 
@@ -1407,10 +1416,13 @@ def resolve(
     once = 400 if math.isinf(tokens) else max(1, round(tokens / size))
     steps = settings.num_iterations or once
     often = max(1, steps // 10)
+    share, fall = (1.0, 0.4) if settings.data == "practice" else (0.1, 1.0)
     return replace(
         settings,
         device_batch_size=rows,
         num_iterations=steps,
+        init_lr_frac=share if settings.init_lr_frac is None else settings.init_lr_frac,
+        warmdown_ratio=fall if settings.warmdown_ratio is None else settings.warmdown_ratio,
         eval_every=settings.eval_every or often,
         save_every=settings.save_every or often,
         sample_every=settings.sample_every or max(1, steps // 2),
@@ -1472,10 +1484,11 @@ class FineTuning(Run):
             self.model.update(self.base.parameters())
 
     def rates(self) -> dict[str, float]:
-        """A share of pretraining's learning rates, falling from the first step to the last."""
+        """A share of pretraining's learning rates, which falls in the end, or all the time."""
         share, names = self.settings.init_lr_frac, ("matrix_lr", "embedding_lr", "unembedding_lr")
         rates = {name: share * getattr(self.settings, name) for name in names}
-        return rates | {"grad_clip": self.settings.grad_clip, "warmdown_ratio": 1.0}
+        names = ("grad_clip", "warmdown_ratio")
+        return rates | {name: getattr(self.settings, name) for name in names}
 
     def sample(self, step: int) -> None:
         """What it answers to three questions that it is not trained on."""

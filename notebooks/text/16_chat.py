@@ -439,7 +439,7 @@ import tyro
 
 from course_lib import backend
 from course_lib.chat_text import Piece, PieceDecoder, content_of, fit_prompt
-from course_lib.checkpoint import load_model, run_folder
+from course_lib.checkpoint import load_model, place_of
 from course_lib.engine import Engine
 from course_lib.gpt import GPT
 from course_lib.host.errors import CourseError, FlagError
@@ -481,29 +481,12 @@ class Settings:
 
 # %%
 #| export scripts.chat_cli
-def place_of(settings: Settings) -> tuple[Path, int | None]:
-    """The run's folder, and the step that is asked for, if any."""
-    if settings.tag is not None and settings.checkpoint is not None:
-        raise FlagError("--tag and --checkpoint each name a run; give one of them")
-    if settings.checkpoint is None:
-        return run_folder(settings.tag or "d4", settings.stage), settings.step
-    folder = settings.checkpoint.expanduser().resolve()
-    number = folder.name.removeprefix("step_")
-    if folder.name != number and number.isdigit():
-        if settings.step not in (None, int(number)):
-            raise FlagError(
-                f"--step is {settings.step}, but --checkpoint names {folder.name}; give one of them"
-            )
-        return folder.parent, int(number)
-    return folder, settings.step
-
-
 def load_for_chat(settings: Settings) -> tuple[GPT, Tokenizer, str]:
     """Model, tokenizer and name of the run that the flags ask for.
 
     Raises CourseError when there is none.
     """
-    folder, step = place_of(settings)
+    folder, step = place_of(settings, settings.stage)
     if not folder.is_dir():
         raise CourseError(
             f"there is no run in {folder}; train one with `base_train` and `chat_sft`, or give "

@@ -29,10 +29,10 @@ def minutes_needed(answer) -> None:
     found = answer(4, 1, 1000)
     assert found is not None, "nothing came back: the function needs a return"
     own = parts(4)[0] / 1000 / 60
-    assert not math.isclose(found, own), "that is the time of training alone; it is 78 % of the whole"
-    assert not math.isclose(found, 60 * own / 0.78), "that is in seconds; minutes are asked for"
-    assert math.isclose(found, own / 0.78, rel_tol=1e-6), f"depth 4 at its own speed takes {own / 0.78:.1f} minutes"
+    assert not math.isclose(found, own), "that is the time of training alone; it is 68 % of the whole"
+    assert not math.isclose(found, 60 * own / 0.68), "that is in seconds; minutes are asked for"
+    assert math.isclose(found, own / 0.68, rel_tol=1e-6), f"depth 4 at its own speed takes {own / 0.68:.1f} minutes"
     parameters, work = parts(6)
-    truth = 2 * parameters * work / parts(4)[1] / 1000 / 60 / 0.78
+    truth = 2 * parameters * work / parts(4)[1] / 1000 / 60 / 0.68
     found = answer(6, 2, 1000)
     assert math.isclose(found, truth, rel_tol=1e-6), f"depth 6 at 2 tokens a parameter: {truth:.1f}, not {found:.1f}"

@@ -34,7 +34,7 @@ check(exercises.z_score, z_score)
 def minutes_needed(depth, ratio, speed):
     config, known = (GPTConfig.from_depth(n, **SIZE) for n in (depth, 4))
     tokens_a_second = speed * flops_per_token(known) / flops_per_token(config)
-    return ratio * count_parameters(config) / tokens_a_second / 0.78 / 60
+    return ratio * count_parameters(config) / tokens_a_second / 0.68 / 60
 
 
 check(exercises.minutes_needed, minutes_needed)
