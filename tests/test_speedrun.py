@@ -45,13 +45,13 @@ def test_the_deepest_model_is_taken_that_sees_a_token_for_each_parameter(bound):
         speed = speedrun.tokens_per_second(depth, 1)
         return sum(SHARES.values()) * 60 * bound * speed / count_parameters(config)
 
-    assert ratio(plan.depth) >= 1 or plan.depth == 2
+    assert ratio(plan.depth) >= 1 or plan.depth == speedrun.LEAST
     assert ratio(plan.depth + 1) < 1 or plan.depth == 12
 
 
 def test_the_least_time_still_makes_steps():
     plan = make_plan(Settings(minutes=0.05))
-    assert plan.depth == 2 and plan.pretraining >= 2 and plan.fine_tuning >= 2
+    assert plan.depth == speedrun.LEAST and plan.pretraining >= 2 and plan.fine_tuning >= 2
 
 
 def test_a_depth_without_minutes_is_the_real_one():
