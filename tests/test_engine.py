@@ -578,7 +578,6 @@ def test_numpy_integers_are_integers(engine):
     assert all(isinstance(token, int) for token in column(steps))
 
 
-
 @pytest.mark.skipif(backend.device_kind() != "cpu", reason="only a CPU wants another order in memory")
 def test_weights_are_put_into_column_order_once_and_keep_their_numbers(tokenizer):
     model, prompt = make_model(tokenizer), tokenizer.encode("some", bos=True)

@@ -143,7 +143,7 @@ def train(model, loader, steps, label, **rates):
 
 
 with TokenLoader(data, tokenizer, "train", batch_size=16, sequence_len=128) as loader:
-    train(model, loader, budget(150, quick=3), "loss on documentation")
+    train(model, loader, budget(120, quick=3), "loss on documentation")
 
 
 # %% [markdown]
@@ -899,7 +899,7 @@ def both():
 
 
 before = both()
-loader = ConversationLoader(lambda n: practice(n, few), tokenizer, 32, 128)
+loader = ConversationLoader(lambda n: practice(n, few), tokenizer, 16, 128)
 train(model, loader, budget(200, quick=3), "loss on answers", warmdown_ratio=1.0)
 after = both()
 
