@@ -277,7 +277,7 @@ def test_the_learning_rates_fall_along_a_line_to_zero(train, home, monkeypatch):
         return result
 
     monkeypatch.setattr(Trainer, "step", watched)
-    train("--num-iterations=8", "--init-lr-frac=0.25", "--matrix-lr=0.04")
+    train("--num-iterations=8", "--init-lr-frac=0.25", "--matrix-lr=0.04", "--warmdown-ratio=1")
     multipliers = entries(home, "lr_multiplier")
     assert multipliers == pytest.approx([(8 - n) / 8 for n in range(8)])
     rates = np.array(rates)
