@@ -375,13 +375,15 @@ def test_what_is_not_given_follows_from_the_model_and_the_data(home, base, monke
     found = resolve(Settings(), wide, float("inf"))
     assert (found.sequence_len, found.num_iterations, found.total_batch_size) == (128, 400, 4096)
     assert (found.device_batch_size, found.eval_every, found.save_every, found.sample_every) == (32, 40, 40, 200)
-    found = resolve(Settings(), wide, 4096 * 7.0)
+    assert (found.init_lr_frac, found.warmdown_ratio) == (1.0, 0.4)
+    found = resolve(Settings(data="mine.jsonl"), wide, 4096 * 7.0)
     assert (found.sequence_len, found.num_iterations) == (256, 7)
+    assert (found.init_lr_frac, found.warmdown_ratio) == (0.1, 1.0)
     assert (found.eval_every, found.save_every, found.sample_every) == (1, 1, 3)
     assert resolve(Settings(), config, 10.0).num_iterations == 1
     assert resolve(Settings(), replace(config, sequence_len=64), float("inf")).sequence_len == 64
     asked = Settings(sequence_len=32, total_batch_size=320, device_batch_size=5, num_iterations=9)
-    asked = replace(asked, eval_every=4, save_every=5, sample_every=6)
+    asked = replace(asked, eval_every=4, save_every=5, sample_every=6, init_lr_frac=0.3, warmdown_ratio=0.6)
     assert resolve(asked, config, 10.0) == asked
     for wrong in ({"sequence_len": 129}, {"total_batch_size": 100}, {"device_batch_size": 3}):
         with pytest.raises(FlagError):
