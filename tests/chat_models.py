@@ -7,12 +7,12 @@ from pathlib import Path
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from course_lib.checkpoint import Checkpoint, load_model, run_folder, save_checkpoint
-from course_lib.conversation import render_conversation
-from course_lib.gpt import GPT, GPTConfig
+from course_lib.chat.conversation import render_conversation
+from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.files import only_one
-from course_lib.tokenizer import Tokenizer
-from course_lib.training import Trainer
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.train.checkpoint import Checkpoint, load_model, run_folder, save_checkpoint
+from course_lib.train.trainer import Trainer
 
 ATTACK = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 CALCULATION = [

@@ -13,9 +13,9 @@ from mlx_lm.models import nanochat
 from mlx_lm.models.base import create_attention_mask
 from mlx_lm.models.cache import KVCache
 
-from course_lib.attention import CausalSelfAttention, Linear, rms_norm, rotary_wavelengths, rotate
 from course_lib.classroom.exercises import attention as exercises
 from course_lib.host.errors import CourseError
+from course_lib.model.attention import CausalSelfAttention, Linear, rms_norm, rotary_wavelengths, rotate
 
 N_EMBD, N_HEAD, D = 48, 6, 8
 KV_HEADS = (6, 3, 2, 1)  # MHA, two kinds of GQA, MQA

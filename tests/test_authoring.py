@@ -22,14 +22,14 @@ FIRST = '''
 # # 00 · First
 
 # %%
-#| export first
+#| export model.first
 """The first module."""
 
 import math
 
 
 # %%
-#| export first
+#| export model.first
 def area(r):
     """Area of a circle of radius r."""
     return math.pi * r**2
@@ -44,14 +44,14 @@ SECOND = '''
 # # 01 · Second
 
 # %%
-#| export second
+#| export train.second
 """The second module."""
 
-from course_lib.first import area
+from course_lib.model.first import area
 
 
 # %%
-#| export second
+#| export train.second
 class Disc:
     """A disc of radius r."""
 
@@ -64,7 +64,7 @@ from course_lib.classroom import add_to
 
 
 # %%
-#| export second
+#| export train.second
 @add_to(Disc)
 def size(self):
     """Area of the disc."""
@@ -82,6 +82,9 @@ def course(tmp_path):
     root = tmp_path / "course"
     (root / "course_lib").mkdir(parents=True)
     (root / "course_lib" / "__init__.py").write_text('"""A small course."""\n')
+    for room in ("model", "train"):
+        (root / "course_lib" / room).mkdir()
+        (root / "course_lib" / room / "__init__.py").write_text('"""A room."""\n')
     (root / "pyproject.toml").write_text(
         '[tool.ruff]\nline-length = 120\n[tool.ruff.lint.isort]\nknown-first-party = ["course_lib"]\n'
     )
@@ -125,9 +128,9 @@ def change_notebook(root, name, change):
 
 def exported(root, *cells, doc='"""A module."""'):
     """Source of a module made of these exported cells."""
-    text = "".join(f"# %%\n#| export made\n{textwrap.dedent(cell).strip()}\n\n" for cell in (doc, *cells))
+    text = "".join(f"# %%\n#| export train.made\n{textwrap.dedent(cell).strip()}\n\n" for cell in (doc, *cells))
     write(root, "02_made", text)
-    return export.build(export.collect(root), root)[root / "course_lib" / "made.py"]
+    return export.build(export.collect(root), root)[root / "course_lib" / "train" / "made.py"]
 
 
 # ---- export
@@ -138,7 +141,7 @@ def test_a_course_in_step_has_no_problems(course):
 
 
 def test_the_module_names_its_origin_and_keeps_notebook_order(course):
-    source = (course / "course_lib" / "second.py").read_text()
+    source = (course / "course_lib" / "train" / "second.py").read_text()
     docstring = ast.get_docstring(ast.parse(source))
     assert docstring == "The second module.\n\nExported from notebooks/01_second.ipynb; edit it there."
     assert "#| export" not in source and "add_to" not in source
@@ -165,11 +168,14 @@ def test_a_function_written_again_replaces_the_first(course):
 def test_imports_of_one_module_are_merged_and_sorted_in_groups(course):
     text = exported(
         course,
-        "from math import sqrt\nfrom course_lib.first import area",
+        "from math import sqrt\nfrom course_lib.model.first import area",
         "import numpy as np\nfrom math import pi\nimport json",
         "X = pi, sqrt, np, json, area",
     )
-    assert "import json\nfrom math import pi, sqrt\n\nimport numpy as np\n\nfrom course_lib.first import area\n" in text
+    assert (
+        "import json\nfrom math import pi, sqrt\n\nimport numpy as np\n\nfrom course_lib.model.first import area\n"
+        in text
+    )
 
 
 def test_comments_stay(course):
@@ -219,30 +225,14 @@ def test_every_kind_of_assignment_to_names_is_exported(course):
 
 
 def test_solutions_export_nothing(course):
-    write(course, "solutions/00_first", '# %%\n#| export first\n"""Other."""\n')
-    assert set(export.collect(course)) == {"first", "second"}
-
-
-def test_a_program_needs_main(course):
-    write(course, "02_made", '# %%\n#| export scripts.made\n"""A program."""\n')
-    with pytest.raises(CourseError, match="needs a function main"):
-        export.build(export.collect(course), course)
-
-
-def test_a_program_gets_its_main_guard_and_its_package(course):
-    write(course, "02_made", '# %%\n#| export scripts.made\n"""A program."""\n\n\ndef main():\n    print("ran")\n')
-    list(export.write(all_pairs(course), course))
-    assert (course / "course_lib" / "scripts" / "__init__.py").exists()
-    done = subprocess.run(
-        [sys.executable, course / "course_lib" / "scripts" / "made.py"], capture_output=True, text=True
-    )
-    assert done.stdout == "ran\n"
+    write(course, "solutions/00_first", '# %%\n#| export model.first\n"""Other."""\n')
+    assert set(export.collect(course)) == {"model.first", "train.second"}
 
 
 def test_generated_modules_import(course):
     names = {}
     sys_path = [str(course), *sys.path]
-    code = "import course_lib.second as s; print(round(s.Disc(1).size(), 3))"
+    code = "import course_lib.train.second as s; print(round(s.Disc(1).size(), 3))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -276,7 +266,7 @@ def test_what_cannot_be_exported_is_named_by_file_cell_and_line(course, cell, li
 
 
 def test_a_module_has_one_notebook(course):
-    write(course, "02_made", '# %%\n#| export first\n"""Again."""\n')
+    write(course, "02_made", '# %%\n#| export model.first\n"""Again."""\n')
     with pytest.raises(CourseError, match="first belongs to 00_first; a module has one notebook"):
         export.collect(course)
 
@@ -344,34 +334,35 @@ def test_an_edit_in_the_notebook_is_not_overwritten(course):
 
 
 def test_a_hand_edited_module_is_not_overwritten(course):
-    module = course / "course_lib" / "first.py"
+    module = course / "course_lib" / "model" / "first.py"
     module.write_text(module.read_text().replace("math.pi", "3.14"))
     os.utime(course / "notebooks" / "text" / "00_first.py", (1, 1))
-    assert any(line.startswith("course_lib/first.py:") and "differs" in line for line in problems(course))
-    with pytest.raises(CourseError, match="course_lib/first.py is newer than"):
+    assert any(line.startswith("course_lib/model/first.py:") and "differs" in line for line in problems(course))
+    with pytest.raises(CourseError, match="course_lib/model/first.py is newer than"):
         list(export.write(all_pairs(course), course))
     assert "3.14" in module.read_text()
-    assert list(export.write(all_pairs(course), course, overwrite=True)) == ["wrote course_lib/first.py"]
+    assert list(export.write(all_pairs(course), course, overwrite=True)) == ["wrote course_lib/model/first.py"]
 
 
 # ---- check
 
 
 def test_a_module_may_not_import_from_a_later_notebook(course):
-    write(course, "00_first", FIRST.replace("import math", "import math\n\nfrom course_lib.second import Disc"))
+    write(course, "00_first", FIRST.replace("import math", "import math\n\nfrom course_lib.train.second import Disc"))
     in_step(course)
     found = problems(course)
     assert any("00_first.py:10" in line and "comes from the later notebook 01" in line for line in found), found
 
 
 def test_a_cell_that_is_not_exported_may_not_either(course):
-    write(course, "00_first", FIRST + "\n# %%\nfrom course_lib import second\n")
+    write(course, "00_first", FIRST + "\n# %%\nfrom course_lib.train import second\n")
     in_step(course)
     assert any("comes from the later notebook 01" in line for line in problems(course))
 
 
 def test_an_import_inside_a_function_counts(course):
-    text = FIRST.replace("    return math.pi", "    from course_lib.second import Disc\n\n    return Disc and math.pi")
+    inside = "    from course_lib.train.second import Disc\n\n    return Disc and math.pi"
+    text = FIRST.replace("    return math.pi", inside)
     write(course, "00_first", text)
     in_step(course)
     assert any("comes from the later notebook 01" in line for line in problems(course))
@@ -388,7 +379,7 @@ def test_relative_and_unknown_imports_are_named(course):
     write(course, "00_first", FIRST + "\n# %%\nfrom course_lib.nowhere import x\n\n# %%\nfrom .second import Disc\n")
     in_step(course)
     found = problems(course)
-    assert any("course_lib.nowhere is exported by no notebook" in line for line in found)
+    assert any("there is no course_lib.nowhere" in line for line in found)
     assert any("relative import" in line for line in found)
 
 
@@ -599,8 +590,8 @@ def test_the_command_goes_all_the_way(monkeypatch, course, capsys):
     assert course_command("run", "00") == 0
     assert "changed 3.14" in tree.read_notebook(Pair(course, "00_first")).cells[-1].outputs[0].text
     assert course_command("check", "00") == 0
-    (course / "course_lib" / "first.py").unlink()
-    assert course_command("export", "00") == 0 and (course / "course_lib" / "first.py").exists()
+    (course / "course_lib" / "model" / "first.py").unlink()
+    assert course_command("export", "00") == 0 and (course / "course_lib" / "model" / "first.py").exists()
 
 
 def test_overwrite_is_passed_on(monkeypatch, course):
@@ -688,12 +679,58 @@ def test_this_course_is_in_step(checkout):
     assert check.problems(all_pairs(checkout), checkout) == []
 
 
-def test_the_ground_floor_imports_nothing_from_the_chapters(checkout):
-    for path in (checkout / "course_lib" / "host").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                for name in check._course_modules(node):
-                    assert name.split(".")[0] == "host", f"{path.name} imports course_lib.{name}"
+# ---- rooms
+
+
+def by_hand(course, name, source):
+    path = course / "course_lib" / f"{name}.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f'"""By hand.\n\nWritten by hand; chapter 00 uses it.\n"""\n\n{source}\n')
+
+
+def test_a_hand_written_module_stands_beside_exported_ones_and_a_chapter_may_use_it(course):
+    by_hand(course, "model/sizes", "from course_lib.model.first import area")
+    write(course, "00_first", FIRST + "\n# %%\nfrom course_lib.model.sizes import area as same\n")
+    in_step(course)
+    assert problems(course) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "words"),
+    [
+        ("model/up", "from course_lib.train.second import Disc", "model comes before train in the course"),
+        (
+            "model/up",
+            "def f():\n    from course_lib.train import second",
+            "model/up.py:7: imports course_lib.train.second",
+        ),
+        ("train/up", "import course_lib.scripts.speedrun", "no module imports a program"),
+        ("scripts/a", "from course_lib.scripts import b", "no module imports a program"),
+        ("model/up", "from course_lib.classroom import add_to", "only notebooks import from classroom"),
+        ("scripts/a", "from course_lib.authoring.tree import Pair", "only notebooks import from authoring"),
+        ("cellar/a", "", "stands in no room"),
+    ],
+)
+def test_an_import_against_the_order_of_the_rooms_is_named(course, name, source, words):
+    by_hand(course, name, source)
+    assert any(words in line for line in problems(course)), problems(course)
+
+
+def test_a_room_says_what_it_is(course):
+    (course / "course_lib" / "model" / "__init__.py").write_text("")
+    assert any("model/__init__.py: has no docstring" in line for line in problems(course))
+
+
+def test_the_section_headings_become_banners(course):
+    text = FIRST.replace(
+        "# %%\n#| export model.first\ndef area",
+        "# %% [markdown]\n# ## 1. Discs\n\n# %%\n#| export model.first\ndef area",
+    )
+    text += "\n# %% [markdown]\n# ## 2. Balls\n\n# %%\n#| export model.first\nDIMENSIONS = 3\n"
+    write(course, "00_first", text)
+    in_step(course)
+    source = (course / "course_lib" / "model" / "first.py").read_text()
+    assert "# ---- 1. Discs\n\n\ndef area" in source and "# ---- 2. Balls\n\n\nDIMENSIONS" in source
 
 
 def test_no_notebook_holds_anything_but_tags(checkout):

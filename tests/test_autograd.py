@@ -11,11 +11,11 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from course_lib.autograd import Value, topological_order
 from course_lib.classroom import check
 from course_lib.classroom.draw_graph import draw_graph
 from course_lib.classroom.exercises import autograd as exercises
 from course_lib.host.errors import CourseError
+from course_lib.names.autograd import Value, topological_order
 
 # A random expression is a tree: ("leaf", index), ("number", x), (name, tree) or (name, tree, tree). `shift` keeps
 # logarithms, quotients and fractional powers away from where they do not exist: they see tree² + 1.

@@ -17,16 +17,16 @@ import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
 
-from course_lib.checkpoint import Checkpoint, run_folder, save_checkpoint
-from course_lib.dataloader import TokenLoader
-from course_lib.dataset import open_dataset
-from course_lib.evaluation import evaluate_task, load_items, load_tasks
-from course_lib.gpt import GPT, GPTConfig
-from course_lib.host import bundle
+from course_lib.data.dataloader import TokenLoader
+from course_lib.data.dataset import open_dataset
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.evaluate import bundle
+from course_lib.evaluate.core import evaluate_task, load_items, load_tasks
 from course_lib.host.errors import CourseError
+from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.scripts import base_eval
-from course_lib.tokenizer import Tokenizer
-from course_lib.training import continue_text, validate
+from course_lib.train.checkpoint import Checkpoint, run_folder, save_checkpoint
+from course_lib.train.trainer import continue_text, validate
 
 DOCUMENTS = [f"Return the value number {n} of the list, or None if there is no such value. " * 4 for n in range(60)]
 
@@ -66,7 +66,7 @@ def report(folder: Path, step: int = 10) -> dict:
 
 
 def model_of(folder: Path, step: int = 10) -> tuple[GPT, Tokenizer]:
-    from course_lib.checkpoint import load_model
+    from course_lib.train.checkpoint import load_model
 
     return load_model(folder, step)[:2]
 

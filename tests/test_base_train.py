@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from course_lib import backend, run
-from course_lib.checkpoint import checkpoint_folders, load_checkpoint, load_model, newest_checkpoint
-from course_lib.dataloader import TokenLoader
-from course_lib.dataset import open_dataset
-from course_lib.host import local_ring
+from course_lib import backend
+from course_lib.data.dataloader import TokenLoader
+from course_lib.data.dataset import open_dataset
+from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError, FlagError
-from course_lib.host.metrics import save_curves
-from course_lib.plan import Settings
-from course_lib.run import FREE, HORIZON, OF_THE_MOMENT, settings_to_resume, settings_to_store
 from course_lib.scripts import base_train
-from course_lib.tokenizer import Tokenizer
-from course_lib.training import Diverged, Trainer
+from course_lib.train import local_ring, run
+from course_lib.train.checkpoint import checkpoint_folders, load_checkpoint, load_model, newest_checkpoint
+from course_lib.train.metrics import save_curves
+from course_lib.train.plan import Settings
+from course_lib.train.run import FREE, HORIZON, OF_THE_MOMENT, settings_to_resume, settings_to_store
+from course_lib.train.trainer import Diverged, Trainer
 
 WORDS = "the cat dog sees a red blue ball runs under over tree house and then it sleeps by river with old friend"
 TINY = "--depth=1 --sequence-len=32 --total-batch-size=128 --device-batch-size=2".split()
@@ -489,10 +489,10 @@ def test_a_disk_that_fills_up_during_a_run_is_one_sentence_and_the_run_goes_on_l
             with open(path, "rb+") as file:
                 file.truncate(1000)
 
-    monkeypatch.setattr("course_lib.checkpoint.mx.save_safetensors", full)
+    monkeypatch.setattr("course_lib.train.checkpoint.mx.save_safetensors", full)
     code, out, err = train(*flags, "--tag=full")
     assert code == 1 and err.count("\n") == 1 and "free some space and go on with --resume" in err
-    monkeypatch.setattr("course_lib.checkpoint.mx.save_safetensors", save)
+    monkeypatch.setattr("course_lib.train.checkpoint.mx.save_safetensors", save)
     assert [path.name for path in checkpoint_folders(folder_of(home, "full"))] == ["step_000002"]
     assert train(*flags, "--tag=full", "--resume")[0] == 0
     assert_same_run(folder_of(home, "whole"), folder_of(home, "full"), 6)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 
 from course_lib import backend
-from course_lib.batching import batches, evaluate_batches, make_batch, masked_loss, train_batches
 from course_lib.host.errors import CourseError
-from course_lib.microgpt import MicroGPT, MicroGPTConfig, evaluate, example
-from course_lib.names import CharTokenizer, bigram_loss, bigram_probs, load_names, split_names
+from course_lib.names.batching import batches, evaluate_batches, make_batch, masked_loss, train_batches
+from course_lib.names.bigram import CharTokenizer, bigram_loss, bigram_probs, load_names, split_names
+from course_lib.names.microgpt import MicroGPT, MicroGPTConfig, evaluate, example
 
 NAMES, HELD_OUT = split_names(load_names())
 TOKENIZER = CharTokenizer(load_names())

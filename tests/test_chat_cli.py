@@ -157,9 +157,9 @@ def test_sigterm_during_a_reply_ends_the_program_with_its_code(command):
 
 
 def test_a_second_turn_reads_only_what_is_new(command, monkeypatch, capsys):
-    from course_lib.checkpoint import load_model
-    from course_lib.engine import Engine
+    from course_lib.generate.engine import Engine
     from course_lib.scripts.chat_cli import Conversation, Settings
+    from course_lib.train.checkpoint import load_model
 
     model, tokenizer, _ = load_model(taught_folder())
     read = []

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from hub import Hub
 
+from course_lib.chat.corpora import CHAT_CORPORA, Rows, rows
 from course_lib.host import download
-from course_lib.host.chat_corpora import CHAT_CORPORA, Rows, rows
 from course_lib.host.errors import CourseError
 
 GSM8K = [{"question": f"What is {n} + 1?", "answer": f"<<{n}+1={n + 1}>>{n + 1}\n#### {n + 1}"} for n in range(50)]

@@ -13,7 +13,9 @@ from hub import Hub
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.chat_data import (
+from course_lib.chat.conversation import check_messages, render_conversation
+from course_lib.chat.lessons import practice
+from course_lib.chat.sources import (
     FROM_HUB,
     arc_messages,
     gsm8k_messages,
@@ -25,10 +27,8 @@ from course_lib.chat_data import (
     read_conversations,
     shuffled,
 )
-from course_lib.conversation import check_messages, render_conversation
+from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
-from course_lib.lessons import practice
-from course_lib.tokenizer import Tokenizer
 
 
 def talk(number=0):

@@ -17,14 +17,14 @@ import pytest
 from hub import Hub
 from mlx.utils import tree_flatten
 
-from course_lib.checkpoint import Checkpoint, load_model, run_folder, save_checkpoint
-from course_lib.engine import Engine
-from course_lib.gpt import GPT, GPTConfig
+from course_lib.chat.calculator import use_calculator
+from course_lib.chat.tasks import answers, get_task, lesson_tasks
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.generate.engine import Engine
 from course_lib.host import download
+from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.scripts import chat_eval
-from course_lib.tasks import answers, get_task, lesson_tasks
-from course_lib.tokenizer import Tokenizer
-from course_lib.tools import use_calculator
+from course_lib.train.checkpoint import Checkpoint, load_model, run_folder, save_checkpoint
 
 TOKENIZER = Tokenizer.train(["####"] * 40 + ["0123456789"], 268)  # "####" is one token, a digit is one
 

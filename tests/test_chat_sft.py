@@ -15,18 +15,18 @@ import pytest
 from mlx.utils import tree_flatten
 from test_base_train import assert_same_run, contents, metrics, stop_after
 
-from course_lib import backend, run
-from course_lib.chat_data import mixed, open_conversations
-from course_lib.checkpoint import checkpoint_folders, load_model, newest_checkpoint
-from course_lib.gpt import GPT, init_weights
-from course_lib.host import local_ring
+from course_lib import backend
+from course_lib.chat.lessons import practice
+from course_lib.chat.packing import ConversationLoader
+from course_lib.chat.sources import mixed, open_conversations
+from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError, FlagError
-from course_lib.lessons import practice
+from course_lib.model.gpt import GPT, init_weights
 from course_lib.scripts import base_train, chat_sft
 from course_lib.scripts.chat_sft import Settings, resolve
-from course_lib.sft import ConversationLoader
-from course_lib.tokenizer import Tokenizer
-from course_lib.training import Trainer
+from course_lib.train import local_ring, run
+from course_lib.train.checkpoint import checkpoint_folders, load_model, newest_checkpoint
+from course_lib.train.trainer import Trainer
 
 TINY = "--sequence-len=64 --total-batch-size=256 --device-batch-size=2".split()
 

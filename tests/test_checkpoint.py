@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from course_lib import checkpoint as module
-from course_lib.checkpoint import (
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.host.errors import CourseError
+from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.train import checkpoint as module
+from course_lib.train.checkpoint import (
     Checkpoint,
     checkpoint_folders,
     load_checkpoint,
@@ -23,9 +26,6 @@ from course_lib.checkpoint import (
     run_folder,
     save_checkpoint,
 )
-from course_lib.gpt import GPT, GPTConfig, init_weights
-from course_lib.host.errors import CourseError
-from course_lib.tokenizer import Tokenizer
 
 FILES = ("meta.json", "model.safetensors", "sha256.json", "state.safetensors")
 

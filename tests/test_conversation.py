@@ -7,9 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib.conversation import PARTS, check_messages, render_conversation, render_for_completion, without_system
+from course_lib.chat.conversation import (
+    PARTS,
+    check_messages,
+    render_conversation,
+    render_for_completion,
+    without_system,
+)
+from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
-from course_lib.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train(["what is the sum of two and two? it is four. hello there " * 5], 290, allow_smaller=True)
 BOS, USER, USER_END, ASSISTANT, ASSISTANT_END, PYTHON, PYTHON_END, OUTPUT, OUTPUT_END = (

@@ -24,13 +24,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib import dataloader
-from course_lib.dataloader import AHEAD, TokenLoader, read_from
-from course_lib.dataset import Dataset, open_dataset
-from course_lib.host import python_docs
+from course_lib.data import dataloader, python_docs
+from course_lib.data.dataloader import AHEAD, TokenLoader, read_from
+from course_lib.data.dataset import Dataset, open_dataset
+from course_lib.data.remote import ShardCache
+from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
-from course_lib.host.remote import ShardCache
-from course_lib.tokenizer import Tokenizer
 
 WORDS = "the quick brown fox jumps over the lazy dog and the cat sat on the mat "
 TOKENIZER = Tokenizer.train([WORDS * 3], 320, allow_smaller=True)
@@ -525,8 +524,8 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_dataloader import TOKENIZER, made
-from course_lib.dataset import Dataset, ShardCache
-from course_lib.dataloader import TokenLoader
+from course_lib.data.dataset import Dataset, ShardCache
+from course_lib.data.dataloader import TokenLoader
 from course_lib.host.download import Stopped
 
 class Endless:

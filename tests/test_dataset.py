@@ -18,19 +18,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib import dataset as module
-from course_lib.dataset import (
+from course_lib.data import dataset as module
+from course_lib.data import python_docs
+from course_lib.data.dataset import (
     Dataset,
     is_held_out,
     open_dataset,
     split_documents,
     write_shards,
 )
-from course_lib.documents import read_parquet
-from course_lib.host import python_docs
+from course_lib.data.documents import read_parquet
+from course_lib.data.remote import REMOTES, ShardCache
 from course_lib.host.download import Stopped
 from course_lib.host.errors import CourseError
-from course_lib.host.remote import REMOTES, ShardCache
 
 TEXTS = [f"Document {number} of the corpus.\n" * (1 + number % 60) for number in range(3000)]
 
@@ -135,8 +135,8 @@ def test_an_error_in_the_middle_leaves_nothing(tmp_path, error):
 
 BUILD = """
 import json, os, sys, time
-from course_lib import dataset
-from course_lib.host import python_docs
+from course_lib.data import dataset
+from course_lib.data import python_docs
 texts = json.loads(sys.stdin.read())
 def documents():
     with open(os.environ["COURSE_HOME"] + "/collected", "a") as log:
@@ -408,7 +408,7 @@ def test_a_full_disk_leaves_nothing_and_room_mends_it(small_disk, own, monkeypat
 def test_a_file_that_cannot_grow_leaves_nothing(tmp_path):
     code = f"""
 import pathlib, random, resource, signal
-from course_lib.dataset import write_shards
+from course_lib.data.dataset import write_shards
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 write_shards([random.Random(n).randbytes(5000).hex() for n in range(50)], pathlib.Path({str(tmp_path)!r}, "corpus"))

@@ -10,7 +10,8 @@ import pytest
 from mlx.utils import tree_flatten
 from test_local_ring import launch_in_time
 
-from course_lib.distributed import (
+from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.train.distributed import (
     SharedMuon,
     from_first,
     most,
@@ -19,9 +20,8 @@ from course_lib.distributed import (
     sum_together,
     total,
 )
-from course_lib.gpt import GPT, GPTConfig, init_weights
-from course_lib.muon import Muon
-from course_lib.training import Trainer, validate
+from course_lib.train.muon import Muon
+from course_lib.train.trainer import Trainer, validate
 
 V, T = 37, 16
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib import documents
-from course_lib.documents import LONGEST, open_parquet, read_jsonl, read_parquet, read_txt, text_files
+from course_lib.data import documents
+from course_lib.data.documents import LONGEST, open_parquet, read_jsonl, read_parquet, read_txt, text_files
 from course_lib.host.errors import CourseError
 from course_lib.host.files import write_atomically
 

@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from hub import Hub
 
-from course_lib.dataset import open_dataset
-from course_lib.documents import open_parquet
-from course_lib.host import download, remote
+from course_lib.data import remote
+from course_lib.data.dataset import open_dataset
+from course_lib.data.documents import open_parquet
+from course_lib.data.remote import REMOTES, Remote
+from course_lib.host import download
 from course_lib.host.download import Stopped, fetch, file_size
 from course_lib.host.errors import CourseError
-from course_lib.host.remote import REMOTES, Remote
 
 REPO = REMOTES["fineweb-edu"].repo
 FIRST, LAST = "shard_00000.parquet", "shard_01822.parquet"

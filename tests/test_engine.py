@@ -11,13 +11,13 @@ import pytest
 from mlx.utils import tree_flatten
 
 from course_lib import backend
-from course_lib.decoding import Row, prefill
-from course_lib.engine import BatchEngine, Engine, QueueFull, Request
-from course_lib.gpt import GPT, GPTConfig
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.generate.engine import BatchEngine, Engine, QueueFull, Request
+from course_lib.generate.kv_cache import KVCache
+from course_lib.generate.rows import Row, prefill
 from course_lib.host.errors import CourseError
-from course_lib.kv_cache import KVCache
-from course_lib.tokenizer import Tokenizer
-from course_lib.training import Trainer
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.train.trainer import Trainer
 
 WAIT = 30  # seconds: far more than anything here takes
 
@@ -84,7 +84,7 @@ def script_model(monkeypatch, next_token, vocab_size):
             rows[row, abs(token)] = 10 if token >= 0 else math.nan
         return mx.array(rows)
 
-    monkeypatch.setattr("course_lib.decoding.next_logits", logits)
+    monkeypatch.setattr("course_lib.generate.rows.next_logits", logits)
 
 
 # ------------------------------------------------------------------------------------------------------------ Engine
@@ -253,7 +253,7 @@ def test_a_tool_that_raises_is_heard_of(model, tokenizer, tool_script):
 @pytest.fixture
 def read_lengths(monkeypatch):
     """How many ids each call of the model got for a row."""
-    import course_lib.decoding as module
+    import course_lib.generate.rows as module
 
     lengths, original = [], module.next_logits
 
@@ -351,7 +351,7 @@ class Gate:
     """Holds the model's steps until it is opened, so that a test knows what runs and what waits."""
 
     def __init__(self, monkeypatch):
-        import course_lib.decoding as module
+        import course_lib.generate.rows as module
 
         self.open, original = threading.Semaphore(0), module.next_logits
         self.free = False
@@ -457,7 +457,7 @@ def test_nan_ends_only_the_row_that_has_it(model, tokenizer, monkeypatch):
 
 
 def test_a_step_that_raises_ends_what_ran_and_the_next_request_is_served(model, tokenizer, prompts, monkeypatch):
-    import course_lib.decoding as module
+    import course_lib.generate.rows as module
 
     original, calls = module.next_logits, []
 

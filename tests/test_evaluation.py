@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
-from course_lib.evaluation import (
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.evaluate.core import (
     FIELDS,
     Row,
     Task,
@@ -28,11 +29,10 @@ from course_lib.evaluation import (
     standard_error,
     tokenise,
 )
-from course_lib.gpt import GPT, GPTConfig
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import data_dir
-from course_lib.tokenizer import Tokenizer
-from course_lib.training import validate
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.train.trainer import validate
 
 WORDS = "the cat dog house tree sun moon star sings sleeps runs under over with a small large old new blue".split()
 

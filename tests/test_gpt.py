@@ -14,9 +14,10 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.models import nanochat as peer
 from mlx_lm.models.cache import KVCache
 
-from course_lib import backend, gpt
-from course_lib.gpt import GPT, GPTConfig, count_parameters, estimate_memory, flops_per_token, init_weights
+from course_lib import backend
 from course_lib.host.errors import CourseError
+from course_lib.model import gpt
+from course_lib.model.gpt import GPT, GPTConfig, count_parameters, estimate_memory, flops_per_token, init_weights
 
 TINY = dict(sequence_len=24, vocab_size=37, n_layer=2, n_head=4, n_kv_head=4, n_embd=32)
 

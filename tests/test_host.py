@@ -16,10 +16,10 @@ import pytest
 from course_lib.host import paths
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.files import write_atomically
-from course_lib.host.metrics import MetricsLog, draw_metrics, read_metrics, save_curves
 from course_lib.host.program import run_program
 from course_lib.host.progress import StatusLine
 from course_lib.host.stop import stop_when_asked
+from course_lib.train.metrics import MetricsLog, draw_metrics, read_metrics, save_curves
 
 
 def test_the_bundled_data_is_found(checkout):

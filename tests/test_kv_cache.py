@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from course_lib import backend
-from course_lib.gpt import GPT, GPTConfig
+from course_lib.generate.kv_cache import KVCache, PrefixStore, cache_bytes
 from course_lib.host.errors import CourseError
-from course_lib.kv_cache import KVCache, PrefixStore, cache_bytes
+from course_lib.model.gpt import GPT, GPTConfig
 
 V = 40
 

@@ -11,11 +11,11 @@ from functools import cache
 
 import pytest
 
-from course_lib import lessons
-from course_lib.conversation import check_messages
+from course_lib.chat import lessons
+from course_lib.chat.calculator import use_calculator
+from course_lib.chat.conversation import check_messages
+from course_lib.chat.lessons import KINDS, MIX, blind_questions, documented, expand, is_test, lesson, practice, words
 from course_lib.host.errors import CourseError
-from course_lib.lessons import KINDS, MIX, blind_questions, documented, expand, is_test, lesson, practice, words
-from course_lib.tools import use_calculator
 
 MANY = 1200
 SIDES = (("user", "question"), ("assistant", "answer"))

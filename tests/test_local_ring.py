@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from course_lib.host import local_ring
 from course_lib.host.errors import CourseError
 from course_lib.host.stop import StopWish
+from course_lib.train import local_ring
 
 MEMBER = """
 import os, pathlib, sys, time
 import mlx.core as mx
-from course_lib.host import local_ring
+from course_lib.train import local_ring
 from course_lib.host.stop import stop_when_asked
 
 how, folder, rank = sys.argv[1], pathlib.Path(sys.argv[2]), int(os.environ["MLX_RANK"])
@@ -174,7 +174,8 @@ def test_one_that_does_not_notice_is_killed_after_a_while(member):
 
 def test_without_their_launcher_they_stop_and_save(member):
     code = (
-        f"from course_lib.host import local_ring; local_ring.launch('member_of_the_ring', ['loop', {str(member)!r}], 2)"
+        "from course_lib.train import local_ring; "
+        f"local_ring.launch('member_of_the_ring', ['loop', {str(member)!r}], 2)"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as launcher:
         numbers = pids(member)
@@ -197,7 +198,7 @@ def test_a_module_that_does_not_exist_is_no_success(capfd):
 def test_only_the_end_of_a_launchers_pipe_is_a_wish_to_stop(started_by, stdin):
     code = """
 import os, time
-from course_lib.host import local_ring
+from course_lib.train import local_ring
 from course_lib.host.stop import StopWish
 stop = StopWish()
 local_ring.end_with_the_launcher(stop)

@@ -19,7 +19,8 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from course_lib import backend
 from course_lib.host.errors import CourseError
-from course_lib.microgpt import (
+from course_lib.names.bigram import CharTokenizer, load_names, split_names
+from course_lib.names.microgpt import (
     MicroGPT,
     MicroGPTConfig,
     compiling_pays,
@@ -30,7 +31,6 @@ from course_lib.microgpt import (
     loss_fn,
     train,
 )
-from course_lib.names import CharTokenizer, load_names, split_names
 from course_lib.scripts.microgpt import Settings
 
 NAMES = split_names(load_names())[0]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlx.utils import tree_flatten, tree_unflatten
 
 from course_lib.host.errors import CourseError
-from course_lib.muon import Muon, newton_schulz
+from course_lib.train.muon import Muon, newton_schulz
 
 TALL, WIDE, SQUARE, STACKED = (40, 12), (12, 40), (24, 24), (2, 3, 9, 6)
 SHAPES = [TALL, WIDE, SQUARE, STACKED, (2, 6, 9), (1, 7), (7, 1), (1, 1)]

@@ -20,11 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib import names as module
 from course_lib.classroom.exercises import names as exercises
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import data_dir
-from course_lib.names import (
+from course_lib.names import bigram as module
+from course_lib.names.bigram import (
     CharTokenizer,
     bigram_counts,
     bigram_loss,
@@ -454,7 +454,10 @@ def test_a_disk_that_fails_is_said(server, home, monkeypatch):
 
 
 def test_importing_names_does_not_import_the_downloader():
-    code = "import sys, course_lib.names; print([m for m in ('pooch', 'requests', 'matplotlib') if m in sys.modules])"
+    code = (
+        "import sys, course_lib.names.bigram; "
+        "print([m for m in ('pooch', 'requests', 'matplotlib') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -11,10 +11,10 @@ import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 from test_muon import ReferenceMuon, distance, normal, schedule
 
-from course_lib.gpt import GPT, GPTConfig
 from course_lib.host.errors import CourseError
-from course_lib.muon import Muon
-from course_lib.optim import GROUPS, group_of, lr_multiplier, make_optimizer, muon_momentum
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.train.muon import Muon
+from course_lib.train.optim import GROUPS, group_of, lr_multiplier, make_optimizer, muon_momentum
 
 WTE, HEAD = "transformer.wte.weight", "lm_head.weight"
 RATES = {"matrix_lr": 0.03, "embedding_lr": 0.05, "unembedding_lr": 0.007}

@@ -8,11 +8,12 @@ from dataclasses import fields, replace
 import pytest
 import tyro
 
-from course_lib import backend, plan
-from course_lib.gpt import count_parameters, estimate_memory, flops_per_token
+from course_lib import backend
 from course_lib.host.errors import CourseError, FlagError
-from course_lib.plan import Settings, describe, make_config, resolve, validation_batches
-from course_lib.training import LossWatch, Trainer
+from course_lib.model.gpt import count_parameters, estimate_memory, flops_per_token
+from course_lib.train import plan
+from course_lib.train.plan import Settings, describe, make_config, resolve, validation_batches
+from course_lib.train.trainer import LossWatch, Trainer
 
 GB = 10**9
 

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from course_lib.host import python_docs
+from course_lib.data import python_docs
 from course_lib.host.errors import CourseError
 
 DIGEST = """
 import hashlib
-from course_lib.host.python_docs import documents
+from course_lib.data.python_docs import documents
 print(hashlib.sha256("\\0".join(documents()).encode()).hexdigest())
 """
 

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from course_lib.sampling import draw, keep_min_p, keep_top_p, largest, probabilities, sample
+from course_lib.generate.sampling import draw, keep_min_p, keep_top_p, largest, probabilities, sample
 
 
 def numpy_probabilities(logits):

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 
-from course_lib.conversation import render_conversation
-from course_lib.gpt import GPT, GPTConfig
+from course_lib.chat.conversation import render_conversation
+from course_lib.chat.lessons import practice
+from course_lib.chat.packing import ConversationLoader, collate, pack
+from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
-from course_lib.lessons import practice
-from course_lib.sft import ConversationLoader, collate, pack
-from course_lib.tokenizer import Tokenizer
-from course_lib.training import Trainer, validate
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.train.trainer import Trainer, validate
 
 TOKENIZER = Tokenizer.train(["what is the sum of two and two? it is four. spell a word " * 5], 290, allow_smaller=True)
 BOS, END = TOKENIZER.bos, TOKENIZER.special("<|assistant_end|>")

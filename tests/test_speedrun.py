@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from course_lib import report
-from course_lib.gpt import GPTConfig, count_parameters, flops_per_token
 from course_lib.host.errors import CourseError
-from course_lib.report import card_markdown, draw_card, in_one_line, minutes, score
+from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
+from course_lib.pipeline import report_card as report
+from course_lib.pipeline.report_card import card_markdown, draw_card, in_one_line, minutes, score
 from course_lib.scripts import speedrun
 from course_lib.scripts.speedrun import SHARES, SIZE, Plan, Settings, Speedrun, call, make_plan
 

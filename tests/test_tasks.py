@@ -10,13 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from hub import Hub
 
-from course_lib.conversation import render_conversation, render_for_completion
-from course_lib.engine import Engine
-from course_lib.gpt import GPT, GPTConfig
-from course_lib.host import download
-from course_lib.host.errors import CourseError
-from course_lib.lessons import KINDS, blind_questions, lesson
-from course_lib.tasks import (
+from course_lib.chat.calculator import use_calculator
+from course_lib.chat.conversation import render_conversation, render_for_completion
+from course_lib.chat.lessons import KINDS, blind_questions, lesson
+from course_lib.chat.tasks import (
     DOWNLOADED_TASKS,
     Task,
     answers,
@@ -28,8 +25,11 @@ from course_lib.tasks import (
     same_text,
     spoken,
 )
-from course_lib.tokenizer import Tokenizer
-from course_lib.tools import use_calculator
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.generate.engine import Engine
+from course_lib.host import download
+from course_lib.host.errors import CourseError
+from course_lib.model.gpt import GPT, GPTConfig
 
 TOKENIZER = Tokenizer.train(["What is 1 + 2? It is 3."] * 3, 270)
 

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from course_lib.dataset import Dataset, open_dataset
+from course_lib.data.dataset import Dataset, open_dataset
+from course_lib.data.tokenizer import Tokenizer, fitting_vocab_size
 from course_lib.host.errors import CourseError
 from course_lib.scripts import tok_train
 from course_lib.scripts.tok_train import texts
-from course_lib.tokenizer import Tokenizer, fitting_vocab_size
 
 VOCABULARY = [
     "".join(random.Random(n).choices("abcdefghijklmnopqrstuvwxyz", k=random.Random(n).randint(2, 9)))

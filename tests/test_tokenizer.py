@@ -22,13 +22,10 @@ import tiktoken
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from course_lib import tokenizer as module
 from course_lib.classroom.exercises import tokenizer as exercises
-from course_lib.host.errors import CourseError
-from course_lib.host.python_docs import documents
-from course_lib.names import load_names
-from course_lib.scripts import tok_eval
-from course_lib.tokenizer import (
+from course_lib.data import tokenizer as module
+from course_lib.data.python_docs import documents
+from course_lib.data.tokenizer import (
     SPECIAL_TOKENS,
     StreamDecoder,
     Tokenizer,
@@ -36,6 +33,9 @@ from course_lib.tokenizer import (
     fitting_vocab_size,
     safe_parts,
 )
+from course_lib.host.errors import CourseError
+from course_lib.names.bigram import load_names
+from course_lib.scripts import tok_eval
 
 # Of nanochat (October 2025), written out here once more
 PATTERN = (

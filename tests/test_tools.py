@@ -14,12 +14,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from course_lib import tools
-from course_lib.decoding import Request, Row
-from course_lib.engine import BatchEngine, Engine
-from course_lib.gpt import GPT, GPTConfig
-from course_lib.tokenizer import Tokenizer
-from course_lib.tools import use_calculator
+from course_lib.chat import calculator as tools
+from course_lib.chat.calculator import use_calculator
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.generate.engine import BatchEngine, Engine
+from course_lib.generate.rows import Request, Row
+from course_lib.model.gpt import GPT, GPTConfig
 
 # What is in the language
 

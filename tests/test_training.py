@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
-from course_lib.gpt import GPT, GPTConfig, init_weights
 from course_lib.host.errors import CourseError
-from course_lib.optim import make_optimizer
-from course_lib.training import (
+from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.train.optim import make_optimizer
+from course_lib.train.trainer import (
     Diverged,
     LossWatch,
     Trainer,

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from course_lib.authoring import export
+from course_lib.authoring import export, rooms
 from course_lib.authoring.course_map import draw_map, map_path
 from course_lib.authoring.tree import Pair, canonical, inputs, place, read_notebook, read_text
 from course_lib.host.errors import CourseError
@@ -141,13 +141,18 @@ def _package_problems(pairs: list[Pair], root: Path) -> Iterator[str]:
             )
             yield f"{shown}:{line}: differs from what its notebook exports; edit the text, then `course export`"
     for path in export.orphans(modules, root):
-        yield f"{path.relative_to(root).as_posix()}: no notebook exports it; export it from one, or delete it"
-    yield from _import_problems(modules, pairs)
+        yield (
+            f"{path.relative_to(root).as_posix()}: no notebook exports it; export it from one, delete it, or say "
+            f"in its docstring '{rooms.MARK}; chapter NN uses it.'"
+        )
+    yield from rooms.room_problems(root / "course_lib")
+    yield from _import_problems(modules, pairs, root)
 
 
-def _import_problems(modules: dict[str, export.Module], pairs: list[Pair]) -> Iterator[str]:
-    """A module imports from modules of earlier chapters, or of its own; a chapter's other cells do too."""
-    home = {name: module.pair.number for name, module in modules.items()}
+def _import_problems(modules: dict[str, export.Module], pairs: list[Pair], root: Path) -> Iterator[str]:
+    """A module imports from earlier chapters, its own, or what is written by hand; so do a chapter's other cells."""
+    home = dict.fromkeys(rooms.modules(root / "course_lib"), "")  # what is written by hand is there from the start
+    home |= {name: module.pair.number for name, module in modules.items()}
     for module in modules.values():
         if module.pair in pairs:
             for node, where in module.nodes:
@@ -170,24 +175,13 @@ def _later_imports(node, where: str, pair: Pair, home: dict[str, str], exported:
     if isinstance(node, ast.ImportFrom) and node.level:
         yield f"{where}: a relative import; write it from course_lib on"
         return
-    for name in _course_modules(node):
-        part = name.split(".")[0]
-        if exported and part in ("classroom", "authoring"):
-            yield f"{where}: course_lib.{part} is for notebooks; an exported cell must do without it"
-        elif part in export.BY_HAND:
-            continue
+    for name, _ in rooms.imported(node):
+        if name not in home and name.rpartition(".")[0] in home:
+            name = name.rpartition(".")[0]  # a name of a module, imported from it
+        if rooms.room_of(name) in rooms.WORKSHOPS:
+            if exported:
+                yield f"{where}: course_lib.{rooms.room_of(name)} is for notebooks; an exported cell must do without it"
         elif name not in home:
-            yield f"{where}: course_lib.{name} is exported by no notebook"
+            yield f"{where}: there is no course_lib.{name}; no notebook exports it"
         elif home[name] > pair.number:
             yield f"{where}: course_lib.{name} comes from the later notebook {home[name]}; import from earlier ones"
-
-
-def _course_modules(node: ast.Import | ast.ImportFrom) -> list[str]:
-    """The modules of course_lib that an import names, without the leading `course_lib.`."""
-    if isinstance(node, ast.Import):
-        names = [alias.name for alias in node.names]
-    elif node.module in ("course_lib", "course_lib.scripts"):
-        names = [f"{node.module}.{alias.name}" for alias in node.names]
-    else:
-        names = [node.module]
-    return [name.removeprefix("course_lib.") for name in names if name.startswith("course_lib.")]

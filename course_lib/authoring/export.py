@@ -1,8 +1,9 @@
 """Collect the cells marked `#| export MODULE` into the modules of `course_lib`.
 
-Rules. An exported cell holds imports, definitions and assignments, nothing that acts. The first exported cell of a
-module opens with its docstring. `@add_to(Class)` puts a function into the class; what is defined twice, the later
-one replaces. Ruff sorts the imports and lays out the code.
+Rules. MODULE names a room and a module in it, as in `train.muon`. An exported cell holds imports, definitions and
+assignments, nothing that acts. The first exported cell of a module opens with its docstring. `@add_to(Class)` puts a
+function into the class; what is defined twice, the later one replaces. Comments stay, and the chapter's section
+headings become banners. Ruff sorts the imports and lays out the code.
 """
 
 import ast
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from course_lib.authoring import rooms
 from course_lib.authoring.tree import Pair, all_pairs, place, read_text
 from course_lib.host.errors import CourseError
 from course_lib.host.files import write_atomically
@@ -23,8 +25,8 @@ from course_lib.host.paths import CHECKOUT
 
 MARK = re.compile(r"#\| export[ \t]+(\S+)[ \t]*(?:\n|$)")
 ALMOST = re.compile(r"\s*#\s*\|\s*export\b")
-MODULE_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
-BY_HAND = ("classroom", "authoring", "host")
+MODULE_NAME = re.compile(r"backend|[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
+SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 ORIGIN = "Exported from notebooks/{}.ipynb; edit it there."
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -36,6 +38,7 @@ class Statement:
     node: ast.stmt
     text: str
     where: str
+    section: str = ""
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Module:
     docstring: str | None = None
     imports: list[str] = field(default_factory=list)
     parts: dict[str, str] = field(default_factory=dict)
+    sections: dict[str, str] = field(default_factory=dict)  # of each part, the heading under which it was first written
     nodes: list[tuple[ast.stmt, str]] = field(default_factory=list)  # imports wherever they stand, for the checks
 
 
@@ -62,22 +66,29 @@ def statements(source: str) -> Iterator[tuple[ast.stmt, str]]:
 
 def exported_cells(pair: Pair) -> Iterator[tuple[str, list[Statement]]]:
     """(module name, statements) of each exported cell of a notebook's text."""
-    cells = read_text(pair).cells
+    cells, section = read_text(pair).cells, ""
     for index, cell in enumerate(cells):
+        if cell.cell_type == "markdown" and (headings := SECTION.findall(cell.source)):
+            section = headings[-1].strip()
         mark = MARK.match(cell.source) if cell.cell_type == "code" else None
         if not mark:
             if cell.cell_type == "code" and ALMOST.match(cell.source):
                 raise CourseError(f"{place(pair, cells, index)}: write the mark as first line, `#| export MODULE`")
             continue
         where, words = place(pair, cells, index), mark[1].split(".")
-        if not MODULE_NAME.fullmatch(mark[1]) or words[0] in BY_HAND or any(map(keyword.iskeyword, words)):
+        known = words[0] in rooms.ROOMS and words[0] not in rooms.BY_HAND
+        if not MODULE_NAME.fullmatch(mark[1]) or not known or any(map(keyword.iskeyword, words)):
             raise CourseError(
-                f"{where}: cannot export to {mark[1]!r}; name a module not written by hand, as in `#| export names`"
+                f"{where}: cannot export to {mark[1]!r}; name a room and a module not written by hand, as in "
+                "`#| export train.muon`"
             )
         # A blank line in place of the mark keeps the line numbers.
         source = "\n" + cell.source[mark.end() :]
         try:
-            found = [Statement(node, text, place(pair, cells, index, node.lineno)) for node, text in statements(source)]
+            found = [
+                Statement(node, text, place(pair, cells, index, node.lineno), section)
+                for node, text in statements(source)
+            ]
         except SyntaxError as error:
             raise CourseError(f"{place(pair, cells, index, error.lineno or 1)}: {error.msg}") from None
         if not found:
@@ -114,8 +125,10 @@ def add_statement(module: Module, name: str, statement: Statement) -> None:
         )
     elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
         module.parts[node.name] = text
+        module.sections.setdefault(node.name, statement.section)
     elif targets := _assigned_names(node):
         module.parts[", ".join(targets)] = text
+        module.sections.setdefault(", ".join(targets), statement.section)
     else:
         raise CourseError(
             f"{where}: an exported cell may only import, define and assign to names; move `{_first_line(node)}` "
@@ -197,13 +210,21 @@ def source_of(module: Module, name: str) -> str:
     parts = [
         f"{head}\n\n{ORIGIN.format(module.pair.name)}\n{quotes}",
         "\n".join(module.imports),
-        *module.parts.values(),
+        *_with_banners(module),
     ]
-    if name.startswith("scripts."):
-        if "main" not in module.parts:
-            raise CourseError(f"{module.pair.show(module.pair.text)}: {name} is a program and needs a function main()")
-        parts.append('if __name__ == "__main__":\n    main()')
     return ruff("\n\n".join(part for part in parts if part) + "\n", name, module.pair)
+
+
+def _with_banners(module: Module) -> Iterator[str]:
+    """The parts, each run of one section under its heading; a module of one section needs none."""
+    several, before = len(set(module.sections.values())) > 1, ""
+    for name, text in module.parts.items():
+        section = module.sections[name]
+        if several and section and section != before:
+            yield f"# ---- {section}\n\n\n{text}"
+        else:
+            yield text
+        before = section
 
 
 def ruff(source: str, name: str, pair: Pair) -> str:
@@ -246,28 +267,20 @@ def path_of(name: str, root: Path) -> Path:
 
 def build(modules: dict[str, Module], root: Path) -> dict[Path, str]:
     """Source of each file that `modules` make, by its path."""
-    files = {}
-    for name, module in modules.items():
-        files[path_of(name, root)] = source_of(module, name)
-        for folder in subpackages(name, root):
-            files[folder / "__init__.py"] = f'"""{folder.name.capitalize()}, exported from the notebooks."""\n'
-    return files
-
-
-def subpackages(name: str, root: Path) -> list[Path]:
-    """Folders between course_lib and the module `name`: [course_lib/scripts] for "scripts.microgpt"."""
-    return [folder for folder in path_of(name, root).parents if root / "course_lib" in folder.parents]
+    return {path_of(name, root): source_of(module, name) for name, module in modules.items()}
 
 
 def orphans(modules: dict[str, Module], root: Path) -> list[Path]:
-    """Files of the package that no notebook exports and that are not written by hand."""
+    """Files of the package that no notebook exports and that do not say that they are written by hand."""
     package = root / "course_lib"
-    wanted = {package / "__init__.py", *(path_of(name, root) for name in modules)}
-    wanted |= {folder / "__init__.py" for name in modules for folder in subpackages(name, root)}
+    wanted = {path_of(name, root) for name in modules}
     return [
         path
-        for path in sorted(package.rglob("*.py"))
-        if path not in wanted and path.relative_to(package).parts[0] not in BY_HAND
+        for name, path in rooms.modules(package).items()
+        if path not in wanted
+        and path.name != "__init__.py"
+        and rooms.room_of(name) not in rooms.BY_HAND
+        and rooms.MARK not in (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "")
     ]
 
 

@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 
-from course_lib.autograd import Value, topological_order
+from course_lib.names.autograd import Value, topological_order
 
 
 def layout(order: list[Value]) -> dict[Value, tuple[float, float]]:

@@ -1,1 +1,4 @@
-"""What the machine needs: paths, errors a user can mend, fast matmul on Linux."""
+"""What the machine needs, and nothing else: paths, downloads, progress, stopping, errors, fast products on Linux.
+
+Written by hand; no chapter builds it. Start with `startup`, which runs when `course_lib` is imported.
+"""

@@ -13,7 +13,7 @@ CHECKOUT = PACKAGE.parent
 
 def data_dir() -> Path:
     """Folder of the small data that ships: `data/` of the checkout, or its copy in an installed package."""
-    installed = PACKAGE / "data"
+    installed = PACKAGE / "bundled"
     return installed if installed.is_dir() else CHECKOUT / "data"
 
 

@@ -2,7 +2,6 @@
 
 Source: nanochat.
 
-Exported from notebooks/11_evaluation.ipynb; edit it there.
 """
 
 import json
@@ -18,10 +17,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from course_lib.checkpoint import load_model, place_of
-from course_lib.dataloader import TokenLoader
-from course_lib.dataset import Dataset, open_dataset
-from course_lib.evaluation import (
+from course_lib.data.dataloader import TokenLoader
+from course_lib.data.dataset import Dataset, open_dataset
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.evaluate.bundle import fetch_bundle
+from course_lib.evaluate.core import (
     Task,
     TaskResult,
     bits_per_byte,
@@ -32,16 +32,15 @@ from course_lib.evaluation import (
     load_items,
     load_tasks,
 )
-from course_lib.gpt import GPT
-from course_lib.host.bundle import fetch_bundle
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.files import write_atomically
 from course_lib.host.program import check_least, run_program
 from course_lib.host.progress import StatusLine
 from course_lib.host.stop import StopWish, stop_when_asked
+from course_lib.model.gpt import GPT
 from course_lib.scripts.base_train import corpus_tokens
-from course_lib.tokenizer import Tokenizer
-from course_lib.training import continue_text
+from course_lib.train.checkpoint import load_model, place_of
+from course_lib.train.trainer import continue_text
 
 
 @dataclass(frozen=True)

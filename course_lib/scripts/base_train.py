@@ -2,7 +2,6 @@
 
 Source: nanochat.
 
-Exported from notebooks/10_training.ipynb; edit it there.
 """
 
 import math
@@ -12,13 +11,15 @@ from itertools import islice
 from pathlib import Path
 
 from course_lib import backend
-from course_lib.checkpoint import run_folder
-from course_lib.dataloader import TokenLoader
-from course_lib.dataset import Dataset, open_dataset
-from course_lib.host import local_ring
+from course_lib.data.dataloader import TokenLoader
+from course_lib.data.dataset import Dataset, open_dataset
+from course_lib.data.tokenizer import Tokenizer, default_folder, fitting_vocab_size
 from course_lib.host.files import only_one
 from course_lib.host.program import run_program
-from course_lib.plan import (
+from course_lib.scripts import tok_train
+from course_lib.train import local_ring
+from course_lib.train.checkpoint import run_folder
+from course_lib.train.plan import (
     Settings,
     check_flags,
     describe,
@@ -26,9 +27,7 @@ from course_lib.plan import (
     resolve,
     validation_batches,
 )
-from course_lib.run import Run, check_same, fewer_until, processes_before, processes_here, start
-from course_lib.scripts import tok_train
-from course_lib.tokenizer import Tokenizer, default_folder, fitting_vocab_size
+from course_lib.train.run import Run, check_same, fewer_until, processes_before, processes_here, start
 
 
 def tokenizer_folder(settings: Settings, dataset: Dataset) -> Path:

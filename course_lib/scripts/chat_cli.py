@@ -1,7 +1,4 @@
-"""Talk to a model in the terminal: `chat_cli --help`. Source: nanochat.
-
-Exported from notebooks/16_chat.ipynb; edit it there.
-"""
+"""Talk to a model in the terminal: `chat_cli --help`. Source: nanochat."""
 
 import json
 import math
@@ -17,16 +14,16 @@ import mlx.core as mx
 import tyro
 
 from course_lib import backend
-from course_lib.chat_text import Piece, PieceDecoder, content_of, fit_prompt
-from course_lib.checkpoint import load_model, place_of
-from course_lib.engine import Engine
-from course_lib.gpt import GPT
+from course_lib.chat.calculator import use_calculator
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.generate.engine import Engine
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.files import write_atomically
 from course_lib.host.program import check_least, run_program
 from course_lib.host.stop import StopWish, stop_when_asked
-from course_lib.tokenizer import Tokenizer
-from course_lib.tools import use_calculator
+from course_lib.model.gpt import GPT
+from course_lib.serve.streaming import Piece, PieceDecoder, content_of, fit_prompt
+from course_lib.train.checkpoint import load_model, place_of
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 Source: nanochat.
 
-Exported from notebooks/14_tools_and_tasks.ipynb; edit it there.
 """
 
 import json
@@ -17,16 +16,16 @@ from rich.console import Console
 from rich.table import Table
 
 from course_lib import backend
-from course_lib.checkpoint import load_model, place_of
-from course_lib.engine import Engine
-from course_lib.evaluation import TaskResult, core_error, core_score, draw_results
+from course_lib.chat.calculator import use_calculator
+from course_lib.chat.tasks import DOWNLOADED_TASKS, Answer, Task, answers, get_task, lesson_tasks
+from course_lib.evaluate.core import TaskResult, core_error, core_score, draw_results
+from course_lib.generate.engine import Engine
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.program import check_least, run_program
 from course_lib.host.progress import StatusLine
 from course_lib.host.stop import stop_when_asked
 from course_lib.scripts.base_eval import Evaluation
-from course_lib.tasks import DOWNLOADED_TASKS, Answer, Task, answers, get_task, lesson_tasks
-from course_lib.tools import use_calculator
+from course_lib.train.checkpoint import load_model, place_of
 
 
 @dataclass(frozen=True)

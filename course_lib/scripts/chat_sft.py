@@ -2,7 +2,6 @@
 
 Source: nanochat.
 
-Exported from notebooks/13_conversations.ipynb; edit it there.
 """
 
 import math
@@ -12,17 +11,17 @@ from functools import partial
 from pathlib import Path
 
 from course_lib import backend
-from course_lib.chat_data import mixed, open_conversations
-from course_lib.checkpoint import load_model, run_folder
-from course_lib.conversation import render_for_completion
-from course_lib.engine import Engine
-from course_lib.gpt import GPTConfig, count_parameters
-from course_lib.host import local_ring
+from course_lib.chat.conversation import render_for_completion
+from course_lib.chat.packing import ConversationLoader
+from course_lib.chat.sources import mixed, open_conversations
+from course_lib.generate.engine import Engine
 from course_lib.host.errors import FlagError
 from course_lib.host.program import check_least, run_program
-from course_lib.plan import fitting_batch_size, validation_batches
-from course_lib.run import Run, check_same, fewer_until, processes_before, processes_here, start
-from course_lib.sft import ConversationLoader
+from course_lib.model.gpt import GPTConfig, count_parameters
+from course_lib.train import local_ring
+from course_lib.train.checkpoint import load_model, run_folder
+from course_lib.train.plan import fitting_batch_size, validation_batches
+from course_lib.train.run import Run, check_same, fewer_until, processes_before, processes_here, start
 
 
 @dataclass(frozen=True)

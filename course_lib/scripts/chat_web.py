@@ -1,7 +1,4 @@
-"""Talk to a model in the browser, or through an API: `chat_web --help`. Source: nanochat.
-
-Exported from notebooks/16_chat.ipynb; edit it there.
-"""
+"""Talk to a model in the browser, or through an API: `chat_web --help`. Source: nanochat."""
 
 import ipaddress
 import sys
@@ -9,11 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from course_lib.chat_server import ChatSettings, address_of, create_app, listen, run_forever
+from course_lib.chat.calculator import use_calculator
 from course_lib.host.errors import FlagError
 from course_lib.host.program import check_least, run_program
 from course_lib.scripts.chat_cli import load_for_chat
-from course_lib.tools import use_calculator
+from course_lib.serve.app import ChatSettings, address_of, create_app, listen, run_forever
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,14 @@
 
 Fetches shards of a corpus in parallel; when interrupted, run it again and it goes on.
 
-Exported from notebooks/06_data.ipynb; edit it there.
 """
 
 from dataclasses import dataclass
 
-from course_lib.dataset import open_dataset
+from course_lib.data.dataset import open_dataset
+from course_lib.data.remote import REMOTES, fetch_shards, remote_folder
 from course_lib.host.errors import FlagError
 from course_lib.host.program import check_least, run_program
-from course_lib.host.remote import REMOTES, fetch_shards, remote_folder
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""Train the 500-step names model and print new names: `microgpt --help`.
-
-Exported from notebooks/03_microgpt.ipynb; edit it there.
-"""
+"""Train the 500-step names model and print new names: `microgpt --help`."""
 
 import random
 from dataclasses import dataclass
@@ -10,9 +7,10 @@ from pathlib import Path
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from course_lib import backend, microgpt
+from course_lib import backend
 from course_lib.host.program import check_least, run_program
-from course_lib.names import CharTokenizer, load_names
+from course_lib.names import microgpt
+from course_lib.names.bigram import CharTokenizer, load_names
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 Each stage is one of the course's programs; what is done is skipped when it is called again.
 
-Exported from notebooks/17_speedrun.ipynb; edit it there.
 """
 
 import json
@@ -19,22 +18,22 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from course_lib import backend
-from course_lib.checkpoint import checkpoint_folders, load_model, run_folder
-from course_lib.conversation import render_for_completion
-from course_lib.engine import Engine
-from course_lib.gpt import GPT, GPTConfig, count_parameters, flops_per_token
-from course_lib.host import local_ring
+from course_lib.chat.calculator import use_calculator
+from course_lib.chat.conversation import render_for_completion
+from course_lib.chat.tasks import reply_text
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.generate.engine import Engine
 from course_lib.host.errors import CourseError
 from course_lib.host.files import only_one, write_atomically
-from course_lib.host.metrics import read_metrics
 from course_lib.host.paths import home_dir
 from course_lib.host.program import check_least, run_program
-from course_lib.report import card_markdown, draw_card, minutes
-from course_lib.run import trial
+from course_lib.model.gpt import GPT, GPTConfig, count_parameters, flops_per_token
+from course_lib.pipeline.report_card import card_markdown, draw_card, minutes
 from course_lib.scripts import base_eval, base_train, chat_eval, chat_sft, tok_train
-from course_lib.tasks import reply_text
-from course_lib.tokenizer import Tokenizer
-from course_lib.tools import use_calculator
+from course_lib.train import local_ring
+from course_lib.train.checkpoint import checkpoint_folders, load_model, run_folder
+from course_lib.train.metrics import read_metrics
+from course_lib.train.run import trial
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""How many bytes a token of a tokenizer holds, on text of several kinds: `tok_eval --help`.
-
-Exported from notebooks/05_tokenizer.ipynb; edit it there.
-"""
+"""How many bytes a token of a tokenizer holds, on text of several kinds: `tok_eval --help`."""
 
 import os
 import threading
@@ -12,10 +9,10 @@ import tiktoken
 from rich.console import Console
 from rich.table import Table
 
+from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import data_dir, home_dir
 from course_lib.host.program import run_program
-from course_lib.tokenizer import Tokenizer
 
 PEERS = ("gpt2", "cl100k_base")  # the tokenizers of GPT-2 and of GPT-4
 

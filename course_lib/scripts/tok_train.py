@@ -1,7 +1,4 @@
-"""Train a tokenizer on the documents of a dataset: `tok_train --help`.
-
-Exported from notebooks/06_data.ipynb; edit it there.
-"""
+"""Train a tokenizer on the documents of a dataset: `tok_train --help`."""
 
 import time
 from collections.abc import Iterator
@@ -11,10 +8,10 @@ from pathlib import Path
 
 from rich.progress import TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from course_lib.dataset import Dataset, open_dataset
+from course_lib.data.dataset import Dataset, open_dataset
+from course_lib.data.tokenizer import SPECIAL_TOKENS, Tokenizer, default_folder, fitting_vocab_size
 from course_lib.host.program import check_least, run_program
 from course_lib.host.progress import bars, rustbpe_merges
-from course_lib.tokenizer import SPECIAL_TOKENS, Tokenizer, default_folder, fitting_vocab_size
 
 
 @dataclass(frozen=True)

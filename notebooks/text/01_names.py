@@ -8,13 +8,13 @@
 # | Needs | [00 · Start here](00_start_here.ipynb); no machine learning |
 # | Time | 40 minutes to read, 50 for the exercises, about 10 seconds to run |
 # | Memory | under 0.5 GB |
-# | You will build → exported to | `load_names`, `CharTokenizer`, `split_names`, `download_names` and the bigram model → `course_lib.names` |
+# | You will build → exported to | `load_names`, `CharTokenizer`, `split_names`, `download_names` and the bigram model → `course_lib.names.bigram` |
 
 # %% [markdown]
 # ![Map of the course, chapter 01 highlighted: names follows start_here and comes before autograd](images/map_01.svg)
 
 # %%
-#| export names
+#| export names.bigram
 """Names as ids, and a bigram model that counts: the loss to beat.
 
 The ids are those of Andrej Karpathy's microGPT: characters in alphabetical order, then BOS, which
@@ -32,7 +32,7 @@ from course_lib.host.errors import CourseError
 from course_lib.host.paths import data_dir, home_dir
 
 # %% [markdown]
-# The cell above opens the module `course_lib.names`; the words of its first lines are explained below. The next cell is
+# The cell above opens the module `course_lib.names.bigram`; the words of its first lines are explained below. The next cell is
 # for this notebook only.
 
 # %%
@@ -59,7 +59,7 @@ key = mx.random.key(42)  # the start of all random numbers below
 # The next function reads them. Skim it: half of it is error messages, for files with anything else in them.
 
 # %%
-#| export names
+#| export names.bigram
 EXPECTED = "one name a line, letters a–z"
 
 
@@ -117,7 +117,7 @@ print("emma ->", [id_of[letter] for letter in "emma"])
 # each letter is one. The texts are called documents, in code `docs`; here each name is one.
 
 # %%
-#| export names
+#| export names.bigram
 class CharTokenizer:
     """Characters to ids and back: 0, 1, … for `chars` in alphabetical order, then `bos`.
 
@@ -142,11 +142,11 @@ print("".join(tokenizer.chars), "| BOS is", tokenizer.bos, "| number of ids:", t
 
 # %% [markdown]
 # The number of ids is called the **vocabulary size**, in short $V$. Next the two directions. `@add_to` puts a function
-# into a class that exists already, so that we can stop and look in between; in `course_lib/names.py` it stands inside
+# into a class that exists already, so that we can stop and look in between; in `course_lib/names/bigram.py` it stands inside
 # the class.
 
 # %%
-#| export names
+#| export names.bigram
 @add_to(CharTokenizer)
 def encode(self, name: str) -> list[int]:
     """Ids of `name` between two BOS: len(name) + 2. Raises CourseError for an unknown character."""
@@ -197,7 +197,7 @@ print(*(f"{show(x)}→{show(y)}" for x, y in pairwise(tokenizer.encode("emma")))
 # keeps only the first guesses of each name, which later chapters need.
 
 # %%
-#| export names
+#| export names.bigram
 def bigrams(
     docs: list[str], tokenizer: CharTokenizer, max_len: int | None = None
 ) -> list[tuple[int, int]]:
@@ -331,7 +331,7 @@ plt.show()
 # about equally likely, and some names end before they begin.
 
 # %%
-#| export names
+#| export names.bigram
 def bigram_sample(
     probs: mx.array, tokenizer: CharTokenizer, key: mx.array | None = None, max_len: int = 30
 ) -> str:
@@ -414,7 +414,7 @@ plt.show()
 # picture at the top: towards a probability of 0 it grows without limit.
 
 # %%
-#| export names
+#| export names.bigram
 def bigram_loss(
     probs: mx.array, docs: list[str], tokenizer: CharTokenizer, max_len: int | None = None
 ) -> float:
@@ -484,7 +484,7 @@ for amount in (0.01, 0.1, 0.3):
 # seen. So we put some aside, the **held-out** names, count on the others, the **training** names, and measure on both.
 
 # %%
-#| export names
+#| export names.bigram
 def split_names(
     names: list[str], held_out: float = 0.1, seed: int = 42
 ) -> tuple[list[str], list[str]]:
@@ -534,7 +534,7 @@ print("guesses with probability 0:", *(f"{show(x)}→{show(y)}" for x, y in impo
 # possible.
 
 # %%
-#| export names
+#| export names.bigram
 def bigram_probs(docs: list[str], tokenizer: CharTokenizer, smoothing: float = 1.0) -> mx.array:
     """Bigram model of `docs`: (V, V), row x = probabilities of the next id, counts + `smoothing`.
 
@@ -637,7 +637,7 @@ draw_loss_log("names", until="01")
 # the cell words the errors, so skim it.
 
 # %%
-#| export names
+#| export names.bigram
 NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
 NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
 

@@ -9,13 +9,13 @@
 # | Needs | chapters 00 and 01; school algebra; no calculus: what we need is built or tested here |
 # | Time | 90 minutes to read, 65 for the exercises; under a minute to run |
 # | Memory | under 1 GB |
-# | You will build → exported to | `Value`, `as_value`, `topological_order` → `course_lib.autograd` |
+# | You will build → exported to | `Value`, `as_value`, `topological_order` → `course_lib.names.autograd` |
 
 # %% [markdown]
 # ![Map of the course, chapter 02 highlighted: autograd follows names and comes before microgpt](images/map_02.svg)
 
 # %%
-#| export autograd
+#| export names.autograd
 """A scalar autograd engine: numbers that know how they were made, and so their derivatives.
 
 Reverse-mode automatic differentiation with one object per number, in the spirit of micrograd.
@@ -171,7 +171,7 @@ for (name, measured), by_hand in zip(nudged.items(), (d_w, d_x, d_b, d_y), stric
 # was made of) and the local slope for each of them.
 
 # %%
-#| export autograd
+#| export names.autograd
 class Value:
     """A number that remembers what it was made of, so that `backward` can find derivatives.
 
@@ -204,7 +204,7 @@ def as_value(number: "Value | float") -> Value:
 # Each computes its result and, in the same line, writes down the local slopes that you just used by hand.
 
 # %%
-#| export autograd
+#| export names.autograd
 @add_to(Value)
 def __add__(self, other: "Value | float") -> "Value":
     other = as_value(other)
@@ -238,7 +238,7 @@ def __pow__(self, exponent: float) -> "Value":
 # Some powers do not exist, such as $0^{-1}$. So the version for the package is the same with two errors that say so.
 
 # %%
-#| export autograd
+#| export names.autograd
 @add_to(Value)
 def __pow__(self, exponent: float) -> "Value":
     if not isinstance(exponent, Real):
@@ -339,7 +339,7 @@ except RecursionError as error:
 # the node can be listed. (`reversed` only gives the same order as the recursive version.)
 
 # %%
-#| export autograd
+#| export names.autograd
 def topological_order(root: Value) -> list[Value]:
     """All values that `root` was made of, each once, after its parents; `root` comes last."""
     order, seen, todo = [], set(), [(root, False)]
@@ -372,7 +372,7 @@ print("1 start, 10,000 ones and 10,000 sums")
 # its parents.
 
 # %%
-#| export autograd
+#| export names.autograd
 @add_to(Value)
 def backward(self) -> None:
     """For every value v that this one was made of, add d(this)/d(v) to `v.grad`.
@@ -434,7 +434,7 @@ print(a)
 # *left* side is a plain number, as in `1 - value`.
 
 # %%
-#| export autograd
+#| export names.autograd
 @add_to(Value)
 def __neg__(self) -> "Value":
     return self * -1
@@ -482,7 +482,7 @@ def __rpow__(self, other: float) -> "Value":
 # | $\max(a, 0)$ (`relu`) | 1 where $a > 0$, else 0 | a positive number moves the result one for one, any other not at all |
 
 # %%
-#| export autograd
+#| export names.autograd
 @add_to(Value)
 def exp(self) -> "Value":
     """e to the power of this; raises CourseError where that is too large (above about 709)."""

@@ -8,7 +8,7 @@
 # | Needs | [01 · Names](01_names.ipynb), [02 · Autograd](02_autograd.ipynb) |
 # | Time | 60 minutes to read, 50 for the exercises; under a minute to run |
 # | Memory | under 300 MB |
-# | You will build | the model, its training loop and its sampler → `course_lib.microgpt`; the program `microgpt` → `course_lib.scripts.microgpt` |
+# | You will build | the model, its training loop and its sampler → `course_lib.names.microgpt`; the program `microgpt` → `course_lib.scripts.microgpt` |
 #
 # The bigram model of chapter 01 looks at one id to guess the next. The model of this chapter looks at up to eight: BOS and
 # seven letters. A ChatGPT is made of the same kinds of parts, only larger and more of them.
@@ -17,7 +17,7 @@
 # ![Map of the course: chapter 03 microgpt is marked, after 02 autograd and before 04 batches](images/map_03.svg)
 
 # %%
-#| export microgpt
+#| export names.microgpt
 """microGPT: a GPT of 4,064 parameters that learns names, with its training loop and its sampler.
 
 The model is that of Karpathy's microGPT (first revision): learned positions, RMSNorm without
@@ -35,7 +35,7 @@ import mlx.optimizers as optim
 
 from course_lib import backend
 from course_lib.host.errors import CourseError
-from course_lib.names import CharTokenizer
+from course_lib.names.bigram import CharTokenizer
 
 # %% [markdown]
 # The text at the top of that cell describes the finished module; by the end of the chapter you know each word of it. The
@@ -55,7 +55,7 @@ from course_lib.classroom import (
     record_loss,
 )
 from course_lib.classroom.exercises import microgpt as exercises
-from course_lib.names import bigram_loss, bigram_probs, load_names, split_names
+from course_lib.names.bigram import bigram_loss, bigram_probs, load_names, split_names
 
 backend.seed_everything(42)
 names = load_names()
@@ -80,7 +80,7 @@ print(
 # | `vocab_size` | 27 | ids: 26 letters and BOS, the mark at both ends of a name |
 
 # %%
-#| export microgpt
+#| export names.microgpt
 @dataclass(frozen=True)
 class MicroGPTConfig:
     """Sizes of a microGPT; the defaults give 4,064 parameters. `n_head` must divide `n_embd`."""
@@ -161,7 +161,7 @@ print(f"size before {size.item():.4f} | size after {size_after.item():.4f}")
 
 
 # %%
-#| export microgpt
+#| export names.microgpt
 class RMSNorm(nn.Module):
     """Divide each vector by its root mean square; no weights (Zhang and Sennrich, 2019).
 
@@ -239,7 +239,7 @@ assert shares[0].tolist() == [1.0, 0.0], "position 0 may look at itself only"
 # at once.
 
 # %%
-#| export microgpt
+#| export names.microgpt
 class Attention(nn.Module):
     """Causal self-attention with several heads and no biases (Vaswani et al., 2017).
 
@@ -275,7 +275,7 @@ assert attention.heads(counting)[1, 2].tolist() == counting[2, 4:8].tolist()
 
 
 # %%
-#| export microgpt
+#| export names.microgpt
 @add_to(Attention)
 def weights(self, x: mx.array) -> mx.array:
     """What each position takes from each earlier one and itself; rows sum to 1.
@@ -347,7 +347,7 @@ print("the last position changed, the others did not")
 # multiplying by both matrices would equal multiplying by one, their product. The bend is the **squared ReLU** of chapter 00.
 
 # %%
-#| export microgpt
+#| export names.microgpt
 class MLP(nn.Module):
     """Two matrices with a squared ReLU between, at four times the width (So et al., 2021).
 
@@ -386,7 +386,7 @@ assert mx.allclose(mlp(x)[0], alone, atol=1e-5)
 # the gradient always gets through.
 
 # %%
-#| export microgpt
+#| export names.microgpt
 class Block(nn.Module):
     """Attention, then the MLP, each behind a norm and added to its input.
 
@@ -411,7 +411,7 @@ class Block(nn.Module):
 # the next cell defines it.)
 
 # %%
-#| export microgpt
+#| export names.microgpt
 class MicroGPT(nn.Module):
     """A small GPT over characters.
 
@@ -448,7 +448,7 @@ class MicroGPT(nn.Module):
 # of a zero matrix is not zero, so it moves in the first step; the matrices before it follow.)
 
 # %%
-#| export microgpt
+#| export names.microgpt
 def init_weights(model: MicroGPT) -> None:
     """Normal, standard deviation 0.02, for every matrix but `wo` and `fc2`, which become zero."""
     normal, zero = nn.init.normal(std=0.02), nn.init.constant(0.0)
@@ -491,7 +491,7 @@ assert num_params == sum(by_hand.values()) == 4064
 # 0.1 here. If yours is not, something is wrong before training has begun. This check costs nothing; always do it.
 
 # %%
-#| export microgpt
+#| export names.microgpt
 def loss_fn(model: MicroGPT, inputs: mx.array, targets: mx.array) -> mx.array:
     """Mean cross-entropy in nats a character. inputs, targets: (T,) or (B, T) ids -> scalar."""
     return nn.losses.cross_entropy(model(inputs), targets, reduction="mean")
@@ -512,7 +512,7 @@ assert abs(by_hand - math.log(27)) < 0.1
 # the end of a name with eight letters or more.
 
 # %%
-#| export microgpt
+#| export names.microgpt
 def example(name: str, tokenizer: CharTokenizer, block_size: int) -> tuple[list[int], list[int]]:
     """Ids of a name that go in, and those that must come out; at most `block_size` of each."""
     ids = tokenizer.encode(name)[: block_size + 1]
@@ -565,7 +565,7 @@ assert mx.allclose(moved, by_hand, atol=1e-6)
 # **Learning rate.** Large steps at first to get near, small ones at the end to settle: half a cosine from 0.01 to 0.
 
 # %%
-#| export microgpt
+#| export names.microgpt
 def cosine_decay(step: int, num_steps: int) -> float:
     """Share of the learning rate at `step` (from 0): half a cosine from 1 to 0 at `num_steps`."""
     return 0.5 * (1 + math.cos(math.pi * step / num_steps))
@@ -613,7 +613,7 @@ assert after < before
 # - `on_step` is called after each step with its number and loss: the live curve and the program hook in there.
 
 # %%
-#| export microgpt
+#| export names.microgpt
 def train(
     model: MicroGPT,
     docs: list[str],
@@ -700,7 +700,7 @@ assert last < 2.75, "500 steps should bring the mean of the last 50 below 2.75"
 # prediction counts the same.
 
 # %%
-#| export microgpt
+#| export names.microgpt
 def evaluate(model: MicroGPT, docs: list[str], tokenizer: CharTokenizer) -> float:
     """Loss in nats a token over all of `docs`, each name cut to `block_size` predictions."""
     total, count = 0.0, 0
@@ -746,7 +746,7 @@ for temperature in (2.0, 1.0, 0.5):
 
 
 # %%
-#| export microgpt
+#| export names.microgpt
 def generate(
     model: MicroGPT, tokenizer: CharTokenizer, temperature: float = 0.5, key: mx.array | None = None
 ) -> str:
@@ -864,66 +864,7 @@ print(f"first 16 guesses: second revision {revised_loss:.4f}, bigram {bigram_16:
 # dataclass, and its help text of the string below the field.
 
 # %%
-#| export scripts.microgpt
-"""Train the 500-step names model and print new names: `microgpt --help`."""
-
-import random
-from dataclasses import dataclass
-from pathlib import Path
-
-import mlx.core as mx
-from mlx.utils import tree_flatten
-
-from course_lib import backend, microgpt
-from course_lib.host.program import check_least, run_program
-from course_lib.names import CharTokenizer, load_names
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Train a GPT of 4,064 parameters on names, then write new ones."""
-
-    steps: int = 500
-    """Training steps, one name each."""
-    samples: int = 20
-    """Names to write at the end."""
-    temperature: float = 0.5
-    """0 always takes the likeliest letter; larger is wilder."""
-    seed: int = 42
-    """Start of all random numbers: starting values, order of names, samples."""
-    names: Path | None = None
-    """File of names, one a line, letters a-z; by default the one that comes with the course."""
-    quiet: bool = False
-    """Print every 50th step only."""
-
-
-def work(settings: Settings) -> None:
-    """Load, train, sample; prints as it goes."""
-    check_least(settings, steps=1, samples=0, temperature=0, seed=0)
-    docs = load_names(settings.names)
-    random.Random(settings.seed).shuffle(docs)
-    tokenizer = CharTokenizer(docs)
-    key = backend.seed_everything(settings.seed)
-    model = microgpt.MicroGPT(microgpt.MicroGPTConfig(vocab_size=tokenizer.vocab_size))
-    print(f"num docs: {len(docs)}")
-    print(f"vocab size: {tokenizer.vocab_size}")
-    print(f"num params: {sum(array.size for _, array in tree_flatten(model.parameters()))}")
-
-    def report(step: int, loss: float) -> None:
-        if not settings.quiet or step % 50 == 0:
-            print(f"step {step:4d} / {settings.steps:4d} | loss {loss:.4f}", flush=True)
-
-    microgpt.train(model, docs, tokenizer, settings.steps, on_step=report)
-    for n in range(1, settings.samples + 1):
-        key, sample_key = mx.random.split(key)
-        name = microgpt.generate(model, tokenizer, settings.temperature, sample_key)
-        print(f"sample {n:2d}: {name}", flush=True)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("microgpt", Settings, work, argv)
-
+from course_lib.scripts.microgpt import main
 
 # %% [markdown]
 # Started from here it prints every 50th step, the loss of a single name each. (As a script in a terminal,

@@ -8,7 +8,7 @@
 # | Needs | [03 · microGPT](03_microgpt.ipynb) |
 # | Time | 45 minutes to read, 50 for the exercises; about a minute to run |
 # | Memory | under 500 MB |
-# | You will build | padded batches, a masked loss, a compiled training step → `course_lib.batching`; two drawings → `course_lib.plots` |
+# | You will build | padded batches, a masked loss, a compiled training step → `course_lib.names.batching` |
 #
 # Chapter 03 trained on 500 names, one per step. There are thousands. A step of so small a model is about a hundred small
 # operations on arrays, and starting an operation takes longer than its arithmetic. If each operation works on many names at
@@ -18,7 +18,7 @@
 # ![Map of the course: chapter 04 batches is marked, after 03 microgpt; Part II starts after it](images/map_04.svg)
 
 # %%
-#| export batching
+#| export names.batching
 """Many names at once: padded batches, a loss that ignores the padding, one compiled step."""
 
 import random
@@ -30,8 +30,8 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 
 from course_lib.host.errors import CourseError
-from course_lib.microgpt import MicroGPT, cosine_decay, example
-from course_lib.names import CharTokenizer
+from course_lib.names.bigram import CharTokenizer
+from course_lib.names.microgpt import MicroGPT, cosine_decay, example
 
 # %%
 import math
@@ -43,8 +43,8 @@ from mlx.utils import tree_flatten
 from course_lib import backend
 from course_lib.classroom import LiveCurve, budget, check, draw_loss_log, record_loss
 from course_lib.classroom.exercises import batches as exercises
-from course_lib.microgpt import MicroGPTConfig, evaluate, generate, loss_fn, train
-from course_lib.names import bigram_loss, bigram_probs, load_names, split_names
+from course_lib.names.bigram import bigram_loss, bigram_probs, load_names, split_names
+from course_lib.names.microgpt import MicroGPTConfig, evaluate, generate, loss_fn, train
 
 backend.seed_everything(42)
 names = load_names()
@@ -71,7 +71,7 @@ for name in ("al", "emma", "christopher"):
 # We pad with the BOS id. Any valid id would do: section 2 shows that what stands in the padding has no effect.
 
 # %%
-#| export batching
+#| export names.batching
 def make_batch(
     names: list[str], tokenizer: CharTokenizer, block_size: int
 ) -> tuple[mx.array, mx.array, mx.array]:
@@ -133,7 +133,7 @@ print(f"padding: {1 - all_masks.mean().item():.0%} of all positions")
 # $$ \text{loss} = \frac{\sum_i \text{mask}_i \cdot (-\ln p_i)}{\sum_i \text{mask}_i} $$
 
 # %%
-#| export batching
+#| export names.batching
 def masked_loss(model: MicroGPT, inputs: mx.array, targets: mx.array, mask: mx.array) -> mx.array:
     """Mean cross-entropy in nats over the predictions whose mask is 1; 0 when there is none.
 
@@ -208,7 +208,7 @@ assert worst < 1e-4
 # shape, and the step is compiled once.
 
 # %%
-#| export batching
+#| export names.batching
 def batches(names: list[str], batch_size: int, seed: int) -> Iterator[list[str]]:
     """Lists of `batch_size` names for ever, in epochs: every name once in each, shuffled."""
     generator = random.Random(seed)
@@ -235,7 +235,7 @@ assert sorted(two_epochs[:5]) == sorted(two_epochs[5:]) == ["a", "b", "c", "d", 
 # `mx.compile` knows of. A plain Python number read inside the step would be frozen at its first value (chapter 00).
 
 # %%
-#| export batching
+#| export names.batching
 def train_batches(
     model: MicroGPT,
     docs: list[str],
@@ -331,29 +331,8 @@ for way, speed in ladder.items():
     print(f"{way:24s} {speed:9,.0f} names/s   {speed / base:5.1f} times")
 
 # %%
-#| export plots
-"""Drawings that several chapters use."""
+from course_lib.classroom.plots import draw_attention, draw_bars
 
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-
-
-def draw_bars(values: dict[str, float], unit: str) -> None:
-    """Horizontal bars from label -> value, with the values written beside them."""
-    figure, ax = plt.subplots(figsize=(6, 0.6 + 0.4 * len(values)))
-    bars = ax.barh(list(values), list(values.values()), color="#0072B2", height=0.6)
-    ax.bar_label(bars, [f"{value:,.0f}" for value in values.values()], padding=4)
-    ax.invert_yaxis()
-    ax.set_xlabel(unit)
-    ax.xaxis.set_major_formatter("{x:,.0f}")
-    ax.locator_params(axis="x", nbins=5)
-    ax.margins(x=0.15)
-    ax.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    plt.show()
-
-
-# %%
 draw_bars(ladder, "names per second")
 
 # %% [markdown]
@@ -374,7 +353,7 @@ print(f"batched and compiled: {fastest / base:.0f} times the names per second of
 # 03's, which goes name by name. Then the line to beat.
 
 # %%
-#| export batching
+#| export names.batching
 def evaluate_batches(
     model: MicroGPT, docs: list[str], tokenizer: CharTokenizer, batch_size: int = 512
 ) -> float:
@@ -464,22 +443,6 @@ print(*samples[10:])
 # ## 7. Look inside: attention
 #
 # The trained heads no longer look at random. Here are their weights for one name.
-
-# %%
-#| export plots
-def draw_attention(axes: list[Axes], weights: list, letters: list[str]) -> None:
-    """Draw the weights of each head: a row looks at the columns; the darker, the more.
-
-    axes: one for each head; weights: (H, T, T) numbers from 0 to 1; letters: T labels.
-    """
-    for head, (ax, grid) in enumerate(zip(axes, weights, strict=True)):
-        ax.imshow(grid, cmap="Blues", vmin=0, vmax=1)
-        ax.set_title(f"head {head}", fontsize=10)
-        ax.set_xticks(range(len(letters)), letters)
-        ax.set_yticks(range(len(letters)), letters)
-        ax.set_xlabel("looks at")
-    axes[0].set_ylabel("who looks")
-
 
 # %%
 def attention_of(name: str) -> mx.array:

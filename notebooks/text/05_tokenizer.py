@@ -8,7 +8,7 @@
 # | Needs | [01 · Names](01_names.ipynb); no machine learning |
 # | Time | 50 minutes to read, 60 for the exercises; under a minute to run |
 # | Memory | under 500 MB |
-# | You will build | BPE by hand; `Tokenizer`, `StreamDecoder` → `course_lib.tokenizer`; the program `tok_eval` → `course_lib.scripts.tok_eval` |
+# | You will build | BPE by hand; `Tokenizer`, `StreamDecoder` → `course_lib.data.tokenizer`; the program `tok_eval` → `course_lib.scripts.tok_eval` |
 #
 # Part I read names, letter by letter: 26 ids and BOS. From here on the model reads real text. What should an id stand for
 # now?
@@ -17,7 +17,7 @@
 # ![Map of the course: chapter 05 tokenizer is marked, the first of Part II; 06 data comes next](images/map_05.svg)
 
 # %%
-#| export tokenizer
+#| export data.tokenizer
 """Byte-level BPE as nanochat has it: trained by rustbpe, run by tiktoken, kept as text files."""
 
 import base64
@@ -53,7 +53,7 @@ import regex
 
 from course_lib.classroom import add_to, budget, check
 from course_lib.classroom.exercises import tokenizer as exercises
-from course_lib.host.python_docs import documents
+from course_lib.data.python_docs import documents
 
 # %% [markdown]
 # Every machine that runs this has real text: the documentation of the Python that is running, a few million characters of
@@ -254,7 +254,7 @@ print([token.decode() for token in learned if token.endswith(b" ")])
 # place the first that fits takes as much as it can.
 
 # %%
-#| export tokenizer
+#| export data.tokenizer
 PATTERN_PARTS = {
     "contraction": r"'(?i:[sdmt]|ll|ve|re)",
     "word": r"[^\r\n\p{L}\p{N}]?+\p{L}+",
@@ -428,7 +428,7 @@ print(f"{total:,} ids of {len(texts)} texts, all the same")
 # After the bytes and the merges come nine **special tokens**, which no text is ever encoded to. Section 6 says what each is for.
 
 # %%
-#| export tokenizer
+#| export data.tokenizer
 SPECIAL_TOKENS = (
     "<|bos|>",
     "<|user_start|>",
@@ -446,7 +446,7 @@ SPECIAL_TOKENS = (
 # The class gives tiktoken the pattern, the ranks and the special tokens with the ids that follow.
 
 # %%
-#| export tokenizer
+#| export data.tokenizer
 class Tokenizer:
     """Text to ids and back: 256 bytes, then the merges, then the nine special tokens.
 
@@ -485,7 +485,7 @@ class Tokenizer:
 # UTF-8 cannot express.
 
 # %%
-#| export tokenizer
+#| export data.tokenizer
 LONG_SPACE = 100_000
 
 
@@ -526,7 +526,7 @@ assert [len(part) for part in safe_parts("a" + " " * 250_000)] == [100_001, 100_
 # special tokens.
 
 # %%
-#| export tokenizer
+#| export data.tokenizer
 @add_to(Tokenizer)
 @classmethod
 def train(cls, texts: Iterable[str], vocab_size: int, allow_smaller: bool = False) -> "Tokenizer":
@@ -559,7 +559,7 @@ def train(cls, texts: Iterable[str], vocab_size: int, allow_smaller: bool = Fals
 # each token; section 8 shows what other sizes bring.
 
 # %%
-#| export tokenizer
+#| export data.tokenizer
 def fitting_vocab_size(num_chars: int) -> int:
     """A vocabulary size for so much text: a power of two from 512 to 65,536.
 
@@ -584,7 +584,7 @@ assert tokenizer.vocab_size == vocab_size
 # (chapter 06), which wants millions of ids a second and no list of Python numbers.
 
 # %%
-#| export tokenizer
+#| export data.tokenizer
 @add_to(Tokenizer)
 def encode(self, text: str, bos: bool = False) -> list[int]:
     """Ids of `text`, after the id of <|bos|> when `bos`; "<|bos|>" in the text is plain text."""
@@ -643,7 +643,7 @@ assert [ids.tolist() for ids in arrays] == batch
 # **Decoding** joins bytes, as by hand, but never fails on bytes that are no text (section 7).
 
 # %%
-#| export tokenizer
+#| export data.tokenizer
 @add_to(Tokenizer)
 def token(self, token_id: int) -> bytes:
     """Bytes of one id; of a special token, its name. Raises CourseError for any other id."""
@@ -697,7 +697,7 @@ print(f"{len(encoded)} texts, {sum(map(len, encoded)):,} tokens, every text came
 # them. No merge can make them, and `encode` never returns them for text:
 
 # %%
-#| export tokenizer
+#| export data.tokenizer
 @add_to(Tokenizer)
 def special(self, name: str) -> int:
     """Id of a special token, such as "<|bos|>". Raises CourseError for any other name."""
@@ -741,7 +741,7 @@ assert tokenizer.decode(ids[:-1]) == "Hi \ufffd" and tokenizer.decode([255, 254]
 # character is complete**.
 
 # %%
-#| export tokenizer
+#| export data.tokenizer
 class StreamDecoder:
     """Text of ids that come one by one: what `push` gives never ends inside a character."""
 
@@ -868,7 +868,7 @@ print(words[:12])
 # that any program can read in ten years: text.
 
 # %%
-#| export tokenizer
+#| export data.tokenizer
 FORMAT = 1
 
 
@@ -902,7 +902,7 @@ def _about(self) -> dict:
 # `tokenizer.json`, which names it, is replaced last: until then the old pair is whole, from then on the new one.
 
 # %%
-#| export tokenizer
+#| export data.tokenizer
 @add_to(Tokenizer)
 def save(self, folder: str | Path) -> None:
     """Write ranks-….tiktoken and tokenizer.json into `folder`, in place of an older tokenizer's.
@@ -925,7 +925,7 @@ def save(self, folder: str | Path) -> None:
 # Loading trusts nothing: the tokenizer that comes out must describe itself exactly as the file does.
 
 # %%
-#| export tokenizer
+#| export data.tokenizer
 def default_folder() -> Path:
     """Where `tok_train` puts a tokenizer and the other programs look for it."""
     return home_dir() / "tokenizer"
@@ -986,66 +986,7 @@ assert again.fingerprint == tokenizer.fingerprint
 # How many bytes per token on different kinds of text? The course has five short samples in `data/samples`.
 
 # %%
-#| export scripts.tok_eval
-"""How many bytes a token of a tokenizer holds, on text of several kinds: `tok_eval --help`."""
-
-import os
-import threading
-from dataclasses import dataclass
-from pathlib import Path
-
-import tiktoken
-from rich.console import Console
-from rich.table import Table
-
-from course_lib.host.errors import CourseError
-from course_lib.host.paths import data_dir, home_dir
-from course_lib.host.program import run_program
-from course_lib.tokenizer import Tokenizer
-
-PEERS = ("gpt2", "cl100k_base")  # the tokenizers of GPT-2 and of GPT-4
-WAIT = 20  # seconds for their download
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Bytes per token of your tokenizer on several kinds of text, beside GPT-2's and GPT-4's."""
-
-    tokenizer: Path | None = None
-    """Folder of the tokenizer; by default the one that `tok_train` made."""
-    peers: bool = True
-    """Compare with gpt2 and cl100k_base, which are downloaded once (3 MB)."""
-
-
-# %%
-#| export scripts.tok_eval
-def work(settings: Settings) -> None:
-    """Print the table. Raises CourseError when a sample does not come back from its ids."""
-    tokenizer = Tokenizer.load(settings.tokenizer)
-    files = sorted((data_dir() / "samples").glob("*.txt"))
-    peers = fetch_peers() if settings.peers else {}
-    table = Table("sample", header_style="")
-    for column in ("bytes", "tokens", "yours", *peers):
-        table.add_column(column, justify="right")
-    for file in files:
-        text = file.read_text(encoding="utf-8")
-        ids, size = tokenizer.encode(text), len(text.encode())
-        if tokenizer.decode(ids) != text:
-            raise CourseError(
-                f"{file} does not come back from its ids; train again with `tok_train`"
-            )
-        row = [size / len(peer.encode_ordinary(text)) for peer in peers.values()]
-        ratios = [f"{ratio:.2f}" for ratio in (size / len(ids), *row)]
-        table.add_row(file.stem, f"{size:,}", f"{len(ids):,}", *ratios)
-    print(f"tokenizer with {tokenizer.vocab_size:,} ids; bytes per token, more is better:")
-    Console(force_jupyter=False).print(table)
-    print(f"all {len(files)} samples came back from their ids unchanged")
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("tok_eval", Settings, work, argv)
-
+from course_lib.scripts.tok_eval import Settings, work
 
 # %%
 work(Settings(tokenizer=folder, peers=False))
@@ -1058,36 +999,6 @@ work(Settings(tokenizer=folder, peers=False))
 #
 # After `uv run tok_train` (chapter 06), `uv run tok_eval` shows this table, beside the tokenizers of GPT-2 and GPT-4. Those have to
 # be downloaded, which may fail, or hang: so a thread of its own fetches them, and after 20 seconds the program goes on.
-
-# %%
-#| export scripts.tok_eval
-def fetch_peers() -> dict[str, tiktoken.Encoding]:
-    """The tokenizers of PEERS that can be had in WAIT seconds; a line is printed for the others."""
-    os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(home_dir() / "tiktoken"))
-    found: dict[str, tiktoken.Encoding] = {}
-    reasons = dict.fromkeys(PEERS, f"no answer within {WAIT} seconds")
-
-    def fetch() -> None:
-        for name in PEERS:
-            try:
-                found[name] = tiktoken.get_encoding(name)
-            # of the network, the disk or tiktoken: the table goes on without
-            except Exception as error:
-                while error.__cause__ or error.__context__:  # the first cause says most
-                    error = error.__cause__ or error.__context__
-                reasons[name] = " ".join(str(error).split()) or type(error).__name__
-
-    print(f"asking for {' and '.join(PEERS)} (downloaded once, 3 MB) …", flush=True)
-    # tiktoken itself would wait for ever
-    thread = threading.Thread(target=fetch, daemon=True)
-    thread.start()
-    thread.join(WAIT)
-    peers = dict(found)
-    for name in PEERS:
-        if name not in peers:
-            print(f"{name} is left out, it cannot be had: {reasons[name]}", flush=True)
-    return peers
-
 
 # %% [markdown]
 # ## Exercises

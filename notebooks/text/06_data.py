@@ -38,13 +38,13 @@ import numpy as np
 
 from course_lib.classroom import add_to, budget, check
 from course_lib.classroom.exercises import data as exercises
-from course_lib.host.remote import Remote
-from course_lib.plots import draw_bars
+from course_lib.classroom.plots import draw_bars
+from course_lib.data.remote import Remote
+from course_lib.data.tokenizer import Tokenizer, default_folder
 from course_lib.scripts import get_data, tok_train
-from course_lib.tokenizer import Tokenizer, default_folder
 
 # %%
-#| export documents
+#| export data.documents
 """Documents: the texts that files hold, one after another, whatever form the files have."""
 
 import json
@@ -54,11 +54,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from course_lib.data.parquet import open_whole
 from course_lib.host.errors import CourseError
-from course_lib.host.parquet import open_whole
 
 # %%
-#| export dataset
+#| export data.dataset
 """Datasets: documents in parquet shards, the last shard for validation; made, found or fetched."""
 
 import hashlib
@@ -73,12 +73,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from course_lib.documents import READERS, open_parquet, read_parquet, text_files
-from course_lib.host import python_docs
+from course_lib.data import python_docs
+from course_lib.data.documents import READERS, open_parquet, read_parquet, text_files
+from course_lib.data.remote import REMOTES, ShardCache, remote_folder
 from course_lib.host.errors import CourseError
 from course_lib.host.files import make_folder_atomically, only_one
 from course_lib.host.paths import home_dir
-from course_lib.host.remote import REMOTES, ShardCache, remote_folder
 
 # %%
 scratch = Path(tempfile.mkdtemp()).resolve()  # a folder for this notebook's experiments
@@ -218,7 +218,7 @@ draw_parquet(scratch / "docs.parquet")
 # Opening reads the footer alone. Most of the function refuses what is no table of texts, and says why.
 
 # %%
-#| export documents
+#| export data.documents
 def open_parquet(path: Path) -> pq.ParquetFile:
     """The parquet file, its footer read.
 
@@ -243,7 +243,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 # Reading can begin at any row: the groups before it are skipped.
 
 # %%
-#| export documents
+#| export data.documents
 def read_parquet(path: Path, start: int = 0) -> Iterator[tuple[int, str]]:
     """(row, text) of a parquet file from row `start` on; rows without a text (null) are skipped.
 
@@ -276,6 +276,7 @@ assert [text for _, text in read_parquet(scratch / "docs.parquet")] == docs
 assert next(read_parquet(scratch / "damaged.parquet", start=500)) == (500, docs[500])
 refused(lambda: next(read_parquet(scratch / "damaged.parquet")))
 
+
 # %% [markdown]
 # ## 3. The split, and shards
 #
@@ -287,7 +288,7 @@ refused(lambda: next(read_parquet(scratch / "damaged.parquet")))
 # `hash` differs from run to run.)
 
 # %%
-#| export dataset
+#| export data.dataset
 def is_held_out(text: str) -> bool:
     """Whether a document belongs to validation, as about one in twenty does; by its text alone."""
     return zlib.crc32(text.encode()) % 20 == 0
@@ -341,7 +342,7 @@ assert moved == [0, 0, 0]
 # and adding a fourth poem to three may move one of them.
 
 # %%
-#| export dataset
+#| export data.dataset
 HELD_OUT_CHARS = 10_000_000
 
 
@@ -365,12 +366,13 @@ def split_documents(documents: Iterable[str]) -> Iterator[tuple[bool, str]]:
 # %%
 print(list(split_documents(["a dog", "  \n", "a cat"])))  # no blank ones; each side has one
 
+
 # %% [markdown]
 # The shards are written into a folder with another name, which is renamed at the end. A program that is killed in the middle
 # leaves nothing that looks finished.
 
 # %%
-#| export dataset
+#| export data.dataset
 def write_shards(
     documents: Iterable[str], folder: Path, shard_chars: int = 20_000_000, source: str = "the text"
 ) -> None:
@@ -428,7 +430,7 @@ assert all(shard.read_bytes() == (scratch / "twice" / shard.name).read_bytes() f
 # names, unless the dataset has a cache that fetches shards when they are wanted (section 9).
 
 # %%
-#| export dataset
+#| export data.dataset
 class Dataset:
     """Documents in parquet shards, the last one for validation, the others to train on.
 
@@ -504,7 +506,7 @@ def num_bytes(self, split: str) -> int:
 # lets one of them make it while the other waits.
 
 # %%
-#| export dataset
+#| export data.dataset
 def bundled_folder() -> Path:
     """Folder of the bundled corpus, the documentation of this Python; made on the first call."""
     name = f"bundled-1-python-{platform.python_version()}"  # 1: of the way it is collected
@@ -527,6 +529,7 @@ bundled = in_folder(bundled_folder())
 for split in ("train", "val"):
     print(f"{split:5s} {len(bundled.shards(split))} shards, {bundled.num_rows(split)} documents")
 print(next(bundled.documents("val"))[:60].splitlines())
+
 
 # %% [markdown]
 # The programs call `open_dataset(name)`. It opens `"bundled"`, a corpus from the hub (section 9), or a file or folder of your
@@ -593,7 +596,7 @@ assert by_hand[1].tolist() == [[11, 12, 13, 0, 21], [22, 0, 31, 32, 33]]
 # `read_from` → `tokenized` → `at_least_a_row` → `cut_batches`. First the module:
 
 # %%
-#| export dataloader
+#| export data.dataloader
 """Batches of ids for training: documents in one endless stream, tokenised ahead, cut into rows."""
 
 import threading
@@ -605,10 +608,10 @@ from concurrent.futures import ThreadPoolExecutor
 import mlx.core as mx
 import numpy as np
 
-from course_lib.dataset import Dataset
-from course_lib.documents import read_parquet
+from course_lib.data.dataset import Dataset
+from course_lib.data.documents import read_parquet
+from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
-from course_lib.tokenizer import Tokenizer
 
 
 # %% [markdown]
@@ -617,7 +620,7 @@ from course_lib.tokenizer import Tokenizer
 # among `world_size` (not the rank of a merge, as in chapter 05). Section 7 comes back to that.
 
 # %%
-#| export dataloader
+#| export data.dataloader
 def read_from(
     dataset: Dataset,
     split: str,
@@ -659,7 +662,7 @@ for position, text in islice(read_from(bundled, "train", beginning), 3):
 # **Tokenise.** Many documents at a time, so that several threads have work.
 
 # %%
-#| export dataloader
+#| export data.dataloader
 DOCUMENTS_AT_ONCE = 128
 CHARS_AT_ONCE = 2_000_000
 
@@ -704,7 +707,7 @@ assert all(ids[0] == tokenizer.bos for _, ids in few)
 # **A check.** Text with fewer tokens than one row would go round and round without ever saying so. So we say so.
 
 # %%
-#| export dataloader
+#| export data.dataloader
 def at_least_a_row(
     documents: Iterator[tuple[dict, np.ndarray]], sequence_len: int, from_the_start: bool
 ) -> Iterator[tuple[dict, np.ndarray]]:
@@ -739,7 +742,7 @@ refused(lambda: list(at_least_a_row(forever, sequence_len=1_000_000, from_the_st
 # used, `have` the tokens that are left in all. When there are more than a batch, one is cut.
 
 # %%
-#| export dataloader
+#| export data.dataloader
 def cut_batches(
     documents: Iterator[tuple[dict, np.ndarray]], batch_size: int, sequence_len: int, skip: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray, dict]]:
@@ -844,7 +847,7 @@ draw_batch(inputs, targets)
 # belongs to something else; section 7 uses it.
 
 # %%
-#| export dataloader
+#| export data.dataloader
 def _place(state: dict | None, origin: dict, shards: list[str]) -> dict:
     """Where a saved state begins, or the beginning; CourseError when it is not of `origin`."""
     if state is None:
@@ -873,7 +876,7 @@ def _place(state: dict | None, origin: dict, shards: list[str]) -> dict:
 
 
 # %%
-#| export dataloader
+#| export data.dataloader
 AHEAD = 8  # batches that wait ready
 
 
@@ -922,7 +925,7 @@ class TokenLoader:
 # Taking a batch orders another one. `_ahead` holds **futures**, results that may still be on their way; `.result()` waits.
 
 # %%
-#| export dataloader
+#| export data.dataloader
 @add_to(TokenLoader)
 def __iter__(self) -> Iterator[tuple[mx.array, mx.array]]:
     return self
@@ -965,6 +968,7 @@ with TokenLoader(bundled, tokenizer, "train", batch_size=4, sequence_len=64) as 
 print(inputs.shape, inputs.dtype)
 flat = [token for ids in encoded for token in ids]
 assert inputs.flatten().tolist() == flat[:256] and targets.flatten().tolist() == flat[1:257]
+
 
 # %% [markdown]
 # ## 7. Stop and go on
@@ -1117,7 +1121,7 @@ run(get_data.main, [])
 
 # %% [markdown]
 # 6,543 shards are 650 GB, and you may not have that. Then **stream**: `open_dataset("climbmix", streaming=True)`. A `ShardCache` (in
-# `course_lib/host/remote.py`) fetches the next shard while one is read:
+# `course_lib/data/remote.py`) fetches the next shard while one is read:
 #
 # ```
 # get(name, following):
@@ -1184,6 +1188,7 @@ def draw_streaming(spans, seen):
 
 
 draw_streaming(spans, seen)
+
 
 # %% [markdown]
 # Read it from top to bottom. Only the first shard is waited for. From then on, each solid bar begins where the one above it ends:
@@ -1402,7 +1407,7 @@ except NotImplementedError:
 # characters, so that no document takes all of a batch. (This is for `.txt` only: what comes in a table is taken as it is.)
 
 # %%
-#| export documents
+#| export data.documents
 LONGEST = 20_000
 
 
@@ -1447,7 +1452,7 @@ assert "".join(pieces) == book and max(map(len, pieces)) <= LONGEST
 # which *every* line says `txt` for `text` would be empty.
 
 # %%
-#| export documents
+#| export data.documents
 def read_jsonl(path: Path) -> Iterator[str]:
     """The `text` of each line's JSON object; blank lines are skipped.
 
@@ -1479,7 +1484,7 @@ refused(lambda: list(read_jsonl(notes)))
 # One table from the ending of a file to its reader, and a search for such files in a folder.
 
 # %%
-#| export documents
+#| export data.documents
 READERS = {
     ".txt": read_txt,
     ".jsonl": read_jsonl,
@@ -1511,7 +1516,7 @@ def _is_hidden(inside: Path) -> bool:
 # sizes and times of the files says whether they have changed since.
 
 # %%
-#| export dataset
+#| export data.dataset
 def own_folder(path: Path) -> Path:
     """Folder of shards made of the files in `path`; made anew when they change.
 
@@ -1547,7 +1552,7 @@ def _texts(path: Path) -> Iterator[str]:
 # A corpus from the hub is what `get_data` has fetched, or a stream.
 
 # %%
-#| export dataset
+#| export data.dataset
 def _open_remote(name: str, streaming: bool, max_cached_shards: int) -> Dataset:
     remote, folder = REMOTES[name], remote_folder(name)
     if streaming:
@@ -1607,162 +1612,3 @@ shutil.rmtree(changed.folder.parent)  # leave nothing of it in your home
 # Both are a dataclass of flags, a function `work`, and a `main` that the command line calls; most of `tok_train` is progress
 # bars and error handling.
 
-# %%
-#| export scripts.get_data
-"""Fetch or make the data to train on: `get_data --help`.
-
-Fetches shards of a corpus in parallel; when interrupted, run it again and it goes on.
-"""
-
-from dataclasses import dataclass
-
-from course_lib.dataset import open_dataset
-from course_lib.host.errors import FlagError
-from course_lib.host.program import check_least, run_program
-from course_lib.host.remote import REMOTES, fetch_shards, remote_folder
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Fetch or make the data to train on."""
-
-    dataset: str = "bundled"
-    """bundled (this Python's documentation), fineweb-edu, climbmix, or a file or folder of text."""
-    shards: int = 8
-    """Training shards of a remote corpus, about 100 MB each; the validation shard comes on top."""
-    workers: int = 4
-    """Shards to fetch at a time."""
-
-
-def work(settings: Settings) -> None:
-    """Fetch what is missing, then print what there is."""
-    check_least(settings, shards=1, workers=1)
-    if settings.dataset in REMOTES:
-        remote = REMOTES[settings.dataset]
-        if settings.shards >= remote.num_shards:
-            most = remote.num_shards - 1
-            raise FlagError(f"--shards is {settings.shards}, expected {most} or fewer")
-        names = [remote.shard(number) for number in (*range(settings.shards), -1)]
-        fetch_shards(remote, names, remote_folder(settings.dataset), settings.workers)
-    dataset = open_dataset(settings.dataset)
-    for split in ("train", "val"):
-        shards, rows = len(dataset.shards(split)), dataset.num_rows(split)
-        print(f"{split:5s} {shards:5d} shards {rows:10,d} documents")
-    print(f"in {dataset.folder}")
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("get_data", Settings, work, argv)
-
-
-# %%
-#| export scripts.tok_train
-"""Train a tokenizer on the documents of a dataset: `tok_train --help`."""
-
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
-
-from rich.progress import TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from course_lib.dataset import Dataset, open_dataset
-from course_lib.host.program import check_least, run_program
-from course_lib.host.progress import bars, rustbpe_merges
-from course_lib.tokenizer import SPECIAL_TOKENS, Tokenizer, default_folder, fitting_vocab_size
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Train a tokenizer on the training documents of a dataset."""
-
-    vocab_size: int | None = None
-    """Tokens, the nine special ones included; by default what fits the text, up to 65,536."""
-    max_chars: int = 2_000_000_000
-    """Stop reading after so many characters."""
-    doc_cap: int = 10_000
-    """Characters to read of each document, so that no long one counts for too much."""
-    dataset: str = "bundled"
-    """bundled, fineweb-edu, climbmix (after `get_data`), or a file or folder of your own text."""
-    streaming: bool = False
-    """Fetch the shards of a remote corpus while reading, instead of before."""
-    folder: Path | None = None
-    """Where to put the tokenizer; by default where the other programs look for it."""
-
-
-def texts(dataset: Dataset, doc_cap: int, max_chars: int) -> Iterator[str]:
-    """Training documents cut to `doc_cap` characters, until they have over `max_chars` in all."""
-    chars = 0
-    for text in dataset.documents("train"):
-        yield text[:doc_cap]
-        chars += len(text[:doc_cap])
-        if chars > max_chars:  # nanochat stops so, too
-            return
-
-
-# %%
-#| export scripts.tok_train
-def train(
-    dataset: Dataset, vocab_size: int, doc_cap: int, max_chars: int
-) -> tuple[Tokenizer, int, int]:
-    """The tokenizer, and how many documents and characters it was trained on; draws two bars."""
-    rows = None if dataset.streamed else dataset.num_rows("train")
-    docs = chars = 0
-    columns = TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    with bars(*columns) as progress:
-        reading = progress.add_task("reading", total=rows)
-        merging = progress.add_task("merging", total=vocab_size - 256 - len(SPECIAL_TOKENS))
-
-        def counted() -> Iterator[str]:
-            nonlocal docs, chars
-            for text in texts(dataset, doc_cap, max_chars):
-                docs, chars = docs + 1, chars + len(text)
-                if docs % 100 == 0 and rows:
-                    progress.update(reading, completed=max(rows * chars // max_chars, docs))
-                yield text
-            progress.update(reading, completed=docs, total=docs)
-
-        with rustbpe_merges(lambda merges: progress.update(merging, completed=merges)):
-            tokenizer = Tokenizer.train(counted(), vocab_size, allow_smaller=True)
-        progress.update(merging, completed=vocab_size)
-    return tokenizer, docs, chars
-
-
-# %%
-#| export scripts.tok_train
-def work(settings: Settings) -> None:
-    """Train, save, print a summary."""
-    smallest = 256 + len(SPECIAL_TOKENS)
-    check_least(settings, vocab_size=smallest, max_chars=1, doc_cap=1)
-    began = time.perf_counter()
-    dataset = open_dataset(settings.dataset, settings.streaming)
-    vocab_size = settings.vocab_size or _fitting(dataset, settings)
-    tokenizer, docs, chars = train(dataset, vocab_size, settings.doc_cap, settings.max_chars)
-    folder = settings.folder or default_folder()
-    tokenizer.save(folder)
-    found = tokenizer.vocab_size
-    if found < vocab_size:
-        print(f"the text has pairs for {found:,} tokens only, fewer than {vocab_size:,}")
-    print(f"dataset           {dataset.name}: {docs:,} documents, {chars:,} characters")
-    print(f"vocabulary        {found:,} tokens: 256 bytes, {found - smallest:,} merges, 9 special")
-    print(f"bytes per token   {_bytes_per_token(tokenizer, dataset)} on validation text")
-    print(f"time              {time.perf_counter() - began:.1f} s")
-    print(f"saved in          {folder}")
-
-
-def _fitting(dataset: Dataset, settings: Settings) -> int:
-    enough = min(settings.max_chars, 40_000_000)  # fits 65,536 tokens, and more is not wanted
-    return fitting_vocab_size(sum(map(len, texts(dataset, settings.doc_cap, enough))))
-
-
-def _bytes_per_token(tokenizer: Tokenizer, dataset: Dataset) -> str:
-    held_out = list(islice(dataset.documents("val"), 1000))
-    tokens = sum(map(len, tokenizer.encode_batch(held_out)))
-    return f"{sum(len(text.encode()) for text in held_out) / tokens:.2f}" if tokens else "unknown"
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("tok_train", Settings, work, argv)

@@ -8,7 +8,7 @@
 # | Needs | [03 · microGPT](03_microgpt.ipynb) |
 # | Time | 60 minutes to read, 80 for the exercises; a few seconds to run |
 # | Memory | under 500 MB |
-# | You will build | rotary positions, QK norm, attention with shared keys and values → `course_lib.attention` |
+# | You will build | rotary positions, QK norm, attention with shared keys and values → `course_lib.model.attention` |
 #
 # nanochat's attention is the one of chapter 03 with three changes: positions become rotations, queries and keys get a norm,
 # and several query heads may share one head of keys and values. And it does two jobs with one function: it reads a whole
@@ -20,7 +20,7 @@
 # ![Map of the course: chapter 07 attention is marked, in Part II; after 06 data, and 08 gpt comes next](images/map_07.svg)
 
 # %%
-#| export attention
+#| export model.attention
 """Causal self-attention with rotary positions, QK norm and grouped keys and values."""
 
 import mlx.core as mx
@@ -41,8 +41,8 @@ from mlx.utils import tree_flatten
 from course_lib import backend
 from course_lib.classroom import budget, check
 from course_lib.classroom.exercises import attention as exercises
-from course_lib.microgpt import Attention, MicroGPT, MicroGPTConfig
-from course_lib.plots import draw_bars
+from course_lib.classroom.plots import draw_bars
+from course_lib.names.microgpt import Attention, MicroGPT, MicroGPTConfig
 
 backend.seed_everything(42)
 print(backend.describe())
@@ -161,7 +161,7 @@ for position in range(4):
 # the $w_i$ wavelengths, though strictly a whole wave, one turn, takes $2\pi w_i$ positions. The usual base is 10,000.
 
 # %%
-#| export attention
+#| export model.attention
 def rotary_wavelengths(head_dim: int, base: float = 10000.0) -> mx.array:
     """Positions that each pair of numbers takes for one radian: (head_dim / 2,), 1 … nearly `base`.
 
@@ -311,7 +311,7 @@ plt.show()
 # the place of a `base`, and `scale=1.0` leaves the positions as they are.
 
 # %%
-#| export attention
+#| export model.attention
 def rotate(x: mx.array, wavelengths: mx.array, offset: int | mx.array = 0) -> mx.array:
     """Turn each pair (x[i], x[i + D/2]) by -position / wavelengths[i] (RoPE: Su et al., 2021).
 
@@ -366,7 +366,7 @@ assert math.isclose(score_at(6, 3, reverse), score_at(3, 6), abs_tol=1e-2)
 # on every query and key as well, just before the scores. As a function, without weights:
 
 # %%
-#| export attention
+#| export model.attention
 def rms_norm(x: mx.array, eps: float = 1e-5) -> mx.array:
     """x / sqrt(mean(x²) + eps) over the last axis, no weight (Zhang and Sennrich, 2019)."""
     return mx.fast.rms_norm(x, None, eps)
@@ -775,7 +775,7 @@ for T in (64, 256, budget(1024, quick=512)):
 # multiplies faster in bfloat16. So the weight is cast to the type of the input at each product, and itself stays as it is.
 
 # %%
-#| export attention
+#| export model.attention
 class Linear(nn.Linear):
     """y = x Wᵀ without a bias, computed in the type of x; the weight (out, in) keeps its own."""
 
@@ -797,7 +797,7 @@ print(linear(mx.ones((2, 16), dtype=mx.bfloat16)).dtype, linear.weight.dtype)
 # mask: position $t$ of row $b$ may see the keys up to its own place, `offset[b]` + $t$.
 
 # %%
-#| export attention
+#| export model.attention
 def causal_mask(offset: int | mx.array, T: int, S: int) -> str | mx.array | None:
     """What T positions may see of S keys, as mx.fast.scaled_dot_product_attention takes it.
 
@@ -815,6 +815,7 @@ assert mx.array_equal(causal_mask(mx.array([2]), 3, 5)[0, 0], visible(3, 5))
 for row in causal_mask(mx.array([4, 1]), 1, 5):
     print(" ".join("sees" if key else "–" for key in row.flatten().tolist()))
 
+
 # %% [markdown]
 # The new token of the first row is its fifth, that of the second row its second: there the keys behind it are not its own.
 #
@@ -823,7 +824,7 @@ for row in causal_mask(mx.array([4, 1]), 1, 5):
 # nanochat's: `c_q`, `c_k`, `c_v` and `c_proj`, which was `wo`.
 
 # %%
-#| export attention
+#| export model.attention
 class CausalSelfAttention(nn.Module):
     """Attention of `n_head` query heads to `n_kv_head` heads of keys and values.
 

@@ -8,7 +8,7 @@
 # | Needs | [03 · microGPT](03_microgpt.ipynb), [06 · Data](06_data.ipynb), [07 · Attention](07_attention.ipynb) |
 # | Time | 70 minutes to read, 70 for the exercises; two to five minutes to run |
 # | Memory | under 4 GB |
-# | You will build | the model, its loss, its starting values, its bookkeeping → `course_lib.gpt` |
+# | You will build | the model, its loss, its starting values, its bookkeeping → `course_lib.model.gpt` |
 #
 # This is nanochat's model: with `depth` 12 it is the d12 of 185,597,952 parameters, with the same names for its weights. That
 # the same weights give the same logits is checked outside this notebook, in `tests/test_gpt.py`, against the model of mlx-lm.
@@ -19,7 +19,7 @@
 # ![Map of the course: chapter 08 gpt is marked, in Part II; after 07 attention, and 09 muon comes next](images/map_08.svg)
 
 # %%
-#| export gpt
+#| export model.gpt
 """nanochat's GPT, any size from one dial, the depth: its weight names, its counts, its logits.
 
 What is special about it: rotary positions, QK norm, norms without weights and one of them right
@@ -37,8 +37,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from course_lib import backend
-from course_lib.attention import CausalSelfAttention, Linear, rms_norm
 from course_lib.host.errors import CourseError
+from course_lib.model.attention import CausalSelfAttention, Linear, rms_norm
 
 # %% [markdown]
 # That cell opens the module that this chapter builds. The next one is for this notebook only.
@@ -51,12 +51,12 @@ import matplotlib.pyplot as plt
 import mlx.optimizers as optim
 import numpy as np
 
-from course_lib.attention import rotate
 from course_lib.classroom import add_to, budget, check, draw_loss_log, record_loss
 from course_lib.classroom.exercises import gpt as exercises
-from course_lib.dataloader import TokenLoader
-from course_lib.dataset import open_dataset
-from course_lib.tokenizer import Tokenizer
+from course_lib.data.dataloader import TokenLoader
+from course_lib.data.dataset import open_dataset
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.model.attention import rotate
 
 backend.seed_everything(42)
 print(backend.describe())
@@ -73,7 +73,7 @@ print(backend.describe())
 # product.
 
 # %%
-#| export gpt
+#| export model.gpt
 @dataclass(frozen=True)
 class GPTConfig:
     """The numbers that make a GPT. Raises CourseError for numbers that do not fit together."""
@@ -279,7 +279,7 @@ print(mx.grad(lambda x: 10 * square(x).sum())(mx.array([1.0, 2.0, -3.0])).tolist
 # `fc2`; attention's `c_proj` is another matrix, `wo` there.
 
 # %%
-#| export gpt
+#| export model.gpt
 @mx.custom_function
 def relu_squared(x: mx.array) -> mx.array:
     """max(x, 0)² (So et al., 2021). Its gradient, below, needs x alone: nothing else is kept."""
@@ -350,7 +350,7 @@ print(block.attn.c_q.weight.shape, block.attn.c_k.weight.shape, block.mlp.c_fc.w
 # about them to train or to store. `recompute` waits until section 6, `caches` until chapter 12.
 
 # %%
-#| export gpt
+#| export model.gpt
 class Transformer(nn.Module):
     """Ids (B, T) to what the head reads (B, T, n_embd), in the compute type of the device."""
 
@@ -428,7 +428,7 @@ assert trunk.wte.weight.dtype == mx.float32 and trunk(ids).dtype == backend.comp
 # writes it with one exponential, $\tanh u = 1 - 2/(e^{2u} + 1)$.
 
 # %%
-#| export gpt
+#| export model.gpt
 def _exp(x: mx.array) -> mx.array:
     """e to the x. On a CPU, MLX's power takes a third of its exp's time."""
     return mx.power(math.e, x) if backend.device_kind() == "cpu" else mx.exp(x)
@@ -478,7 +478,7 @@ plt.show()
 # instead, a **tied** head; here it is **untied**.
 
 # %%
-#| export gpt
+#| export model.gpt
 class GPT(nn.Module):
     """The model: ids to logits, or to a loss. It begins with `init_weights(model, seed=0)`.
 
@@ -507,7 +507,7 @@ class GPT(nn.Module):
 # Two checks before any work. MLX does not refuse an id that has no row in the table: it reads whatever lies there.
 
 # %%
-#| export gpt
+#| export model.gpt
 @add_to(GPT)
 def _check(self, ids: mx.array, whole: bool) -> None:
     if ids.ndim != 2 or ids.size == 0:
@@ -521,7 +521,7 @@ def _check(self, ids: mx.array, whole: bool) -> None:
 
 
 # %%
-#| export gpt
+#| export model.gpt
 def _check_ids(name: str, ids: mx.array, least: int, vocab_size: int) -> None:
     """Raises CourseError for an id outside least … vocab_size - 1, which MLX would not notice."""
     try:
@@ -547,7 +547,7 @@ def _check_ids(name: str, ids: mx.array, least: int, vocab_size: int) -> None:
 # does the head.
 
 # %%
-#| export gpt
+#| export model.gpt
 def init_weights(model: GPT, seed: int) -> None:
     """nanochat's starting values: N(0, 1) for wte, zero for lm_head and every c_proj.
 
@@ -720,7 +720,7 @@ def naive_loss(x, weight, targets, softcap):
 # B · T.)
 
 # %%
-#| export gpt
+#| export model.gpt
 LOGITS_AT_ONCE = 1 << 24  # numbers of one array of logits: 64 MB
 
 
@@ -831,7 +831,7 @@ print(mx.grad(cost)(mx.array([1.0, 2.0, -3.0])).tolist())
 # pass less over the largest array of the whole program.
 
 # %%
-#| export gpt
+#| export model.gpt
 def _loss_and_gradients(
     x: mx.array, weight: mx.array, targets: mx.array, importance: mx.array, softcap: float
 ) -> tuple[mx.array, mx.array, mx.array]:
@@ -874,7 +874,7 @@ assert abs(loss.item() - value.item()) < 1e-4 and max(differences) < 1e-5
 # for the gradient of x before it. `@cache` makes one such function for each cap and gives the same one again.
 
 # %%
-#| export gpt
+#| export model.gpt
 @cache
 def _fused_loss(softcap: float) -> Callable:
     """A function of (x, weight, targets, importance): the loss, in chunks, with its gradient."""
@@ -961,7 +961,7 @@ for label, way, rows in (
 # If no row counts, the mean is 0 and not a division by zero.
 
 # %%
-#| export gpt
+#| export model.gpt
 @add_to(GPT)
 def loss(self, ids: mx.array, targets: mx.array, reduction: str = "mean") -> mx.array:
     """Cross-entropy in nats of targets (B, T) that are not -1: "mean", "sum", or "none": (B, T).
@@ -1019,7 +1019,7 @@ for wrong in (mx.array([[31, 32]]), mx.zeros((1, 17), mx.int32), mx.zeros((3,), 
 # $$ N = 12 L d^2 + 2 V d $$
 
 # %%
-#| export gpt
+#| export model.gpt
 def count_parameters(config: GPTConfig) -> int:
     """How many numbers are trained; no model is made. 12 L d² + 2 V d when n_kv_head = n_head."""
     d, kv = config.n_embd, config.n_embd * config.n_kv_head // config.n_head
@@ -1042,7 +1042,7 @@ for config in (tiny, GPTConfig(64, 100, 3, 6, 2, 48), GPTConfig.from_depth(1, vo
 # on T and not on any weight.
 
 # %%
-#| export gpt
+#| export model.gpt
 def flops_per_token(config: GPTConfig) -> int:
     """Floating-point operations to train on one token: 6 for each weight but wte, and 12 L d T.
 
@@ -1128,7 +1128,7 @@ plt.show()
 # Together 7 + 8 arrays for attention and MLP, and 3 for keys and values, as in the code. The rest of its numbers, for what is alive for a moment only, is fitted to measurements.
 
 # %%
-#| export gpt
+#| export model.gpt
 def estimate_memory(
     config: GPTConfig, batch_size: int, sequence_len: int | None = None, recompute: bool = False
 ) -> dict[str, int]:

@@ -9,7 +9,7 @@
 # | Needs | [03 · microGPT](03_microgpt.ipynb), [08 · GPT](08_gpt.ipynb) |
 # | Time | 60 minutes to read, 50 for the exercises; one to four minutes to run |
 # | Memory | under 1 GB |
-# | You will build | Muon → `course_lib.muon`; the choice of optimizers and the schedules → `course_lib.optim` |
+# | You will build | Muon → `course_lib.train.muon`; the choice of optimizers and the schedules → `course_lib.train.optim` |
 #
 # An **optimizer** turns a gradient into a step. Chapter 03 used Adam, which treats each number of a model by itself. But most
 # parameters of a GPT are matrices, and a matrix is more than its numbers: it turns and stretches what goes through it. Muon
@@ -19,7 +19,7 @@
 # ![Map of the course: chapter 09 muon is marked, in Part II; after 08 gpt, and 10 training comes next](images/map_09.svg)
 
 # %%
-#| export muon
+#| export train.muon
 """Muon: momentum whose every step is made orthogonal, for the matrices inside a model.
 
 Source: Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks".
@@ -42,14 +42,14 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from course_lib import backend
-from course_lib.batching import batches, make_batch
 from course_lib.classroom import add_to, budget, check, draw_loss_log, record_loss
 from course_lib.classroom.exercises import muon as exercises
-from course_lib.dataloader import TokenLoader
-from course_lib.dataset import open_dataset
-from course_lib.gpt import GPT, GPTConfig, flops_per_token, init_weights
-from course_lib.names import CharTokenizer, load_names, split_names
-from course_lib.tokenizer import Tokenizer
+from course_lib.data.dataloader import TokenLoader
+from course_lib.data.dataset import open_dataset
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.model.gpt import GPT, GPTConfig, flops_per_token, init_weights
+from course_lib.names.batching import batches, make_batch
+from course_lib.names.bigram import CharTokenizer, load_names, split_names
 
 backend.seed_everything(42)
 print(backend.describe())
@@ -251,7 +251,7 @@ assert mx.allclose(stretches(g) ** 3, stretches(g @ g.T @ g), rtol=1e-2)
 # choice is $1.5s - 0.5s^3$. Muon's has other coefficients:
 
 # %%
-#| export muon
+#| export train.muon
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steep at 0; five steps take 0.01 … 1 to about 0.7 … 1.13
 
 
@@ -470,7 +470,7 @@ for g in (1.0, 1.0, -1.0):
 # `self.state["learning_rate"]`; the momentum has none.
 
 # %%
-#| export muon
+#| export train.muon
 class Muon(optim.Optimizer):
     """Muon for matrices (…, rows, columns), rows being the outputs; no weight decay.
 
@@ -502,7 +502,7 @@ class Muon(optim.Optimizer):
 
 
 # %%
-#| export muon
+#| export train.muon
 @add_to(Muon)
 def look_ahead(self, gradient: mx.array, state: dict) -> mx.array:
     """Move the average of the gradients on, and return what is to be made orthogonal."""
@@ -512,7 +512,7 @@ def look_ahead(self, gradient: mx.array, state: dict) -> mx.array:
 
 
 # %%
-#| export muon
+#| export train.muon
 @add_to(Muon)
 def move(self, direction: mx.array, parameter: mx.array) -> mx.array:
     """The parameter, moved against the direction."""
@@ -522,7 +522,7 @@ def move(self, direction: mx.array, parameter: mx.array) -> mx.array:
 
 
 # %%
-#| export muon
+#| export train.muon
 @add_to(Muon)
 def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
     """The parameter after one step."""
@@ -603,7 +603,7 @@ assert gaps[0] > 0.01 and gaps[1] < 1e-3
 # ### One place that says it
 
 # %%
-#| export optim
+#| export train.optim
 """Which optimizer trains which parameter, and how rates and momentum change over a run.
 
 Source: nanochat; the rates of wte and lm_head are those of a model with n_embd 768.
@@ -617,10 +617,10 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 
 from course_lib.host.errors import CourseError
-from course_lib.muon import Muon
+from course_lib.train.muon import Muon
 
 # %%
-#| export optim
+#| export train.optim
 GROUPS = ("matrices", "embedding", "head")
 
 
@@ -637,7 +637,7 @@ def group_of(name: str, parameter: mx.array) -> str:
         return "matrices"
     raise CourseError(
         f"no optimizer trains the parameter {name} of shape {parameter.shape}; say in "
-        "course_lib.optim.group_of which one does, or freeze it"
+        "course_lib.train.optim.group_of which one does, or freeze it"
     )
 
 
@@ -659,7 +659,7 @@ except CourseError as error:
 # `group_of` raises for a stranger, only the head gets there.
 
 # %%
-#| export optim
+#| export train.optim
 def make_optimizer(
     model: nn.Module,
     matrix_lr: float = 0.02,
@@ -720,7 +720,7 @@ assert all(mx.isfinite(weight).all() for _, weight in named)
 # it.) Muon's momentum begins lower: nanochat's choice.
 
 # %%
-#| export optim
+#| export train.optim
 def lr_multiplier(
     it: int,
     num_iterations: int,

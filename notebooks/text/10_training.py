@@ -9,7 +9,7 @@
 # | Needs | [06 · Data](06_data.ipynb), [08 · GPT](08_gpt.ipynb), [09 · Muon](09_muon.ipynb) |
 # | Time | 60 minutes to read, 65 for the exercises, 20 for the appendix; two to four minutes to run |
 # | Memory | under 1 GB |
-# | You will build | the step → `course_lib.training`; what a run leaves on disk → `checkpoint`; many processes → `distributed`; a run on one page → `plan`; the program `base_train` → `course_lib.scripts` |
+# | You will build | the step → `course_lib.train.trainer`; what a run leaves on disk → `checkpoint`; many processes → `distributed`; a run on one page → `plan`; the program `base_train` → `course_lib.scripts` |
 #
 # You have text, a model and an optimizer. What is left looks like a loop of five lines, and on the first day it is one.
 # Then the batch does not fit the memory, the machine restarts in the night, the loss turns into NaN, and the other cores
@@ -19,7 +19,7 @@
 # ![Map of the course: chapter 10 training is marked, in Part II; after 09 muon, and 11 evaluation comes next](images/map_10.svg)
 
 # %%
-#| export training
+#| export train.trainer
 """The training step: gradients of several micro-batches, one clipped step of Muon and AdamW.
 
 Source: nanochat.
@@ -35,12 +35,12 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from course_lib import backend
-from course_lib.distributed import Group, SharedMuon, total
-from course_lib.gpt import GPT
+from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
-from course_lib.muon import Muon
-from course_lib.optim import lr_multiplier, make_optimizer, muon_momentum
-from course_lib.tokenizer import Tokenizer
+from course_lib.model.gpt import GPT
+from course_lib.train.distributed import Group, SharedMuon, total
+from course_lib.train.muon import Muon
+from course_lib.train.optim import lr_multiplier, make_optimizer, muon_momentum
 
 # %% [markdown]
 # That cell opens the main module of this chapter. The next one is for this notebook only.
@@ -66,12 +66,12 @@ import numpy as np
 
 from course_lib.classroom import LiveCurve, add_to, budget, check, draw_loss_log, record_loss
 from course_lib.classroom.exercises import training as exercises
-from course_lib.dataloader import TokenLoader
-from course_lib.dataset import bundled_folder, open_dataset
-from course_lib.gpt import GPTConfig, count_parameters, flops_per_token
-from course_lib.host.metrics import draw_metrics
-from course_lib.muon import newton_schulz
-from course_lib.plan import Settings, describe, resolve, validation_batches
+from course_lib.data.dataloader import TokenLoader
+from course_lib.data.dataset import bundled_folder, open_dataset
+from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
+from course_lib.train.metrics import draw_metrics
+from course_lib.train.muon import newton_schulz
+from course_lib.train.plan import Settings, describe, resolve, validation_batches
 
 backend.seed_everything(42)
 print(backend.describe())
@@ -226,7 +226,7 @@ assert peaks[False][-1] > 1.4 * peaks[True][-1]
 # Now the step as a class. What comes out of a step, and the error of a run that is lost:
 
 # %%
-#| export training
+#| export train.trainer
 @dataclass(frozen=True)
 class StepResult:
     """What a training step measured.
@@ -251,7 +251,7 @@ class Diverged(CourseError):
 # several processes share each step (section 8), and `SharedMuon` is Muon for them.
 
 # %%
-#| export training
+#| export train.trainer
 class Trainer:
     """Steps of Muon and AdamW on a GPT, with clipping and the schedule of learning rates.
 
@@ -304,7 +304,7 @@ class Trainer:
 # has nothing to add to, so it is another function than the rest. An update that talks to other processes is not compiled.
 
 # %%
-#| export training
+#| export train.trainer
 @add_to(Trainer)
 def _make_functions(self) -> None:
     """The two heavy parts of a step, which mx.compile may make faster."""
@@ -337,7 +337,7 @@ def _make_functions(self) -> None:
 # **Accumulate**, with the `mx.eval` of section 2:
 
 # %%
-#| export training
+#| export train.trainer
 @add_to(Trainer)
 def _sum_gradients(
     self, micro_batches: Iterable[tuple[mx.array, mx.array]]
@@ -359,7 +359,7 @@ def _sum_gradients(
 # zero.)
 
 # %%
-#| export training
+#| export train.trainer
 def global_norm(gradients: dict) -> float:
     """The length of all gradients together, as one vector; the same in any order of adding."""
     squares = mx.stack([mx.square(g.reshape(-1)).sum() for _, g in tree_flatten(gradients)])
@@ -386,7 +386,7 @@ for (_, one), (_, two) in zip(tree_flatten(ours), tree_flatten(theirs), strict=T
 # **Step.** The rest, in the order of section 1:
 
 # %%
-#| export training
+#| export train.trainer
 @add_to(Trainer)
 def _set_rates(self) -> float:
     """Set learning rates and momentum of this iteration; what the rates are multiplied by."""
@@ -466,7 +466,7 @@ print("after the refusal: the weights are untouched, the step is not counted")
 # weights add up to, $1 - 0.9^n$ after n losses, mends that (Adam's bias correction is the same).
 
 # %%
-#| export training
+#| export train.trainer
 class LossWatch:
     """The smoothed loss of a run, and an alarm when it rises.
 
@@ -535,7 +535,7 @@ for size in (300, 512, 1024):
 # Special tokens are not text: their `token_bytes` are 0, and neither their loss nor their bytes count.
 
 # %%
-#| export training
+#| export train.trainer
 def nats_and_bytes(
     model: GPT, inputs: mx.array, targets: mx.array, token_bytes: mx.array
 ) -> mx.array:
@@ -636,7 +636,7 @@ print(f"a token of validation takes {looking / training:.0%} of a token of train
 # Numbers are not everything. Once in a while, let the model go on with the beginning of an unseen document, and read:
 
 # %%
-#| export training
+#| export train.trainer
 def continue_text(
     model: GPT,
     tokenizer: Tokenizer,
@@ -774,7 +774,7 @@ print(f"80 steps of one micro-batch: {sum(losses) / len(losses):.2f}")
 # if a single one changes, so does the checksum.
 
 # %%
-#| export checkpoint
+#| export train.checkpoint
 """Checkpoints: folders that appear whole, say when they are damaged, and hold all that a run needs.
 
 A run's folder has step_000200, step_000400, …, each with the weights and what goes on with them as
@@ -792,14 +792,14 @@ from pathlib import Path
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from course_lib.gpt import GPT, GPTConfig
+from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.files import make_folder_atomically
 from course_lib.host.paths import home_dir
-from course_lib.tokenizer import Tokenizer
+from course_lib.model.gpt import GPT, GPTConfig
 
 # %%
-#| export checkpoint
+#| export train.checkpoint
 WEIGHTS, STATE, META, SUMS = "model.safetensors", "state.safetensors", "meta.json", "sha256.json"
 
 
@@ -822,7 +822,7 @@ class Checkpoint:
 # the oldest ones go, since a checkpoint of d12 has about 1.9 GB.
 
 # %%
-#| export checkpoint
+#| export train.checkpoint
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 3) -> Path:
     """Write folder/step_<step>, all of it or nothing; then it and the `keep` - 1 before it stay.
 
@@ -859,7 +859,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 3) -> Path
 # MLX writes safetensors without a word when the disk is full; hence the look at the size.
 
 # %%
-#| export checkpoint
+#| export train.checkpoint
 def _save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
     mx.save_safetensors(str(path), arrays)
     with path.open("rb") as file:
@@ -892,7 +892,7 @@ def run_folder(tag: str, stage: str = "base") -> Path:
 # What must be saved beside the weights? The trainer says it, and takes it back:
 
 # %%
-#| export training
+#| export train.trainer
 @add_to(Trainer)
 def state(self) -> dict[str, mx.array]:
     """What the next steps need beside the weights, by name: of the optimizers, and of mx.random."""
@@ -949,7 +949,7 @@ for path in sorted(newest.iterdir()):
 # checkpoint that is whole.
 
 # %%
-#| export checkpoint
+#| export train.checkpoint
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint. Raises CourseError when a file is missing or is not what was written."""
     try:
@@ -1013,7 +1013,7 @@ assert checkpoint.step == 3
 # than the one that the model was trained with, since then every id would mean something else.
 
 # %%
-#| export checkpoint
+#| export train.checkpoint
 def load_weights(model: GPT, weights: dict[str, mx.array]) -> None:
     """Give the model these parameters. Raises CourseError for names or shapes not its own."""
     own = dict(tree_flatten(model.parameters()))
@@ -1167,7 +1167,7 @@ plt.show()
 # by cost, and give each to whoever has the least to do so far.
 
 # %%
-#| export distributed
+#| export train.distributed
 """Several processes that train one model: each has it whole, and they share the work of a step."""
 
 import json
@@ -1176,13 +1176,13 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-from course_lib.muon import Muon, newton_schulz
+from course_lib.train.muon import Muon, newton_schulz
 
 Group = mx.distributed.Group
 
 
 # %%
-#| export distributed
+#| export train.distributed
 def share_out(costs: list[float], size: int) -> list[int]:
     """Who does what: for each task one of `size` workers, so that all have about as much to do."""
     load, owners = [0.0] * size, [0] * len(costs)
@@ -1209,7 +1209,7 @@ for rank in (0, 1):
 # one message. (`look_ahead` and `move` are the two halves of chapter 09's step, before and after the orthogonal matrix.)
 
 # %%
-#| export distributed
+#| export train.distributed
 class SharedMuon(Muon):
     """Muon in several processes: each makes some of the matrices orthogonal, and all get all."""
 
@@ -1582,7 +1582,7 @@ check(exercises.forget_nothing, pack, unpack)
 # The module `plan`, which section 9 used: the flags, the numbers that fill the gaps, and what they come to.
 
 # %%
-#| export plan
+#| export train.plan
 """A run of pretraining on one page: its settings, and what they come to before the first step."""
 
 import math
@@ -1590,13 +1590,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from course_lib import backend
-from course_lib.gpt import GPTConfig, count_parameters, estimate_memory, flops_per_token
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.program import check_least
+from course_lib.model.gpt import GPTConfig, count_parameters, estimate_memory, flops_per_token
 
 
 # %%
-#| export plan
+#| export train.plan
 @dataclass(frozen=True)
 class Settings:
     """Pretrain a GPT, by default one that fits the bundled corpus; go on with it by --resume."""
@@ -1676,7 +1676,7 @@ class Settings:
 # those before it.
 
 # %%
-#| export plan
+#| export train.plan
 EPOCHS = 4  # more passes over the same text teach little (Muennighoff et al., 2023)
 
 SMALL = 50_000_000  # tokens of a corpus
@@ -1816,7 +1816,7 @@ def fitting_batch_size(settings: Settings, config: GPTConfig, processes: int, he
 
 
 # %%
-#| export plan
+#| export train.plan
 def validation_batches(settings: Settings, val_tokens: float) -> int:
     """Batches of device_batch_size rows for one validation, 1 or more.
 
@@ -1868,7 +1868,7 @@ def describe(
 # 0 said.
 
 # %%
-#| export distributed
+#| export train.distributed
 def from_first(arrays: dict[str, mx.array], group: Group) -> dict[str, mx.array]:
     """The arrays of process 0, in all processes; all bring the same names, shapes and types."""
     if group.size() == 1:
@@ -1909,6 +1909,7 @@ if alone.size() == 1:
     assert say_from_first({"stop": False}, alone) == {"stop": False}
     assert most(3.0, alone) == 3.0 and total([1.0, 2.0], alone) == [1.0, 2.0]
 
+
 # %% [markdown]
 # ## Appendix C: which checkpoint is meant
 #
@@ -1916,7 +1917,7 @@ if alone.size() == 1:
 # perhaps `--step`. One function reads all three:
 
 # %%
-#| export checkpoint
+#| export train.checkpoint
 def place_of(settings, stage: str = "base") -> tuple[Path, int | None]:
     """The run's folder, and the step that is asked for, if any.
 
@@ -1945,7 +1946,7 @@ def place_of(settings, stage: str = "base") -> tuple[Path, int | None]:
 # does not know which text it trains on; the program below says that, and a later chapter has another one.
 
 # %%
-#| export run
+#| export train.run
 """A training run: watched, stopped, resumed, shared between processes; of any loader of batches.
 
 Source: nanochat, whose loop this is: steps 0 … N, of which the last only evaluates and saves.
@@ -1968,7 +1969,13 @@ from filelock import FileLock, Timeout
 from mlx.utils import tree_flatten
 
 from course_lib import backend
-from course_lib.checkpoint import (
+from course_lib.host.errors import CourseError
+from course_lib.host.files import only_one
+from course_lib.host.progress import StatusLine
+from course_lib.host.stop import StopWish, stop_when_asked
+from course_lib.model.gpt import GPT, GPTConfig, flops_per_token, init_weights
+from course_lib.train import local_ring
+from course_lib.train.checkpoint import (
     META,
     Checkpoint,
     checkpoint_folders,
@@ -1976,22 +1983,16 @@ from course_lib.checkpoint import (
     newest_checkpoint,
     save_checkpoint,
 )
-from course_lib.distributed import Group, from_first, most, say_from_first, total
-from course_lib.gpt import GPT, GPTConfig, flops_per_token, init_weights
-from course_lib.host import local_ring
-from course_lib.host.errors import CourseError
-from course_lib.host.files import only_one
-from course_lib.host.metrics import MetricsLog, read_metrics, save_curves
-from course_lib.host.progress import StatusLine
-from course_lib.host.stop import StopWish, stop_when_asked
-from course_lib.training import Diverged, LossWatch, Trainer, continue_text, validate
+from course_lib.train.distributed import Group, from_first, most, say_from_first, total
+from course_lib.train.metrics import MetricsLog, read_metrics, save_curves
+from course_lib.train.trainer import Diverged, LossWatch, Trainer, continue_text, validate
 
 
 # %% [markdown]
 # **Agreeing.** All processes must have the same text and the same tokenizer.
 
 # %%
-#| export run
+#| export train.run
 def check_same(group: Group, **facts: str) -> None:
     """Raise CourseError when this process has other facts than the first one."""
     for name, theirs in say_from_first(facts, group).items():
@@ -2013,7 +2014,7 @@ def processes_here(group: Group) -> int:
 # another run is refused. And a folder belongs to one run at a time.
 
 # %%
-#| export run
+#| export train.run
 FREE = (  # may change when a run goes on
     *("recompute", "streaming", "max_cached_shards", "max_rise", "tokenizer", "tag"),
     *("eval_every", "eval_share", "sample_every", "save_every", "keep", "device_batch_size"),
@@ -2082,7 +2083,7 @@ def own_folder(folder: Path, settings) -> FileLock:
 # made anew after it.
 
 # %%
-#| export run
+#| export train.run
 def share_of(loader: Iterator, count: int, group: Group) -> Iterator[tuple[mx.array, mx.array]]:
     """The `count` batches of this process among the next ones, of which each process gets as many.
 
@@ -2142,7 +2143,7 @@ class Speed:
 # **The run.** Every process makes one; only the first writes. `prepare` says what it trains on.
 
 # %%
-#| export run
+#| export train.run
 class Run:
     """A run of training as one of its processes sees it; `loop` does the work.
 
@@ -2242,7 +2243,7 @@ class Run:
 # processes at once.
 
 # %%
-#| export run
+#| export train.run
 @add_to(Run)
 def loop(self, stop: StopWish) -> int:
     """All steps that are left: 0, or the exit code of the wish to stop, granted after a step.
@@ -2318,7 +2319,7 @@ def micro_batches_of(self, step: int) -> Iterator[tuple[mx.array, mx.array]]:
 
 
 # %%
-#| export run
+#| export train.run
 @add_to(Run)
 def evaluate(self, step: int) -> None:
     """Bits per byte of the first validation batches, always the same."""
@@ -2379,7 +2380,7 @@ def finish(self) -> None:
 # **Starting.** With several processes this one only starts the others and watches over them.
 
 # %%
-#| export run
+#| export train.run
 def start(
     program: str, run_type: type[Run], settings, folder: Path, argv: list[str], processes: int
 ) -> None:
@@ -2437,159 +2438,9 @@ def fewer_until(fits: Callable[[int], object], settings) -> int:
                 raise
             processes //= 2
 
-
 # %% [markdown]
 # ## Appendix E: the program `base_train`
 #
 # A run on the documents of a dataset, for the command line.
 
 # %%
-#| export scripts.base_train
-"""Pretrain a GPT on the documents of a dataset: `base_train --help`.
-
-Source: nanochat.
-"""
-
-import math
-import sys
-from functools import partial
-from itertools import islice
-from pathlib import Path
-
-from course_lib import backend
-from course_lib.checkpoint import run_folder
-from course_lib.dataloader import TokenLoader
-from course_lib.dataset import Dataset, open_dataset
-from course_lib.host import local_ring
-from course_lib.host.files import only_one
-from course_lib.host.program import run_program
-from course_lib.plan import (
-    Settings,
-    check_flags,
-    describe,
-    make_config,
-    resolve,
-    validation_batches,
-)
-from course_lib.run import Run, check_same, fewer_until, processes_before, processes_here, start
-from course_lib.scripts import tok_train
-from course_lib.tokenizer import Tokenizer, default_folder, fitting_vocab_size
-
-
-# %%
-#| export scripts.base_train
-def tokenizer_folder(settings: Settings, dataset: Dataset) -> Path:
-    """The flag's; else the default one, or one beside it for text that fits many more tokens.
-
-    Eight times as many: so one of the bundled corpus is not taken for a corpus of the hub.
-    """
-    default = default_folder()
-    if settings.tokenizer is not None or not (default / "tokenizer.json").exists():
-        return settings.tokenizer or default
-    fitting = 65_536 if dataset.streamed else fitting_vocab_size(dataset.num_bytes("train"))
-    if 8 * Tokenizer.load(default).vocab_size > fitting:
-        return default
-    return default.with_name(f"tokenizer-{dataset.name.replace('/', '-')}")
-
-
-def open_data(settings: Settings, folder: Path) -> tuple[Dataset, Tokenizer]:
-    """Dataset and tokenizer of a run; where there is no tokenizer, one is trained that fits."""
-    dataset = open_dataset(settings.dataset, settings.streaming, settings.max_cached_shards)
-    if settings.resume and (folder / "tokenizer").exists():
-        return dataset, Tokenizer.load(folder / "tokenizer")
-    path = tokenizer_folder(settings, dataset)
-    with only_one(path):
-        if settings.tokenizer is None and not (path / "tokenizer.json").exists():
-            print("there is no tokenizer for this text yet: training one", flush=True)
-            tok_train.work(
-                tok_train.Settings(
-                    dataset=settings.dataset, streaming=settings.streaming, folder=path
-                )
-            )
-    return dataset, Tokenizer.load(path)
-
-
-def corpus_tokens(dataset: Dataset, tokenizer: Tokenizer) -> tuple[float, float]:
-    """Tokens of the training and of the validation text, about; infinite for a streamed one."""
-    if dataset.streamed:
-        return math.inf, math.inf
-    texts = list(islice(dataset.documents("val"), 200))
-    tokens = sum(map(len, tokenizer.encode_batch(texts)))
-    bytes_per_token = sum(len(text.encode()) for text in texts) / tokens
-    return dataset.num_bytes("train") / bytes_per_token, dataset.num_bytes("val") / bytes_per_token
-
-
-def size_of(dataset: Dataset) -> str:
-    """What two machines can compare, whose own texts have different names."""
-    if dataset.streamed:
-        return dataset.name
-    return f"{dataset.num_rows('train')} documents of {dataset.num_bytes('train')} bytes"
-
-
-# %%
-#| export scripts.base_train
-class Pretraining(Run):
-    """A run on the documents of a dataset."""
-
-    def prepare(self, settings: Settings) -> None:
-        """Open the text and the tokenizer, and work out what the run comes to."""
-        self.dataset, self.tokenizer = open_data(settings, self.folder)
-        fingerprint = self.tokenizer.fingerprint
-        check_same(self.group, tokenizer=fingerprint, text=size_of(self.dataset))
-        sizes = corpus_tokens(self.dataset, self.tokenizer)
-        V, here = self.tokenizer.vocab_size, processes_here(self.group)
-        self.settings = resolve(settings, V, sizes[0], self.group.size(), here)
-        self.config = make_config(self.settings, V)
-        self.val_batches = validation_batches(self.settings, sizes[1])
-        self.about = describe(self.settings, V, *sizes, here)
-        documents = islice(self.dataset.documents("val"), 3)
-        self.prompts = [" ".join(text.split()[:6]) for text in documents]
-
-    def open_loader(self, split: str, state: dict | None = None) -> TokenLoader:
-        """Batches of a split, from a place or from the beginning."""
-        if state and not self.is_first:
-            state = {**state, "dataset": self.dataset.name}  # the same text, by check_same
-        return TokenLoader(
-            self.dataset,
-            self.tokenizer,
-            split,
-            batch_size=self.settings.device_batch_size,
-            sequence_len=self.settings.sequence_len,
-            state=state,
-            num_threads=1 if backend.device_kind() == "cpu" else None,
-        )
-
-    def in_words(self, place: dict) -> str:
-        """Where in the text a loader's state is."""
-        return "token {token} of row {row} of {shard}, epoch {epoch}".format(**place)
-
-
-# %%
-#| export scripts.base_train
-def choose_processes(settings: Settings, folder: Path) -> int:
-    """How many processes to start: what --processes, the rows of a step and the memory allow.
-
-    Makes the dataset and the tokenizer where they are missing. Raises CourseError for settings
-    that cannot be.
-    """
-    if before := processes_before(settings, folder):
-        return settings.processes or before
-    if (settings.processes or local_ring.fitting_processes(backend.device_kind())) == 1:
-        return 1
-    dataset, tokenizer = open_data(settings, folder)
-    tokens = corpus_tokens(dataset, tokenizer)[0]
-    return fewer_until(lambda n: resolve(settings, tokenizer.vocab_size, tokens, n, n), settings)
-
-
-def work(settings: Settings, argv: list[str]) -> None:
-    """Train in as many processes as it takes; argv: the flags once more, for those."""
-    check_flags(settings)
-    folder = run_folder(f"d{settings.depth}" if settings.tag is None else settings.tag)
-    processes = 1 if local_ring.in_a_ring() else choose_processes(settings, folder)
-    start("base_train", Pretraining, settings, folder, argv, processes)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    argv = sys.argv[1:] if argv is None else argv
-    run_program("base_train", Settings, partial(work, argv=argv), argv)

@@ -9,7 +9,7 @@
 # | Needs | [05 · Tokenizer](05_tokenizer.ipynb), [07 · Attention](07_attention.ipynb), [08 · GPT](08_gpt.ipynb), [10 · Training](10_training.ipynb) |
 # | Time | 45 minutes to read, 55 for the exercises, 10 for the appendix; one to three minutes to run |
 # | Memory | under 1 GB |
-# | You will build | bits per byte, the three kinds of CORE tasks, their scores → `course_lib.evaluation`; the program `base_eval` → `course_lib.scripts` |
+# | You will build | bits per byte, the three kinds of CORE tasks, their scores → `course_lib.evaluate.core`; the program `base_eval` → `course_lib.scripts` |
 #
 # The loss of chapter 10 fell. Is the model good now? Two questions hide in that one: how well does it predict text, and can it
 # do anything with what it has learned? This chapter answers the first in bits per byte, and the second with tasks that have right
@@ -19,7 +19,7 @@
 # ![Map of the course: chapter 11 evaluation is marked, in Part II; after 10 training, and 12 engine comes next](images/map_11.svg)
 
 # %%
-#| export evaluation
+#| export evaluate.core
 """How good a base model is: bits per byte, and CORE's three kinds of tasks.
 
 Source: DCLM (Li et al., 2024), whose CORE this is, and nanochat, whose choices of seeds, separators
@@ -39,11 +39,11 @@ import mlx.nn as nn
 import yaml
 from matplotlib.axes import Axes
 
-from course_lib.gpt import GPT, capped_logits
+from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import data_dir
-from course_lib.tokenizer import Tokenizer
-from course_lib.training import validate
+from course_lib.model.gpt import GPT, capped_logits
+from course_lib.train.trainer import validate
 
 # %% [markdown]
 # That cell opens the module that this chapter builds. The next one is for this notebook only.
@@ -63,13 +63,13 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from course_lib import backend
-from course_lib.checkpoint import Checkpoint, save_checkpoint
-from course_lib.classroom import LiveCurve, add_to, budget, check
+from course_lib.classroom import LiveCurve, budget, check
 from course_lib.classroom.exercises import evaluation as exercises
-from course_lib.dataloader import TokenLoader
-from course_lib.dataset import open_dataset
-from course_lib.gpt import GPTConfig
-from course_lib.training import Trainer
+from course_lib.data.dataloader import TokenLoader
+from course_lib.data.dataset import open_dataset
+from course_lib.model.gpt import GPTConfig
+from course_lib.train.checkpoint import Checkpoint, save_checkpoint
+from course_lib.train.trainer import Trainer
 
 backend.seed_everything(42)
 print(backend.describe())
@@ -116,7 +116,7 @@ for V, each in tokenizers.items():
 # nor do targets of −1. Here it gets the name that one looks for, and leaves out batches in which nothing counts.
 
 # %%
-#| export evaluation
+#| export evaluate.core
 def bits_per_byte(
     model: GPT, batches: Iterable[tuple[mx.array, mx.array]], token_bytes: mx.array
 ) -> float:
@@ -230,7 +230,7 @@ print(f"with an empty batch beside it {alone:.4f}, the empty batch alone {nothin
 # | language modelling | one context, one continuation | the model itself would write exactly this |
 
 # %%
-#| export evaluation
+#| export evaluate.core
 FIELDS = {  # of an item, by the kind of its task
     "multiple_choice": ("query", "choices"),
     "schema": ("continuation", "context_options"),
@@ -270,7 +270,7 @@ class Task:
 # choice, two schemas, one of language modelling. What the files look like is for the appendix. One item of each kind:
 
 # %%
-from course_lib.evaluation import load_items, load_tasks  # this chapter's too: see the appendix
+from course_lib.evaluate.core import load_items, load_tasks  # this chapter's too: see the appendix
 
 tasks = {task.name: task for task in load_tasks()}
 items = {name: load_items(task) for name, task in tasks.items()}
@@ -278,7 +278,6 @@ for name, task in tasks.items():
     print(f"{name:9s} {task.kind:18s} {len(items[name])} items, guessing gets {task.baseline:.0%}")
 for name in ("words", "pronouns", "phrases"):
     print(items[name][0])
-
 
 # %% [markdown]
 # `gold` is the number of the right option, counted from 0. In `pronouns` each item has a twin, with the other answer. Here are the
@@ -290,6 +289,7 @@ for item in items["pronouns"]:
     if set(item["context_options"]) == first:
         print(item["context_options"][item["gold"]], item["continuation"])
 
+
 # %% [markdown]
 # So a model that likes one of the two contexts better, whatever the end, gets exactly half.
 #
@@ -299,7 +299,7 @@ for item in items["pronouns"]:
 # only in which of the two changes from option to option.
 
 # %%
-#| export evaluation
+#| export evaluate.core
 def parts_of(task: Task, item: dict) -> tuple[list[str], list[str]]:
     """The contexts of an item and its continuations, paired: one pair for each option."""
     if task.kind == "multiple_choice":
@@ -315,7 +315,7 @@ def parts_of(task: Task, item: dict) -> tuple[list[str], list[str]]:
 # question. (The seed is nanochat's, so that its numbers compare.)
 
 # %%
-#| export evaluation
+#| export evaluate.core
 def fewshot_examples(data: list[dict], index: int, count: int) -> list[dict]:
     """`count` other items of the task, for item `index` always the same: nanochat's choice."""
     others = [n for n in range(len(data)) if n != index]
@@ -349,7 +349,6 @@ for _, whole in prompts[:2]:
 print(f"{len(examples)} solved items here; the task asks for {task.num_fewshot}")
 assert examples == fewshot_examples(items["physics"], index, 2)
 
-
 # %% [markdown]
 # Two options of four. They begin alike and differ in their end.
 #
@@ -373,7 +372,7 @@ for pieces in (["is late"], ["is ", "late"]):
 # option is encoded as a whole, and the place where the answer begins is found in the ids.
 
 # %%
-#| export evaluation
+#| export evaluate.core
 @dataclass(frozen=True)
 class Row:
     """Ids of a prompt with its continuation; those from `start` on are judged."""
@@ -394,7 +393,7 @@ def common_length(rows: list[list[int]]) -> int:
 # `tokenise` makes a row of each option, and finds where the judged part starts:
 
 # %%
-#| export evaluation
+#| export evaluate.core
 def tokenise(
     task: Task, tokenizer: Tokenizer, prompts: list[tuple[str, str]], sequence_len: int
 ) -> list[Row]:
@@ -462,6 +461,7 @@ for name in ("physics", "agreement", "phrases"):
     first_rows[name] = tokenise(tasks[name], tokenizer, prompts, 256)
     draw_rows(first_rows[name])
 
+
 # %% [markdown]
 # Blue and bold is judged; • is `<|bos|>`, ␣ a space. Above, a multiple choice: the options differ from the blue on. In the middle,
 # a schema: the contexts differ, the blue end is the same, and the question is after which context it is likelier. Below,
@@ -499,7 +499,7 @@ print(f"chosen: option {losses.index(min(losses))}, right: {items['physics'][0][
 # read it once: a cache of keys and values. This one holds a single prefix for any number of rows:
 
 # %%
-#| export evaluation
+#| export evaluate.core
 class PrefixCache:
     """What one block keeps of a prefix, for all rows that go on from it."""
 
@@ -542,7 +542,7 @@ print(f"all rows whole: {whole} tokens; without the hatched: {whole - (len(rows)
 # judged positions need them, so `judged_logits` picks these before the head.
 
 # %%
-#| export evaluation
+#| export evaluate.core
 @dataclass(frozen=True)
 class Score:
     """What the model makes of the judged tokens of a row.
@@ -576,7 +576,7 @@ def judged_logits(model: GPT, rows: list[Row], shared: int) -> mx.array:
 # Then losses and first choices come from these logits, row by row:
 
 # %%
-#| export evaluation
+#| export evaluate.core
 def score(model: GPT, rows: list[Row], shared: int = 0) -> list[Score]:
     """Score rows of any lengths in one batch; `shared` as in `judged_logits`."""
     targets = mx.array([token for row in rows for token in row.ids[row.start :]])
@@ -644,6 +644,7 @@ whole = sum(len(row.ids) - 1 for rows in asked for row in rows)
 once = whole - sum((len(rows) - 1) * shared_prefix(rows) for rows in asked)
 print(f"tokens read: {whole:,}, with the beginning once {once:,}: {whole / once:.1f} times fewer")
 
+
 # %% [markdown]
 # On a CPU most of the time goes into the tokens that are read. The batch alone reads as many, and saves only calls of the model;
 # reading the beginning once saves most tokens, though with four options never more than three quarters. A GPU is mostly idle at such small work, so there
@@ -656,7 +657,7 @@ print(f"tokens read: {whole:,}, with the beginning once {once:,}: {whole / once:
 # token must be the model's first choice, all of them.
 
 # %%
-#| export evaluation
+#| export evaluate.core
 def is_right(task: Task, item: dict, scores: list[Score]) -> bool:
     """Whether the option of lowest loss is right; in language modelling, whether all is exact."""
     if task.kind == "language_modeling":
@@ -710,7 +711,7 @@ print(f"the luckiest got {guessed.max():.0%}; within two standard errors: {insid
 # three standard errors is no news. Four times the items halve it:
 
 # %%
-#| export evaluation
+#| export evaluate.core
 def standard_error(accuracy: float, count: int) -> float:
     """How far an accuracy on `count` items typically lies from that on endlessly many."""
     return math.sqrt(accuracy * (1 - accuracy) / count)
@@ -734,7 +735,7 @@ for n in (44, 176, 1000, 10_000):
 # of the centred scores, each task with the same weight, whether it has fifty items or ten thousand.
 
 # %%
-#| export evaluation
+#| export evaluate.core
 @dataclass(frozen=True)
 class TaskResult:
     """How many items of a task a model got right."""
@@ -768,7 +769,7 @@ class TaskResult:
 # And the mean over tasks, with its own standard error: independent errors add up as squares.
 
 # %%
-#| export evaluation
+#| export evaluate.core
 def core_score(results: list[TaskResult]) -> float:
     """The mean of the centred scores. Raises CourseError for no results."""
     if not results:
@@ -798,7 +799,7 @@ for task, right in ((two, 50), (four, 50), (four, 25), (four, 100), (four, 0)):
 # still come from all, so that an item is the same question in a short run and a long one.
 
 # %%
-#| export evaluation
+#| export evaluate.core
 def group_items(
     asked: Iterable[tuple[dict, list[Row]]], batch_size: int
 ) -> Iterator[tuple[list[tuple[dict, list[Row]]], int]]:
@@ -825,7 +826,7 @@ def group_items(
 # Grouped like this, the items are scored and counted:
 
 # %%
-#| export evaluation
+#| export evaluate.core
 def evaluate_task(
     model: GPT,
     tokenizer: Tokenizer,
@@ -879,7 +880,7 @@ print(f"mean of the centred scores {core_score(results):+.3f} ± {core_error(res
 
 
 # %%
-#| export evaluation
+#| export evaluate.core
 def draw_results(ax: Axes, results: list[TaskResult]) -> None:
     """Centred scores, two standard errors to each side; filled where that is above 0, guessing."""
     for n, result in enumerate(results):
@@ -1098,7 +1099,7 @@ check(exercises.bootstrap, bootstrap)
 # line that is wrong.
 
 # %%
-#| export evaluation
+#| export evaluate.core
 def load_tasks(folder: Path | None = None) -> list[Task]:
     """The tasks of a folder: core.yaml, eval_meta_data.csv (baselines in percent), eval_data/.
 
@@ -1133,7 +1134,7 @@ def load_tasks(folder: Path | None = None) -> list[Task]:
 
 
 # %%
-#| export evaluation
+#| export evaluate.core
 def load_items(task: Task) -> list[dict]:
     """The items of a task, shuffled as nanochat does it, so that the first ones are a fair sample.
 
@@ -1184,288 +1185,6 @@ print(*settings_file.read_text().splitlines()[:6], sep="\n")
 #
 # Flags first. `--checkpoint` takes the folder of a run or one of its steps.
 
-# %%
-#| export scripts.base_eval
-"""Bits per byte, CORE tasks and samples of a checkpoint: `base_eval --help`.
-
-Source: nanochat.
-"""
-
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
-
-import mlx.core as mx
-from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
-
-from course_lib.checkpoint import load_model, place_of
-from course_lib.dataloader import TokenLoader
-from course_lib.dataset import Dataset, open_dataset
-from course_lib.evaluation import (
-    Task,
-    TaskResult,
-    bits_per_byte,
-    core_error,
-    core_score,
-    draw_results,
-    evaluate_task,
-    load_items,
-    load_tasks,
-)
-from course_lib.gpt import GPT
-from course_lib.host.bundle import fetch_bundle
-from course_lib.host.errors import CourseError, FlagError
-from course_lib.host.files import write_atomically
-from course_lib.host.program import check_least, run_program
-from course_lib.host.progress import StatusLine
-from course_lib.host.stop import StopWish, stop_when_asked
-from course_lib.scripts.base_train import corpus_tokens
-from course_lib.tokenizer import Tokenizer
-from course_lib.training import continue_text
-
-
-# %%
-#| export scripts.base_eval
-@dataclass(frozen=True)
-class Settings:
-    """Measure a model that `base_train` made: bits per byte, CORE tasks, samples."""
-
-    tag: str | None = None
-    """Name of the run; by default d4."""
-    checkpoint: Path | None = None
-    """Or the run's folder, or one of its step_… folders."""
-    step: int | None = None
-    """Which checkpoint of the run; by default the newest."""
-    eval: str = "bpb,core,sample"
-    """What to do, with commas between."""
-    max_per_task: int | None = None
-    """Items of each task; by default all."""
-    bundle: bool = False
-    """Ask the 22 tasks of CORE (162 MB, fetched once) and not the small ones of this course."""
-    device_batch_size: int = 16
-    """Rows at a time."""
-    split_tokens: int = 100_000
-    """Tokens of the training and of the validation text for bits per byte."""
-    dataset: str | None = None
-    """Text for bits per byte; by default the one that the model was trained on."""
-
-
-KINDS = ("bpb", "core", "sample")
-
-PROMPTS = (  # the first three as in the bundled corpus, the others as anywhere
-    "Return True if",
-    "If the argument is not given,",
-    "This module provides",
-    "The capital of Italy is",
-    "The opposite of up is",
-    "Once upon a time, there was",
-)
-
-
-# %%
-#| export scripts.base_eval
-def kinds_of(settings: Settings) -> list[str]:
-    """What to do, in order. Raises FlagError for what is not known."""
-    asked = [kind.strip() for kind in settings.eval.split(",") if kind.strip()]
-    for kind in asked:
-        if kind not in KINDS:
-            raise FlagError(f"--eval has {kind!r}, expected some of {','.join(KINDS)}")
-    if not asked:
-        raise FlagError(f"--eval is empty, expected some of {','.join(KINDS)}")
-    return [kind for kind in KINDS if kind in asked]
-
-
 # %% [markdown]
 # The evaluation. Ctrl-C and SIGTERM become a wish, which `pause` grants between two batches; the report is written after each
 # task, so that not even a power cut takes more than the task that was running.
-
-# %%
-#| export scripts.base_eval
-@dataclass
-class Evaluation:
-    """A model, what is asked of it, and what has been found so far; the report is at `path`."""
-
-    model: GPT
-    tokenizer: Tokenizer
-    meta: dict
-    settings: Settings
-    path: Path
-    status: StatusLine
-    stop: StopWish
-
-    def __post_init__(self):
-        self.found: dict = {"step": self.meta["step"]}
-        self.results: list[TaskResult] = []
-
-    def pause(self) -> None:
-        """Between two batches: stop here when that was asked for."""
-        if self.stop.code:
-            raise KeyboardInterrupt
-
-
-# %%
-#| export scripts.base_eval
-@add_to(Evaluation)
-def bpb(self) -> None:
-    """Bits per byte of the first tokens of the training and of the validation text."""
-    name, trained = self.settings.dataset, self.meta["settings"]
-    text = open_dataset(name) if name else open_dataset(trained["dataset"], trained["streaming"])
-    sizes, values = corpus_tokens(text, self.tokenizer), {}
-    for split, tokens in zip(("train", "val"), sizes, strict=True):
-        batches = self.batches(text, split, tokens)
-        values[split] = bits_per_byte(self.model, batches, self.tokenizer.token_bytes)
-        self.status.say(f"{split:5s} {values[split]:.4f} bits per byte of {text.name}")
-    self.found["bits_per_byte"] = {"dataset": text.name, **values}
-
-
-@add_to(Evaluation)
-def batches(self, text: Dataset, split: str, tokens: float) -> Iterator[tuple[mx.array, mx.array]]:
-    """The first batches of a split: split_tokens of it, or all, but no text twice."""
-    T, tokens = self.model.config.sequence_len, int(min(tokens, self.settings.split_tokens))
-    rows = max(1, min(self.settings.device_batch_size, tokens // T))
-    count = max(1, tokens // (rows * T))
-    with TokenLoader(text, self.tokenizer, split, rows, T, num_threads=1) as loader:
-        for number, batch in enumerate(islice(loader, count)):
-            if number and loader.state["epoch"] > 0:  # this batch has begun the text again
-                break
-            self.pause()
-            yield batch
-
-
-@add_to(Evaluation)
-def sample(self) -> None:
-    """What the model writes after each of PROMPTS."""
-    samples = []
-    for seed, prompt in enumerate(PROMPTS):
-        self.pause()
-        text = continue_text(self.model, self.tokenizer, prompt, max_tokens=32, seed=seed)
-        samples.append([prompt, text])
-        self.status.say(f"  {prompt!r} … {text!r}")
-    self.found["samples"] = samples
-
-
-# %%
-#| export scripts.base_eval
-@add_to(Evaluation)
-def core(self) -> None:
-    """Every task; the result of each is written as soon as it is there."""
-    tasks = load_tasks(fetch_bundle() if self.settings.bundle else None)
-    found = {"tasks_of": "bundle" if self.settings.bundle else "course"}
-    found |= {"max_per_task": self.settings.max_per_task, "core": None, "tasks": {}}
-    try:
-        for number, task in enumerate(tasks, start=1):
-            result = self.ask(task, f"task {number} of {len(tasks)}: {task.name}")
-            self.results.append(result)
-            found["tasks"][task.name] = {
-                "kind": task.kind,
-                "num_fewshot": task.num_fewshot,
-                "items": result.count,
-                "baseline": task.baseline,
-                "accuracy": result.accuracy,
-                "standard_error": result.standard_error,
-                "centred": result.centred,
-            }
-            self.found["core"] = found
-            self.save()
-    finally:
-        self.show()
-    found |= {"core": core_score(self.results), "core_error": core_error(self.results)}
-    print(f"mean of the centred scores: {found['core']:+.4f} ± {found['core_error']:.4f}")
-
-
-@add_to(Evaluation)
-def ask(self, task: Task, label: str) -> TaskResult:
-    """Evaluate one task, and say how far it is."""
-
-    def on_items(done: int, count: int) -> None:
-        self.status.hint(f"{label}, {done:,} of {count:,} items")
-        self.pause()
-
-    limit, batch_size = self.settings.max_per_task, self.settings.device_batch_size
-    items = load_items(task)
-    result = evaluate_task(self.model, self.tokenizer, task, items, limit, batch_size, on_items)
-    self.status.say(f"{label}, {result.right:,} of {result.count:,} right")
-    return result
-
-
-# %%
-#| export scripts.base_eval
-@add_to(Evaluation)
-def save(self) -> None:
-    """Put what was found into the report, beside what an earlier run put there."""
-    before = {}
-    with suppress(OSError, ValueError):
-        before = json.loads(self.path.read_text(encoding="utf-8"))
-    with write_atomically(self.path) as file:
-        file.write(json.dumps({**before, **self.found}, indent=1) + "\n")
-
-
-@add_to(Evaluation)
-def show(self) -> None:
-    """Print the tasks that are done as a table, and draw them beside the report."""
-    if self.results:
-        Console(force_jupyter=False).print(table_of(self.results))
-        figure = Figure(figsize=(6, 1.2 + 0.35 * len(self.results)), layout="constrained")
-        draw_results(figure.subplots(), self.results)
-        figure.savefig(self.path.with_suffix(".png"), dpi=120)
-
-
-# %%
-#| export scripts.base_eval
-def table_of(results: list[TaskResult]) -> Table:
-    """The results as a table; ± is the standard error."""
-    table = Table("task", header_style="")
-    for column in ("kind", "shots", "items", "guessing", "accuracy", "centred"):
-        table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)
-    names = {"multiple_choice": "choice", "schema": "schema", "language_modeling": "language"}
-    for result in results:
-        task = result.task
-        table.add_row(
-            task.name,
-            names[task.kind],
-            f"{task.num_fewshot}",
-            f"{result.count:,}",
-            f"{task.baseline:.1%}",
-            f"{result.accuracy:.1%} ± {result.standard_error:.1%}",
-            f"{result.centred:+.3f}",
-        )
-    return table
-
-
-# %%
-#| export scripts.base_eval
-def work(settings: Settings) -> None:
-    """Load the model and do what --eval says; what was finished is written in any case."""
-    check_least(settings, max_per_task=1, device_batch_size=1, split_tokens=1, step=0)
-    kinds = kinds_of(settings)
-    folder, step = place_of(settings)
-    if not folder.is_dir():
-        raise CourseError(
-            f"there is no run in {folder}; train one with `base_train`, or give another --tag or "
-            "--checkpoint"
-        )
-    model, tokenizer, meta = load_model(folder, step)
-    path = folder / f"eval_{meta['step']:06d}.json"
-    with StatusLine(1) as status, stop_when_asked() as stop:
-        status.say(f"model {folder.name}, step {meta['step']:,}")
-        run = Evaluation(model, tokenizer, meta, settings, path, status, stop)
-        try:
-            for kind in kinds:
-                getattr(run, kind)()
-                run.save()
-        except KeyboardInterrupt:
-            kept = f"what was finished is in {path}" if path.exists() else "nothing was finished"
-            print(f"base_eval: stopped during {kind}; {kept}", file=sys.stderr)
-            sys.exit(stop.code or 130)
-        status.say(f"the report is {path}")
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("base_eval", Settings, work, argv)

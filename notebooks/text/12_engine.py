@@ -8,7 +8,7 @@
 # | Needs | [07 · Attention](07_attention.ipynb), [08 · GPT](08_gpt.ipynb); it trains with the `Trainer` of chapter 10, without asking how that works |
 # | Time | 60 minutes to read, 75 for the exercises; a minute or two to run |
 # | Memory | under 3 GB |
-# | You will build | a cache of keys and values → `course_lib.kv_cache`; sampling → `course_lib.sampling`; rows that are written together → `course_lib.decoding`; `Engine` and `BatchEngine` → `course_lib.engine` |
+# | You will build | a cache of keys and values → `course_lib.generate.kv_cache`; sampling → `course_lib.generate.sampling`; rows that are written together → `course_lib.generate.rows`; `Engine` and `BatchEngine` → `course_lib.generate.engine` |
 #
 # A GPT gives probabilities for one next token. A text is hundreds of them, one after the other. The loop around the model, the
 # **engine**, decides how fast that goes and how good the text is: the same weights, written with a bad loop, are many times
@@ -18,7 +18,7 @@
 # ![Map of the course: chapter 12 engine is marked, the last one of Part II; after 11 evaluation](images/map_12.svg)
 
 # %%
-#| export kv_cache
+#| export generate.kv_cache
 """The KV cache: keys and values of every position that the model has read, for a batch of rows.
 
 Rows may have different lengths; they are added, copied and removed while the others stay where they
@@ -28,11 +28,11 @@ are.
 import mlx.core as mx
 
 from course_lib import backend
-from course_lib.gpt import GPTConfig
 from course_lib.host.errors import CourseError
+from course_lib.model.gpt import GPTConfig
 
 # %%
-#| export sampling
+#| export generate.sampling
 """One token from logits: temperature, top-k, top-p, min-p, and the draw."""
 
 import math
@@ -40,7 +40,7 @@ import math
 import mlx.core as mx
 
 # %%
-#| export decoding
+#| export generate.rows
 """Rows of text that are written together: what is asked for, one row, one step for all of them."""
 
 import math
@@ -54,13 +54,13 @@ import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
 from course_lib import backend
-from course_lib.gpt import GPT, GPTConfig, capped_logits
+from course_lib.generate.kv_cache import KVCache
+from course_lib.generate.sampling import sample
 from course_lib.host.errors import CourseError
-from course_lib.kv_cache import KVCache
-from course_lib.sampling import sample
+from course_lib.model.gpt import GPT, GPTConfig, capped_logits
 
 # %%
-#| export engine
+#| export generate.engine
 """Text from a model for one user (Engine), and for many at once (BatchEngine)."""
 
 import atexit
@@ -73,7 +73,9 @@ from collections.abc import Callable, Iterator
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from course_lib.decoding import (
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.generate.kv_cache import KVCache, PrefixStore
+from course_lib.generate.rows import (
     Batch,
     Generation,
     Request,
@@ -84,10 +86,8 @@ from course_lib.decoding import (
     next_logits,
     prefill,
 )
-from course_lib.gpt import GPT
 from course_lib.host.errors import CourseError
-from course_lib.kv_cache import KVCache, PrefixStore
-from course_lib.tokenizer import Tokenizer
+from course_lib.model.gpt import GPT
 
 # %% [markdown]
 # These cells open the modules that this chapter builds. The next one is for this notebook only.
@@ -101,8 +101,8 @@ import numpy as np
 
 from course_lib.classroom import add_to, budget, check
 from course_lib.classroom.exercises import engine as exercises
-from course_lib.names import load_names
-from course_lib.training import Trainer
+from course_lib.names.bigram import load_names
+from course_lib.train.trainer import Trainer
 
 backend.seed_everything(42)
 print(backend.describe())
@@ -239,7 +239,7 @@ assert mx.allclose(same, model(ids), atol=close)
 # model can use.
 
 # %%
-#| export kv_cache
+#| export generate.kv_cache
 STEP = 256
 
 
@@ -275,7 +275,7 @@ for depth in (4, 8, 12, 20):
 # branch `else` is for rows of different lengths: pass over it until section 3.
 
 # %%
-#| export kv_cache
+#| export generate.kv_cache
 class LayerCache:
     """Keys and values of one block: (rows, n_kv_head, positions, head_dim); zeros at first."""
 
@@ -323,7 +323,7 @@ class LayerCache:
 # and again only when 256 positions are full.
 
 # %%
-#| export kv_cache
+#| export generate.kv_cache
 class KVCache:
     """A cache for every block of one model: `model(ids, cache.layers)` reads it and adds to it.
 
@@ -353,7 +353,7 @@ class KVCache:
 
 
 # %%
-#| export kv_cache
+#| export generate.kv_cache
 @add_to(KVCache)
 def reserve(self, rows: int, length: int) -> None:
     """Have room for so many rows of so many positions. More rows: at least twice as many."""
@@ -473,6 +473,7 @@ for length in (225, 450, 900):
     joined, placed = seconds_of(lambda old=old: join(old)), seconds_of(in_place)
     print(f"{length} positions: joined {1000 * joined:5.2f} ms, in place {1000 * placed:.2f} ms")
 
+
 # %% [markdown]
 # That is for one token, in all blocks. Copying grows with the text, writing in place does not. A cache that is rebuilt for
 # every block as well copies that many times more: with it, the flat line above would climb again.
@@ -520,7 +521,7 @@ print(f"{reached / speed:.0%} of the memory's speed; at 100 % {speed / read:.0f}
 # matrix lies column after column from the start.
 
 # %%
-#| export decoding
+#| export generate.rows
 def lay_out_for_products(model: GPT) -> None:
     """Put the matrices of a model in memory column after column: shapes and numbers stay.
 
@@ -574,6 +575,7 @@ for order, seconds in best_of(token_seconds, orders, rounds=50).items():
     share = read / seconds / speed
     print(f"{order:12s} {1000 * seconds:5.1f} ms a token, {share:.0%} of the memory's speed")
 
+
 # %% [markdown]
 # The same numbers in less time. A token gains less than a large product, as it is more than products. How much differs from
 # machine to machine, and from run to run where others use the machine as well; on a GPU nothing is turned. `Engine`, below,
@@ -593,7 +595,7 @@ for order, seconds in best_of(token_seconds, orders, rounds=50).items():
 # gap, so that rows in use always stand together.
 
 # %%
-#| export kv_cache
+#| export generate.kv_cache
 @add_to(KVCache)
 def append(self, other: "KVCache", row: int = 0, length: int | None = None, times: int = 1) -> None:
     """Add `times` copies of the first `length` positions (default: all) of another's row."""
@@ -703,7 +705,7 @@ print("each row's logits are those of the row alone")
 # in common are not worth the copy.
 
 # %%
-#| export kv_cache
+#| export generate.kv_cache
 class PrefixStore:
     """Caches of the last `size` texts: what begins as one of them need not be read again."""
 
@@ -773,7 +775,7 @@ print({letter: round(logit, 2) for letter, logit in zip(letters, logits[0].tolis
 # that no power overflows; it cancels out. (`mx.power(math.e, x)` is `exp`; on a CPU it is faster than MLX's own `exp`.)
 
 # %%
-#| export sampling
+#| export generate.sampling
 def probabilities(logits: mx.array) -> mx.array:
     """Softmax over the last axis. On a CPU, MLX's power is faster than its exp."""
     weights = mx.power(math.e, logits - logits.max(axis=-1, keepdims=True))
@@ -842,7 +844,7 @@ assert (keep_top_k(logits, 4) > -mx.inf).tolist() == [[True] * 4 + [False] * 6]
 # $e^{z_i} \ge p \cdot e^{z_{max}}$ is $z_i \ge z_{max} + \ln p$.
 
 # %%
-#| export sampling
+#| export generate.sampling
 def keep_top_p(logits: mx.array, p: float) -> mx.array:
     """-inf for all but the likeliest that make up p together (nucleus: Holtzman et al., 2020).
 
@@ -905,7 +907,7 @@ for name, rule in rules.items():
 # its probability. The ends of the pieces are running sums:
 
 # %%
-#| export sampling
+#| export generate.sampling
 def draw(logits: mx.array, uniform: mx.array) -> mx.array:
     """One index for each row (B, n), with its softmax probability: (B,).
 
@@ -996,7 +998,7 @@ print("kept by the smallest of them:", (shuffled >= top.min(axis=-1, keepdims=Tr
 # enough. `argpartition` finds the $k$ largest without ordering the others.
 
 # %%
-#| export sampling
+#| export generate.sampling
 def largest(logits: mx.array, k: int) -> tuple[mx.array, mx.array]:
     """The k largest of each row (B, V) from large to small, and their ids: (B, k) each.
 
@@ -1032,7 +1034,7 @@ print(f"8 rows: sorting {1000 * sorting:.1f} ms, blocks {1000 * searching:.1f} m
 # choice: −1 says so. A `key` fixes the random numbers, as in chapter 00.
 
 # %%
-#| export sampling
+#| export generate.sampling
 def sample(
     logits: mx.array,
     temperature: float = 1.0,
@@ -1087,7 +1089,7 @@ assert sample(mx.array([[1.0, mx.nan]])).item() == -1
 # The checks teach nothing new; skip them at a first reading.
 
 # %%
-#| export decoding
+#| export generate.rows
 @dataclass(frozen=True)
 class Request:
     """A prompt, and how to go on from it. Its fields are those of `Engine.generate`."""
@@ -1121,7 +1123,7 @@ class Generation:
 
 
 # %%
-#| export decoding
+#| export generate.rows
 def check_request(request: Request, config: GPTConfig) -> None:
     """Raises CourseError, in one sentence, for a request that this model cannot serve."""
     r, V = request, config.vocab_size
@@ -1187,7 +1189,7 @@ for wrong in (Request([]), Request([1, 999]), Request([1], temperature=-1), Requ
 # place of what the model would have said. A mask of 0 marks them, so that no training will take them for the model's own words.
 
 # %%
-#| export decoding
+#| export generate.rows
 class Row:
     """One text that is being written.
 
@@ -1224,7 +1226,7 @@ class Row:
 
 
 # %%
-#| export decoding
+#| export generate.rows
 @add_to(Row)
 def take(self, sampled: int) -> None:
     """Take the next token. Raises CourseError for -1 (it was NaN), and what the tool raises."""
@@ -1274,7 +1276,7 @@ def _use_tool(self, token: int) -> None:
 # part of all weights.
 
 # %%
-#| export decoding
+#| export generate.rows
 def next_logits(model: GPT, ids: mx.array, cache: KVCache) -> mx.array:
     """Logits (B, V) for what follows ids (B, T), which are new to the cache.
 
@@ -1316,7 +1318,7 @@ for chunk in (1, 3, 100):
 # one call.
 
 # %%
-#| export decoding
+#| export generate.rows
 class Batch:
     """Rows that are written together. They join and leave between steps."""
 
@@ -1371,7 +1373,7 @@ class Batch:
 # `Engine` puts these together: a model, a tokenizer, the tokens that end a text, and a store of beginnings.
 
 # %%
-#| export engine
+#| export generate.engine
 class Engine:
     """Writes text with a model: one prompt, several samples of it, or several prompts.
 
@@ -1403,7 +1405,7 @@ class Engine:
 # Reading a prompt, with what the store of section 3 knows of it, and keeping what was written:
 
 # %%
-#| export engine
+#| export generate.engine
 @add_to(Engine)
 def read(self, row: Row, chunk: int = 256) -> Iterator[tuple[KVCache, mx.array] | None]:
     """Read the prompt of a row: None after each chunk, (its cache, logits) after the last."""
@@ -1427,7 +1429,7 @@ def keep(self, row: Row, batch: Batch) -> None:
 # A row's beginning and its end. And when the model gets other weights, what was kept is worth nothing any more:
 
 # %%
-#| export engine
+#| export generate.engine
 @add_to(Engine)
 def _start(self, batch: Batch, rows: list[Row]) -> None:
     """Read the one prompt of some rows, and let them join."""
@@ -1468,7 +1470,7 @@ def _meet_weights(self) -> None:
 # sample, and you can show it before the next is computed.
 
 # %%
-#| export engine
+#| export generate.engine
 @add_to(Engine)
 def generate(
     self,
@@ -1563,6 +1565,7 @@ def first_seconds(count):
 for count, seconds in best_of(first_seconds, (1, 8), rounds=3).items():
     print(f"first tokens of {count} samples: {1000 * seconds:5.0f} ms")
 
+
 # %% [markdown]
 # Eight first tokens cost far less than eight times one, since the prompt is read once. The rest is for the copies of its cache.
 #
@@ -1572,7 +1575,7 @@ for count, seconds in best_of(first_seconds, (1, 8), rounds=3).items():
 # prompt takes its row, while the others go on.
 
 # %%
-#| export engine
+#| export generate.engine
 @add_to(Engine)
 def generate_batch(
     self, prompts: list[list[int]], max_tokens: int = 256, max_rows: int = 16, **settings
@@ -1738,7 +1741,7 @@ print("at the very best:", math.ceil(sum(lengths_wanted) / 3), "steps with three
 # `Condition` wakes the threads that wait.
 
 # %%
-#| export engine
+#| export generate.engine
 class QueueFull(CourseError):
     """Too many requests wait already."""
 
@@ -1764,7 +1767,7 @@ class Handle(Row):
 
 
 # %%
-#| export engine
+#| export generate.engine
 @add_to(Handle)
 def __iter__(self) -> Iterator[tuple[int, int]]:
     seen, done = 0, None
@@ -1794,7 +1797,7 @@ def result(self, timeout: float | None = None) -> Generation:
 # The engine's thread tells it what is new:
 
 # %%
-#| export engine
+#| export generate.engine
 @add_to(Handle)
 def _tell(self) -> None:
     """Something is new. A listener that fails has gone away."""
@@ -1818,7 +1821,7 @@ def _end(self, reason: str, error: Exception | None = None) -> None:
 # refuses it when the queue is full. An honest "try again" is better than a wait without end.
 
 # %%
-#| export engine
+#| export generate.engine
 class BatchEngine:
     """Many requests at once: each joins the running batch when a row is free, and leaves it.
 
@@ -1860,7 +1863,7 @@ class BatchEngine:
 # Into the queue, from any thread:
 
 # %%
-#| export engine
+#| export generate.engine
 @add_to(BatchEngine)
 @property
 def load(self) -> tuple[int, int]:
@@ -1896,7 +1899,7 @@ def submit(self, request: Request, notify: Callable | None = None) -> Handle:
 # And out of it:
 
 # %%
-#| export engine
+#| export generate.engine
 @add_to(BatchEngine)
 def close(self) -> None:
     """End the thread; requests that have not ended end as "cancelled"."""
@@ -1932,7 +1935,7 @@ def _forget(self, handle: Handle) -> bool:
 # prompt, then **one step** of all rows. `_settle` frees the rows of those that have ended or were cancelled.
 
 # %%
-#| export engine
+#| export generate.engine
 @add_to(BatchEngine)
 def _run(self) -> None:
     """The thread: as long as there is work, a chunk of a prompt, then a step of all rows."""
@@ -2148,7 +2151,7 @@ print([handle.finish_reason for handle in handles], "after the end of the block"
 # machine with `memory` bytes? The weights take their part first, in the compute type of the device; the rest is for the cache.
 # If not even the weights fit, the answer is 0. Try d20 on 24 GB, with all its heads of keys and values and with one.
 #
-# <details><summary>Hint</summary>`count_parameters` of `course_lib.gpt` (chapter 08), `cache_bytes`, and
+# <details><summary>Hint</summary>`count_parameters` of `course_lib.model.gpt` (chapter 08), `cache_bytes`, and
 # `backend.compute_dtype().size`.</details>
 
 # %% tags=["exercise"]

@@ -8,7 +8,7 @@
 # | Needs | [11 · Evaluation](11_evaluation.ipynb), [12 · Engine](12_engine.ipynb), [13 · Conversations](13_conversations.ipynb) |
 # | Time | 50 minutes to read, 60 for the exercises; one to two minutes to run |
 # | Memory | under 1 GB |
-# | You will build | a calculator that is safe to give away → `course_lib.tools`; tasks and their scores → `course_lib.tasks`; the program `chat_eval` → `course_lib.scripts` |
+# | You will build | a calculator that is safe to give away → `course_lib.chat.calculator`; tasks and their scores → `course_lib.chat.tasks`; the program `chat_eval` → `course_lib.scripts` |
 #
 # A language model writes one token after another, each in the same short time. A sum with long numbers needs more work than
 # that. A program needs a millionth of a second for it. So the model should not do the sum: it should *ask for it*. This
@@ -18,7 +18,7 @@
 # ![Map of the course: chapter 14 tools is marked, in Part III; after 13 conversations, and 15 reinforcement comes next](images/map_14.svg)
 
 # %%
-#| export tools
+#| export chat.calculator
 """A calculator for the model: sums, and counting in a text, read by a parser and never run.
 
 Source: nanochat, whose language this is.
@@ -30,7 +30,7 @@ import operator
 import re
 
 # %%
-#| export tasks
+#| export chat.tasks
 """Tasks for a chat model: questions with answers, which replies are right, and how often they are.
 
 Source: nanochat, whose kinds of tasks and centred mean these are.
@@ -44,14 +44,14 @@ from decimal import Decimal
 
 import mlx.core as mx
 
-from course_lib.chat_data import FROM_HUB
-from course_lib.conversation import render_for_completion
-from course_lib.engine import Engine
-from course_lib.evaluation import Row, judged_logits
-from course_lib.host.chat_corpora import rows
+from course_lib.chat.conversation import render_for_completion
+from course_lib.chat.corpora import rows
+from course_lib.chat.lessons import KINDS, blind_questions, lesson
+from course_lib.chat.sources import FROM_HUB
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.evaluate.core import Row, judged_logits
+from course_lib.generate.engine import Engine
 from course_lib.host.errors import CourseError
-from course_lib.lessons import KINDS, blind_questions, lesson
-from course_lib.tokenizer import Tokenizer
 
 # %% [markdown]
 # These cells open the two modules that this chapter builds. The next one is for this notebook only.
@@ -72,14 +72,20 @@ import matplotlib.pyplot as plt
 from mlx.utils import tree_flatten
 
 from course_lib import backend
-from course_lib.chat_data import mmlu_messages
-from course_lib.checkpoint import Checkpoint, save_checkpoint
-from course_lib.classroom import add_to, budget, check
+from course_lib.chat.conversation import render_conversation
+from course_lib.chat.sources import mmlu_messages
+from course_lib.classroom import budget, check
 from course_lib.classroom.exercises import tools_and_tasks as exercises
-from course_lib.conversation import render_conversation
-from course_lib.evaluation import TaskResult, core_error, core_score, draw_results, standard_error
-from course_lib.gpt import GPT, GPTConfig
-from course_lib.training import Trainer
+from course_lib.evaluate.core import (
+    TaskResult,
+    core_error,
+    core_score,
+    draw_results,
+    standard_error,
+)
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.train.checkpoint import Checkpoint, save_checkpoint
+from course_lib.train.trainer import Trainer
 
 backend.seed_everything(42)
 print(backend.describe())
@@ -247,7 +253,7 @@ print(ast.dump(ast.parse("2*(3+4)", mode="eval").body, indent=2))
 # an operation, and, as in nanochat, how often a text contains another. Whatever is not named ends in the last line.
 
 # %%
-#| export tools
+#| export chat.calculator
 MAX_CHARS = 1000  # of an expression; without powers the result has about as many digits at most
 MAX_DEPTH = 100  # of brackets in brackets, and of the parsed tree
 OPERATORS = {
@@ -262,7 +268,7 @@ OPERATORS = {
 
 
 # %%
-#| export tools
+#| export chat.calculator
 def value_of(node: ast.expr, depth: int = 0) -> int | float:
     """The value of a tree. Raises ValueError for a node that is not in the language.
 
@@ -304,7 +310,7 @@ for text in ("2*(3+4)", "-7/2", "'strawberry'.count('r')"):
 # `.count(` and texts in quotes.
 
 # %%
-#| export tools
+#| export chat.calculator
 STRING = r"""'[^'\\\x00-\x1f]*'|"[^"\\\x00-\x1f]*\""""
 SHAPE = re.compile(rf"(?:[\d+\-*/(). ,]|\.count(?=\s*\()|{STRING})+", re.ASCII)
 
@@ -327,7 +333,7 @@ def _without_commas(expression: str) -> str:
 # Now the tool. It never raises: to the engine, no value is a result like any other.
 
 # %%
-#| export tools
+#| export chat.calculator
 def use_calculator(expression: str) -> str | None:
     """The value of an expression as Python would print it, or None if it is not in the language.
 
@@ -574,7 +580,6 @@ ax.set(xlim=(0.5, 6.5), ylim=(-0.05, 1.1))
 ax.legend(frameon=False, loc="center left", bbox_to_anchor=(0.02, 0.45))
 plt.show()
 
-
 # %% [markdown]
 # The bars are two standard errors to each side. The line with the tool stays high as far as the lengths of training go: the same
 # model, the same steps. Beyond, in the grey part, it falls as well. Look at one of those replies:
@@ -583,6 +588,7 @@ plt.show()
 question, answer = sums_of[5][0]
 (long_reply,) = replies_to(models[with_tool], [(question, answer)], use_calculator)
 print(f"{question} is {answer}; the reply: {long_reply}")
+
 
 # %% [markdown]
 # The calculator is as good there as before. The model asks it for another sum: it has never copied so many digits. A tool takes
@@ -597,7 +603,7 @@ print(f"{question} is {answer}; the reply: {long_reply}")
 # *said*: not its calls, and not their output.
 
 # %%
-#| export tasks
+#| export chat.tasks
 def spoken(content: str | list[dict]) -> str:
     """What a message says: its text, without tool calls and their output."""
     if isinstance(content, str):
@@ -629,7 +635,7 @@ assert spoken(lesson_with_tool("47+85", "132")[1]["content"]) == "132"
 # counts. And GSM8K, a set of school problems, marks the result of a solution with `####`.
 
 # %%
-#| export tasks
+#| export chat.tasks
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?", re.ASCII)
 
 
@@ -674,7 +680,7 @@ for reply in ("132", "It is 132.", "132.0", "47 + 85 = 132", "1320", "132, or 13
 # reply's first place count.
 
 # %%
-#| export tasks
+#| export chat.tasks
 def _no_letters(number: int) -> tuple[str, ...]:
     return ()
 
@@ -714,7 +720,7 @@ class Task:
 # them who had not seen the templates that the lessons are made from.
 
 # %%
-#| export tasks
+#| export chat.tasks
 LESSONS = 200  # questions of a kind
 TEXT_KINDS = ("identity", "spelling", "python", "unknown")  # all others ask for a number
 
@@ -754,7 +760,7 @@ for task in (_lesson_task("calculator", "test"), _blind_task("calculator")):
 # always in the same way, so that the first hundred are a fair sample.
 
 # %%
-#| export tasks
+#| export chat.tasks
 def _shuffled(count: int) -> list[int]:
     """An order that is always the same, so that the first items are a fair sample."""
     return random.Random(42).sample(range(count), count)
@@ -782,7 +788,7 @@ def _downloaded_task(name: str, split: str) -> Task:
 
 
 # %%
-#| export tasks
+#| export chat.tasks
 DOWNLOADED_TASKS = ("gsm8k", "mmlu", "arc-easy", "arc-challenge")
 
 
@@ -857,7 +863,7 @@ for kind in ("calculator", "mental", "spelling", "counting"):
 # write: one pass over a batch of prompts, and the logits at the last place of each. `judged_logits` of chapter 11 gives them.
 
 # %%
-#| export tasks
+#| export chat.tasks
 @dataclass(frozen=True)
 class Answer:
     """A reply to question `number` of a task; fits: whether the model can read the prompt."""
@@ -893,7 +899,7 @@ def answers(
 
 
 # %%
-#| export tasks
+#| export chat.tasks
 def _choose(
     engine: Engine, task: Task, prompts: dict[int, list[int]], batch_size: int
 ) -> dict[int, str]:
@@ -1231,248 +1237,11 @@ check(exercises.value_with_max, value_with_max)
 #
 # Flags, the tasks that they name, and the run's folder: as in `base_eval`, with the stage of the training besides.
 
-# %%
-#| export scripts.chat_eval
-"""How often a chat model's replies are right, task by task: `chat_eval --help`.
-
-Source: nanochat.
-"""
-
-import json
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
-
-from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
-
-from course_lib import backend
-from course_lib.checkpoint import load_model, place_of
-from course_lib.engine import Engine
-from course_lib.evaluation import TaskResult, core_error, core_score, draw_results
-from course_lib.host.errors import CourseError, FlagError
-from course_lib.host.program import check_least, run_program
-from course_lib.host.progress import StatusLine
-from course_lib.host.stop import stop_when_asked
-from course_lib.scripts.base_eval import Evaluation
-from course_lib.tasks import DOWNLOADED_TASKS, Answer, Task, answers, get_task, lesson_tasks
-from course_lib.tools import use_calculator
-
-
-# %%
-#| export scripts.chat_eval
-@dataclass(frozen=True)
-class Settings:
-    """Ask a chat model the test questions of tasks, and count how many replies are right."""
-
-    tag: str | None = None
-    """Name of the run; by default d4."""
-    stage: Literal["base", "sft", "rl"] = "sft"
-    """Which training of that name: chat_sft writes sft, chat_rl writes rl."""
-    checkpoint: Path | None = None
-    """Or the run's folder, or one of its step_… folders."""
-    step: int | None = None
-    """Which checkpoint of the run; by default the newest."""
-    tasks: str = "lessons"
-    """Which tasks, with commas between: their names, or lessons, downloads, all."""
-    max_per_task: int | None = None
-    """Questions of each task; by default all."""
-    temperature: float = 0.0
-    """0 writes the likeliest token each time."""
-    top_k: int | None = None
-    """Sample from so many tokens only."""
-    max_tokens: int = 256
-    """Tokens of a reply, at most."""
-    device_batch_size: int = 16
-    """Questions at a time."""
-    samples: int = 0
-    """Show so many questions of each task with their replies."""
-    seed: int = 42
-    """Of what is sampled, where the temperature is above 0."""
-
-
-# %%
-#| export scripts.chat_eval
-def tasks_of(settings: Settings) -> list[str]:
-    """The names of the tasks, in order. Raises FlagError for what is not known."""
-    groups = {"lessons": lesson_tasks(), "downloads": [*DOWNLOADED_TASKS]}
-    groups["all"] = groups["lessons"] + groups["downloads"]
-    names = []
-    for asked in filter(None, map(str.strip, settings.tasks.split(","))):
-        if asked not in groups["all"] and asked not in groups:
-            expected = ",".join((*groups["all"], *groups))
-            raise FlagError(f"--tasks has {asked!r}, expected some of {expected}")
-        names += groups.get(asked, [asked])
-    if not names:
-        raise FlagError("--tasks is empty, expected names of tasks, or lessons, downloads, all")
-    return list(dict.fromkeys(names))
-
-
 # %% [markdown]
 # It grows out of the `Evaluation` of `base_eval`, which knows how to stop and how to write the report.
-
-# %%
-#| export scripts.chat_eval
-class ChatEvaluation(Evaluation):
-    """A chat model, the tasks that it is asked, and what has been found so far."""
-
-    def ask_all(self, tasks: list[Task]) -> None:
-        """Every task; the result of each is written as soon as it is there."""
-        self.engine = Engine(self.model, self.tokenizer, use_calculator, keep_prefixes=0)
-        self.found |= {"tasks": self.earlier("tasks"), "samples": self.earlier("samples")}
-        self.found |= {"asked": [task.name for task in tasks], "chatcore": None}
-        try:
-            for number, task in enumerate(tasks, start=1):
-                result, seen = self.count(task, f"task {number} of {len(tasks)}: {task.name}")
-                self.results.append(result)
-                self.found["tasks"][task.name] = self.entry(result, seen)
-                self.show_samples(task, seen[: self.settings.samples])
-                self.save()
-        finally:
-            self.show()
-        core, error = core_score(self.results), core_error(self.results)
-        self.found |= {"chatcore": core, "chatcore_error": error}
-        self.save()
-        print(f"mean of the centred scores: {core:+.4f} ± {error:.4f}")
-
 
 # %% [markdown]
 # A run about some tasks keeps what an earlier one found about others.
 
-# %%
-#| export scripts.chat_eval
-@add_to(ChatEvaluation)
-def earlier(self, name: str) -> dict:
-    """What an earlier run about the same checkpoint has put into the report."""
-    try:
-        return dict(json.loads(self.path.read_text(encoding="utf-8"))[name])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-@add_to(ChatEvaluation)
-def entry(self, result: TaskResult, seen: list[Answer]) -> dict:
-    """What the report says about a task."""
-    return {
-        "kind": result.task.kind,
-        "items": result.count,
-        "right": result.right,
-        "too_long": sum(not answer.fits for answer in seen),
-        "temperature": self.settings.temperature,
-        "baseline": result.task.baseline,
-        "accuracy": result.accuracy,
-        "standard_error": result.standard_error,
-        "centred": result.centred,
-    }
-
-
-# %%
-#| export scripts.chat_eval
-@add_to(ChatEvaluation)
-def replies(self, task: Task, count: int) -> Iterator[Answer]:
-    """The answers to the first `count` questions."""
-    settings, how = self.settings, {}
-    if task.kind == "generative":
-        names = "max_tokens", "temperature", "top_k", "seed"
-        how = {name: getattr(settings, name) for name in names}
-    yield from answers(self.engine, task, list(range(count)), settings.device_batch_size, **how)
-
-
-@add_to(ChatEvaluation)
-def count(self, task: Task, label: str) -> tuple[TaskResult, list[Answer]]:
-    """Ask one task, and say how far it is."""
-    limit = self.settings.max_per_task
-    total = len(task) if limit is None else min(limit, len(task))
-    seen = []
-    for answer in self.replies(task, total):
-        seen.append(answer)
-        self.status.hint(f"{label}, {len(seen):,} of {total:,} questions")
-        self.pause()
-    right, too_long = sum(answer.right for answer in seen), sum(not answer.fits for answer in seen)
-    more = f"; {too_long:,} too long for the model" if too_long else ""
-    self.status.say(f"{label}, {right:,} of {total:,} right{more}")
-    return TaskResult(task, right, total), seen
-
-
-# %%
-#| export scripts.chat_eval
-@add_to(ChatEvaluation)
-def show_samples(self, task: Task, some: list[Answer]) -> None:
-    """Show questions with their replies, and put them into the report."""
-    shown = []
-    for answer in some:
-        question = task[answer.number][-2]["content"]
-        shown.append({"question": question, "reply": answer.reply, "right": answer.right})
-        self.status.say(f"  {'✓' if answer.right else '✗'} {question!r} … {answer.reply!r}")
-    self.found["samples"][task.name] = shown
-
-
-@add_to(ChatEvaluation)
-def show(self) -> None:
-    """Print the tasks that are done as a table, and draw them beside the report."""
-    if self.results:
-        Console(force_jupyter=False).print(table_of(self.results))
-        figure = Figure(figsize=(6, 1.2 + 0.35 * len(self.results)), layout="constrained")
-        draw_results(figure.subplots(), self.results)
-        figure.savefig(self.path.with_suffix(".png"), dpi=120)
-
-
 # %% [markdown]
 # Last, the table and the way in.
-
-# %%
-#| export scripts.chat_eval
-def table_of(results: list[TaskResult]) -> Table:
-    """The results as a table; ± is the standard error."""
-    table = Table("task", header_style="")
-    for column in ("kind", "questions", "guessing", "right", "centred"):
-        table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)
-    for result in results:
-        table.add_row(
-            result.task.name,
-            result.task.kind,
-            f"{result.count:,}",
-            f"{result.task.baseline:.1%}",
-            f"{result.accuracy:.1%} ± {result.standard_error:.1%}",
-            f"{result.centred:+.3f}",
-        )
-    return table
-
-
-# %%
-#| export scripts.chat_eval
-def work(settings: Settings) -> None:
-    """Load the model and ask the tasks; what was finished is written in any case."""
-    check_least(settings, max_per_task=1, device_batch_size=1, step=0, temperature=0)
-    check_least(settings, samples=0, max_tokens=1, top_k=1, seed=0)
-    names = tasks_of(settings)
-    folder, step = place_of(settings, settings.stage)
-    if not folder.is_dir():
-        raise CourseError(
-            f"there is no run in {folder}; train one with `chat_sft`, or give another --tag, "
-            "--stage or --checkpoint"
-        )
-    model, tokenizer, meta = load_model(folder, step)
-    model.set_dtype(backend.compute_dtype())
-    tasks = [get_task(name) for name in names]  # first of all fetch what is missing
-    path = folder / f"chat_eval_{meta['step']:06d}.json"
-    with StatusLine(1) as status, stop_when_asked() as stop:
-        status.say(f"model {folder.name}, step {meta['step']:,}")
-        run = ChatEvaluation(model, tokenizer, meta, settings, path, status, stop)
-        try:
-            run.ask_all(tasks)
-        except KeyboardInterrupt:
-            kept = f"finished tasks are in {path}" if run.results else "no task was finished"
-            print(f"chat_eval: stopped; {kept}", file=sys.stderr)
-            sys.exit(stop.code or 130)
-        status.say(f"the report is {path}")
-
-
-# %%
-#| export scripts.chat_eval
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("chat_eval", Settings, work, argv)

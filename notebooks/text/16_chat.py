@@ -8,7 +8,7 @@
 # | Needs | [05 · Tokenizer](05_tokenizer.ipynb), [12 · Engine](12_engine.ipynb), [13 · Conversations](13_conversations.ipynb); the calculator of chapter 14, without asking how it works |
 # | Time | 70 minutes to read, 50 for the exercises; a minute to run |
 # | Memory | under 1 GB |
-# | You will build | what people see of a reply → `course_lib.chat_text`; what they may send → `course_lib.chat_api`; a server → `course_lib.chat_server`; the programs `chat_cli` and `chat_web` → `course_lib.scripts` |
+# | You will build | what people see of a reply → `course_lib.serve.streaming`; what they may send → `course_lib.serve.api`; a server → `course_lib.serve.app`; the programs `chat_cli` and `chat_web` → `course_lib.scripts` |
 #
 # The model is done, the engine is done. What is left between them and a person looks small: show the text. But text comes in
 # pieces that end inside a character, a person changes their mind, eight people come at once, and a web page from elsewhere knocks
@@ -18,7 +18,7 @@
 # ![Map of the course: chapter 16 chat is marked, the fourth one of Part III; after 15 reinforcement, before 17 speedrun](images/map_16.svg)
 
 # %%
-#| export chat_text
+#| export serve.streaming
 """What people may see of the ids that a model writes: text and tool calls, piece by piece.
 
 No special token, no half of a character, nothing behind a stop string. And the prompt that fits.
@@ -27,13 +27,13 @@ No special token, no half of a character, nothing behind a stop string. And the 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from course_lib.conversation import render_for_completion
-from course_lib.gpt import GPTConfig
+from course_lib.chat.conversation import render_for_completion
+from course_lib.data.tokenizer import StreamDecoder, Tokenizer
 from course_lib.host.errors import CourseError
-from course_lib.tokenizer import StreamDecoder, Tokenizer
+from course_lib.model.gpt import GPTConfig
 
 # %%
-#| export chat_api
+#| export serve.api
 """What clients may send to the chat server, within which limits, and what they get back.
 
 Two forms: nanochat's own, and the part of OpenAI's chat completions that a small model can serve.
@@ -46,11 +46,11 @@ from typing import Annotated, Any, Literal
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 
-from course_lib.chat_text import Piece, content_of
 from course_lib.host.errors import CourseError
+from course_lib.serve.streaming import Piece, content_of
 
 # %%
-#| export chat_server
+#| export serve.app
 """A chat server: a page, nanochat's and OpenAI's form of completions, one model for all.
 
 `create_app` makes it, `serve` runs it in a thread, `run_forever` until Ctrl-C.
@@ -82,7 +82,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from course_lib.chat_api import (
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.generate.engine import BatchEngine, QueueFull, Request
+from course_lib.host.errors import CourseError
+from course_lib.host.paths import data_dir
+from course_lib.host.stop import stop_when_asked
+from course_lib.model.gpt import GPT
+from course_lib.serve.api import (
     ERRORS,
     ChatRequest,
     Completion,
@@ -91,13 +97,7 @@ from course_lib.chat_api import (
     error_body,
     sentence_about,
 )
-from course_lib.chat_text import Piece, PieceDecoder, StopStrings, fit_prompt, joined
-from course_lib.engine import BatchEngine, QueueFull, Request
-from course_lib.gpt import GPT
-from course_lib.host.errors import CourseError
-from course_lib.host.paths import data_dir
-from course_lib.host.stop import stop_when_asked
-from course_lib.tokenizer import Tokenizer
+from course_lib.serve.streaming import Piece, PieceDecoder, StopStrings, fit_prompt, joined
 
 # %% [markdown]
 # These cells open the modules that this chapter builds. The next one is for this notebook only.
@@ -112,14 +112,14 @@ import matplotlib.pyplot as plt
 import mlx.core as mx
 
 from course_lib import backend
+from course_lib.chat.calculator import use_calculator
+from course_lib.chat.conversation import render_conversation
 from course_lib.classroom import add_to, budget, check
 from course_lib.classroom.exercises import chat as exercises
-from course_lib.conversation import render_conversation
-from course_lib.engine import Engine
-from course_lib.gpt import GPTConfig
-from course_lib.tokenizer import StreamDecoder
-from course_lib.tools import use_calculator
-from course_lib.training import Trainer
+from course_lib.data.tokenizer import StreamDecoder
+from course_lib.generate.engine import Engine
+from course_lib.model.gpt import GPTConfig
+from course_lib.train.trainer import Trainer
 
 backend.seed_everything(42)
 print(backend.describe())
@@ -238,7 +238,7 @@ for token in ids_of("Smile")[-8:]:
 # one kind. Special tokens only switch between kinds.
 
 # %%
-#| export chat_text
+#| export serve.streaming
 class Piece(NamedTuple):
     """Some of a reply. kind: "text", "python" (a tool call) or "python_output" (its result)."""
 
@@ -288,7 +288,7 @@ for token in ids_of("6*7?"):
 # stays in the history as what it was.
 
 # %%
-#| export chat_text
+#| export serve.streaming
 def joined(pieces: Iterable[Piece]) -> list[Piece]:
     """The same pieces, neighbours of one kind made one."""
     result: list[Piece] = []
@@ -322,7 +322,7 @@ assert content == calculation
 # other text should.
 
 # %%
-#| export chat_text
+#| export serve.streaming
 class StopStrings:
     """Text up to the first of some strings, wherever the borders of the pieces are.
 
@@ -378,7 +378,7 @@ for token in ids_of("Hi"):
 # it.
 
 # %%
-#| export chat_text
+#| export serve.streaming
 def fit_prompt(
     tokenizer: Tokenizer, messages: Sequence[dict], config: GPTConfig, max_tokens: int
 ) -> list[int]:
@@ -421,280 +421,21 @@ assert len(ids) <= 192
 # and history, shows the pieces as they come, and tells how fast they came. Its flags:
 
 # %%
-#| export scripts.chat_cli
-"""Talk to a model in the terminal: `chat_cli --help`. Source: nanochat."""
-
-import json
-import math
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated
-
-import mlx.core as mx
-import tyro
-
-from course_lib import backend
-from course_lib.chat_text import Piece, PieceDecoder, content_of, fit_prompt
-from course_lib.checkpoint import load_model, place_of
-from course_lib.engine import Engine
-from course_lib.gpt import GPT
-from course_lib.host.errors import CourseError, FlagError
-from course_lib.host.files import write_atomically
-from course_lib.host.program import check_least, run_program
-from course_lib.host.stop import StopWish, stop_when_asked
-from course_lib.tokenizer import Tokenizer
-from course_lib.tools import use_calculator
-
-
-# %%
-#| export scripts.chat_cli
-@dataclass(frozen=True)
-class Settings:
-    """Talk to a model in the terminal. /help lists what can be typed there."""
-
-    tag: str | None = None
-    """Name of the run; by default d4."""
-    stage: str = "sft"
-    """Which of its models: sft (fine-tuned for chat), base, rl."""
-    checkpoint: Path | None = None
-    """Or the run's folder, or one of its step_… folders."""
-    step: int | None = None
-    """Which checkpoint of the run; by default the newest."""
-    prompt: Annotated[str | None, tyro.conf.arg(aliases=["-p"])] = None
-    """Answer this alone, print the reply and nothing else, and end."""
-    temperature: float = 0.8
-    """How evenly to choose: 0 takes the likeliest token always."""
-    top_k: int = 50
-    """Choose among so many of the likeliest tokens."""
-    max_tokens: int = 512
-    """The longest reply."""
-    seed: int | None = None
-    """The same seed gives the same replies; by default another each time."""
-
+from course_lib.scripts.chat_cli import Conversation, Settings
 
 # %% [markdown]
 # Which model? One of the runs that `base_train` and `chat_sft` have left.
-
-# %%
-#| export scripts.chat_cli
-def load_for_chat(settings: Settings) -> tuple[GPT, Tokenizer, str]:
-    """Model, tokenizer and name of the run that the flags ask for.
-
-    Raises CourseError when there is none.
-    """
-    folder, step = place_of(settings, settings.stage)
-    if not folder.is_dir():
-        raise CourseError(
-            f"there is no run in {folder}; train one with `base_train` and `chat_sft`, or give "
-            "another --tag, --stage or --checkpoint"
-        )
-    model, tokenizer, meta = load_model(folder, step)
-    model.set_dtype(backend.compute_dtype())
-    mx.eval(model.parameters())
-    return model, tokenizer, f"{folder.name} {folder.parent.name}, step {meta['step']:,}"
-
 
 # %% [markdown]
 # A terminal obeys what is printed: the escape character can clear the screen or change its title. The model may have learnt such
 # characters, so `printable` takes them out.
 
-# %%
-#| export scripts.chat_cli
-HELP = """\
-/clear            forget the conversation
-/temperature T    choose more evenly (above 1) or less (below 1); 0 always takes the likeliest
-/save FILE        write the conversation to FILE, as JSON
-/quit             leave (Ctrl-D does it, too)
-Ctrl-C            stops a reply"""
-
-
-def printable(text: str) -> str:
-    """The text without control characters: a terminal would obey them."""
-    return "".join(char for char in text if char.isprintable() or char in "\n\t")
-
-
-@dataclass
-class Conversation:
-    """A conversation with a model, and the terminal in which it is held."""
-
-    engine: Engine
-    settings: Settings
-    temperature: float
-    seed: int
-    messages: list[dict] = field(default_factory=list)
-
-    def show(self, kind: str, text: str, before: str) -> None:
-        """Print a piece; a tool call and its result in brackets, and dim if possible."""
-        mark = {"text": "", "python": "[", "python_output": " = "}
-        if kind != before:
-            text = ("]" if before != "text" and kind != "python_output" else "") + mark[kind] + text
-        dim = kind != "text" and sys.stdout.isatty()
-        sys.stdout.write(f"\033[2m{printable(text)}\033[0m" if dim else printable(text))
-        sys.stdout.flush()
-
-
 # %% [markdown]
 # Ctrl-C shall stop the reply and not the program. Within `stop_when_asked` it is only noted, and looked at between two tokens.
 # What there was of the reply stays in the conversation.
 
-# %%
-#| export scripts.chat_cli
-@add_to(Conversation)
-def pieces(self, ids: list[int], stop: StopWish) -> Iterator[Piece]:
-    """The reply, as it is written, until it ends or somebody wishes to stop."""
-    tokenizer, settings = self.engine.tokenizer, self.settings
-    decoder, top_k = PieceDecoder(tokenizer), min(settings.top_k, tokenizer.vocab_size)
-    steps = self.engine.generate(
-        ids, 1, settings.max_tokens, self.temperature, top_k, seed=self.seed
-    )
-    with closing(steps):
-        for (token,), _ in steps:
-            if stop.code:
-                break
-            self.tokens += token not in self.engine.stops
-            yield from decoder.push(token)
-    yield from decoder.finish()
-
-
-@add_to(Conversation)
-def say(self, text: str) -> StopWish:
-    """Answer a message on stdout. Ctrl-C ends the reply; what there was of it stays.
-
-    Raises CourseError for a message that is too long.
-    """
-    messages = [*self.messages, {"role": "user", "content": text}]
-    ids = fit_prompt(
-        self.engine.tokenizer, messages, self.engine.model.config, self.settings.max_tokens
-    )
-    self.tokens, self.started, before, reply = 0, time.perf_counter(), "text", []
-    with stop_when_asked() as stop:
-        for piece in self.pieces(ids, stop):
-            self.show(*piece, before)
-            before = piece.kind
-            reply.append(piece)
-    print("]" if before != "text" else "")
-    self.messages = [*messages, {"role": "assistant", "content": content_of(reply)}]
-    self.seed += 1
-    return stop
-
-
 # %% [markdown]
 # Lines that begin with a slash are for the program.
-
-# %%
-#| export scripts.chat_cli
-@add_to(Conversation)
-def speed(self, stop: StopWish) -> str:
-    """One line about the reply."""
-    seconds = time.perf_counter() - self.started
-    stopped = ", stopped" if stop.code else ""
-    return f"({self.tokens} tokens, {self.tokens / seconds:.0f} tokens/s{stopped})"
-
-
-@add_to(Conversation)
-def command(self, line: str) -> str | None:
-    """Do what a line with a slash says, and tell what was done; None to leave."""
-    name, _, rest = line.partition(" ")
-    rest = rest.strip()
-    if name == "/quit":
-        return None
-    if name == "/clear":
-        self.messages = []
-        return "forgotten"
-    if name == "/temperature":
-        return self.set_temperature(rest)
-    if name == "/save":
-        return self.save(rest)
-    return HELP if name == "/help" else f"{name} is not known; /help lists what is"
-
-
-@add_to(Conversation)
-def set_temperature(self, text: str) -> str:
-    """A number from 0 to 2."""
-    try:
-        value = float(text or self.temperature)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 2:
-        return f"{text!r} is no temperature from 0 to 2; it stays {self.temperature:g}"
-    self.temperature = value
-    return f"temperature {value:g}"
-
-
-@add_to(Conversation)
-def save(self, name: str) -> str:
-    """Write the messages to a file that is not there yet."""
-    path = Path(name).expanduser()
-    if not name or path.exists():
-        return f"{name} exists already; give another name" if name else "give a name: /save FILE"
-    try:
-        with write_atomically(path) as file:
-            file.write(json.dumps(self.messages, indent=1, ensure_ascii=False) + "\n")
-    except OSError as error:
-        return f"cannot write {path} ({error.strerror}); give another name"
-    return f"{len(self.messages)} messages are in {path}"
-
-
-# %%
-#| export scripts.chat_cli
-def lines(ask: bool) -> Iterator[str]:
-    """What is typed, line by line, with editing and history when `ask`; or stdin's lines."""
-    if not ask:
-        sys.stdin.reconfigure(errors="replace")
-        yield from (line.strip() for line in sys.stdin)
-        return
-    with suppress(ImportError):
-        import readline  # noqa: F401 (input() edits its line with it)
-    while True:
-        try:
-            yield input("\nyou> ").strip()
-        except EOFError:
-            print()
-            return
-        except KeyboardInterrupt:
-            print("\n(/quit or Ctrl-D leaves)")
-
-
-def work(settings: Settings) -> None:
-    """Load the model and talk."""
-    check_least(settings, temperature=0, top_k=1, max_tokens=1, step=0, seed=0)
-    if settings.temperature > 2:
-        raise FlagError(f"--temperature is {settings.temperature}, expected 0 to 2")
-    model, tokenizer, name = load_for_chat(settings)
-    seed = time.time_ns() % 2**32 if settings.seed is None else settings.seed
-    engine = Engine(model, tokenizer, use_calculator)
-    talk = Conversation(engine, settings, settings.temperature, seed)
-    if settings.prompt is not None:
-        stop = talk.say(settings.prompt)
-        sys.exit(stop.code)
-    ask = sys.stdin.isatty()
-    if ask:
-        print(f"{name}. /help lists what can be typed here.")
-    for line in lines(ask):
-        if line.startswith("/"):
-            done = talk.command(line)
-            if done is None:
-                return
-            print(done)
-        elif line:
-            try:
-                stop = talk.say(line)
-            except CourseError as error:
-                print(f"chat_cli: {error}", file=sys.stderr)
-                continue
-            print(talk.speed(stop), file=sys.stderr)
-            if stop.code not in (0, 130):
-                sys.exit(stop.code)
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("chat_cli", Settings, work, argv)
-
 
 # %% [markdown]
 # Here is a conversation with it, without a keyboard:
@@ -710,6 +451,7 @@ with redirect_stdout(screen):
         else:
             terminal.say(line)
 print(screen.getvalue())
+
 
 # %% [markdown]
 # The calculation stands in brackets; no special token is shown.
@@ -776,7 +518,7 @@ thread.join()
 # a bell in the loop's thread, `call_soon_threadsafe`, the one call that is allowed from outside.
 
 # %%
-#| export chat_server
+#| export serve.app
 @dataclass(frozen=True)
 class ChatSettings:
     """How a server answers, whom, and how many at once.
@@ -798,7 +540,7 @@ class ChatSettings:
 
 
 # %%
-#| export chat_server
+#| export serve.app
 class Reply:
     """One reply while it is written, for the event loop in which it was made.
 
@@ -838,7 +580,7 @@ class Reply:
 # way round a token that comes between the two would be seen one token late, or, as the last one, never.
 
 # %%
-#| export chat_server
+#| export serve.app
 @add_to(Reply)
 async def pieces(self) -> AsyncIterator[Piece]:
     """What has come since the last time, as soon as there is something. Raises what ended it."""
@@ -870,7 +612,7 @@ async def pieces(self) -> AsyncIterator[Piece]:
 
 
 # %%
-#| export chat_server
+#| export serve.app
 @add_to(Reply)
 def _visible(self, found: list[Piece]) -> list[Piece]:
     """What stop strings let through; they are for text, not for tool calls."""
@@ -903,7 +645,7 @@ def _last(self) -> list[Piece]:
 # "5" is no number.
 
 # %%
-#| export chat_api
+#| export serve.api
 MAX_MESSAGES, MAX_MESSAGE_CHARS, MAX_CHARS = 500, 8_000, 32_000
 
 
@@ -921,7 +663,7 @@ class Refused(CourseError):
 
 
 # %%
-#| export chat_api
+#| export serve.api
 class Part(BaseModel):
     """A part of a message; only the assistant's have others than text."""
 
@@ -938,7 +680,7 @@ class ChatMessage(BaseModel):
     content: str | list[Part]
 
     def plain(self) -> dict:
-        """As `course_lib.conversation` has it."""
+        """As `course_lib.chat.conversation` has it."""
         role = "system" if self.role == "developer" else self.role
         if isinstance(self.content, str):
             return {"role": role, "content": self.content}
@@ -954,7 +696,7 @@ class ChatMessage(BaseModel):
 
 
 # %%
-#| export chat_api
+#| export serve.api
 class ChatRequest(BaseModel):
     """nanochat's form: the whole conversation, and how to go on. None: the server's setting."""
 
@@ -992,7 +734,7 @@ class ChatRequest(BaseModel):
 # it says so, unless they ask for nothing.
 
 # %%
-#| export chat_api
+#| export serve.api
 class StreamOptions(BaseModel):
     """What else a stream shall say."""
 
@@ -1017,7 +759,7 @@ NOTHING = {
 
 
 # %%
-#| export chat_api
+#| export serve.api
 class CompletionRequest(ChatRequest):
     """OpenAI's form."""
 
@@ -1052,7 +794,7 @@ class CompletionRequest(ChatRequest):
 # An error is one sentence, in the form that OpenAI's clients know how to raise.
 
 # %%
-#| export chat_api
+#| export serve.api
 class ErrorDetail(BaseModel):
     """One sentence, and what programs need to know."""
 
@@ -1105,7 +847,7 @@ except Refused as error:
 # And an answer is a chunk for each piece, or one object.
 
 # %%
-#| export chat_api
+#| export serve.api
 class Completion:
     """One answer in OpenAI's form: whole, or as the events of a stream."""
 
@@ -1147,7 +889,7 @@ def _text_of(pieces: list[Piece]) -> str:
 # "too many requests", with an estimate of when to come back.
 
 # %%
-#| export chat_server
+#| export serve.app
 class Chat:
     """A model that many talk to: makes replies of requests, and counts."""
 
@@ -1162,7 +904,7 @@ class Chat:
 
 
 # %%
-#| export chat_server
+#| export serve.app
 @add_to(Chat)
 async def reply(self, body: ChatRequest, stops: list[str], max_tokens: int | None) -> Reply:
     """Queue a reply. Raises Refused for what cannot be answered, or not now."""
@@ -1192,7 +934,7 @@ async def reply(self, body: ChatRequest, stops: list[str], max_tokens: int | Non
 
 
 # %%
-#| export chat_server
+#| export serve.app
 @add_to(Chat)
 def ended(self, reply: Reply) -> None:
     """Count a reply, and let its row go."""
@@ -1232,7 +974,7 @@ def close(self) -> None:
 # connection and stops reading our events; whatever has happened, `finally` gives the row back.
 
 # %%
-#| export chat_server
+#| export serve.app
 class ReplyStream(EventSourceResponse):
     """Server-sent events of one reply. However the stream ends, the reply's row is free then."""
 
@@ -1277,7 +1019,7 @@ async def openai_events(
 # A reply that is not streamed has the same duty. So there two things are awaited: the reply, and the client's end.
 
 # %%
-#| export chat_server
+#| export serve.app
 async def chat_completions(body: ChatRequest, request: HTTPRequest) -> Response:
     """nanochat's form: always a stream."""
     chat: Chat = request.app.state.chat
@@ -1304,7 +1046,7 @@ async def v1_chat_completions(body: CompletionRequest, request: HTTPRequest) -> 
 
 
 # %%
-#| export chat_server
+#| export serve.app
 async def collect(reply: Reply) -> list[Piece]:
     """All pieces of a reply, at its end."""
     return joined([piece async for piece in reply.pieces()])
@@ -1328,7 +1070,7 @@ async def unless_gone(request: HTTPRequest, work) -> list[Piece]:
 
 
 # %%
-#| export chat_server
+#| export serve.app
 DEFAULTS = ("temperature", "top_k", "max_tokens")
 
 
@@ -1364,7 +1106,7 @@ def stats(request: HTTPRequest) -> dict:
 # So both headers are looked at. A Host that is a number cannot have been rebound: there was no name to look up.
 
 # %%
-#| export chat_server
+#| export serve.app
 def host_is_allowed(host: str, names: tuple[str, ...] = ()) -> bool:
     """Whether a request may have come for us under this Host header.
 
@@ -1398,7 +1140,7 @@ assert not origin_is_own("https://evil.example", "127.0.0.1:8000")
 # script from anywhere else, not even one written into the page.
 
 # %%
-#| export chat_server
+#| export serve.app
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -1417,7 +1159,7 @@ MAX_BODY = 1 << 20  # bytes: 32,000 characters of the longest escapes, and more
 
 
 # %%
-#| export chat_server
+#| export serve.app
 class Gate:
     """Stands before the app (ASGI): who may ask, how large a body may be, how long it may take."""
 
@@ -1451,7 +1193,7 @@ class Gate:
 
 
 # %%
-#| export chat_server
+#| export serve.app
 @add_to(Gate)
 def admit(self, path: str, headers: Headers) -> None:
     """Raises Refused for a request from where none may come."""
@@ -1471,7 +1213,7 @@ def admit(self, path: str, headers: Headers) -> None:
 
 
 # %%
-#| export chat_server
+#| export serve.app
 @add_to(Gate)
 async def read(self, headers: Headers, receive: Receive) -> bytes | None:
     """The whole body; None when the client goes away. Raises Refused: too large or too slow."""
@@ -1511,7 +1253,7 @@ def replay(body: bytes, receive: Receive) -> Receive:
 # What is left is to put the parts together.
 
 # %%
-#| export chat_server
+#| export serve.app
 PAGES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/chat.css": ("chat.css", "text/css; charset=utf-8"),
@@ -1556,7 +1298,7 @@ def _endpoint(page: Callable[[], Response]) -> Callable:
 
 
 # %%
-#| export chat_server
+#| export serve.app
 async def answer_refused(request: HTTPRequest, error: Refused) -> Response:
     """The answer to what was refused, with the time to wait when the queue is full."""
     body = error_body(error.status, str(error), error.param, error.code)
@@ -1589,7 +1331,7 @@ async def answer_http_error(request: HTTPRequest, error: HTTPException) -> Respo
 # cost us more than a little memory for a little while. uvicorn has no clock for these two, so we give it one.
 
 # %%
-#| export chat_server
+#| export serve.app
 class BoundedProtocol(H11Protocol):
     """HTTP, with bounds on how long a client may take to send the head of a request, and to read.
 
@@ -1649,7 +1391,7 @@ class BoundedProtocol(H11Protocol):
 # At the end of the server the engine ends first. The replies then end with a sentence that says why, and nobody waits for them.
 
 # %%
-#| export chat_server
+#| export serve.app
 class ChatServer(uvicorn.Server):
     """uvicorn, whose end does not wait for replies: the engine ends first, and so do they."""
 
@@ -1690,7 +1432,7 @@ def address_of(listener: socket.socket) -> str:
 
 
 # %%
-#| export chat_server
+#| export serve.app
 def server_for(app: FastAPI) -> ChatServer:
     """The server of an app, with its bounds."""
     config = uvicorn.Config(
@@ -1923,94 +1665,7 @@ running.close()
 # The program has flags and starts the server.
 
 # %%
-#| export scripts.chat_web
-"""Talk to a model in the browser, or through an API: `chat_web --help`. Source: nanochat."""
-
-import ipaddress
-import sys
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-
-from course_lib.chat_server import ChatSettings, address_of, create_app, listen, run_forever
-from course_lib.host.errors import FlagError
-from course_lib.host.program import check_least, run_program
-from course_lib.scripts.chat_cli import load_for_chat
-from course_lib.tools import use_calculator
-
-
-# %%
-#| export scripts.chat_web
-@dataclass(frozen=True)
-class Settings:
-    """Serve a model: a page to chat on, and /v1/chat/completions for programs."""
-
-    tag: str | None = None
-    """Name of the run; by default d4."""
-    stage: str = "sft"
-    """Which of its models: sft (fine-tuned for chat), base, rl."""
-    checkpoint: Path | None = None
-    """Or the run's folder, or one of its step_… folders."""
-    step: int | None = None
-    """Which checkpoint of the run; by default the newest."""
-    host: str = "127.0.0.1"
-    """Where to listen; 0.0.0.0 lets other machines in."""
-    port: int = 8000
-    """Where to listen; 0 takes a free port."""
-    api_key: str | None = None
-    """Serve only those who send this key."""
-    allow_host: tuple[str, ...] = ()
-    """Names by which this machine may be called, besides localhost and its IP address."""
-    temperature: float = 0.8
-    """Of requests that do not say."""
-    top_k: int = 50
-    """Of requests that do not say."""
-    max_tokens: int = 512
-    """Of requests that do not say."""
-    max_rows: int = 8
-    """How many replies are written at once."""
-    max_waiting: int = 64
-    """How many more may wait; others are told to come back later."""
-
-
-# %%
-#| export scripts.chat_web
-def is_local(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def work(settings: Settings) -> None:
-    """Load the model and serve it until Ctrl-C."""
-    least = {"temperature": 0, "top_k": 1, "max_tokens": 1, "max_rows": 1, "max_waiting": 0}
-    check_least(settings, step=0, port=0, **least)
-    for flag, most in {"temperature": 2, "top_k": 200, "max_tokens": 4096, "port": 65535}.items():
-        if getattr(settings, flag) > most:
-            name = flag.replace("_", "-")
-            raise FlagError(f"--{name} is {getattr(settings, flag)}, expected {most} or less")
-    key = settings.api_key
-    if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key != ""):
-        raise FlagError("--api-key is not a word of plain letters and digits; give another")
-    with listen(settings.host, settings.port) as listener:
-        model, tokenizer, name = load_for_chat(settings)
-        names = tuple(host.lower() for host in settings.allow_host)
-        asked = {flag: getattr(settings, flag) for flag in least}
-        chat_settings = ChatSettings(
-            name.split(",")[0], tool=use_calculator, api_key=settings.api_key, hosts=names, **asked
-        )
-        app = create_app(model, tokenizer, chat_settings)
-        print(f"{name} is on {address_of(listener)} (Ctrl-C ends it)", flush=True)
-        if not is_local(settings.host) and settings.api_key is None:
-            print("chat_web: other machines can use it, without --api-key", file=sys.stderr)
-        run_forever(app, listener)
-    print("ended")
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("chat_web", Settings, work, argv)
+from course_lib.scripts.chat_web import Settings
 
 
 # %% [markdown]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import mlx.core as mx
 
 from course_lib import backend
-from course_lib.attention import CausalSelfAttention, rms_norm, rotary_wavelengths, rotate
+from course_lib.model.attention import CausalSelfAttention, rms_norm, rotary_wavelengths, rotate
 
 
 def naive_attention(q: mx.array, k: mx.array, v: mx.array) -> mx.array:

@@ -27,9 +27,9 @@ def serve_model(depth: int, rows: int) -> None:
     import mlx.core as mx
 
     from course_lib import backend
-    from course_lib.chat_server import ChatSettings, create_app, serve
-    from course_lib.gpt import GPT, GPTConfig
-    from course_lib.tokenizer import Tokenizer
+    from course_lib.data.tokenizer import Tokenizer
+    from course_lib.model.gpt import GPT, GPTConfig
+    from course_lib.serve.app import ChatSettings, create_app, serve
 
     words = [f"{first}{last}" for first in "bcdfghklmnprstvwz" for last in ("ako", "eli", "imu", "ona", "ury", "ast")]
     generator = random.Random(1)

@@ -24,10 +24,10 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 
 import course_lib
-from course_lib.dataloader import TokenLoader
-from course_lib.dataset import Dataset, write_shards
-from course_lib.host import python_docs
-from course_lib.tokenizer import Tokenizer
+from course_lib.data import python_docs
+from course_lib.data.dataloader import TokenLoader
+from course_lib.data.dataset import Dataset, write_shards
+from course_lib.data.tokenizer import Tokenizer
 
 B, T, WIDTH, VOCABULARY = 8, 256, 256, 4096
 

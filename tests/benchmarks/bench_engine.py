@@ -62,10 +62,10 @@ def main() -> None:
     from mlx.utils import tree_flatten
 
     from course_lib import backend
-    from course_lib.engine import BatchEngine, Engine, Request
-    from course_lib.gpt import GPT, GPTConfig
-    from course_lib.kv_cache import KVCache, cache_bytes
-    from course_lib.tokenizer import Tokenizer
+    from course_lib.data.tokenizer import Tokenizer
+    from course_lib.generate.engine import BatchEngine, Engine, Request
+    from course_lib.generate.kv_cache import KVCache, cache_bytes
+    from course_lib.model.gpt import GPT, GPTConfig
 
     config = GPTConfig.from_depth(options.depth)
     tokenizer = Tokenizer.train(["a small tokenizer will do "], 300, allow_smaller=True)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 COMPILE = """
 import sys, time
-from course_lib import microgpt, names
+from course_lib.names import microgpt
+from course_lib.names import bigram as names
 docs = names.split_names(names.load_names())[0]
 model = microgpt.MicroGPT(microgpt.MicroGPTConfig())
 marks = []

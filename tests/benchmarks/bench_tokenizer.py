@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 
 import rustbpe
 
-from course_lib.host.python_docs import documents
-from course_lib.tokenizer import PATTERN, SPECIAL_TOKENS, Tokenizer
+from course_lib.data.python_docs import documents
+from course_lib.data.tokenizer import PATTERN, SPECIAL_TOKENS, Tokenizer
 
 
 def best_seconds(ways: dict[str, Callable], rounds: int) -> dict[str, float]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from course_lib.attention import rotary_wavelengths, rotate
+from course_lib.model.attention import rotary_wavelengths, rotate
 
 
 def repeat_heads(answer: Callable) -> None:

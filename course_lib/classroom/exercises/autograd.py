@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from course_lib.autograd import topological_order
+from course_lib.names.autograd import topological_order
 
 
 def sigmoid(answer: Callable, value_class: type) -> None:

@@ -2,8 +2,8 @@
 
 from functools import cache
 
-from course_lib.conversation import render_conversation
-from course_lib.tokenizer import Tokenizer
+from course_lib.chat.conversation import render_conversation
+from course_lib.data.tokenizer import Tokenizer
 
 CHAT = [
     {"role": "user", "content": "What is your name?"},

@@ -5,7 +5,7 @@ import random
 import mlx.core as mx
 
 from course_lib import backend
-from course_lib.gpt import GPTConfig
+from course_lib.model.gpt import GPTConfig
 
 
 def users(answer) -> None:

@@ -2,7 +2,7 @@
 
 import mlx.core as mx
 
-from course_lib.gpt import GPTConfig, count_parameters, flops_per_token
+from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
 
 
 def parameters(answer) -> None:

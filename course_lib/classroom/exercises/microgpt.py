@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from course_lib.microgpt import MicroGPT, MicroGPTConfig
+from course_lib.names.microgpt import MicroGPT, MicroGPTConfig
 
 
 def count_parameters(answer) -> None:

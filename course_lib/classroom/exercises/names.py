@@ -7,7 +7,7 @@ from itertools import pairwise
 import mlx.core as mx
 import numpy as np
 
-from course_lib.names import CharTokenizer, bigram_loss, bigram_probs, load_names, split_names
+from course_lib.names.bigram import CharTokenizer, bigram_loss, bigram_probs, load_names, split_names
 
 
 def name_loss(answer: Callable) -> None:

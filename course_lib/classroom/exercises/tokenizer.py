@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import regex
 
-from course_lib.tokenizer import PATTERN, Tokenizer
+from course_lib.data.tokenizer import PATTERN, Tokenizer
 
 TEXT = (
     "The tokenizer reads the text, and the text reads like this: tokens, then more tokens. "

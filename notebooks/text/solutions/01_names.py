@@ -14,7 +14,13 @@ import numpy as np
 
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import names as exercises
-from course_lib.names import CharTokenizer, bigram_loss, bigram_probs, load_names, split_names
+from course_lib.names.bigram import (
+    CharTokenizer,
+    bigram_loss,
+    bigram_probs,
+    load_names,
+    split_names,
+)
 
 names = load_names()
 train_names, held_out = split_names(names)
@@ -91,7 +97,6 @@ axes.set_xlabel("smoothing")
 axes.set_ylabel("loss, nats a guess")
 axes.legend(frameon=False)
 plt.show()
-
 
 # %% [markdown]
 # The dashed line only rises; the solid one falls first and then rises. But now the held-out names have taken part in a

@@ -6,9 +6,9 @@
 # %%
 import math
 
-from course_lib.autograd import Value
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import autograd as exercises
+from course_lib.names.autograd import Value
 
 
 # %% [markdown]
@@ -27,6 +27,7 @@ def sigmoid(a):
 # %%
 check(exercises.sigmoid, sigmoid, Value)
 
+
 # %% [markdown]
 # For $a \ge 0$ it is $1 / (1 + e^{-a})$, for $a < 0$ the equal $e^{a} / (1 + e^{a})$. Both see only $e^{-|a|}$, which is at most 1.
 
@@ -43,6 +44,7 @@ def trap(a, b):
 
 # %%
 check(exercises.trap, trap, Value)
+
 
 # %% [markdown]
 # `flow[parent] = slope * flow[node]` forgets what had arrived before; it must add: `flow.get(parent, 0.0) + slope * flow[node]`.
@@ -62,6 +64,7 @@ def centre_backward(dy):
 
 # %%
 check(exercises.centre_backward, centre_backward)
+
 
 # %% [markdown]
 # That is `dy` minus its own mean: the backward pass of centring is centring. Each row of `dx` sums to 0, because moving all of a

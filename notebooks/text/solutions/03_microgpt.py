@@ -12,8 +12,8 @@ from course_lib import backend
 from course_lib.classroom import budget
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import microgpt as exercises
-from course_lib.microgpt import MLP, MicroGPT, MicroGPTConfig, evaluate, init_weights, train
-from course_lib.names import CharTokenizer, load_names, split_names
+from course_lib.names.bigram import CharTokenizer, load_names, split_names
+from course_lib.names.microgpt import MLP, MicroGPT, MicroGPTConfig, evaluate, init_weights, train
 
 
 # %% [markdown]

@@ -8,18 +8,18 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from course_lib import backend
-from course_lib.batching import make_batch, train_batches
 from course_lib.classroom import budget
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import batches as exercises
-from course_lib.microgpt import MicroGPT, MicroGPTConfig
-from course_lib.names import CharTokenizer, load_names, split_names
+from course_lib.names.batching import make_batch, train_batches
+from course_lib.names.bigram import CharTokenizer, load_names, split_names
+from course_lib.names.microgpt import MicroGPT, MicroGPTConfig
+
 
 # %% [markdown]
 # ## Exercise 4.1 — masks from lengths
 #
 # The mask (B, T) for names with these numbers of predictions.
-
 
 # %%
 def mask_of(lengths, T):
@@ -28,13 +28,13 @@ def mask_of(lengths, T):
 
 check(exercises.mask_of, mask_of)
 
+
 # %% [markdown]
 # The row of positions and the column of lengths are stretched to a rectangle (broadcasting), and each place is compared.
 #
 # ## Exercise 4.2 — less padding
 #
 # Batches of names of similar length.
-
 
 # %%
 def buckets(names, batch_size):
@@ -44,6 +44,7 @@ def buckets(names, batch_size):
 
 check(exercises.buckets, buckets)
 
+
 # %% [markdown]
 # Trained in this order, the model would see all short names first and all long ones last, and each step would pull
 # towards one length. So real training shuffles the batches, and often sorts only within a large random group.
@@ -51,7 +52,6 @@ check(exercises.buckets, buckets)
 # ## Exercise 4.3 — the loss of each position
 #
 # The mean loss at each position, real predictions only.
-
 
 # %%
 def loss_by_position(losses, mask):

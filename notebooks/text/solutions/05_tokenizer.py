@@ -13,8 +13,8 @@ import regex
 from course_lib.classroom import budget
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import tokenizer as exercises
-from course_lib.host.python_docs import documents
-from course_lib.tokenizer import PATTERN, Tokenizer
+from course_lib.data.python_docs import documents
+from course_lib.data.tokenizer import PATTERN, Tokenizer
 
 docs = documents()
 tokenizer = Tokenizer.train(docs, 4096)

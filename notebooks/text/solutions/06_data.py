@@ -9,8 +9,8 @@ from bisect import bisect_right
 
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import data as exercises
-from course_lib.dataset import open_dataset
-from course_lib.tokenizer import Tokenizer, fitting_vocab_size
+from course_lib.data.dataset import open_dataset
+from course_lib.data.tokenizer import Tokenizer, fitting_vocab_size
 
 # %% [markdown]
 # ## Exercise 6.1 — rows from a stream

@@ -10,17 +10,17 @@ import matplotlib.pyplot as plt
 import mlx.core as mx
 
 from course_lib import backend
-from course_lib.attention import rms_norm
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import attention as exercises
+from course_lib.model.attention import rms_norm
 
 backend.seed_everything(42)
+
 
 # %% [markdown]
 # ## Exercise 7.1 — repeat the heads
 #
 # Keys for every query head, without `mx.repeat`.
-
 
 # %%
 def repeat_heads(k, n_head):
@@ -31,6 +31,7 @@ def repeat_heads(k, n_head):
 
 check(exercises.repeat_heads, repeat_heads)
 
+
 # %% [markdown]
 # The new axis stands *behind* that of the kv heads, so the copies of one head come out as neighbours. In front of it, the row
 # of heads would be tiled.
@@ -38,7 +39,6 @@ check(exercises.repeat_heads, repeat_heads)
 # ## Exercise 7.2 — a window
 #
 # True where the query may look: itself and those before it, `window` in all.
-
 
 # %%
 def window_mask(T, S, window):
@@ -48,6 +48,7 @@ def window_mask(T, S, window):
 
 check(exercises.window_mask, window_mask)
 
+
 # %% [markdown]
 # And the cache can be smaller: no later query looks further back than `window`, so older keys and values may be thrown away. Such
 # a cache does not grow with the text. But its `offset` must go on counting them: `TinyCache` takes the number that it keeps
@@ -56,7 +57,6 @@ check(exercises.window_mask, window_mask)
 # ## Exercise 7.3 — how wide does a head look?
 #
 # The entropy of attention weights.
-
 
 # %%
 def entropy(weights):
@@ -87,13 +87,13 @@ ax.set(xlabel="s, the size of queries and keys", ylabel="entropy in nats", ylim=
 ax.legend(frameon=False)
 plt.show()
 
+
 # %% [markdown]
 # The plain head starts close to even and ends at one key only, with an entropy near 0. With QK norm it stays as wide as it was.
 #
 # ## Exercise 7.4 — weights from a model of neighbours
 #
 # The rotation of neighbours, and an order of rows that makes the rotation of halves do the same.
-
 
 # %%
 def rotate_neighbours(x, wavelengths, offset=0):

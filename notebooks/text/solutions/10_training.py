@@ -15,19 +15,19 @@ from course_lib import backend
 from course_lib.classroom import budget
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import training as exercises
-from course_lib.dataloader import TokenLoader
-from course_lib.dataset import open_dataset
-from course_lib.gpt import GPT, GPTConfig
-from course_lib.tokenizer import Tokenizer
-from course_lib.training import Trainer
+from course_lib.data.dataloader import TokenLoader
+from course_lib.data.dataset import open_dataset
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.train.trainer import Trainer
 
 backend.seed_everything(42)
+
 
 # %% [markdown]
 # ## Exercise 10.1 — unequal micro-batches
 #
 # Loss and gradients of all targets together.
-
 
 # %%
 def whole_batch(parts):
@@ -42,6 +42,7 @@ def whole_batch(parts):
 
 check(exercises.whole_batch, whole_batch)
 
+
 # %% [markdown]
 # Each part weighs as much as its share of the targets. The sum of the counts must be known before the first part is added, or the division
 # has to wait until the end. With several processes it is a sum over all of them.
@@ -49,7 +50,6 @@ check(exercises.whole_batch, whole_batch)
 # ## Exercise 10.2 — the smoothed loss
 #
 # An exponential moving average, divided by what its weights add up to.
-
 
 # %%
 def smooth(losses, beta=0.9):
@@ -79,6 +79,7 @@ ax.set(xlabel="step", ylabel="training loss")
 ax.legend(frameon=False)
 plt.show()
 
+
 # %% [markdown]
 # With 0 every strange text is a spike, and progress is hard to see. With 0.99 the line is calm and tells of a hundred steps ago: it is still high when the loss has
 # long been low, and would notice a wreck late.
@@ -86,7 +87,6 @@ plt.show()
 # ## Exercise 10.3 — which tokens count
 #
 # Bits per byte over the targets that stand for text.
-
 
 # %%
 def bits_per_byte(losses, targets, token_bytes):
@@ -99,13 +99,13 @@ def bits_per_byte(losses, targets, token_bytes):
 
 check(exercises.bits_per_byte, bits_per_byte)
 
+
 # %% [markdown]
 # Both sums leave out the same targets. If only the bytes did, the loss of every BOS would make the text look dearer than it is.
 #
 # ## Exercise 10.4 — forget nothing
 #
 # Everything that the next step of a ToyRun reads.
-
 
 # %%
 def pack(run):

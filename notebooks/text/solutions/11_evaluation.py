@@ -10,7 +10,7 @@ import numpy as np
 
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import evaluation as exercises
-from course_lib.evaluation import standard_error
+from course_lib.evaluate.core import standard_error
 
 # %% [markdown]
 # ## Exercise 11.1 — the unit of an option

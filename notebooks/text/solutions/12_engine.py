@@ -13,11 +13,11 @@ from course_lib import backend
 from course_lib.classroom import budget
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import engine as exercises
-from course_lib.gpt import GPT, GPTConfig, count_parameters
-from course_lib.kv_cache import KVCache, cache_bytes
-from course_lib.names import load_names
-from course_lib.tokenizer import Tokenizer
-from course_lib.training import Trainer
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.generate.kv_cache import KVCache, cache_bytes
+from course_lib.model.gpt import GPT, GPTConfig, count_parameters
+from course_lib.names.bigram import load_names
+from course_lib.train.trainer import Trainer
 
 
 # %% [markdown]
@@ -38,6 +38,7 @@ for heads in (10, 1):
     config = GPTConfig.from_depth(20, n_kv_head=heads)
     found = users(config, 24 * 10**9, 2048)
     print(f"d20 on 24 GB, {heads:2d} heads of keys and values: {found} users")
+
 
 # %% [markdown]
 # With one head a row of the cache is a tenth as large, so ten times as many fit, and a few more, since the matrices that make

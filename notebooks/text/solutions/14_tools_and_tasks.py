@@ -7,10 +7,10 @@
 import ast
 import math
 
+from course_lib.chat.calculator import OPERATORS, value_of
+from course_lib.chat.lessons import lesson
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import tools_and_tasks as exercises
-from course_lib.lessons import lesson
-from course_lib.tools import OPERATORS, value_of
 
 
 # %% [markdown]
@@ -32,6 +32,7 @@ check(exercises.questions_needed, questions_needed)
 for p, q in ((0.5, 0.7), (0.5, 0.6), (0.5, 0.55), (0.5, 0.51), (0.95, 0.96)):
     print(f"{p} and {q}: {questions_needed(p, q):6,} questions")
 
+
 # %% [markdown]
 # Half the difference takes four times the questions. One percent in the middle is more than any task here can show. (When both models
 # get the *same* questions one can do better: compare them question by question, and only those count on which they differ.)
@@ -50,6 +51,7 @@ check(exercises.pass_at_k, pass_at_k)
 # %% tags=["nbval-check-output"]
 for k in (1, 2, 5, 10, 20):
     print(f"pass@{k:<2d} of 20 replies, 3 right: {pass_at_k(20, 3, k):.3f}")
+
 
 # %% [markdown]
 # A model that is right in 15 % of its replies is right at least once in ten with 0.9. That is room for chapter 15: there the
@@ -71,6 +73,7 @@ def leaks(train, test):
 
 check(exercises.leaks, leaks)
 
+
 # %%
 def asked(split, numbers):
     return [lesson("identity", split, n)[0]["content"] for n in numbers]
@@ -80,6 +83,7 @@ practised = asked("train", range(2000))
 print("test side:", len(leaks(practised, asked("test", range(100)))), "of 100 leak")
 careless = leaks(practised, asked("train", range(2000, 2100)))
 print("split by number:", len(careless), "of 100 leak, such as", careless[:2])
+
 
 # %% [markdown]
 # ## Exercise 14.4 — a larger language

@@ -1,0 +1,166 @@
+"""Conversations to train on: the lessons, files of your own, and what the hub has.
+
+All are functions of a number, so that a run can go on at any of them.
+
+Exported from notebooks/13_conversations.ipynb; edit it there.
+"""
+
+import bisect
+import itertools
+import json
+import os
+import random
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from course_lib.chat.conversation import check_messages
+from course_lib.chat.lessons import practice
+from course_lib.host.errors import CourseError
+
+Conversations = Callable[[int], list[dict]]  # number -> messages
+
+# ---- 6. Conversations of your own
+
+
+def read_conversations(path: Path) -> list[list[dict]]:
+    """The conversations of a file with a JSON object {"messages": […]} a line, blank lines aside.
+
+    Raises CourseError that names the line of each bad row, up to ten of them.
+    """
+    found, wrong = [], []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CourseError(f"cannot read {path} ({error}); give a UTF-8 file of JSON lines") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                found.append(_conversation(line))
+            except CourseError as error:
+                wrong.append(f"line {number}: {error}")
+    if wrong:
+        more = f"\n… and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+        raise CourseError(f"{path} has rows that are no conversations; correct them:\n" + "\n".join(wrong[:10]) + more)
+    if not found:
+        raise CourseError(f'{path} has no conversation; give it lines such as {{"messages": […]}}')
+    return found
+
+
+def _conversation(line: str) -> list[dict]:
+    try:
+        messages = json.loads(line)["messages"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise CourseError('expected a JSON object {"messages": […]}') from None
+    check_messages(messages)
+    if not any(message["role"] == "assistant" for message in messages):
+        raise CourseError("no message is from the assistant, so there is nothing to learn from")
+    return messages
+
+
+def multiple_choice_messages(question: str, letters: Sequence[str], choices: Sequence[str], answer: str) -> list[dict]:
+    """A question with its options, as nanochat asks it: each option, then its letter.
+
+    So that the letter stands right behind "=", as a token of its own.
+    """
+    options = "".join(f"- {choice}={letter}\n" for letter, choice in zip(letters, choices, strict=True))
+    asked = f"Multiple Choice question: {question}\n{options}\n"
+    asked += "Respond only with the letter of the correct answer."
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+
+
+def gsm8k_messages(row: dict) -> list[dict]:
+    """A problem of GSM8K; its <<12/2=6>> become calls of the calculator with their outputs."""
+    parts = []
+    for piece in re.split(r"(<<[^>]+>>)", row["answer"]):
+        if piece.startswith("<<") and piece.endswith(">>"):
+            expression, has_result, result = piece[2:-2].rpartition("=")
+            if not has_result:
+                expression, result = result, ""
+            parts += [
+                {"type": "python", "text": expression},
+                {"type": "python_output", "text": result},
+            ]
+        else:
+            parts.append({"type": "text", "text": piece})
+    return [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": parts}]
+
+
+def arc_messages(row: dict) -> list[dict]:
+    """A question of ARC."""
+    choices = row["choices"]
+    return multiple_choice_messages(row["question"], choices["label"], choices["text"], row["answerKey"])
+
+
+def mmlu_messages(row: dict) -> list[dict]:
+    """A question of MMLU."""
+    return multiple_choice_messages(row["question"], "ABCD", row["choices"], "ABCD"[row["answer"]])
+
+
+FROM_HUB = {
+    "smoltalk": lambda row: row["messages"],
+    "gsm8k": gsm8k_messages,
+    "arc-easy": arc_messages,
+    "arc-challenge": arc_messages,
+    "mmlu": mmlu_messages,
+}
+
+
+def shuffled(items: Sequence, read: Callable = lambda item: item) -> Conversations:
+    """Items for ever, each once an epoch, in an order that differs from epoch to epoch."""
+    orders: dict[int, list[int]] = {}
+
+    def conversation(number: int) -> list[dict]:
+        epoch, place = divmod(number, len(items))
+        if epoch not in orders:
+            orders.clear()
+            orders[epoch] = random.Random(f"order,{epoch}").sample(range(len(items)), len(items))
+        return read(items[orders[epoch][place]])
+
+    return conversation
+
+
+def is_held_out(item: object) -> bool:
+    """Whether a conversation of a file belongs to validation, as one in twenty does."""
+    return zlib.crc32(json.dumps(item, sort_keys=True).encode()) % 20 == 0
+
+
+def open_conversations(name: str, split: str) -> tuple[Conversations, int | None]:
+    """Conversations of "train" or "val", and how many there are before they come again.
+
+    name: "practice" (the lessons; None: they never come again), a key of FROM_HUB, which is
+    downloaded the first time, or the path of a file of JSON lines. Raises CourseError for another.
+    """
+    if name == "practice":
+        return (lambda number: practice(number, split="test" if split == "val" else split)), None
+    if name in FROM_HUB:
+        from course_lib.chat.corpora import rows  # slow to import, and seldom needed
+
+        items = rows(name, "train" if split == "train" else "test")
+        return shuffled(items, FROM_HUB[name]), len(items)
+    path = Path(os.path.expanduser(name))
+    if not path.is_file():
+        known = ", ".join(["practice", *FROM_HUB])
+        raise CourseError(f"there are no conversations {name!r}; expected {known}, or a file of JSON lines")
+    items = read_conversations(path)
+    held_out = [item for item in items if is_held_out(item)] or items[-1:]
+    kept = [item for item in items if item not in held_out] or items
+    chosen = kept if split == "train" else held_out
+    return shuffled(chosen), len(chosen)
+
+
+def mixed(sources: Sequence[tuple[Conversations, int | None]]) -> Conversations:
+    """Conversations of several sources, each of them once an epoch; an endless one has 100,000."""
+    if len(sources) == 1:
+        return sources[0][0]
+    sizes = [size or 100_000 for _, size in sources]
+    starts = list(itertools.accumulate(sizes, initial=0))
+    order = shuffled(range(starts[-1]))
+
+    def conversation(number: int) -> list[dict]:
+        place, epoch = order(number), number // starts[-1]
+        which = bisect.bisect_right(starts, place) - 1
+        return sources[which][0](place - starts[which] + epoch * sizes[which])
+
+    return conversation

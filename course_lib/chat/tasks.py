@@ -1,0 +1,245 @@
+"""Tasks for a chat model: questions with answers, which replies are right, and how often they are.
+
+Source: nanochat, whose kinds of tasks and centred mean these are.
+
+Exported from notebooks/14_tools_and_tasks.ipynb; edit it there.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+import mlx.core as mx
+
+from course_lib.chat.conversation import render_for_completion
+from course_lib.chat.corpora import rows
+from course_lib.chat.lessons import KINDS, blind_questions, lesson
+from course_lib.chat.sources import FROM_HUB
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.evaluate.core import Row, judged_logits
+from course_lib.generate.engine import Engine
+from course_lib.host.errors import CourseError
+
+# ---- 4. Tasks
+
+
+def spoken(content: str | list[dict]) -> str:
+    """What a message says: its text, without tool calls and their output."""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part["type"] == "text")
+
+
+def reply_text(tokenizer: Tokenizer, ids: list[int]) -> str:
+    """What a reply's ids say: as `spoken`, for what a model wrote."""
+    special = tokenizer.special
+    opening = special("<|python_start|>"), special("<|output_start|>")
+    closing = special("<|python_end|>"), special("<|output_end|>")
+    said, inside = [], False
+    for token in ids:
+        if token in (*opening, *closing):
+            inside = token in opening
+        elif not inside:
+            said.append(token)
+    return tokenizer.decode(said)
+
+
+NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?", re.ASCII)
+
+
+def _number(digits: str) -> Decimal:
+    return Decimal(digits.replace(",", ""))
+
+
+def same_number(reference: str, reply: str) -> bool:
+    """Whether the last numbers of both are equal; 2 and 2.0 are, 1,000 and 1000 as well."""
+    expected, found = NUMBER.findall(reference), NUMBER.findall(reply)
+    return bool(expected and found) and _number(expected[-1]) == _number(found[-1])
+
+
+def same_text(reference: str, reply: str) -> bool:
+    """Whether both are the same words; case, spaces and . ! ? at the end do not matter."""
+    expected, found = (" ".join(text.split()).casefold().rstrip(".!? ") for text in (reference, reply))
+    return bool(expected) and expected == found
+
+
+def same_marked_number(reference: str, reply: str) -> bool:
+    """Whether the numbers behind #### are equal, as GSM8K marks the result of its solutions."""
+    marked = re.compile(rf"####\s*\$?\s*({NUMBER.pattern})", re.ASCII)
+    expected, found = marked.findall(reference), marked.findall(reply)
+    return bool(expected and found) and _number(expected[-1]) == _number(found[-1])
+
+
+def _no_letters(number: int) -> tuple[str, ...]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """Conversations whose last message is the right answer, and how a reply is judged.
+
+    kind: "generative", the reply is written, or "categorical", it is the likeliest of some letters.
+    baseline: the share of right replies by guessing. count: how many questions; conversation and
+    letters_of: the messages and the letters of one. is_right(reference, reply): both as text.
+    """
+
+    name: str
+    kind: str
+    baseline: float
+    count: int
+    conversation: Callable[[int], list[dict]]
+    is_right: Callable[[str, str], bool]
+    letters_of: Callable[[int], tuple[str, ...]] = _no_letters
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> list[dict]:
+        if not 0 <= number < self.count:
+            raise IndexError(f"{self.name} has no question {number}; there are {self.count}")
+        return self.conversation(number)
+
+    def evaluate(self, messages: list[dict], reply: str) -> bool:
+        """Whether `reply`, as from `reply_text`, is right; the reference is the last message."""
+        return self.is_right(spoken(messages[-1]["content"]), reply)
+
+
+LESSONS = 200  # questions of a kind
+
+TEXT_KINDS = ("identity", "spelling", "python", "unknown")  # all others ask for a number
+
+
+def _judge(kind: str) -> Callable[[str, str], bool]:
+    return same_text if kind in TEXT_KINDS else same_number
+
+
+def _lesson_task(kind: str, split: str) -> Task:
+    def conversation(number: int) -> list[dict]:
+        return lesson(kind, split, number)
+
+    return Task(kind, "generative", 0.0, LESSONS, conversation, _judge(kind))
+
+
+def _blind_task(kind: str) -> Task:
+    """The questions of a kind that were written without a look at the templates."""
+    asked = [each for each in blind_questions() if each["kind"] == kind]
+
+    def conversation(number: int) -> list[dict]:
+        question, answer = asked[number]["question"], asked[number]["answer"]
+        return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+    return Task(f"blind-{kind}", "generative", 0.0, len(asked), conversation, _judge(kind))
+
+
+def _shuffled(count: int) -> list[int]:
+    """An order that is always the same, so that the first items are a fair sample."""
+    return random.Random(42).sample(range(count), count)
+
+
+def _letters(row: dict) -> tuple[str, ...]:
+    """The letters of a row of multiple choice. ARC brings its own, and some are 1, 2, 3, 4."""
+    choices = row["choices"]
+    return tuple(choices["label"] if isinstance(choices, dict) else "ABCD"[: len(choices)])
+
+
+def _downloaded_task(name: str, split: str) -> Task:
+    items = rows(name, split)
+    order = _shuffled(len(items))
+
+    def conversation(number: int) -> list[dict]:
+        return FROM_HUB[name](items[order[number]])
+
+    def letters_of(number: int) -> tuple[str, ...]:
+        return _letters(items[order[number]])
+
+    if name == "gsm8k":
+        return Task(name, "generative", 0.0, len(items), conversation, same_marked_number)
+    return Task(name, "categorical", 0.25, len(items), conversation, same_text, letters_of)
+
+
+DOWNLOADED_TASKS = ("gsm8k", "mmlu", "arc-easy", "arc-challenge")
+
+
+def lesson_tasks() -> list[str]:
+    """Names of the tasks that need no download: each kind of lesson, and its blind questions."""
+    blind = {each["kind"] for each in blind_questions()}
+    return [*KINDS, *(f"blind-{kind}" for kind in KINDS if kind in blind)]
+
+
+def get_task(name: str, split: str = "test") -> Task:
+    """A task by its name: one of `lesson_tasks()`, or of DOWNLOADED_TASKS, which are fetched once.
+
+    split: "train" or "test"; the two have no question in common. Blind questions are for tests.
+    Raises CourseError for any other name or split, and when a data set cannot be had.
+    """
+    known = [*lesson_tasks(), *DOWNLOADED_TASKS]
+    if name not in known:
+        raise CourseError(f"no task is called {name!r}, expected one of {', '.join(known)}")
+    kind = name.removeprefix("blind-")
+    splits = ("test",) if name != kind else ("train", "test")
+    if split not in splits:
+        raise CourseError(f"{name} has no split {split!r}, expected {' or '.join(splits)}")
+    if name in KINDS:
+        return _lesson_task(name, split)
+    if name != kind:
+        return _blind_task(kind)
+    return _downloaded_task(name, split)
+
+
+# ---- 5. A score
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply to question `number` of a task; fits: whether the model can read the prompt."""
+
+    number: int
+    reply: str
+    right: bool
+    fits: bool = True
+
+
+def answers(engine: Engine, task: Task, numbers: list[int], batch_size: int = 16, **settings) -> Iterator[Answer]:
+    """Ask a task's questions, `batch_size` rows at a time, and judge the replies, in their order.
+
+    settings: for a generative task those of `Engine.generate_batch`; by default greedy, at most 256
+    tokens. A prompt that is longer than the model's sequence is not asked, and its answer wrong.
+    """
+    limit, settings = engine.model.config.sequence_len, {"temperature": 0.0, **settings}
+    for start in range(0, len(numbers), 2 * batch_size):
+        asked = {n: task[n] for n in numbers[start : start + 2 * batch_size]}
+        prompts = {n: render_for_completion(engine.tokenizer, asked[n]) for n in asked}
+        prompts = {n: ids for n, ids in prompts.items() if len(ids) <= limit}
+        if task.kind == "categorical":
+            said = _choose(engine, task, prompts, batch_size)
+        else:
+            written = engine.generate_batch([*prompts.values()], max_rows=batch_size, **settings)
+            texts = [reply_text(engine.tokenizer, generation.ids) for generation in written]
+            said = dict(zip(prompts, texts, strict=True))
+        for n, messages in asked.items():
+            reply, fits = said.get(n, ""), n in said
+            yield Answer(n, reply, fits and task.evaluate(messages, reply), fits)
+
+
+def _choose(engine: Engine, task: Task, prompts: dict[int, list[int]], batch_size: int) -> dict[int, str]:
+    """The likeliest letter for the reply's first place, by question number; one pass a batch."""
+    said, numbers = {}, sorted(prompts, key=lambda n: len(prompts[n]))  # alike: little padding
+    for start in range(0, len(numbers), batch_size):
+        some = numbers[start : start + batch_size]
+        batch = [Row([*prompts[n], engine.end], len(prompts[n])) for n in some]
+        logits = judged_logits(engine.model, batch, 0)  # (B, V)
+        if not mx.isfinite(logits).all():
+            raise CourseError("the model's logits are not numbers (NaN); take an older checkpoint")
+        for n, row in zip(some, logits.tolist(), strict=True):
+            ids = {letter: _only_id(engine.tokenizer, letter) for letter in task.letters_of(n)}
+            said[n] = max(ids, key=lambda letter: row[ids[letter]])
+    return said
+
+
+def _only_id(tokenizer: Tokenizer, letter: str) -> int:
+    ids = tokenizer.encode(letter)
+    if len(ids) != 1:
+        raise CourseError(f"the choice {letter!r} is {len(ids)} tokens, expected one; name the choices A, B, C, …")
+    return ids[0]

@@ -1,0 +1,220 @@
+"""Datasets: documents in parquet shards, the last shard for validation; made, found or fetched.
+
+Exported from notebooks/06_data.ipynb; edit it there.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from course_lib.data import python_docs
+from course_lib.data.documents import READERS, open_parquet, read_parquet, text_files
+from course_lib.data.remote import REMOTES, ShardCache, remote_folder
+from course_lib.host.errors import CourseError
+from course_lib.host.files import make_folder_atomically, only_one
+from course_lib.host.paths import home_dir
+
+# ---- 3. The split, and shards
+
+
+def is_held_out(text: str) -> bool:
+    """Whether a document belongs to validation, as about one in twenty does; by its text alone."""
+    return zlib.crc32(text.encode()) % 20 == 0
+
+
+HELD_OUT_CHARS = 10_000_000
+
+
+def split_documents(documents: Iterable[str]) -> Iterator[tuple[bool, str]]:
+    """(held out?, document) of each document that is not only whitespace.
+
+    As `is_held_out` says, but after 10 million characters no more are held out, not even copies of
+    those that were; and where one side would stay empty, the last document goes there.
+    """
+    held_out_chars = trained_on = 0
+    real = (text for text in documents if text.strip())
+    for text, following in pairwise(chain(real, [None])):
+        held_out = is_held_out(text) and held_out_chars < HELD_OUT_CHARS
+        if following is None and (held_out_chars == 0 or trained_on == 0):
+            held_out = held_out_chars == 0
+        held_out_chars += len(text) * held_out
+        trained_on += not held_out
+        yield held_out, text
+
+
+def write_shards(
+    documents: Iterable[str], folder: Path, shard_chars: int = 20_000_000, source: str = "the text"
+) -> None:
+    """Write documents into `folder` as shard_00000.parquet, …; the last holds those for validation.
+
+    The folder appears when it is complete, and the same documents give the same bytes.
+    Raises CourseError for fewer than two documents or a full disk; then nothing is left.
+    """
+    count, chars, waiting, held_out = 0, 0, [], []
+    try:
+        with make_folder_atomically(folder) as part:
+            for is_val, text in split_documents(documents):
+                (held_out if is_val else waiting).append(text)
+                chars += 0 if is_val else len(text)
+                if chars >= shard_chars:
+                    _write_shard(waiting, part, count)
+                    count, chars, waiting = count + 1, 0, []
+            if not held_out or not (count or waiting):
+                raise CourseError(
+                    f"{source} is too little: expected at least two documents, one to train on "
+                    "and one for validation; give more, or several files"
+                )
+            for texts in (waiting, held_out):
+                if texts:
+                    _write_shard(texts, part, count)
+                    count += 1
+    except OSError as error:
+        raise CourseError(f"cannot write {folder}: {error}; free some space, or set COURSE_HOME") from error
+
+
+def _write_shard(texts: list[str], folder: Path, number: int) -> None:
+    table = pa.table({"text": pa.array(texts, pa.large_string())})
+    path = folder / f"shard_{number:05d}.parquet"
+    pq.write_table(table, path, row_group_size=1024, compression="zstd")
+
+
+# ---- 4. A dataset
+
+
+class Dataset:
+    """Documents in parquet shards, the last one for validation, the others to train on.
+
+    shards: names of the files in `folder`, in order. Where a cache is given, a shard that is not
+    in `folder` comes from there, and `streamed` is true. Raises CourseError for fewer than two
+    shards.
+    """
+
+    def __init__(self, name: str, folder: Path, shards: list[str], cache: "ShardCache | None" = None):
+        if len(shards) < 2:
+            raise CourseError(f"{folder} has {len(shards)} shards, expected two or more: the last is for validation")
+        self.name, self.folder, self._cache = name, folder, cache
+        self.streamed = cache is not None
+        self._shards = {"train": shards[:-1], "val": shards[-1:]}
+
+    def shards(self, split: str) -> list[str]:
+        """Names of the shards of "train" or "val". Raises CourseError for another split."""
+        if split not in self._shards:
+            raise CourseError(f"there is no split {split!r}; expected train or val")
+        return self._shards[split]
+
+    def path(self, split: str, number: int, stopped: Callable[[], bool] = lambda: False) -> Path:
+        """File of the shard `number` of a split, fetched first when the dataset is streamed."""
+        shards = self.shards(split)
+        if self._cache is None or (self.folder / shards[number]).exists():
+            return self.folder / shards[number]
+        following = shards[(number + 1) % len(shards)]
+        if (self.folder / following).exists():
+            following = shards[number]  # nothing to fetch ahead
+        return self._cache.get(shards[number], following, stopped)
+
+    def documents(self, split: str) -> Iterator[str]:
+        """Every text of a split, once, in order."""
+        for number in range(len(self.shards(split))):
+            yield from (text for _, text in read_parquet(self.path(split, number)))
+
+    def num_rows(self, split: str) -> int:
+        """Documents of a split, those without a text (null) included."""
+        rows = 0
+        for number in range(len(self.shards(split))):
+            with open_parquet(self.path(split, number)) as file:
+                rows += file.metadata.num_rows
+        return rows
+
+    def num_bytes(self, split: str) -> int:
+        """Bytes of the text of a split, about: what the footers of its files say."""
+        size = 0
+        for number in range(len(self.shards(split))):
+            with open_parquet(self.path(split, number)) as file:
+                column = file.schema_arrow.names.index("text")
+                groups = map(file.metadata.row_group, range(file.num_row_groups))
+                size += sum(group.column(column).total_uncompressed_size for group in groups)
+        return size
+
+
+def bundled_folder() -> Path:
+    """Folder of the bundled corpus, the documentation of this Python; made on the first call."""
+    name = f"bundled-1-python-{platform.python_version()}"  # 1: of the way it is collected
+    folder = home_dir() / "datasets" / name
+    with only_one(folder):
+        if not folder.exists():
+            by_hash = sorted(python_docs.documents(), key=lambda text: hashlib.sha256(text.encode()).digest())
+            write_shards(by_hash, folder, shard_chars=1_000_000)
+    return folder
+
+
+# ---- Appendix A: own text
+
+
+def own_folder(path: Path) -> Path:
+    """Folder of shards made of the files in `path`; made anew when they change.
+
+    Raises CourseError for a file that cannot be read.
+    """
+    path = Path(os.path.abspath(path.expanduser()))
+    files = text_files(path)
+    seen = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    about_path, about_files = (hashlib.sha256(repr(x).encode()).hexdigest()[:8] for x in (str(path), seen))
+    home = home_dir() / "datasets" / f"own-{path.stem[:40]}-{about_path}"
+    with only_one(home):
+        if not (home / about_files).exists():
+            texts = chain.from_iterable(map(_texts, files))
+            write_shards(texts, home / about_files, source=f"the text in {path}")
+            for old in home.iterdir():
+                if old.name != about_files:
+                    shutil.rmtree(old, ignore_errors=True)
+    return home / about_files
+
+
+def _texts(path: Path) -> Iterator[str]:
+    try:
+        yield from READERS[path.suffix.lower()](path)
+    except OSError as error:
+        raise CourseError(f"cannot read {path} ({error.strerror}); make it readable, or leave it out") from error
+
+
+def _open_remote(name: str, streaming: bool, max_cached_shards: int) -> Dataset:
+    remote, folder = REMOTES[name], remote_folder(name)
+    if streaming:
+        every = [remote.shard(number) for number in range(remote.num_shards)]
+        cache = ShardCache(remote, folder / "streamed", max_cached_shards)
+        return Dataset(name, folder, every, cache)
+    here = sorted(path.name for path in folder.glob("shard_*.parquet"))
+    if len(here) < 2 or here[-1] != remote.shard(-1):
+        raise CourseError(
+            f"{folder} lacks shards of {name}: fetch some and the validation shard with "
+            f"`get_data --dataset {name} --shards 8`, or stream them"
+        )
+    return Dataset(name, folder, here)
+
+
+def open_dataset(name: str = "bundled", streaming: bool = False, max_cached_shards: int = 8) -> Dataset:
+    """The dataset `name`: "bundled", "fineweb-edu", "climbmix", or the path of text of your own.
+
+    streaming: fetch the shards of a remote corpus as they are needed and keep few, instead of
+    using those that `get_data` has fetched. Raises CourseError when there is no such dataset, or
+    nothing of it on disk.
+    """
+    if name in REMOTES:
+        return _open_remote(name, streaming, max_cached_shards)
+    if name == "bundled":
+        folder = bundled_folder()
+    elif Path(name).expanduser().exists():
+        folder = own_folder(Path(name))
+    else:
+        known = ", ".join(["bundled", *REMOTES])
+        raise CourseError(f"there is no dataset {name!r}; expected {known}, or an existing file or folder of text")
+    shards = sorted(path.name for path in folder.glob("*.parquet"))
+    return Dataset(str(folder.relative_to(home_dir() / "datasets")), folder, shards)

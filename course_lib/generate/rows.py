@@ -1,0 +1,259 @@
+"""Rows of text that are written together: what is asked for, one row, one step for all of them.
+
+Exported from notebooks/12_engine.ipynb; edit it there.
+"""
+
+import math
+import operator
+import random
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_unflatten
+
+from course_lib import backend
+from course_lib.generate.kv_cache import KVCache
+from course_lib.generate.sampling import sample
+from course_lib.host.errors import CourseError
+from course_lib.model.gpt import GPT, GPTConfig, capped_logits
+
+# ---- 2. The KV cache
+
+
+def lay_out_for_products(model: GPT) -> None:
+    """Put the matrices of a model in memory column after column: shapes and numbers stay.
+
+    A CPU multiplies a few rows faster with them, a product by up to a half, a token by less; a GPU
+    has routines for both orders, and there nothing is done. wte, of which single rows are read,
+    stays as it is.
+    """
+    if backend.device_kind() != "cpu":
+        return
+    for name, weight in tree_flatten(model.parameters()):
+        if "wte" not in name and not memoryview(weight).f_contiguous:
+            turned = mx.contiguous(weight.T).T
+            mx.eval(turned)
+            model.update(tree_unflatten([(name, turned)]))
+
+
+# ---- 5. The engine
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt, and how to go on from it. Its fields are those of `Engine.generate`."""
+
+    prompt_ids: list[int]
+    max_tokens: int = 256
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    seed: int = 42
+
+    @property
+    def sampling(self) -> tuple:
+        """What `sample` takes between the logits and the key."""
+        return self.temperature, self.top_k, self.top_p, self.min_p
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What the model wrote: ids without the prompt and without the token that ended it.
+
+    masks: 1 for a token that was sampled, 0 for one that a tool's result forced.
+    finish_reason: "stop" (it wrote <|assistant_end|> or <|bos|>), "max_tokens", "sequence_len" (no
+    room for more), "cancelled".
+    """
+
+    ids: list[int]
+    masks: list[int]
+    finish_reason: str
+
+
+def check_request(request: Request, config: GPTConfig) -> None:
+    """Raises CourseError, in one sentence, for a request that this model cannot serve."""
+    r, V = request, config.vocab_size
+    try:
+        ids = [operator.index(token) for token in r.prompt_ids]
+    except TypeError:
+        raise CourseError("the prompt is not a list of whole numbers; give the ids of tokenizer.encode(text)") from None
+    if not ids:
+        raise CourseError("the prompt is empty; begin it with tokenizer.bos at least")
+    if min(ids) < 0 or max(ids) >= V:
+        raise CourseError(
+            f"the prompt has ids from {min(ids)} to {max(ids)}, but this model knows 0 to {V - 1}; "
+            "use the tokenizer that it was trained with"
+        )
+    if len(ids) > config.sequence_len:
+        raise CourseError(
+            f"the prompt has {len(ids)} tokens, but the model has sequence_len={config.sequence_len}; shorten it"
+        )
+    checks = {
+        "max_tokens": (_whole(r.max_tokens, 0), "a whole number, 0 or more"),
+        "temperature": (0 <= r.temperature < math.inf, "0 (always the likeliest) or more"),
+        "top_k": (r.top_k is None or _whole(r.top_k, 1, V), f"1 to {V}, or None for all"),
+        "top_p": (r.top_p is None or 0 < r.top_p <= 1, "more than 0 and at most 1, or None"),
+        "min_p": (r.min_p is None or 0 <= r.min_p <= 1, "0 to 1, or None"),
+        "seed": (_whole(r.seed, 0), "a whole number, 0 or more"),
+    }
+    for name, (right, expected) in checks.items():
+        if not right:
+            raise CourseError(f"{name}={getattr(r, name)}, expected {expected}")
+
+
+def _whole(value: int, least: int, most: float = math.inf) -> bool:
+    return hasattr(value, "__index__") and least <= value <= most
+
+
+def check_count(name: str, value: int, least: int = 1) -> None:
+    """Raises CourseError for anything but a whole number of at least `least`."""
+    if not _whole(value, least):
+        raise CourseError(f"{name}={value}, expected {least} or more")
+
+
+class Row:
+    """One text that is being written.
+
+    engine: whose model, tokenizer, tool and stops it has; number: its place among the rows of one
+    request, each of which draws its own random numbers.
+    shown: the token and the mask of the last step; <|assistant_end|> and 0 after the end.
+    """
+
+    def __init__(self, engine, request: Request, number: int = 0):
+        self.request, self.number = request, number
+        self.prompt_ids = [int(token) for token in request.prompt_ids]
+        self.ids, self.masks = [], []
+        self.shown = engine.end, 0
+        self.finish_reason = None if request.max_tokens else "max_tokens"
+        self.error: Exception | None = None
+        self._engine = engine
+        self._forced: deque[int] = deque()
+        self._expression: list[int] | None = None
+
+    def key(self) -> list[int]:
+        """Key of the next token: two 32-bit numbers, from seed, number and place alone."""
+        bits = random.Random(f"{self.request.seed},{self.number},{len(self.ids)}").getrandbits(64)
+        return [bits >> 32, bits & 0xFFFFFFFF]
+
+    def fail(self, error: Exception) -> None:
+        """End with an error, which `generation` raises."""
+        self.error, self.finish_reason = error, "error"
+
+    def generation(self) -> Generation:
+        """What has been written. Raises what ended it, if that was an error."""
+        if self.error:
+            raise self.error
+        return Generation(list(self.ids), list(self.masks), self.finish_reason)
+
+    def take(self, sampled: int) -> None:
+        """Take the next token. Raises CourseError for -1 (it was NaN), and what the tool raises."""
+        if sampled < 0:
+            raise CourseError(
+                "the model's logits are not numbers (NaN): its weights are damaged, or its "
+                "training has diverged; take an older checkpoint"
+            )
+        forced = bool(self._forced)
+        token = self._forced.popleft() if forced else sampled
+        self.shown = token, int(not forced)
+        if not forced and token in self._engine.stops:
+            self.finish_reason = "stop"
+            return
+        self.masks.append(int(not forced))
+        self.ids.append(token)
+        if not forced and self._engine.tool:
+            self._use_tool(token)
+        if len(self.ids) >= self.request.max_tokens:
+            self.finish_reason = "max_tokens"
+        elif len(self.prompt_ids) + len(self.ids) > self._engine.model.config.sequence_len:
+            self.finish_reason = "sequence_len"
+
+    def _use_tool(self, token: int) -> None:
+        """An expression stands between <|python_start|> and <|python_end|>."""
+        tokenizer = self._engine.tokenizer
+        special = tokenizer.special
+        if token == special("<|python_start|>"):
+            self._expression = []
+        elif token == special("<|python_end|>") and self._expression is not None:
+            result = self._engine.tool(tokenizer.decode(self._expression))
+            self._expression = None
+            if result is not None:
+                ids = tokenizer.encode(result)
+                self._forced.extend([special("<|output_start|>"), *ids, special("<|output_end|>")])
+        elif self._expression is not None:
+            self._expression.append(token)
+
+
+def next_logits(model: GPT, ids: mx.array, cache: KVCache) -> mx.array:
+    """Logits (B, V) for what follows ids (B, T), which are new to the cache.
+
+    Only the last place goes through the head.
+    """
+    x = model.transformer(ids, cache.layers)[:, -1]  # (B, n_embd)
+    return capped_logits(x, model.lm_head.weight, model.config.softcap)
+
+
+def prefill(model: GPT, ids: list[int], cache: KVCache, chunk: int = 256) -> Iterator[mx.array | None]:
+    """Read what the one row of a cache does not hold of `ids`, `chunk` at a time.
+
+    Yields None after each chunk, and logits (1, V) after the last.
+    """
+    while cache.lengths[0] < len(ids):
+        start = cache.lengths[0]
+        logits = next_logits(model, mx.array([ids[start : start + chunk]]), cache)
+        if cache.lengths[0] == len(ids):
+            mx.eval(logits)
+            yield logits
+        else:  # the logits are never computed
+            mx.eval([(layer.keys, layer.values) for layer in cache.layers])
+            yield None
+
+
+class Batch:
+    """Rows that are written together. They join and leave between steps."""
+
+    def __init__(self, model: GPT):
+        self.model = model
+        self.rows: list[Row] = []
+        self.cache = KVCache(model.config, rows=0)  # row n of the cache belongs to rows[n]
+
+    def join(self, rows: list[Row], prompt: KVCache, logits: mx.array) -> None:
+        """Add rows of one prompt, each with a first token of its own.
+
+        prompt: its cache, of one row, which is copied; logits: (1, V), for what follows it.
+        """
+        self.cache.append(prompt, times=len(rows))
+        self.rows += rows
+        self._choose(rows, mx.broadcast_to(logits, (len(rows), logits.shape[-1])))
+
+    def step(self) -> None:
+        """One more token for every row."""
+        ids = mx.array([[row.ids[-1]] for row in self.rows])
+        self._choose(self.rows, next_logits(self.model, ids, self.cache))
+
+    def leave(self, row: Row) -> None:
+        """Take a row out; the last one moves to its place, here as in the cache."""
+        n, last = self.rows.index(row), self.rows.pop()
+        self.cache.remove(n)
+        if row is not last:
+            self.rows[n] = last
+
+    def _choose(self, rows: list[Row], logits: mx.array) -> None:
+        """Sample for all rows with the same settings at once."""
+        alike = defaultdict(list)
+        for n, row in enumerate(rows):
+            alike[row.request.sampling].append(n)
+        tokens = []
+        for settings, places in alike.items():
+            key = mx.array([rows[n].key() for n in places], dtype=mx.uint32)
+            some = logits if len(places) == len(rows) else logits[mx.array(places)]
+            tokens.append(sample(some, *settings, key))
+        mx.eval(tokens)
+        for places, chosen in zip(alike.values(), tokens, strict=True):
+            for n, token in zip(places, chosen.tolist(), strict=True):
+                try:
+                    rows[n].take(token)
+                except Exception as error:  # of this row alone
+                    rows[n].fail(error)

@@ -1,0 +1,113 @@
+"""Causal self-attention with rotary positions, QK norm and grouped keys and values.
+
+Exported from notebooks/07_attention.ipynb; edit it there.
+"""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from course_lib.host.errors import CourseError
+
+# ---- 2. Positions as rotations
+
+
+def rotary_wavelengths(head_dim: int, base: float = 10000.0) -> mx.array:
+    """Positions that each pair of numbers takes for one radian: (head_dim / 2,), 1 … nearly `base`.
+
+    Raises CourseError for an odd head_dim.
+    """
+    if head_dim < 2 or head_dim % 2:
+        raise CourseError(f"head_dim={head_dim}: rotary positions turn pairs of numbers; make it an even number")
+    return base ** (mx.arange(0, head_dim, 2, dtype=mx.float32) / head_dim)
+
+
+def rotate(x: mx.array, wavelengths: mx.array, offset: int | mx.array = 0) -> mx.array:
+    """Turn each pair (x[i], x[i + D/2]) by -position / wavelengths[i] (RoPE: Su et al., 2021).
+
+    x: (B, H, T, D), whose first position is `offset`, or (B,) of them, one for each row. Sign and
+    halves are nanochat's, so that its weights fit.
+    """
+    return mx.fast.rope(x, x.shape[-1], traditional=False, base=None, scale=1.0, offset=offset, freqs=-wavelengths)
+
+
+# ---- 3. QK norm
+
+
+def rms_norm(x: mx.array, eps: float = 1e-5) -> mx.array:
+    """x / sqrt(mean(x²) + eps) over the last axis, no weight (Zhang and Sennrich, 2019)."""
+    return mx.fast.rms_norm(x, None, eps)
+
+
+# ---- 7. The class
+
+
+class Linear(nn.Linear):
+    """y = x Wᵀ without a bias, computed in the type of x; the weight (out, in) keeps its own."""
+
+    def __init__(self, input_dims: int, output_dims: int):
+        super().__init__(input_dims, output_dims, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return x @ self.weight.astype(x.dtype).T
+
+
+def causal_mask(offset: int | mx.array, T: int, S: int) -> str | mx.array | None:
+    """What T positions may see of S keys, as mx.fast.scaled_dot_product_attention takes it.
+
+    offset: where the first of them stands; (B,) when that differs from row to row, which makes the
+    mask (B, 1, T, S), True for what may be seen.
+    """
+    if isinstance(offset, mx.array):
+        own = offset[:, None] + mx.arange(T)  # (B, T)
+        return (mx.arange(S) <= own[..., None])[:, None]
+    return "causal" if T > 1 else None  # a single query sees every key
+
+
+class CausalSelfAttention(nn.Module):
+    """Attention of `n_head` query heads to `n_kv_head` heads of keys and values.
+
+    (B, T, n_embd) -> the same. n_kv_head: n_head for MHA, a divisor of it for GQA, 1 for MQA; query
+    head h reads kv head h // (n_head / n_kv_head).
+    Raises CourseError for numbers that do not divide, or an odd n_embd / n_head.
+    """
+
+    def __init__(
+        self,
+        n_embd: int,
+        n_head: int,
+        n_kv_head: int,
+        rope_base: float = 10000.0,
+        norm_eps: float = 1e-5,
+    ):
+        super().__init__()
+        if min(n_embd, n_head, n_kv_head) < 1 or n_embd % n_head or n_head % n_kv_head:
+            raise CourseError(
+                f"n_embd={n_embd}, n_head={n_head}, n_kv_head={n_kv_head}: expected n_embd to be a "
+                "multiple of n_head, and n_head a multiple of n_kv_head; change one of them"
+            )
+        self.head_dim, self.norm_eps = n_embd // n_head, norm_eps
+        self.c_q = Linear(n_embd, n_head * self.head_dim)
+        self.c_k = Linear(n_embd, n_kv_head * self.head_dim)
+        self.c_v = Linear(n_embd, n_kv_head * self.head_dim)
+        self.c_proj = Linear(n_embd, n_embd)
+        # The underscore keeps the wavelengths out of the parameters: not trained, counted or saved.
+        self._wavelengths = rotary_wavelengths(self.head_dim, rope_base)
+
+    def __call__(self, x: mx.array, cache=None) -> mx.array:
+        """x: (B, T, n_embd), the T positions after those that the cache holds.
+
+        cache: keeps keys and values: `offset`, `update_and_fetch(k, v)`; None for a whole text. Its
+        offset is an int, or (B,) where rows have different lengths.
+        """
+        B, T, C = x.shape
+        q, k, v = (
+            linear(x).reshape(B, T, -1, self.head_dim).transpose(0, 2, 1, 3)  # (B, H, T, D)
+            for linear in (self.c_q, self.c_k, self.c_v)
+        )
+        offset = 0 if cache is None else cache.offset
+        q, k = (rms_norm(rotate(a, self._wavelengths, offset), self.norm_eps) for a in (q, k))
+        if cache is not None:
+            k, v = cache.update_and_fetch(k, v)  # (B, n_kv_head, S, D)
+        mask = causal_mask(offset, T, k.shape[2])
+        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.head_dim**-0.5, mask=mask)
+        return self.c_proj(y.transpose(0, 2, 1, 3).reshape(B, T, C))

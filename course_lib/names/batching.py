@@ -1,0 +1,118 @@
+"""Many names at once: padded batches, a loss that ignores the padding, one compiled step.
+
+Exported from notebooks/04_batches.ipynb; edit it there.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+
+from course_lib.host.errors import CourseError
+from course_lib.names.bigram import CharTokenizer
+from course_lib.names.microgpt import MicroGPT, cosine_decay, example
+
+# ---- 1. Padding
+
+
+def make_batch(names: list[str], tokenizer: CharTokenizer, block_size: int) -> tuple[mx.array, mx.array, mx.array]:
+    """Inputs, targets and mask of several names, each (B, T) with T = block_size.
+
+    Names are cut to block_size predictions and filled up with BOS; the mask is 1.0 for a real
+    prediction, else 0.0.
+    """
+    inputs, targets, mask = [], [], []
+    for name in names:
+        ids, next_ids = example(name, tokenizer, block_size)
+        fill = block_size - len(ids)
+        inputs.append(ids + [tokenizer.bos] * fill)
+        targets.append(next_ids + [tokenizer.bos] * fill)
+        mask.append([1.0] * len(ids) + [0.0] * fill)
+    return mx.array(inputs), mx.array(targets), mx.array(mask)
+
+
+# ---- 2. A loss that ignores the padding
+
+
+def masked_loss(model: MicroGPT, inputs: mx.array, targets: mx.array, mask: mx.array) -> mx.array:
+    """Mean cross-entropy in nats over the predictions whose mask is 1; 0 when there is none.
+
+    inputs, targets, mask: (B, T) -> scalar
+    """
+    losses = nn.losses.cross_entropy(model(inputs), targets)  # (B, T)
+    return (losses * mask).sum() / mx.maximum(mask.sum(), 1)
+
+
+# ---- 3. Which names when
+
+
+def batches(names: list[str], batch_size: int, seed: int) -> Iterator[list[str]]:
+    """Lists of `batch_size` names for ever, in epochs: every name once in each, shuffled."""
+    generator = random.Random(seed)
+    waiting: list[str] = []
+    while True:
+        while len(waiting) < batch_size:
+            waiting += generator.sample(names, len(names))  # a shuffled copy
+        yield waiting[:batch_size]
+        waiting = waiting[batch_size:]
+
+
+# ---- 4. One compiled step for a whole batch
+
+
+def train_batches(
+    model: MicroGPT,
+    docs: list[str],
+    tokenizer: CharTokenizer,
+    num_steps: int = 2000,
+    batch_size: int = 64,
+    learning_rate: float = 1e-2,
+    seed: int = 42,
+    compiled: bool = True,
+    on_step: Callable[[int, float], None] | None = None,
+) -> list[float]:
+    """Train the model in place on `batch_size` names per step: Adam as in chapter 03, cosine decay.
+
+    Calls on_step(step, loss), step from 1. Returns the loss of each step in nats a token.
+    Raises CourseError for no names, no steps or an empty batch.
+    """
+    if not docs or num_steps < 1 or batch_size < 1:
+        given = f"{len(docs)} names, {num_steps} steps, batch_size={batch_size}"
+        raise CourseError(f"{given}: give at least one of each")
+    optimizer = optim.Adam(learning_rate=learning_rate, betas=[0.9, 0.95], eps=1e-8, bias_correction=True)
+    optimizer.init(model.trainable_parameters())
+    loss_and_grad = nn.value_and_grad(model, masked_loss)
+    state = [model.state, optimizer.state]
+
+    def step(inputs: mx.array, targets: mx.array, mask: mx.array) -> mx.array:
+        loss, gradients = loss_and_grad(model, inputs, targets, mask)
+        optimizer.update(model, gradients)
+        return loss
+
+    if compiled:
+        step = partial(mx.compile, inputs=state, outputs=state)(step)
+    losses, stream = [], batches(docs, batch_size, seed)
+    for n in range(num_steps):
+        optimizer.learning_rate = learning_rate * cosine_decay(n, num_steps)
+        loss = step(*make_batch(next(stream), tokenizer, model.config.block_size))
+        mx.eval(state, loss)
+        losses.append(loss.item())
+        if on_step:
+            on_step(n + 1, losses[-1])
+    return losses
+
+
+# ---- 6. Train until it beats the bigram
+
+
+def evaluate_batches(model: MicroGPT, docs: list[str], tokenizer: CharTokenizer, batch_size: int = 512) -> float:
+    """Loss in nats a token over all of `docs`: the number of `microgpt.evaluate`, faster."""
+    total = count = 0.0
+    for start in range(0, len(docs), batch_size):
+        inputs, targets, mask = make_batch(docs[start : start + batch_size], tokenizer, model.config.block_size)
+        total += masked_loss(model, inputs, targets, mask).item() * mask.sum().item()
+        count += mask.sum().item()
+    return total / count

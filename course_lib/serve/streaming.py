@@ -1,0 +1,124 @@
+"""What people may see of the ids that a model writes: text and tool calls, piece by piece.
+
+No special token, no half of a character, nothing behind a stop string. And the prompt that fits.
+
+Exported from notebooks/16_chat.ipynb; edit it there.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from course_lib.chat.conversation import render_for_completion
+from course_lib.data.tokenizer import StreamDecoder, Tokenizer
+from course_lib.host.errors import CourseError
+from course_lib.model.gpt import GPTConfig
+
+
+class Piece(NamedTuple):
+    """Some of a reply. kind: "text", "python" (a tool call) or "python_output" (its result)."""
+
+    kind: str
+    text: str
+
+
+class PieceDecoder:
+    """Pieces of ids that come one by one. Special tokens change the kind and are never shown."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        special = tokenizer.special
+        self._kinds = {
+            special("<|python_start|>"): "python",
+            special("<|python_end|>"): "text",
+            special("<|output_start|>"): "python_output",
+            special("<|output_end|>"): "text",
+        }
+        self._special = tokenizer.bos  # this id and all above: no text
+        self._kind, self._decoder = "text", StreamDecoder(tokenizer)
+
+    def push(self, token: int) -> list[Piece]:
+        """What is complete with this id: nothing as long as a character lacks bytes."""
+        if token < self._special:
+            return self._piece(self._decoder.push(token))
+        rest = self.finish()
+        self._kind = self._kinds.get(token, self._kind)
+        return rest
+
+    def finish(self) -> list[Piece]:
+        """What was held back, as U+FFFD: its other bytes never came."""
+        return self._piece(self._decoder.finish())
+
+    def _piece(self, text: str) -> list[Piece]:
+        return [Piece(self._kind, text)] if text else []
+
+
+def joined(pieces: Iterable[Piece]) -> list[Piece]:
+    """The same pieces, neighbours of one kind made one."""
+    result: list[Piece] = []
+    for kind, text in pieces:
+        if result and result[-1].kind == kind:
+            text = result.pop().text + text
+        result.append(Piece(kind, text))
+    return result
+
+
+def content_of(pieces: Iterable[Piece]) -> str | list[dict]:
+    """The content of an assistant's message: a text, or a list of parts when a tool was used."""
+    parts = joined(pieces)
+    if all(kind == "text" for kind, _ in parts):
+        return "".join(text for _, text in parts)
+    return [{"type": kind, "text": text} for kind, text in parts]
+
+
+class StopStrings:
+    """Text up to the first of some strings, wherever the borders of the pieces are.
+
+    found: whether one of them has come. Nothing is given out behind it, nor the string itself.
+    """
+
+    def __init__(self, stops: Sequence[str]):
+        self._stops = [stop for stop in stops if stop]
+        self._held, self.found = "", False
+
+    def push(self, text: str) -> str:
+        """What is certain not to be the beginning of a stop string."""
+        if self.found:
+            return ""
+        text = self._held + text
+        places = [text.index(stop) for stop in self._stops if stop in text]
+        if places:
+            self._held, self.found = "", True
+            return text[: min(places)]
+        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def finish(self) -> str:
+        """What was held back: no stop string has come of it."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many characters at the end of `text` may be the beginning of `stop`."""
+    most = min(len(text), len(stop) - 1)
+    return next((n for n in range(most, 0, -1) if text.endswith(stop[:n])), 0)
+
+
+def fit_prompt(tokenizer: Tokenizer, messages: Sequence[dict], config: GPTConfig, max_tokens: int) -> list[int]:
+    """Ids of the prompt for the next reply, with room for max_tokens behind it where possible.
+
+    A conversation that is too long for the model forgets its oldest turns; a quarter of
+    sequence_len is kept for the reply (less, if max_tokens is less). Only when the last message
+    needs that quarter, the reply gets what is left. Raises CourseError for what is no conversation,
+    for one that does not end with the user's message, and for a last message that is too long.
+    """
+    length = config.sequence_len
+    if messages and messages[-1].get("role") != "user":
+        raise CourseError(
+            f"the last message is from {messages[-1].get('role')!r}, expected 'user': it is the one to be answered"
+        )
+    try:
+        room = length - min(max_tokens, length // 4)
+        return render_for_completion(tokenizer, messages, room)
+    except CourseError:
+        return render_for_completion(tokenizer, messages, length)

@@ -1,0 +1,180 @@
+"""Checkpoints: folders that appear whole, say when they are damaged, and hold all that a run needs.
+
+A run's folder has step_000200, step_000400, …, each with the weights and what goes on with them as
+safetensors, numbers and names as JSON, and the checksums of the three.
+
+Exported from notebooks/10_training.ipynb; edit it there.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.host.errors import CourseError, FlagError
+from course_lib.host.files import make_folder_atomically
+from course_lib.host.paths import home_dir
+from course_lib.model.gpt import GPT, GPTConfig
+
+# ---- 6. Checkpoints
+
+
+WEIGHTS, STATE, META, SUMS = "model.safetensors", "state.safetensors", "meta.json", "sha256.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    weights: the model's parameters by name; state: other arrays by name; meta: whatever JSON can
+    say.
+    """
+
+    step: int
+    weights: dict[str, mx.array]
+    state: dict[str, mx.array]
+    meta: dict
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 3) -> Path:
+    """Write folder/step_<step>, all of it or nothing; then it and the `keep` - 1 before it stay.
+
+    Later ones go: a run that goes on from an earlier step has found them damaged.
+    Raises CourseError when it cannot be written, as on a full disk.
+    """
+    target = folder / f"step_{checkpoint.step:06d}"
+    for left in folder.glob(".step_*.part"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        with make_folder_atomically(target) as part:
+            for name, arrays in ((WEIGHTS, checkpoint.weights), (STATE, checkpoint.state)):
+                _save_arrays(part / name, arrays)
+            meta = {"step": checkpoint.step, **checkpoint.meta}
+            (part / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
+            sums = {name: _sha256(part / name) for name in (WEIGHTS, STATE, META)}
+            (part / SUMS).write_text(json.dumps(sums, indent=1), encoding="utf-8")
+            shutil.rmtree(target, ignore_errors=True)  # of the same step: a damaged one, most likely
+    except (OSError, RuntimeError) as error:
+        raise CourseError(
+            f"cannot write {target} ({error}); free some space and go on with --resume: older checkpoints are whole"
+        ) from error
+    folders = checkpoint_folders(folder)
+    first = folders.index(target)
+    for path in folders[:first] + folders[first + keep :]:
+        shutil.rmtree(path, ignore_errors=True)
+    return target
+
+
+def _save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
+    mx.save_safetensors(str(path), arrays)
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if path.stat().st_size != 8 + header + sum(array.nbytes for array in arrays.values()):
+        raise OSError("the disk is full")  # MLX does not say so
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checkpoint_folders(folder: Path) -> list[Path]:
+    """The checkpoints of a run, the newest first."""
+    names = [path for path in folder.glob("step_*") if path.name.removeprefix("step_").isdecimal()]
+    return sorted(names, key=lambda path: int(path.name.removeprefix("step_")), reverse=True)
+
+
+def run_folder(tag: str, stage: str = "base") -> Path:
+    """Where the checkpoints of a run are kept: checkpoints/<stage>/<tag> of the course's home."""
+    if not re.fullmatch(r"\w[\w.-]*", tag):
+        raise CourseError(f"the tag {tag!r} cannot name a run; use letters, digits, and then . _ and -")
+    return home_dir() / "checkpoints" / stage / tag
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint. Raises CourseError when a file is missing or is not what was written."""
+    try:
+        sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
+        for name in (WEIGHTS, STATE, META):
+            if _sha256(path / name) != sums[name]:
+                raise CourseError(f"{path} is damaged: {name} is not what was written; use another checkpoint")
+        meta = json.loads((path / META).read_text(encoding="utf-8"))
+        weights, state = mx.load(str(path / WEIGHTS)), mx.load(str(path / STATE))
+        mx.eval(weights, state)  # else they are read when they are needed, and the files may be gone by then
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, CourseError):
+            raise
+        raise CourseError(f"{path} is damaged or no checkpoint ({error}); use another checkpoint") from error
+    return Checkpoint(meta["step"], weights, state, meta)
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint:
+    """The newest checkpoint of a run that is whole; a line on stderr names each that is damaged.
+
+    Raises CourseError when there is none.
+    """
+    for path in checkpoint_folders(folder):
+        try:
+            return load_checkpoint(path)
+        except CourseError as error:
+            print(f"{error}: going back to the one before", file=sys.stderr)
+    raise CourseError(
+        f"{folder} holds no checkpoint that is whole; train one with `base_train`, or choose another --tag"
+    )
+
+
+def load_weights(model: GPT, weights: dict[str, mx.array]) -> None:
+    """Give the model these parameters. Raises CourseError for names or shapes not its own."""
+    own = dict(tree_flatten(model.parameters()))
+    for name in sorted(own.keys() | weights.keys()):
+        have, want = (tree[name].shape if name in tree else "nothing" for tree in (weights, own))
+        if have != want:
+            raise CourseError(
+                f"the checkpoint has {have} for {name}, the model {want}; make it with the checkpoint's config"
+            )
+    model.load_weights(list(weights.items()))
+
+
+def load_model(folder: Path, step: int | None = None) -> tuple[GPT, Tokenizer, dict]:
+    """Model, tokenizer and meta of a run: of its newest whole checkpoint, or of a step of yours.
+
+    Raises CourseError when there is none.
+    """
+    checkpoint = newest_checkpoint(folder) if step is None else load_checkpoint(folder / f"step_{step:06d}")
+    tokenizer = Tokenizer.load(folder / "tokenizer")
+    if tokenizer.fingerprint != checkpoint.meta["tokenizer"]:
+        raise CourseError(
+            f"{folder / 'tokenizer'} is not the tokenizer that this model was trained with; copy that one there"
+        )
+    model = GPT(GPTConfig(**checkpoint.meta["config"]))
+    load_weights(model, checkpoint.weights)
+    return model, tokenizer, checkpoint.meta
+
+
+# ---- Appendix C: which checkpoint is meant
+
+
+def place_of(settings, stage: str = "base") -> tuple[Path, int | None]:
+    """The run's folder, and the step that is asked for, if any.
+
+    settings: with tag, checkpoint and step, as a program's flags; stage: of the runs that tag
+    names. Raises FlagError for flags that contradict each other.
+    """
+    if settings.tag is not None and settings.checkpoint is not None:
+        raise FlagError("--tag and --checkpoint each name a run; give one of them")
+    if settings.checkpoint is None:
+        return run_folder(settings.tag or "d4", stage), settings.step
+    folder = settings.checkpoint.expanduser().resolve()
+    number = folder.name.removeprefix("step_")
+    if folder.name != number and number.isdigit():
+        if settings.step not in (None, int(number)):
+            raise FlagError(f"--step is {settings.step}, but --checkpoint names {folder.name}; give one of them")
+        return folder.parent, int(number)
+    return folder, settings.step

@@ -1,0 +1,88 @@
+"""Several processes that train one model: each has it whole, and they share the work of a step.
+
+Exported from notebooks/10_training.ipynb; edit it there.
+"""
+
+import json
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
+
+from course_lib.train.muon import Muon, newton_schulz
+
+# ---- 8. More cores, and more machines
+
+
+Group = mx.distributed.Group
+
+
+def share_out(costs: list[float], size: int) -> list[int]:
+    """Who does what: for each task one of `size` workers, so that all have about as much to do."""
+    load, owners = [0.0] * size, [0] * len(costs)
+    for task in sorted(range(len(costs)), key=lambda task: -costs[task]):
+        owners[task] = load.index(min(load))
+        load[owners[task]] += costs[task]
+    return owners
+
+
+class SharedMuon(Muon):
+    """Muon in several processes: each makes some of the matrices orthogonal, and all get all."""
+
+    def __init__(self, learning_rate: float, group: Group):
+        super().__init__(learning_rate)
+        self.group = group
+
+    def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
+        """The parameters after one step, the same in every process."""
+        self.state["step"] = self.step + 1
+        ahead = tree_map(self.look_ahead, gradients, self.state)
+        names, matrices = zip(*tree_flatten(ahead), strict=True)
+        owners = share_out([m.size * min(m.shape[-2:]) for m in matrices], self.group.size())
+        parts = [
+            newton_schulz(matrix, self.ns_steps) if owner == self.group.rank() else mx.zeros_like(matrix)
+            for matrix, owner in zip(matrices, owners, strict=True)
+        ]
+        steps = sum_together(parts, self.group)
+        return tree_map(self.move, tree_unflatten(list(zip(names, steps, strict=True))), parameters)
+
+
+def sum_together(arrays: list[mx.array], group: Group) -> list[mx.array]:
+    """The sum of each array over all processes, in one message."""
+    sizes = np.cumsum([array.size for array in arrays])[:-1].tolist()
+    flat = mx.distributed.all_sum(mx.concatenate([array.reshape(-1) for array in arrays]), group=group)
+    return [part.reshape(array.shape) for part, array in zip(mx.split(flat, sizes), arrays, strict=True)]
+
+
+# ---- Appendix B: words between processes
+
+
+def from_first(arrays: dict[str, mx.array], group: Group) -> dict[str, mx.array]:
+    """The arrays of process 0, in all processes; all bring the same names, shapes and types."""
+    if group.size() == 1:
+        return arrays
+    received = {}
+    for name in sorted(arrays):  # in one order everywhere: else messages meet the wrong ones
+        mine = arrays[name] if group.rank() == 0 else mx.zeros_like(arrays[name])
+        received[name] = mx.distributed.all_sum(mine, group=group)
+        mx.eval(received[name])
+    return received
+
+
+def say_from_first(value: object, group: Group) -> object:
+    """What process 0 says, anything that JSON can hold, in all processes."""
+    text = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
+    size = from_first({"size": mx.array(len(text))}, group)["size"].item()
+    text = text if group.rank() == 0 else np.zeros(size, np.uint8)
+    received = from_first({"text": mx.array(text)}, group)["text"]
+    return json.loads(bytes(np.array(received)))
+
+
+def most(number: float, group: Group) -> float:
+    """The largest of the numbers that the processes bring."""
+    return mx.distributed.all_max(mx.array(number, mx.float32), group=group).item()
+
+
+def total(numbers: list[float], group: Group) -> list[float]:
+    """The sums over all processes of the numbers that each brings."""
+    return mx.distributed.all_sum(mx.array(numbers, mx.float32), group=group).tolist()

@@ -1,0 +1,141 @@
+"""Several processes of one program on this machine, joined in a ring of MLX's distributed engine.
+
+`launch` starts them and watches: whatever ends one of them ends them all. Each finds the others through the variables
+MLX_RANK and MLX_HOSTFILE, as it does under `mlx.launch`, which is for several machines.
+
+Written by hand; chapter 10 uses it.
+"""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from course_lib.host.errors import CourseError
+from course_lib.host.stop import StopWish, stop_when_asked
+
+GRACE = 5.0  # seconds for the others to end by themselves once one has
+LAST_WORDS = 600.0  # seconds for a process to save and end when nobody watches it any more
+LOST = 75  # exit code of a process that ends because another is gone
+
+
+def fitting_processes(device_kind: str) -> int:
+    """How many processes make the most of this machine: one, or on Linux's CPU one a core, up to four.
+
+    MLX's own work on a CPU is done by one thread.
+    """
+    if device_kind != "cpu" or sys.platform != "linux":
+        return 1
+    cores = len(os.sched_getaffinity(0))
+    return 4 if cores >= 4 else min(cores, 2)
+
+
+def in_a_ring() -> bool:
+    """Whether this process was started as one of several: by `launch`, by mlx.launch or by MPI."""
+    return any(name in os.environ for name in ("MLX_RANK", "OMPI_COMM_WORLD_RANK"))
+
+
+def launch(module: str, arguments: list[str], processes: int) -> int:
+    """Run `python -m module arguments` in `processes` processes of one BLAS thread each; the exit code of the run.
+
+    Ctrl-C and SIGTERM are passed on, so that they can save and end; a second Ctrl-C kills them. Raises CourseError when
+    one dies.
+    """
+    with tempfile.TemporaryDirectory() as folder, stop_when_asked() as stop:
+        hostfile = Path(folder) / "ring.json"
+        hostfile.write_text(json.dumps([[f"127.0.0.1:{port}"] for port in _free_ports(processes)]), encoding="utf-8")
+        environment = {**os.environ, "MLX_HOSTFILE": str(hostfile), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", module, *arguments]
+        complaints = [Path(folder) / f"stderr_{rank}" for rank in range(processes)]
+        running = []
+        try:
+            for rank in range(processes):
+                with complaints[rank].open("wb") as quiet:
+                    running.append(
+                        subprocess.Popen(
+                            command,
+                            env={**environment, "MLX_RANK": str(rank)},
+                            stdin=subprocess.PIPE,  # it ends when we do: see end_with_the_launcher
+                            stdout=None if rank == 0 else subprocess.DEVNULL,
+                            stderr=None if rank == 0 else quiet,
+                            start_new_session=True,  # a Ctrl-C of the terminal reaches us alone
+                        )
+                    )
+            return _watch(running, complaints, stop)
+        except KeyboardInterrupt:
+            return 130
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def _watch(running: list[subprocess.Popen], complaints: list[Path], stop: StopWish) -> int:
+    """Wait for the end of all: their exit code, the first that is not 0."""
+    told = 0
+    while None in (codes := [process.poll() for process in running]):  # all of them, whatever the first one says
+        if stop.code and not told:
+            told = stop.code
+            for process in running:
+                process.send_signal(told - 128)
+        if any(code not in (None, 0, told) for code in codes):
+            break  # one that ends as it was told is no reason to hurry the first one, which may still be saving
+        time.sleep(0.05)
+    deadline = time.monotonic() + GRACE
+    while any(process.poll() is None for process in running) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    killed = {rank for rank, process in enumerate(running) if process.poll() is None}
+    for rank in killed:
+        running[rank].kill()
+        running[rank].wait()
+    codes = [0 if rank in killed else process.returncode for rank, process in enumerate(running)]
+    if told and 128 - told in codes:  # told before it could listen
+        return told
+    for rank, code in enumerate(codes):
+        if code < 0:
+            raise CourseError(
+                f"process {rank} of {len(running)} died of {signal.Signals(-code).name}, so all have stopped; what was "
+                "saved is whole: go on from it with --resume"
+            )
+    if codes[0] in (0, LOST):  # the first process does not know why another failed
+        for complaint in complaints[1:]:
+            sys.stderr.write(complaint.read_text(encoding="utf-8", errors="replace"))
+    return next((code for code in codes if code not in (0, LOST)), max(codes))
+
+
+def end_with_the_launcher(stop: StopWish) -> None:
+    """In a process that `launch` or mlx.launch started: should the launcher be gone, wish for this process's end too.
+
+    They are told by a pipe as stdin; MPI and other starters give /dev/null, which has ended from the start.
+    """
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        stop.code = stop.code or 128 + signal.SIGTERM
+        time.sleep(LAST_WORDS)  # a process that waits for a message that nobody will send hears no signal
+        os._exit(stop.code)
+
+    with suppress(OSError):  # no stdin at all
+        if "MLX_RANK" in os.environ and stat.S_ISFIFO(os.fstat(0).st_mode):
+            threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,71 @@
+"""What a training run measured: a file with one JSON object a line, and a picture of it.
+
+Written by hand; chapter 10 uses it.
+"""
+
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from course_lib.host.files import write_atomically
+
+
+class MetricsLog:
+    """Appends objects {"step": …} to the file at `path`; a run that goes on drops those from `first_step` on before."""
+
+    def __init__(self, path: Path, first_step: int = 0):
+        kept = [entry for entry in read_metrics(path) if entry["step"] < first_step]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with write_atomically(path) as file:
+            file.writelines(json.dumps(entry) + "\n" for entry in kept)
+        self._file = path.open("a", encoding="utf-8")
+
+    def add(self, step: int, **values: object) -> None:
+        """Write one line, so that it is there even if the process is killed."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """The objects of a metrics file, without a last line that a killed process left half-written."""
+    entries = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return entries
+
+
+PANELS = (
+    ("loss", "loss, nats", "#0072B2"),
+    ("bits_per_byte", "validation, bits per byte", "#D55E00"),
+    ("lr_multiplier", "learning rates, share", "#009E73"),
+    ("tokens_per_second", "tokens per second", "#000000"),
+)
+
+
+def draw_metrics(entries: list[dict]) -> Figure:
+    """Loss, bits per byte, learning rate and speed over the steps of a run."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    for ax, (name, label, color) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
+        points = [(entry["step"], entry[name]) for entry in entries if name in entry]
+        if name == "loss":
+            ax.plot(*zip(*points, strict=True) if points else ((), ()), color=color, alpha=0.3, linewidth=0.8)
+            points = [(entry["step"], entry["smoothed"]) for entry in entries if "smoothed" in entry]
+        marker = "o" if name == "bits_per_byte" else ""
+        ax.plot(*zip(*points, strict=True) if points else ((), ()), color=color, marker=marker, markersize=3)
+        ax.set(xlabel="step", ylabel=label)
+        ax.set_ylim(bottom=0 if name in ("lr_multiplier", "tokens_per_second") else None)
+    return figure
+
+
+def save_curves(path: Path, entries: list[dict]) -> None:
+    """Draw the metrics into a PNG file."""
+    draw_metrics(entries).savefig(path, dpi=120)

@@ -1,0 +1,83 @@
+"""Muon: momentum whose every step is made orthogonal, for the matrices inside a model.
+
+Source: Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks".
+
+Exported from notebooks/09_muon.ipynb; edit it there.
+"""
+
+import math
+
+import mlx.core as mx
+import mlx.optimizers as optim
+
+from course_lib.host.errors import CourseError
+
+# ---- 3. Orthogonal without SVD: Newton–Schulz
+
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steep at 0; five steps take 0.01 … 1 to about 0.7 … 1.13
+
+
+def newton_schulz(g: mx.array, steps: int = 5) -> mx.array:
+    """The nearest orthogonal matrix to g, roughly: all its singular values become about 1.
+
+    g: (…, rows, columns), of which the last two axes are the matrix; the same shape and type come
+    back, computed in float32. Zeros give zeros. Raises CourseError for fewer than two axes.
+    """
+    if g.ndim < 2:
+        raise CourseError(f"newton_schulz got an array of shape {g.shape}; it needs a matrix, (…, rows, columns)")
+    a, b, c = COEFFICIENTS
+    x = g.astype(mx.float32)
+    tall = g.shape[-2] > g.shape[-1]
+    x = x.swapaxes(-1, -2) if tall else x  # the smaller of X Xᵀ and Xᵀ X
+    x = x / (mx.linalg.norm(x, axis=(-2, -1), keepdims=True) + 1e-7)  # singular values at most 1
+    for _ in range(steps):
+        xx = x @ x.swapaxes(-1, -2)
+        x = a * x + (b * xx + c * (xx @ xx)) @ x
+    return (x.swapaxes(-1, -2) if tall else x).astype(g.dtype)
+
+
+# ---- 5. From a direction to a step
+
+
+class Muon(optim.Optimizer):
+    """Muon for matrices (…, rows, columns), rows being the outputs; no weight decay.
+
+    The momentum is an average of the gradients; with `nesterov` the step looks ahead of it. What
+    `newton_schulz` makes of that is scaled by learning_rate · √max(1, rows / columns).
+    Learning rate and momentum are arrays in `state`: set them there, and a compiled step sees it.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.02,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        ns_steps: int = 5,
+    ):
+        super().__init__()
+        self._maybe_schedule("learning_rate", learning_rate)
+        self._maybe_schedule("momentum", momentum)
+        self.nesterov, self.ns_steps = nesterov, ns_steps
+
+    def init_single(self, parameter: mx.array, state: dict) -> None:
+        """Begin with no momentum. Raises CourseError when the parameter is no matrix."""
+        if parameter.ndim < 2:
+            raise CourseError(f"Muon got a parameter of shape {parameter.shape}; give it matrices, the rest to AdamW")
+        state["average"] = mx.zeros_like(parameter)
+
+    def look_ahead(self, gradient: mx.array, state: dict) -> mx.array:
+        """Move the average of the gradients on, and return what is to be made orthogonal."""
+        m = self.state["momentum"].astype(gradient.dtype)
+        state["average"] = m * state["average"] + (1 - m) * gradient
+        return m * state["average"] + (1 - m) * gradient if self.nesterov else state["average"]
+
+    def move(self, direction: mx.array, parameter: mx.array) -> mx.array:
+        """The parameter, moved against the direction."""
+        rows, columns = parameter.shape[-2:]
+        rate = self.learning_rate * math.sqrt(max(1, rows / columns))
+        return parameter - rate.astype(parameter.dtype) * direction.astype(parameter.dtype)
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
+        """The parameter after one step."""
+        return self.move(newton_schulz(self.look_ahead(gradient, state), self.ns_steps), parameter)
