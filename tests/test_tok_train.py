@@ -16,9 +16,9 @@ import pytest
 
 from course_lib.data.dataset import Dataset, open_dataset
 from course_lib.data.tokenizer import Tokenizer, fitting_vocab_size
+from course_lib.data.tokenizer_training import capped_texts
 from course_lib.host.errors import CourseError
 from course_lib.scripts import tok_train
-from course_lib.scripts.tok_train import texts
 
 VOCABULARY = [
     "".join(random.Random(n).choices("abcdefghijklmnopqrstuvwxyz", k=random.Random(n).randint(2, 9)))
@@ -83,7 +83,7 @@ def test_by_default_the_vocabulary_fits_the_text(corpus, capsys):
         options = {"max_chars": 2_000_000_000, "doc_cap": 10_000}
         if flags:
             options[flags[0].strip("-").replace("-", "_")] = flags[1]
-        used = sum(map(len, texts(open_dataset(str(corpus)), **options)))
+        used = sum(map(len, capped_texts(open_dataset(str(corpus)), **options)))
         run(capsys, "--dataset", corpus, *flags)
         assert Tokenizer.load().vocab_size == fitting_vocab_size(used)
 
@@ -191,12 +191,12 @@ def test_texts_stop_at_the_cap_and_at_the_sum(tmp_path):
     for name, documents in (("a", ["12345", "123456789", ""]), ("b", ["12345"] * 4), ("c", ["v"])):
         pq.write_table(pa.table({"text": documents}), tmp_path / name)
     dataset = Dataset("few", tmp_path, ["a", "b", "c"])
-    assert list(texts(dataset, 5, 10**9)) == ["12345", "12345", "", *["12345"] * 4]
-    assert list(texts(dataset, 5, 9)) == ["12345", "12345"]
-    assert list(texts(dataset, 5, 10)) == ["12345", "12345", "", "12345"]
-    assert list(texts(dataset, 5, 11)) == ["12345", "12345", "", "12345"]
-    assert list(texts(dataset, 7, 11)) == ["12345", "1234567"]
-    assert list(texts(dataset, 5, 1)) == ["12345"]
+    assert list(capped_texts(dataset, 5, 10**9)) == ["12345", "12345", "", *["12345"] * 4]
+    assert list(capped_texts(dataset, 5, 9)) == ["12345", "12345"]
+    assert list(capped_texts(dataset, 5, 10)) == ["12345", "12345", "", "12345"]
+    assert list(capped_texts(dataset, 5, 11)) == ["12345", "12345", "", "12345"]
+    assert list(capped_texts(dataset, 7, 11)) == ["12345", "1234567"]
+    assert list(capped_texts(dataset, 5, 1)) == ["12345"]
 
 
 def test_in_a_terminal_bars_are_drawn_and_end_full(corpus):
