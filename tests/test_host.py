@@ -19,6 +19,7 @@ from course_lib.host.files import write_atomically
 from course_lib.host.program import run_program
 from course_lib.host.progress import StatusLine
 from course_lib.host.stop import stop_when_asked
+from course_lib.host.words import duration, plural
 from course_lib.train.metrics import MetricsLog, draw_metrics, read_metrics, save_curves
 
 
@@ -267,3 +268,27 @@ def test_on_a_terminal_text_is_shown_as_it_is_whatever_it_looks_like(monkeypatch
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
     for text in ("'[/b] [red]' :smile: 12\n", "[/]\n", "x" * 200 + "\n", "a hint"):
         assert text in shown
+
+
+# ---- words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0:00"),
+        (0.4, "0:00"),
+        (59.6, "1:00"),
+        (245, "4:05"),
+        (3599.4, "59:59"),
+        (3600, "1:00:00"),
+        (3729, "1:02:09"),
+    ],
+)
+def test_a_duration_is_said_with_hours_from_one_hour_on(seconds, said):
+    assert duration(seconds) == said and duration(86_400 + 3600 * 2 + 5) == "26:00:05"
+
+
+def test_a_count_takes_the_noun_that_fits_it():
+    assert [plural(n, "item") for n in (0, 1, 2, 1234)] == ["0 items", "1 item", "2 items", "1,234 items"]
+    assert [plural(n, "process", "processes") for n in (1, 2)] == ["1 process", "2 processes"]
