@@ -18,6 +18,8 @@ from chat_models import ANSWERS, taught_folder
 from course_lib.scripts import chat_web
 from course_lib.scripts.chat_cli import main, printable
 
+pytestmark = pytest.mark.slow
+
 WAIT = 60  # seconds: far more than anything here takes
 
 

@@ -11,6 +11,8 @@ from test_browser import chromium
 from course_lib.chat.calculator import use_calculator
 from course_lib.serve.app import ChatSettings, create_app, serve
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 WAIT = 60_000  # milliseconds: far more than anything here takes
 
