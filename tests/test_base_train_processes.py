@@ -205,7 +205,7 @@ def test_it_works_under_mlx_launch(text, home, train):
     if not launcher.exists():
         pytest.skip("mlx.launch is not installed beside this Python")
     ports = subprocess.run(
-        [sys.executable, "-c", "from course_lib.host import local_ring; print(local_ring._free_ports(1)[0])"],
+        [sys.executable, "-c", "from course_lib.train import local_ring; print(local_ring._free_ports(1)[0])"],
         capture_output=True,
         text=True,
         timeout=60,

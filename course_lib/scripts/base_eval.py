@@ -39,8 +39,9 @@ from course_lib.host.progress import StatusLine
 from course_lib.host.stop import StopWish, stop_when_asked
 from course_lib.model.gpt import GPT
 from course_lib.scripts.base_train import corpus_tokens
-from course_lib.train.checkpoint import load_model, place_of
+from course_lib.train.checkpoint import load_model
 from course_lib.train.trainer import continue_text
+from course_lib.train.which import place_of
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from course_lib.host.program import check_least, run_program
 from course_lib.host.stop import StopWish, stop_when_asked
 from course_lib.model.gpt import GPT
 from course_lib.serve.streaming import Piece, PieceDecoder, content_of, fit_prompt
-from course_lib.train.checkpoint import load_model, place_of
+from course_lib.train.checkpoint import load_model
+from course_lib.train.which import place_of
 
 
 @dataclass(frozen=True)

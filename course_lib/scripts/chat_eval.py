@@ -25,7 +25,8 @@ from course_lib.host.program import check_least, run_program
 from course_lib.host.progress import StatusLine
 from course_lib.host.stop import stop_when_asked
 from course_lib.scripts.base_eval import Evaluation
-from course_lib.train.checkpoint import load_model, place_of
+from course_lib.train.checkpoint import load_model
+from course_lib.train.which import place_of
 
 
 @dataclass(frozen=True)
