@@ -4,7 +4,6 @@ Source: nanochat.
 
 """
 
-import math
 import sys
 from functools import partial
 from itertools import islice
@@ -13,6 +12,7 @@ from pathlib import Path
 from course_lib import backend
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import Dataset, open_dataset
+from course_lib.data.sizes import corpus_tokens
 from course_lib.data.tokenizer import Tokenizer, default_folder, fitting_vocab_size
 from course_lib.host.files import only_one
 from course_lib.host.program import run_program
@@ -55,16 +55,6 @@ def open_data(settings: Settings, folder: Path) -> tuple[Dataset, Tokenizer]:
             print("there is no tokenizer for this text yet: training one", flush=True)
             tok_train.work(tok_train.Settings(dataset=settings.dataset, streaming=settings.streaming, folder=path))
     return dataset, Tokenizer.load(path)
-
-
-def corpus_tokens(dataset: Dataset, tokenizer: Tokenizer) -> tuple[float, float]:
-    """Tokens of the training and of the validation text, about; infinite for a streamed one."""
-    if dataset.streamed:
-        return math.inf, math.inf
-    texts = list(islice(dataset.documents("val"), 200))
-    tokens = sum(map(len, tokenizer.encode_batch(texts)))
-    bytes_per_token = sum(len(text.encode()) for text in texts) / tokens
-    return dataset.num_bytes("train") / bytes_per_token, dataset.num_bytes("val") / bytes_per_token
 
 
 def size_of(dataset: Dataset) -> str:
