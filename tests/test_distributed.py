@@ -114,7 +114,7 @@ def member(folder):
     said = {}
     values = ([None, 3, "ü" * 1000, {"a": [1, None], "x": 1e300}, []], [1, "2", None, 0, 5], [None] * 5)[rank]
     said["values"] = [broadcast_json(value, group) for value in values]
-    said["most"] = [all_max(float(rank), group), all_max(float(-rank), group), all_max(143.0 if rank == 1 else 0, group)]
+    said["most"] = [all_max(n, group) for n in (float(rank), float(-rank), 143.0 if rank == 1 else 0)]
     said["total"] = all_sum([rank + 1.0, 10.0], group)
     sums = sum_together([mx.full((2, 3), rank + 1.0), mx.array(float(rank)), mx.ones((7,))], group)
     said["sums"] = [array.tolist() for array in sums]

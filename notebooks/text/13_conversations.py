@@ -112,10 +112,9 @@ from course_lib.classroom.draw_tokens import draw_tokens
 from course_lib.classroom.exercises import conversations as exercises
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import open_dataset
-from course_lib.evaluate.core import bits_per_byte
 from course_lib.generate.engine import Engine
 from course_lib.model.gpt import GPT, GPTConfig
-from course_lib.train.trainer import Trainer
+from course_lib.train.trainer import Trainer, validate
 
 backend.seed_everything(42)
 
@@ -895,7 +894,7 @@ of_answers = batches_of(held_out, 4)
 def both():
     """Bits per byte of held-out documentation and of held-out answers."""
     size = tokenizer.token_bytes
-    return bits_per_byte(model, of_documents, size), bits_per_byte(model, of_answers, size)
+    return validate(model, of_documents, size), validate(model, of_answers, size)
 
 
 before = both()
