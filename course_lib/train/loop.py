@@ -31,7 +31,7 @@ def share_of(batches: Batches, recipe: Recipe, group: Group) -> Iterator[tuple[m
 
 
 def evaluate(model: GPT, source: Source, recipe: Recipe, group: Group) -> float:
-    """Bits per byte of the first validation batches, always the same ones, shared by the processes."""
+    """Bits per byte of the first validation batches; each process takes its share of them."""
     with source.batches("val") as batches:
         mine = islice(batches, group.rank(), recipe.cadence.eval_batches, group.size())
         return validate(model, mine, source.tokenizer.token_bytes, group)

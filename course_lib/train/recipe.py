@@ -1,4 +1,4 @@
-"""A run as a value: the model, the steps, the rates, and how often the run looks at itself and saves.
+"""A run as a value: the model, the steps, the rates, how often it looks at itself and saves.
 
 Exported from notebooks/10_training.ipynb; edit it there.
 """
@@ -41,7 +41,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Cadence:
-    """Steps between evaluations, samples and saves; and batches of one evaluation, over all processes."""
+    """Steps between evaluations, samples and saves; eval_batches: of one, over all processes."""
 
     eval_every: int
     eval_batches: int
@@ -53,9 +53,9 @@ class Cadence:
 class Recipe:
     """A run with every number known: what a checkpoint keeps, and what `train` follows.
 
-    total_batch_size: tokens of a step, over all processes. device_batch_size: rows at a time in each process.
-    minutes: end by the clock of the first process, and take num_iterations for a first guess; never before
-    min_iterations.
+    total_batch_size: tokens of a step, over all processes. device_batch_size: rows at a time in
+    each process. minutes: end by the clock of the first process, and take num_iterations for a
+    first guess; never before min_iterations.
     """
 
     model: GPTConfig
@@ -77,7 +77,7 @@ class Recipe:
 
 
 class Batches(Protocol):
-    """Pairs (inputs, targets), each (B, T), for ever; `state` is where the next one begins, for JSON."""
+    """Pairs (inputs, targets), each (B, T), for ever; `state`: where the next begins, for JSON."""
 
     state: dict
 

@@ -69,11 +69,11 @@ from course_lib.classroom import add_to, budget, check, draw_loss_log, record_lo
 from course_lib.classroom.exercises import training as exercises
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import bundled_folder, open_dataset
-from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
 from course_lib.host.stop import stop_when_asked
+from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
+from course_lib.train.flags import CallFlags, eval_batches
 from course_lib.train.metrics import draw_metrics, read_metrics
 from course_lib.train.muon import newton_schulz
-from course_lib.train.flags import CallFlags, eval_batches
 from course_lib.train.pretraining import Documents, Settings, describe, make_recipe
 from course_lib.train.run_folder import open_run
 
@@ -219,7 +219,6 @@ ax.legend(frameon=False)
 plt.show()
 assert peaks[False][-1] > 1.4 * peaks[True][-1]
 
-
 # %% [markdown]
 # The solid line is flat: each micro-batch is computed, added and forgotten. The dashed one climbs, to about twice the
 # solid one at 16 micro-batches. (Not to 16 times: MLX frees what it can while it computes.) nanochat's steps can have many
@@ -232,7 +231,7 @@ assert peaks[False][-1] > 1.4 * peaks[True][-1]
 
 # %%
 #| export train.recipe
-"""A run as a value: the model, the steps, the rates, and how often the run looks at itself and saves."""
+"""A run as a value: the model, the steps, the rates, how often it looks at itself and saves."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -698,6 +697,7 @@ def continue_text(
 # %%
 print(repr(continue_text(model, tokenizer, "Return the", max_tokens=12)))
 
+
 # %% [markdown]
 # Pieces of words from a model of ten steps. Time for a longer run.
 #
@@ -712,7 +712,7 @@ print(repr(continue_text(model, tokenizer, "Return the", max_tokens=12)))
 #| export train.recipe
 @dataclass(frozen=True)
 class Cadence:
-    """Steps between evaluations, samples and saves; and batches of one evaluation, over all processes."""
+    """Steps between evaluations, samples and saves; eval_batches: of one, over all processes."""
 
     eval_every: int
     eval_batches: int
@@ -724,9 +724,9 @@ class Cadence:
 class Recipe:
     """A run with every number known: what a checkpoint keeps, and what `train` follows.
 
-    total_batch_size: tokens of a step, over all processes. device_batch_size: rows at a time in each process.
-    minutes: end by the clock of the first process, and take num_iterations for a first guess; never before
-    min_iterations.
+    total_batch_size: tokens of a step, over all processes. device_batch_size: rows at a time in
+    each process. minutes: end by the clock of the first process, and take num_iterations for a
+    first guess; never before min_iterations.
     """
 
     model: GPTConfig
@@ -755,7 +755,7 @@ class Recipe:
 # %%
 #| export train.recipe
 class Batches(Protocol):
-    """Pairs (inputs, targets), each (B, T), for ever; `state` is where the next one begins, for JSON."""
+    """Pairs (inputs, targets), each (B, T), for ever; `state`: where the next begins, for JSON."""
 
     state: dict
 
@@ -842,7 +842,7 @@ def share_of(batches: Batches, recipe: Recipe, group: Group) -> Iterator[tuple[m
 
 
 def evaluate(model: GPT, source: Source, recipe: Recipe, group: Group) -> float:
-    """Bits per byte of the first validation batches, always the same ones, shared by the processes."""
+    """Bits per byte of the first validation batches; each process takes its share of them."""
     with source.batches("val") as batches:
         mine = islice(batches, group.rank(), recipe.cadence.eval_batches, group.size())
         return validate(model, mine, source.tokenizer.token_bytes, group)
@@ -1486,6 +1486,7 @@ by_process = [
 print("matrices of each process:", [owners.count(rank) for rank in (0, 1)])
 assert mx.array_equal(by_process[0] + by_process[1], everything)
 
+
 # %% [markdown]
 # ### Agreeing
 #
@@ -1534,7 +1535,6 @@ alone = mx.distributed.init()
 if alone.size() == 1:
     assert broadcast_json({"stop": False}, alone) == {"stop": False}
     assert all_max(3.0, alone) == 3.0 and all_sum([1.0, 2.0], alone) == [1.0, 2.0]
-
 
 # %% [markdown]
 # ### The real thing
@@ -1620,9 +1620,9 @@ assert gap == 0 or backend.device_kind() != "cpu" and gap < 0.1
 # %%
 LARGER = f"--depth={budget(2, quick=1)} --sequence-len=128 --total-batch-size=4096"
 LARGER += " --device-batch-size=8 --num-iterations=100 --dry-run"
-for count in (1, 2):
-    process = start(f"{LARGER} --processes={count}")
-    print(f"--processes={count}:", finished(process).splitlines()[-1])
+for number in (1, 2):
+    process = start(f"{LARGER} --processes={number}")
+    print(f"--processes={number}:", finished(process).splitlines()[-1])
     assert process.returncode == 0
 
 # %% [markdown]
