@@ -185,6 +185,16 @@ def test_ctrl_c_before_anything_is_done_says_so(folder, monkeypatch, capsys):
     assert not (folder / "eval_000010.json").exists()
 
 
+def test_what_an_earlier_run_finished_is_not_taken_for_this_ones(folder, monkeypatch, capsys):
+    run("--eval", "sample")
+    before = report(folder)
+    monkeypatch.setattr(base_model, "corpus_tokens", lambda *_: signal.raise_signal(signal.SIGINT) or (9999, 9999))
+    with pytest.raises(SystemExit):
+        run()
+    assert capsys.readouterr().err == "base_eval: stopped during bpb; nothing was finished\n"
+    assert report(folder) == before
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "said"),
     [

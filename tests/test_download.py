@@ -1,5 +1,6 @@
 """Shards arrive whole or not at all, whatever the hub does, and an interrupted download goes on."""
 
+import gzip
 import io
 import os
 import random
@@ -370,15 +371,17 @@ def website(monkeypatch):
                 self.send_response(302)
                 self.send_header("Location", "/loop" if self.path == "/loop" else "javascript:alert(1)")
                 return self.end_headers()
+            packed = self.path == "/file" and "gzip" in self.headers["Accept-Encoding"]
+            body = gzip.compress(SMALL) if packed else SMALL
             self.send_response(200)
-            if self.path == "/bad-gzip":
+            if packed or self.path == "/bad-gzip":
                 self.send_header("Content-Encoding", "gzip")
             if self.path == "/file":
-                self.send_header("Content-Length", str(len(SMALL)))
+                self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             try:
                 for _ in range(1000 if self.path == "/endless" else 1):
-                    self.wfile.write(SMALL)
+                    self.wfile.write(body)
             except OSError:  # the other side has had enough
                 pass
 

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -177,7 +176,7 @@ def test_ctrl_c_in_the_middle_of_reading_ends_it(tmp_path, home):
         pq.write_table(pa.table({"text": [prose(1, 300)] * 60_000}), folder / f"{name}.parquet")
     command = [sys.executable, "-m", "course_lib.scripts.tok_train", "--dataset", "climbmix"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
-    time.sleep(2)
+    assert process.stdout.readline() == "reading climbmix for a tokenizer …\n"
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=15)
     assert process.returncode == 130 and "tok_train: interrupted" in error and "Traceback" not in error

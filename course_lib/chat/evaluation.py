@@ -1,5 +1,7 @@
 """Ask a chat model of a run the questions of tasks, and count how many replies are right.
 
+Source: nanochat, whose ChatCORE the mean of the centred scores is.
+
 Written by hand; chapter 14 uses it.
 """
 

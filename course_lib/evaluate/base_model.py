@@ -1,5 +1,7 @@
 """Measure a base model of a run: bits per byte, the tasks of CORE, samples of what it writes.
 
+Source: nanochat, whose three measures these are.
+
 Written by hand; chapter 11 uses it.
 """
 

@@ -80,7 +80,7 @@ def _read_item(task: CoreTask, line: str, number: int) -> dict:
 
 
 def _text(value: object) -> str:
-    """The value as text: numbers are, too."""
+    """The value as text; numbers count as text."""
     if not isinstance(value, str | int | float):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not text")
     return str(value)

@@ -1,7 +1,6 @@
 """Fetch or make the data to train on: `get_data --help`.
 
-Fetches shards of a corpus in parallel; when interrupted, run it again and it goes on.
-
+Fetches shards of a corpus in parallel; when interrupted, run it again and it continues.
 """
 
 from dataclasses import dataclass

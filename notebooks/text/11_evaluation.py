@@ -363,7 +363,7 @@ for pieces in (["is late"], ["is ", "late"]):
 
 
 # %% [markdown]
-# In a text, a space is part of the token behind it. Cut apart, it stands alone, and the model has hardly ever seen that. So each
+# In a text, a space is part of the token after it. Cut apart, it stands alone, and the model has hardly ever seen that. So each
 # option is encoded as a whole, and the place where the answer begins is found in the ids.
 
 # %%
