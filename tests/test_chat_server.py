@@ -17,8 +17,11 @@ from course_lib.chat.calculator import use_calculator
 from course_lib.chat.conversation import render_for_completion
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPTConfig
-from course_lib.serve.app import BoundedProtocol, ChatSettings, Gate, create_app, host_is_allowed, serve
+from course_lib.serve.api import ChatRequest, ChatSettings
+from course_lib.serve.app import create_app
+from course_lib.serve.gate import Gate, host_is_allowed
 from course_lib.serve.streaming import PieceDecoder, StopStrings, content_of, fit_prompt, joined
+from course_lib.serve.transport import BoundedProtocol, serve
 
 WAIT = 30  # seconds: far more than anything here takes
 HI = [{"role": "user", "content": "Hi"}]
@@ -647,7 +650,5 @@ def test_the_gate_gives_the_app_the_body_and_then_the_clients_end():
 def test_a_tool_call_in_the_history_is_rendered_as_the_model_wrote_it(chat):
     parts = [{"type": "text", "text": "x"}, {"type": "python", "text": "1+1"}, {"type": "python_output", "text": "2"}]
     messages = [*HI, {"role": "assistant", "content": parts}, *HI]
-    from course_lib.serve.api import ChatRequest
-
-    plain = ChatRequest(messages=messages).plain_messages()
-    assert render_for_completion(chat.tokenizer, plain) == render_for_completion(chat.tokenizer, messages)
+    question = ChatRequest(messages=messages).question(chat.settings)
+    assert render_for_completion(chat.tokenizer, question.messages) == render_for_completion(chat.tokenizer, messages)
