@@ -105,7 +105,7 @@ class Engine:
         top_p: float | None = None,
         min_p: float | None = None,
         seed: int = 42,
-    ) -> Generator[tuple[list[int], list[int]], None, list[str]]:
+    ) -> Generator[tuple[list[int], list[int]], None, list[str | None]]:
         """Yields, at each step, (token_column, token_masks): a token of every sample, and its mask.
 
         mask 1: sampled; 0: forced by a tool's result, or filled up with <|assistant_end|> behind a
@@ -120,7 +120,7 @@ class Engine:
         check_count("num_samples", num_samples)
         return self._columns([Row(self, request, n) for n in range(num_samples)])
 
-    def _columns(self, rows: list[Row]) -> Generator[tuple[list[int], list[int]], None, list[str]]:
+    def _columns(self, rows: list[Row]) -> Generator[tuple[list[int], list[int]], None, list[str | None]]:
         batch, single = Batch(self.model), len(rows) == 1
         if not rows[0].finish_reason:
             self._start(batch, rows)

@@ -1,5 +1,6 @@
 """Talk to a model in the terminal: `chat_cli --help`. Source: nanochat."""
 
+import io
 import sys
 import time
 from collections.abc import Iterator
@@ -46,7 +47,8 @@ class Settings:
 def lines(ask: bool) -> Iterator[str]:
     """What is typed, line by line, with editing and history when `ask`; or stdin's lines."""
     if not ask:
-        sys.stdin.reconfigure(errors="replace")
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="replace")
         yield from (line.strip() for line in sys.stdin)
         return
     with suppress(ImportError):

@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -60,29 +60,11 @@ class Question:
 # ---- Errors
 
 
-class ErrorDetail(BaseModel):
-    """One sentence, and what programs need to know."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorBody(BaseModel):
-    """What comes with every status from 400 on, in OpenAI's form."""
-
-    error: ErrorDetail
-
-
-ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-
-
 def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict:
-    """The JSON of an error."""
+    """What comes with every status from 400 on, in OpenAI's form: one sentence, and what programs need to know."""
     kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
     kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return ErrorBody(error=ErrorDetail(message=message, type=kind, param=param, code=code)).model_dump()
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 class Refused(CourseError):
@@ -142,10 +124,10 @@ class ChatMessage(BaseModel):
 
     def plain(self) -> dict:
         """As `course_lib.chat.conversation` has it."""
-        role = "system" if self.role == "developer" else self.role
-        if isinstance(self.content, str):
-            return {"role": role, "content": self.content}
-        return {"role": role, "content": content_of(Piece(part.type, part.text) for part in self.content)}
+        content = self.content
+        if not isinstance(content, str):
+            content = content_of(Piece(part.type, part.text) for part in content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
     @property
     def size(self) -> int:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.paths import data_dir
 from course_lib.model.gpt import GPT
-from course_lib.serve.api import ERRORS, ChatRequest, ChatSettings, CompletionRequest, Refused, refusal_of
+from course_lib.serve.api import ChatRequest, ChatSettings, CompletionRequest, Refused, refusal_of
 from course_lib.serve.gate import Gate
 from course_lib.serve.replies import Chat, Completion, ReplyStream, nanochat_events, unless_gone
 
@@ -28,7 +28,8 @@ PAGES = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
-router = APIRouter(responses=ERRORS)
+ERROR = {"description": "What is wrong, in one sentence, in the form of OpenAI's errors"}
+router = APIRouter(responses={"4XX": ERROR, "5XX": ERROR})
 
 
 def create_app(model: GPT, tokenizer: Tokenizer, settings: ChatSettings | None = None) -> FastAPI:
@@ -38,15 +39,21 @@ def create_app(model: GPT, tokenizer: Tokenizer, settings: ChatSettings | None =
     do it when they end.
     """
     settings = settings or ChatSettings()
-    app = FastAPI(title="chat", docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="chat",
+        docs_url=None,
+        redoc_url=None,
+        exception_handlers={
+            Refused: answer_refused,
+            RequestValidationError: answer_invalid,
+            HTTPException: answer_http_error,
+        },
+    )
     app.state.chat = Chat(model, tokenizer, settings)
     app.add_middleware(Gate, settings=settings, public=frozenset({*PAGES, "/health"}))
     app.include_router(router)
     for path, (name, media_type) in PAGES.items():
         app.add_api_route(path, page(name, media_type), methods=["GET", "HEAD"], include_in_schema=False)
-    app.add_exception_handler(Refused, answer_refused)
-    app.add_exception_handler(RequestValidationError, answer_invalid)
-    app.add_exception_handler(HTTPException, answer_http_error)
     return app
 
 

@@ -95,8 +95,7 @@ class Gate:
     async def read(self, headers: Headers, receive: Receive) -> bytes | None:
         """The whole body; None when the client goes away. Raises Refused when it is too large or too slow."""
         too_large = Refused(413, f"the body has more than {MAX_BODY:,} bytes; shorten the conversation")
-        announced = headers.get("content-length", "0")
-        if len(announced) > 20 or int(announced) > MAX_BODY:
+        if int(headers.get("content-length", "0")) > MAX_BODY:
             raise too_large
         body = bytearray()
         try:
@@ -113,6 +112,8 @@ class Gate:
         except TimeoutError:
             seconds = self.settings.body_seconds
             raise Refused(408, f"the body did not come within {seconds:g} seconds; try again") from None
+        except asyncio.CancelledError:  # the server ends
+            raise Refused(503, "the server was stopped before the body had come; try again later") from None
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

@@ -46,16 +46,11 @@ class Reply:
     def usage(self) -> dict[str, int]:
         """OpenAI's counts."""
         prompt = len(self._handle.prompt_ids)
-        return {
-            "prompt_tokens": prompt,
-            "completion_tokens": self.tokens,
-            "total_tokens": prompt + self.tokens,
-        }
+        return {"prompt_tokens": prompt, "completion_tokens": self.tokens, "total_tokens": prompt + self.tokens}
 
     def cancel(self) -> None:
         """Nobody reads it any more: its row is free before the next step."""
-        if not self._handle.finish_reason:
-            self._handle.cancel()
+        self._handle.cancel()
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """What is new, as soon as there is something. Raises the error that ended the reply.

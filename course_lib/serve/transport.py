@@ -9,7 +9,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import h11
@@ -126,7 +126,7 @@ class ChatServer(uvicorn.Server):
 
 
 @contextmanager
-def serve(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+def serve(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Generator[str, None, None]:
     """Serve an app in a thread while the block runs; gives its address, http://host:port."""
     listener = listen(host, port)
     server = ChatServer(app)

@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | Needs | [05 · Tokenizer](05_tokenizer.ipynb), [12 · Engine](12_engine.ipynb), [13 · Conversations](13_conversations.ipynb); the calculator of chapter 14, without asking how it works |
-# | Time | 70 minutes to read, 50 for the exercises; a minute to run |
+# | Time | 50 minutes to read, 50 for the exercises; a minute to run |
 # | Memory | under 1 GB |
 # | You will build | what people see of a reply → `course_lib.serve.streaming`; then you use, and look into, the rest of the room `serve`: a chat in the terminal and a server, from which the programs `chat_cli` and `chat_web` are made |
 #
@@ -374,7 +374,7 @@ def say(messages):
     decoder, pieces = PieceDecoder(tokenizer), []
     for (token,), _ in engine.generate(ids, max_tokens=100, temperature=0):
         for piece in decoder.push(token):
-            print(piece.text, end="", flush=True)
+            print(piece.text, end="")
             pieces.append(piece)
     return [*messages, {"role": "assistant", "content": content_of(pieces)}]
 
@@ -625,8 +625,8 @@ assert not origin_is_own("https://evil.example", "127.0.0.1:8000")
 # | `replies` | queues it, gives out what the model writes, as events or whole |
 #
 # **Clients that are slow on purpose.** A client can hold a connection by sending its request byte by byte, or by asking for a long
-# reply and not reading it. Neither may cost us more than a little memory for a little while. uvicorn has no clock for these two;
-# `BoundedProtocol` gives it one: ten seconds for the head of a request, thirty for a client that does not read.
+# reply and not reading it. Neither may cost us more than a little memory for a little while. uvicorn has no clock for these two, so
+# `transport` gives it one, and closes the connection when the time is over.
 #
 # **The end.** When the server ends, the engine ends first. The replies then end with a sentence that says why, and nobody waits
 # for them.
