@@ -9,7 +9,9 @@ from chat_models import ANSWERS, ATTACK, taught, writes_letters
 from test_browser import chromium
 
 from course_lib.chat.calculator import use_calculator
-from course_lib.serve.app import ChatSettings, create_app, serve
+from course_lib.serve.api import ChatSettings
+from course_lib.serve.app import create_app
+from course_lib.serve.transport import serve
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 WAIT = 60_000  # milliseconds: far more than anything here takes

@@ -8,7 +8,7 @@
 # | Needs | [07 · Attention](07_attention.ipynb), [08 · GPT](08_gpt.ipynb); it trains with the `Trainer` of chapter 10, without asking how that works |
 # | Time | 60 minutes to read, 75 for the exercises; a minute or two to run |
 # | Memory | under 3 GB |
-# | You will build | a cache of keys and values → `course_lib.generate.kv_cache`; sampling → `course_lib.generate.sampling`; rows that are written together → `course_lib.generate.rows`; `Engine` and `BatchEngine` → `course_lib.generate.engine` |
+# | You will build | a cache of keys and values → `course_lib.generate.kv_cache`; sampling → `course_lib.generate.sampling`; rows that are written together → `course_lib.generate.rows`; `Engine` → `course_lib.generate.engine`; `BatchEngine`, for many users at once → `course_lib.serve.batch_engine` |
 #
 # A GPT gives probabilities for one next token. A text is hundreds of them, one after the other. The loop around the model, the
 # **engine**, decides how fast that goes and how good the text is: the same weights, written with a bad loop, are many times
@@ -61,14 +61,12 @@ from course_lib.model.gpt import GPT, GPTConfig, capped_logits
 
 # %%
 #| export generate.engine
-"""Text from a model for one user (Engine), and for many at once (BatchEngine)."""
+"""Text from a model: one prompt, several samples of it, or several prompts."""
 
-import atexit
 import operator
-import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -83,8 +81,33 @@ from course_lib.generate.rows import (
     check_count,
     check_request,
     lay_out_for_products,
-    next_logits,
     prefill,
+)
+from course_lib.host.errors import CourseError
+from course_lib.model.gpt import GPT
+
+# %%
+#| export serve.batch_engine
+"""One model for many users at once: continuous batching, in a thread of its own."""
+
+import atexit
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import mlx.core as mx
+
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.generate.engine import Engine
+from course_lib.generate.kv_cache import KVCache
+from course_lib.generate.rows import (
+    Batch,
+    Generation,
+    Request,
+    Row,
+    check_count,
+    check_request,
+    next_logits,
 )
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
@@ -1482,7 +1505,7 @@ def generate(
     top_p: float | None = None,
     min_p: float | None = None,
     seed: int = 42,
-) -> Iterator[tuple[list[int], list[int]]]:
+) -> Generator[tuple[list[int], list[int]], None, list[str | None]]:
     """Yields, at each step, (token_column, token_masks): a token of every sample, and its mask.
 
     mask 1: sampled; 0: forced by a tool's result, or filled up with <|assistant_end|> behind a
@@ -1499,15 +1522,17 @@ def generate(
 
 
 @add_to(Engine)
-def _columns(self, rows: list[Row]) -> Iterator[tuple[list[int], list[int]]]:
+def _columns(
+    self, rows: list[Row]
+) -> Generator[tuple[list[int], list[int]], None, list[str | None]]:
     batch, single = Batch(self.model), len(rows) == 1
     if not rows[0].finish_reason:
         self._start(batch, rows)
     while batch.rows:
-        column = [row.shown for row in rows]
+        tokens, masks = zip(*(row.shown for row in rows), strict=True)
         self._settle(batch, keep=single)
         try:
-            yield tuple(map(list, zip(*column, strict=True)))
+            yield list(tokens), list(masks)
         except GeneratorExit:  # the reader has had enough
             if single and batch.rows:
                 self.keep(rows[0], batch)
@@ -1741,7 +1766,7 @@ print("at the very best:", math.ceil(sum(lengths_wanted) / 3), "steps with three
 # `Condition` wakes the threads that wait.
 
 # %%
-#| export generate.engine
+#| export serve.batch_engine
 class QueueFull(CourseError):
     """Too many requests wait already."""
 
@@ -1767,7 +1792,7 @@ class Handle(Row):
 
 
 # %%
-#| export generate.engine
+#| export serve.batch_engine
 @add_to(Handle)
 def __iter__(self) -> Iterator[tuple[int, int]]:
     seen, done = 0, None
@@ -1797,7 +1822,7 @@ def result(self, timeout: float | None = None) -> Generation:
 # The engine's thread tells it what is new:
 
 # %%
-#| export generate.engine
+#| export serve.batch_engine
 @add_to(Handle)
 def _tell(self) -> None:
     """Something is new. A listener that fails has gone away."""
@@ -1821,7 +1846,7 @@ def _end(self, reason: str, error: Exception | None = None) -> None:
 # refuses it when the queue is full. An honest "try again" is better than a wait without end.
 
 # %%
-#| export generate.engine
+#| export serve.batch_engine
 class BatchEngine:
     """Many requests at once: each joins the running batch when a row is free, and leaves it.
 
@@ -1863,7 +1888,7 @@ class BatchEngine:
 # Into the queue, from any thread:
 
 # %%
-#| export generate.engine
+#| export serve.batch_engine
 @add_to(BatchEngine)
 @property
 def load(self) -> tuple[int, int]:
@@ -1899,7 +1924,7 @@ def submit(self, request: Request, notify: Callable | None = None) -> Handle:
 # And out of it:
 
 # %%
-#| export generate.engine
+#| export serve.batch_engine
 @add_to(BatchEngine)
 def close(self) -> None:
     """End the thread; requests that have not ended end as "cancelled"."""
@@ -1935,7 +1960,7 @@ def _forget(self, handle: Handle) -> bool:
 # prompt, then **one step** of all rows. `_settle` frees the rows of those that have ended or were cancelled.
 
 # %%
-#| export generate.engine
+#| export serve.batch_engine
 @add_to(BatchEngine)
 def _run(self) -> None:
     """The thread: as long as there is work, a chunk of a prompt, then a step of all rows."""
@@ -1994,11 +2019,11 @@ def _step(self) -> None:
         if rows:
             self._batch.step()
     except Exception as error:
-        for handle in rows:
-            handle.fail(error)
+        for row in rows:
+            row.fail(error)
         self._batch = Batch(self._engine.model)
-    for handle in rows:
-        if not handle.finish_reason:
+    for handle in self._served:
+        if handle.ids and not handle.finish_reason:
             handle._tell()
 
 
