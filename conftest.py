@@ -1,17 +1,54 @@
 """Every test runs short, with one BLAS thread, and away from the user's own home folder."""
 
+import gc
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    sys.dont_write_bytecode = False  # else each of a hundred processes and kernels compiles all that it imports anew
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["COURSE_QUICK"] = "1"
 os.environ.pop("COURSE_AUTHORING", None)
 if "COURSE_HOME" not in os.environ:  # the notebooks' home; the workers that pytest starts share it
     os.environ["COURSE_HOME"] = tempfile.mkdtemp(prefix="course-home-")
+
+
+QUICK = 5.0  # seconds of CPU time that no test without the mark `slow` may take; most take a tenth
+
+
+def pytest_ignore_collect(collection_path, config) -> bool | None:
+    """`pytest -m quick` does not even read the notebooks."""
+    return True if config.option.markexpr == "quick" and collection_path.suffix == ".ipynb" else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items) -> None:
+    """Each test is quick unless it is marked slow, so that a new one is in the quick lane without a word."""
+    for item in items:
+        if item.path.suffix == ".py" and not item.get_closest_marker("slow"):
+            item.add_marker("quick")
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: no search for garbage in a test goes through it (a third of a second each)."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """A test that has grown slow must say so; CPU time, which a busy machine hardly changes."""
+    before = os.times()
+    result = yield
+    spent = sum(os.times()[:4]) - sum(before[:4])  # this process and the children it has waited for
+    if spent > QUICK and item.get_closest_marker("quick"):
+        pytest.fail(f"it took {spent:.1f} s of CPU time, over {QUICK:.0f}: make it faster or mark it slow")
+    return result
 
 
 def pytest_unconfigure(config) -> None:

@@ -464,6 +464,7 @@ def test_a_missing_twin_is_named(course):
 # ---- run, and the command itself
 
 
+@pytest.mark.slow
 def test_run_stores_outputs_and_strips_what_differs_between_machines(course, monkeypatch):
     pair = Pair(course, "00_first")
     write(course, "00_first", '# %%\nimport os\nprint(os.environ["COURSE_QUICK"])\n\n# %%\n6 * 7\n')
@@ -475,6 +476,7 @@ def test_run_stores_outputs_and_strips_what_differs_between_machines(course, mon
     assert set(notebook.metadata) == {"kernelspec", "language_info"} and notebook.cells[0].metadata == {}
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_named_and_the_notebook_left_alone(course):
     pair = Pair(course, "00_first")
     write(course, "00_first", "# %%\nx = 1\n\n# %%\ny = 2\nraise RuntimeError('broken')\n")
@@ -576,6 +578,7 @@ def course_command(*argv) -> int | str:
     return caught.value.code
 
 
+@pytest.mark.slow
 def test_the_command_goes_all_the_way(monkeypatch, course, capsys):
     monkeypatch.setattr(cli, "CHECKOUT", course)
     assert course_command("check") == 0
@@ -623,6 +626,7 @@ def test_without_the_development_tools_the_command_says_how_to_get_them():
     assert done.stderr == "course: jupytext is not installed; `uv sync` installs the development tools\n"
 
 
+@pytest.mark.slow
 def test_a_cell_that_takes_too_long_ends_the_run(course):
     pair = Pair(course, "00_first")
     write(course, "00_first", "# %%\nimport time\ntime.sleep(60)\n")
@@ -675,6 +679,7 @@ def test_nothing_is_half_written(tmp_path, monkeypatch):
 # ---- this course
 
 
+@pytest.mark.slow
 def test_this_course_is_in_step(checkout):
     assert check.problems(all_pairs(checkout), checkout) == []
 

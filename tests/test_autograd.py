@@ -227,6 +227,7 @@ def test_backward_of_a_leaf_is_one():
     assert a.grad == 1.0
 
 
+@pytest.mark.slow
 def test_a_chain_of_100_000_does_not_overflow_the_stack():
     start = end = Value(0.0)
     for _ in range(100_000):

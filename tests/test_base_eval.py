@@ -139,6 +139,7 @@ def test_a_part_can_be_asked_for_and_what_another_run_found_stays(folder):
     assert report(folder) == {**before, "samples": report(folder)["samples"]}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_named_by_tag_folder_or_step(folder, text, tmp_path, capsys):
     run("--tag", "d4", "--step", 5, "--eval", "sample")
     first = report(folder, 5)

@@ -120,6 +120,7 @@ def stop_after(monkeypatch, step, signals=(signal.SIGINT,)):
 # ---- stop and go on
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number, stops", [(signal.SIGINT, (0, 6)), (signal.SIGTERM, (3, 4, 11))], ids=["Ctrl-C", "SIGTERM"]
 )
@@ -146,6 +147,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, home, monkeypatch, 
     assert [entry["step"] for entry in metrics(folder_of(home, "parts")) if "samples" in entry] == [5, 10, 12]
 
 
+@pytest.mark.slow
 def test_the_text_goes_on_where_it_was(train, home, monkeypatch):
     seen = []
     step = Trainer.step
@@ -167,6 +169,7 @@ def test_the_text_goes_on_where_it_was(train, home, monkeypatch):
     assert len({json.dumps(pair) for pairs in whole for pair in pairs}) == 16  # no batch comes twice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 4])
 def test_resumed_with_other_rows_at_a_time_equals_up_to_rounding(train, home, monkeypatch, rows):
     flags = ("--num-iterations=8",)
@@ -179,6 +182,7 @@ def test_resumed_with_other_rows_at_a_time_equals_up_to_rounding(train, home, mo
     assert_close_run(folder_of(home, "whole"), folder_of(home, "parts"), 8)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_done_can_be_resumed_made_longer_and_not_shorter(train, home):
     train("--num-iterations=4")
     before = contents(folder_of(home) / "step_000004")
@@ -192,6 +196,7 @@ def test_a_run_that_is_done_can_be_resumed_made_longer_and_not_shorter(train, ho
     assert checkpoint_folders(folder_of(home))[0].name == "step_000006"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("horizon", ["--target-flops=5e8", "--tokens-per-param=0.01"])
 def test_a_run_of_any_horizon_goes_on_to_its_own_end(train, home, monkeypatch, horizon):
     undo = stop_after(monkeypatch, 2)
@@ -207,6 +212,7 @@ def test_a_run_of_any_horizon_goes_on_to_its_own_end(train, home, monkeypatch, h
     assert (code, err) == (0, "") and newest_checkpoint(folder_of(home)).step == steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.safetensors", "state.safetensors", None])
 def test_a_damaged_newest_checkpoint_is_named_and_the_run_still_ends_the_same(train, home, monkeypatch, name):
     flags = ("--num-iterations=6", "--save-every=2", "--sample-every=6")
@@ -237,6 +243,7 @@ def test_nothing_whole_left_is_one_sentence(train, home):
     assert code == 1 and err.count("\n") == 1 and "no checkpoint that is whole" in err
 
 
+@pytest.mark.slow
 def test_the_last_measured_bits_per_byte_stay_in_the_checkpoints_after_a_stop(train, home, monkeypatch):
     for stop in (2, 4):
         undo = stop_after(monkeypatch, stop)
@@ -255,6 +262,7 @@ def snapshot(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("step_*/*")}
 
 
+@pytest.mark.slow
 def test_no_number_stops_it_before_anything_is_saved_and_names_step_and_place(train, home, monkeypatch):
     train("--num-iterations=9", "--save-every=1", "--tag=whole")
     step, saved = Trainer.step, {}
@@ -302,6 +310,7 @@ def test_weights_that_are_no_numbers_are_not_saved_though_the_loss_was_one(train
     assert checkpoint_folders(folder_of(home))[0].name == "step_000003"
 
 
+@pytest.mark.slow
 def test_a_loss_that_rises_too_far_stops_it(train, home, monkeypatch):
     step = Trainer.step
 
@@ -319,6 +328,7 @@ def test_a_loss_that_rises_too_far_stops_it(train, home, monkeypatch):
 # ---- what it measures
 
 
+@pytest.mark.slow
 def test_validation_costs_the_share_that_is_documented(train, home, monkeypatch):
     evaluated, trained = [], []
     validate, step = loop.validate, Trainer.step
@@ -370,6 +380,7 @@ def test_the_saved_model_is_the_trainers_and_its_tokenizer_comes_with_it(train, 
     assert meta["step"] == 5 and tokenizer.fingerprint == Tokenizer.load(home / "tokenizer").fingerprint
 
 
+@pytest.mark.slow
 def test_the_place_in_the_data_is_that_of_a_loader_that_read_as_much(train, home, text):
     train("--num-iterations=5")
     dataset, tokenizer = open_dataset(str(text)), Tokenizer.load(home / "tokenizer")
@@ -379,6 +390,7 @@ def test_the_place_in_the_data_is_that_of_a_loader_that_read_as_much(train, home
         assert newest_checkpoint(folder_of(home)).meta["data"] == loader.state
 
 
+@pytest.mark.slow
 def test_the_trial_leaves_no_trace(train, home, monkeypatch):
     train("--num-iterations=4", "--tag=with")
     monkeypatch.setattr(run_folder, "trial", lambda *_: 0.1)
@@ -424,6 +436,7 @@ def test_a_bad_flag_is_one_sentence_and_comes_before_any_work(train, home):
         assert train(*flags)[0] == 2
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_refused_with_a_size_that_does(train, home, monkeypatch):
     monkeypatch.setattr(backend, "memory_bytes", lambda: 6_000_000)
     code, out, err = train("--num-iterations=2", "--total-batch-size=4096", "--device-batch-size=128")
@@ -453,6 +466,7 @@ def test_a_run_is_not_overwritten_unless_asked_and_then_not_for_a_mistake(train,
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_overwriting_leaves_nothing_of_the_old_run(train, home):
     train("--num-iterations=4")
     tokenizer, stray = folder_of(home) / "tokenizer", folder_of(home) / "notes.txt"
@@ -462,6 +476,7 @@ def test_overwriting_leaves_nothing_of_the_old_run(train, home):
     assert max(entry["step"] for entry in metrics(folder_of(home))) == 2 and not stray.exists()
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder_are_refused_and_in_two_are_not(train, home):
     folder_of(home).parent.mkdir(parents=True)
     with FileLock(folder_of(home).with_name(".d1.lock")):
@@ -479,6 +494,7 @@ def test_a_home_that_cannot_be_written_is_one_sentence(train, home, monkeypatch,
     assert code == 1 and err.count("\n") == 1 and "set COURSE_HOME" in err
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_during_a_run_is_one_sentence_and_the_run_goes_on_later(train, home, monkeypatch):
     flags = ("--num-iterations=6", "--save-every=2")
     train(*flags, "--tag=whole")
@@ -512,6 +528,7 @@ def test_another_text_or_tokenizer_is_refused_when_going_on(train, home, text, t
     assert code == 1 and "this run was begun with --dataset=" in err
 
 
+@pytest.mark.slow
 def test_the_tokenizer_of_a_run_is_its_own_and_can_be_given_again(train, home, text, tmp_path, monkeypatch):
     train("--num-iterations=1", "--tag=other")  # makes the default tokenizer
     mine = tmp_path / "mine"
@@ -583,6 +600,7 @@ def test_what_may_change_is_listed_and_exists():
 # ---- how many processes
 
 
+@pytest.mark.slow
 def test_as_many_processes_as_the_rows_allow_and_the_run_had(train, home, text, monkeypatch):
     launched = []
 

@@ -24,6 +24,8 @@ from test_base_train import (
     train,
 )
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["text", "train"]  # fixtures
 
 

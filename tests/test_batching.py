@@ -128,6 +128,7 @@ def test_evaluating_in_batches_gives_the_same_number():
         assert evaluate_batches(model, names, TOKENIZER, batch_size) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_more_names_beat_the_bigram():
     backend.seed_everything(42)
     model = MicroGPT(MicroGPTConfig())

@@ -19,6 +19,8 @@ from course_lib.scripts import chat_web
 from course_lib.scripts.chat_cli import main
 from course_lib.serve.terminal import TerminalChat, printable
 
+pytestmark = pytest.mark.slow
+
 WAIT = 60  # seconds: far more than anything here takes
 
 

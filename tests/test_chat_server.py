@@ -108,6 +108,7 @@ def client(address):
 # ---------------------------------------------------------------------------------------------- pieces and stop strings
 
 
+@pytest.mark.slow
 def test_special_tokens_are_never_shown_and_tool_calls_are_pieces_of_their_own(model_and_tokenizer):
     tokenizer = model_and_tokenizer[1]
     special = tokenizer.special
@@ -266,6 +267,7 @@ def test_max_tokens_is_cut_to_the_room_that_there_is(small_model):
     assert answer["usage"]["total_tokens"] == 33  # the last token need not be read
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_answer_and_no_seed_another(client):
     def answer(**seed):
         found = client.chat.completions.create(model="taught", messages=COUNT, temperature=2, max_tokens=40, **seed)
@@ -417,6 +419,7 @@ def test_other_methods_are_answered_without_a_failure(address, method, path):
     assert "access-control-allow-origin" not in response.headers
 
 
+@pytest.mark.slow
 def test_random_requests_never_make_the_server_fail(small_model):
     """Bodies that Schemathesis makes of the server's own description, right and wrong ones."""
     with serving(*small_model) as (address, chat):
@@ -552,6 +555,7 @@ def test_a_full_queue_says_when_to_come_back_and_who_leaves_it_makes_room(slow_m
         assert chat.counts["refused"] == 2
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_holds_neither_row_nor_others_up(slow_model, monkeypatch):
     monkeypatch.setattr(BoundedProtocol, "READ_SECONDS", 0.5)
     with serving(*slow_model, max_rows=2) as (address, chat):
@@ -597,6 +601,7 @@ def test_a_body_that_does_not_end_is_refused(slow_model):
         assert answer.startswith(b"HTTP/1.1 408 ") and b"within 0.3 seconds" in answer
 
 
+@pytest.mark.slow
 def test_many_at_once_get_each_their_own_answer(address):
     questions = ["Hi", "Smile", "Attack", "Lists"] * 6
     found = [None] * len(questions)

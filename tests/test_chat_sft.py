@@ -104,6 +104,7 @@ def snapshot(folder):
 # ---- stop and go on
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_equals_uninterrupted(train, home, monkeypatch):
     flags = ("--num-iterations=8", "--eval-every=3", "--sample-every=5", "--save-every=3")
     assert train(*flags, "--tag=whole", "--keep=9", quick=False)[0] == 0
@@ -123,6 +124,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, home, monkeypatch):
         assert [entry["step"] for entry in metrics(folder_of(home, "parts")) if name in entry] == list(steps), name
 
 
+@pytest.mark.slow
 def test_the_conversations_go_on_where_they_were(train, home, monkeypatch):
     seen, step = [], Trainer.step
 
@@ -157,6 +159,7 @@ def spawn(*flags, **options):
     return subprocess.Popen(command, env={**environment, "OPENBLAS_NUM_THREADS": "1"}, **options)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_from_the_last_save(train, home):
     flags = ("--num-iterations=40", "--save-every=3", "--eval-every=30", "--sample-every=90")
     assert train(*flags, "--tag=whole")[0] == 0
@@ -175,6 +178,7 @@ def test_killed_in_the_middle_it_goes_on_from_the_last_save(train, home):
     assert_same_run(folder_of(home, "whole"), folder_of(home, "parts"), 40)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="two processes on one machine")
 def test_two_processes_end_as_one_with_twice_the_accumulation(train, home):
     flags = ("--num-iterations=6", "--eval-every=3", "--sample-every=4", "--save-every=2")
@@ -308,6 +312,7 @@ def test_it_is_asked_what_it_is_not_trained_on(train, home):
     assert asked == [practice(number, split="test")[0]["content"] for number in range(3)]
 
 
+@pytest.mark.slow
 def test_a_question_that_is_longer_than_the_model_can_read_ends_no_run(train, home, tmp_path):
     long = [{"role": "user", "content": "what is " * 200}, {"role": "assistant", "content": "so"}]
     own = write(tmp_path / "own.jsonl", [[*each, *long] for each in map(talk, range(40))])
@@ -403,6 +408,7 @@ def test_what_is_not_given_follows_from_the_model_and_the_data(home, base, monke
         make_recipe(Settings(), config, 10.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data, expected", [("practice", 128), ("{}", 160), ("practice,{}", 160)])
 def test_rows_are_the_models_unless_practice_is_alone(train, home, tmp_path, data, expected):
     own = write(tmp_path / "own.jsonl", [talk(n) for n in range(60)])

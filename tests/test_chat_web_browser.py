@@ -13,6 +13,8 @@ from course_lib.serve.api import ChatSettings
 from course_lib.serve.app import create_app
 from course_lib.serve.transport import serve
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 WAIT = 60_000  # milliseconds: far more than anything here takes
 

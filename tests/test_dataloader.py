@@ -94,6 +94,7 @@ def no_thread_is_left():
 # The stream
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(any_shards, st.integers(1, 4), st.integers(1, 40))
 def test_batches_end_to_end_are_the_stream(tmp_path_factory, shards, batch_size, sequence_len):
@@ -109,6 +110,7 @@ def test_batches_end_to_end_are_the_stream(tmp_path_factory, shards, batch_size,
             assert_batches_are(loader, expected, batch_size, sequence_len)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(any_shards, st.integers(1, 3), st.integers(1, 12), st.data())
 def test_any_state_goes_on_with_the_very_next_batch(tmp_path_factory, shards, batch_size, sequence_len, data):
@@ -130,6 +132,7 @@ def test_any_state_goes_on_with_the_very_next_batch(tmp_path_factory, shards, ba
             assert_batches_are(loader, expected, batch, row)
 
 
+@pytest.mark.slow
 def test_every_single_token_is_a_place_to_go_on_from(tmp_path):
     shards = [["ab", "", None], [], ["c", "the mat"], [None]]
     dataset = made(tmp_path, *shards)
@@ -165,6 +168,7 @@ def test_documents_longer_than_many_batches_and_longer_than_a_group(tmp_path, mo
         assert_batches_are(loader, part(stream(shards), 0, 194 * 300 + 1), 2, 97)
 
 
+@pytest.mark.slow
 def test_a_document_of_ten_megabytes(tmp_path):
     text = WORDS * 140_000
     dataset, ids = made(tmp_path, ["a", text, "b"]), TOKENIZER.encode(text)
@@ -215,6 +219,7 @@ def documents_of_an_epoch(dataset: Dataset, rank: int, world_size: int, **option
     return [TOKENIZER.decode(row) for row in texts]
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(any_shards, st.integers(1, 4))
 def test_ranks_share_the_documents_of_an_epoch(tmp_path_factory, shards, world_size):
@@ -229,6 +234,7 @@ def test_ranks_share_the_documents_of_an_epoch(tmp_path_factory, shards, world_s
         assert all(text in rest for text in texts), "in the order of the dataset"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_ranks_resume_each_with_its_own_next_batch(tmp_path, world_size):
     shards = [[f"shard {number} row {row}" for row in range(5)] for number in range(3)]
@@ -509,6 +515,7 @@ def test_ctrl_c_while_waiting_loses_no_batch(tmp_path):
         assert_batches_are(loader, expected[len(found) :], 2, 3)
 
 
+@pytest.mark.slow
 def test_closing_does_not_wait_for_a_shard(tmp_path):
     for end in (lambda loader: loader.close(), lambda loader: None):
         loader = TokenLoader(blocked(tmp_path, ["first"], ["second"]), TOKENIZER, "train", 1, 3)
@@ -553,6 +560,7 @@ print(time.time())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("end", ["", "raise ValueError", "sys.exit(3)"])
 def test_a_program_ends_promptly_when_its_loader_was_never_closed(tmp_path, streamed, end):
@@ -562,6 +570,7 @@ def test_a_program_ends_promptly_when_its_loader_was_never_closed(tmp_path, stre
     assert done.stderr.count("Error") == ("raise" in end) and "Warning" not in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(tmp_path):
     dataset = made(tmp_path, *[["".join(random.Random(n).choices(WORDS, k=400)) for n in range(200)]] * 2)
     with TokenLoader(dataset, TOKENIZER, "train", 4, 64) as loader:

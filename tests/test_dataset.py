@@ -184,6 +184,7 @@ def undisturbed(tmp_path_factory) -> dict[str, str]:
     return digests(finished(build(tmp_path_factory.mktemp("home"))))
 
 
+@pytest.mark.slow
 def test_a_build_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path, undisturbed):
     assert len(undisturbed) > 3
     for pause in (0.0, 0.02, 0.05, 0.08, 0.11):
@@ -198,6 +199,7 @@ def test_a_build_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_pat
     assert len(everything(tmp_path / "home" / "datasets")) == 1 + len(undisturbed)
 
 
+@pytest.mark.slow
 def test_processes_that_want_it_at_once_make_it_once(tmp_path, undisturbed):
     processes = [build(tmp_path / "home", delay=0.05) for _ in range(3)]
     folders = {finished(process) for process in processes}
@@ -216,6 +218,7 @@ def test_threads_that_want_it_at_once_make_it_once(home, monkeypatch):
     assert len(found) == 4 and len(set(found)) == 1 and len(calls) == 1
 
 
+@pytest.mark.slow
 def test_the_bundled_corpus_is_the_documentation_split_once(home, tmp_path, monkeypatch):
     dataset = open_dataset()
     texts = python_docs.documents()
@@ -369,6 +372,7 @@ def test_a_dataset_that_there_is_not(home, name, tmp_path, monkeypatch):
     assert "bundled, fineweb-edu, climbmix" in str(caught.value) or "has no text" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_ten_thousand_small_files_are_one_shard(tmp_path, home):
     (tmp_path / "many").mkdir()
     for number in range(10_000):
@@ -408,6 +412,7 @@ def test_a_full_disk_leaves_nothing_and_room_mends_it(small_disk, own, monkeypat
     assert len(both(open_dataset(str(own)))) > 100
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_grow_leaves_nothing(tmp_path):
     code = f"""
 import pathlib, random, resource, signal
@@ -626,6 +631,7 @@ def test_the_shard_fetched_longest_ago_goes_first(remote, tmp_path):
     assert (streamed / remote.shard(5)).exists() and not (streamed / remote.shard(6)).exists()
 
 
+@pytest.mark.slow
 def test_a_program_ends_without_waiting_for_a_shard_that_nobody_reads(tmp_path):
     code = f"""
 import sys, time

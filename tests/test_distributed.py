@@ -23,6 +23,8 @@ from course_lib.train.distributed import (
 from course_lib.train.muon import Muon
 from course_lib.train.trainer import Trainer, validate
 
+pytestmark = pytest.mark.slow
+
 V, T = 37, 16
 
 

@@ -226,6 +226,7 @@ def fetched(home):
     return {path.name: path.read_bytes() for path in folder_of(home).glob("*.parquet")}
 
 
+@pytest.mark.slow
 def test_get_data_fetches_what_was_asked_for_and_validation(home, shards):
     with Hub(shards) as hub:
         hub.faults["shard_00001.parquet"] = [503, ("drop", 1_200_000)]
@@ -242,6 +243,7 @@ def test_get_data_fetches_what_was_asked_for_and_validation(home, shards):
         assert get_data(home, hub.url, "--shards", "3").returncode == 0 and hub.asked == []
 
 
+@pytest.mark.slow
 def test_get_data_fetches_a_damaged_shard_again(home, shards):
     with Hub(shards) as hub:
         assert get_data(home, hub.url, "--shards", "1").returncode == 0
@@ -263,6 +265,7 @@ def test_a_shard_that_may_not_be_read_is_not_deleted(tmp_path, monkeypatch):
     assert (tmp_path / FIRST).read_bytes() == BODY
 
 
+@pytest.mark.slow
 def test_one_missing_shard_does_not_keep_the_others_from_coming(home, shards):
     with Hub({name: body for name, body in shards.items() if name != "shard_00001.parquet"}) as hub:
         done = get_data(home, hub.url, "--shards", "3", "--workers", "2")
@@ -271,6 +274,7 @@ def test_one_missing_shard_does_not_keep_the_others_from_coming(home, shards):
     assert set(fetched(home)) == {*shards} - {"shard_00001.parquet"}
 
 
+@pytest.mark.slow
 def test_a_download_killed_at_random_moments_ends_with_the_same_bytes(home, shards):
     source = random.Random(7)
     kept = 0
@@ -293,6 +297,7 @@ def test_a_download_killed_at_random_moments_ends_with_the_same_bytes(home, shar
     assert kept > 0 and fetched(home) == shards and not list(folder_of(home).glob(".*.part"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_soon_and_keeps_what_arrived(home, shards):
     with Hub(shards, seconds_per_megabyte=0.5) as hub:
         process = get_data(home, hub.url, "--shards", "3", start=True)
@@ -317,6 +322,7 @@ def test_too_little_room_is_said_before_anything_is_fetched(home, shards, monkey
         remote.fetch_shards(REMOTES["fineweb-edu"], [f"shard_{n:05d}.parquet" for n in range(9)], folder_of(home), 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [("--shards", "0"), ("--shards", "1823"), ("--workers", "0"), ("--shards", "x")])
 def test_wrong_flags_end_with_2(home, flags):
     done = get_data(home, "http://127.0.0.1:9", *flags)

@@ -265,6 +265,7 @@ def reference(
     return losses, int(np.argmin(losses)) == item["gold"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shots", [0, 3])
 @pytest.mark.parametrize("kind", list(FIELDS))
 def test_scores_are_those_of_the_reference_that_asks_one_option_at_a_time(model, tokenizer, kind, shots):

@@ -165,6 +165,7 @@ def test_mlx_library_not_found():
     ]
 
 
+@pytest.mark.slow
 @on_linux_cpu
 @pytest.mark.parametrize("function", fast_matmul.FUNCTIONS)
 def test_a_wrong_product_brings_the_bundled_blas_back(function):
@@ -253,6 +254,7 @@ def test_nothing_is_done_where_mlx_has_a_gpu(monkeypatch):
         assert fast_matmul.apply.__wrapped__() == f"matmul: {name}, nothing to do"
 
 
+@pytest.mark.slow
 def test_works_in_a_jupyter_kernel(monkeypatch):
     import nbformat
     from nbclient import NotebookClient

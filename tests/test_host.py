@@ -213,6 +213,7 @@ def test_who_goes_on_drops_a_torn_line_and_the_steps_that_come_again(tmp_path, t
     assert path.read_text() == "" and read_metrics(tmp_path / "none") == []
 
 
+@pytest.mark.slow
 def test_curves_show_what_was_measured(tmp_path):
     entries = [{"step": n, "loss": 3.0 - n, "smoothed": 3.0 - n / 2, "lr_multiplier": 1.0} for n in range(3)]
     entries += [{"step": 0, "bits_per_byte": 2.0}, {"step": 3, "bits_per_byte": 1.0}]

@@ -13,6 +13,8 @@ from course_lib.host.errors import CourseError
 from course_lib.host.stop import StopWish
 from course_lib.train import local_ring
 
+pytestmark = pytest.mark.slow
+
 MEMBER = """
 import os, pathlib, sys, time
 import mlx.core as mx

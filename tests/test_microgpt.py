@@ -121,6 +121,7 @@ def test_the_defaults_are_those_of_the_source():
     assert (settings.steps, settings.samples, settings.temperature, settings.seed) == (500, 20, 0.5, 42)
 
 
+@pytest.mark.slow
 def test_500_steps_land_in_the_expected_band():
     model = model_of(seed=42)
     losses = train(model, NAMES, TOKENIZER)
@@ -185,6 +186,7 @@ def fixed(logits):
     return model
 
 
+@pytest.mark.slow
 def test_the_first_letter_is_drawn_from_the_softmax_of_logits_over_temperature():
     logits = [0.0, 1.0, 2.0] + [-30.0] * 23 + [0.5]
     model, temperature, draws = fixed(logits), 2.0, 3000
@@ -261,6 +263,7 @@ def program(*flags, module=("-m", "course_lib.scripts.microgpt"), cwd=None):
     )
 
 
+@pytest.mark.slow
 def test_the_program_prints_what_the_readme_says():
     done = program()
     assert done.returncode == 0 and done.stderr == ""
@@ -276,6 +279,7 @@ def test_the_program_prints_what_the_readme_says():
     assert len({sample[2] for sample in samples}) > 10
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_output_and_another_seed_another():
     first, second = program("--steps", 20, "--quiet"), program("--steps", 20, "--quiet")
     assert first.stdout == second.stdout
@@ -290,6 +294,7 @@ def test_names_are_shuffled_and_weights_drawn_by_the_seed():
     assert [line.split("loss ")[1] for line in lines[3:]] == [f"{loss:.4f}" for loss in expected]
 
 
+@pytest.mark.slow
 def test_quiet_prints_every_50th_step(tmp_path):
     lines = program("--steps", 120, "--quiet", "--samples", 0).stdout.splitlines()
     assert [line.split(" | ")[0] for line in lines[3:]] == ["step   50 /  120", "step  100 /  120"]
@@ -308,6 +313,7 @@ def test_names_of_ones_own(tmp_path):
     assert all(set(line.split(": ")[1]) <= {"a", "b"} for line in done.stdout.splitlines()[-2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, b"", b"\n \n", b"\xff\xfe\x00", "zoë\n".encode(), b"anna\nbob 2\n"])
 def test_a_names_file_that_cannot_be_used_is_one_sentence_and_exit_code_1(tmp_path, content):
     file = tmp_path / "names.txt"
@@ -318,6 +324,7 @@ def test_a_names_file_that_cannot_be_used_is_one_sentence_and_exit_code_1(tmp_pa
     assert done.stderr.startswith("microgpt: ") and done.stderr.count("\n") == 1 and "names.txt" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [
@@ -338,6 +345,7 @@ def test_flags_out_of_range_are_one_sentence_and_exit_code_2(flags):
     assert done.stderr == f"microgpt: {flags[0]} is {value}, expected {least} or more\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [("--step", "5"), ("--steps", "five"), ("--steps",), ("extra",)])
 def test_wrong_flags_exit_with_2_and_show_no_traceback(flags):
     done = program(*flags)
@@ -351,12 +359,14 @@ def test_help_names_every_flag():
         assert flag in done.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_program_quietly():
     command = f"{sys.executable} -m course_lib.scripts.microgpt | head -n 2"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stdout.startswith("num docs") and done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_full_disk_behind_stdout_is_one_sentence():
     if not os.path.exists("/dev/full"):  # macOS has none
         return
@@ -365,12 +375,14 @@ def test_a_full_disk_behind_stdout_is_one_sentence():
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_closed_stdout_is_no_error():
     command = f"{sys.executable} -m course_lib.scripts.microgpt --steps 3 --samples 1 >&-"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
 
 
+@pytest.mark.slow
 def test_the_text_of_the_chapter_is_the_program_too(checkout, tmp_path):
     text = checkout / "notebooks" / "text" / "03_microgpt.py"
     done = program("--steps", 60, "--samples", 4, "--quiet", module=(str(text),), cwd=tmp_path)

@@ -327,6 +327,7 @@ def test_weights_are_not_decayed():
     assert distance(far, 1e4) < 0.03
 
 
+@pytest.mark.slow
 def test_rate_and_momentum_in_the_state_reach_a_compiled_step(tmp_path, monkeypatch):
     """A momentum that is a Python number stays, once compiled, what it was: a published bug."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where MLX keeps compiled kernels on a CPU

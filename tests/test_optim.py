@@ -311,6 +311,7 @@ def test_another_optimizer_can_take_the_place_of_muon():
         assert distance(weights_of(model)[name], before[name] - 0.5 * gradients[name]) < 1e-6
 
 
+@pytest.mark.slow
 def test_rates_and_momentum_in_the_state_reach_a_compiled_step(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where MLX keeps compiled kernels on a CPU
     models = [tiny(n_embd=8, n_layer=1, n_head=1, n_kv_head=1, vocab_size=5) for _ in range(2)]

@@ -11,6 +11,8 @@ import pytest
 from course_lib.data import python_docs
 from course_lib.host.errors import CourseError
 
+pytestmark = pytest.mark.slow
+
 DIGEST = """
 import hashlib
 from course_lib.data.python_docs import documents

@@ -169,6 +169,7 @@ def test_interrupted_the_old_tokenizer_stays(corpus, home, capsys, monkeypatch, 
         assert {path.name: path.read_bytes() for path in (home / "tokenizer").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_reading_ends_it(tmp_path, home):
     folder = home / "datasets" / "climbmix"
     folder.mkdir(parents=True)
@@ -198,6 +199,7 @@ def test_texts_stop_at_the_cap_and_at_the_sum(tmp_path):
     assert list(capped_texts(dataset, 5, 1)) == ["12345"]
 
 
+@pytest.mark.slow
 def test_in_a_terminal_bars_are_drawn_and_end_full(corpus):
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()

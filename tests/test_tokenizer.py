@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import mlx.core as mx
 import naive_bpe
@@ -24,7 +25,6 @@ from hypothesis import strategies as st
 
 from course_lib.classroom.exercises import tokenizer as exercises
 from course_lib.data import tokenizer as module
-from course_lib.data.python_docs import documents
 from course_lib.data.tokenizer import (
     SPECIAL_TOKENS,
     StreamDecoder,
@@ -56,17 +56,27 @@ def unicode_texts() -> list[str]:
     return ["".join(generator.choices(alphabet, k=generator.randint(1, 60))) for _ in range(200)]
 
 
-DOCS = documents()[:40]
-NAIVE = naive_bpe.train(DOCS[:10], 700, PATTERN)
+DOCS = [f"{name}\n\n{text.strip()}\n" for name, text in sorted(topics.items())[:40]]  # real prose, had at once
 TOKENIZER = Tokenizer.train(DOCS[:10], 700 + 9)
-INDEPENDENT = tiktoken.Encoding("independent", pat_str=PATTERN, mergeable_ranks=NAIVE, special_tokens={})
 any_ids = st.lists(st.integers(0, TOKENIZER.vocab_size - 1), max_size=30)
 mixed_text = st.text() | st.text(alphabet="ab 'st\n12.é한🙂", max_size=60)
+
+
+@pytest.fixture(scope="module")
+def naive() -> dict[bytes, int]:
+    """The ranks of TOKENIZER's texts, by the naive reference: seconds, so not while the tests are collected."""
+    return naive_bpe.train(DOCS[:10], 700, PATTERN)
+
+
+@pytest.fixture(scope="module")
+def independent(naive) -> tiktoken.Encoding:
+    return tiktoken.Encoding("independent", pat_str=PATTERN, mergeable_ranks=naive, special_tokens={})
 
 
 # Training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "texts, vocab_size",
     [(DOCS[:10], 700), (load_names()[:1500], 600), (unicode_texts(), 640), ([" ".join(load_names()[:500])], 500)],
@@ -138,7 +148,7 @@ def test_what_is_no_text_is_named():
 
 @pytest.mark.parametrize("damage", ["gap", "byte", "empty"])
 def test_ranks_that_make_no_tokenizer_are_refused(damage):
-    ranks = dict(NAIVE)
+    ranks = dict(TOKENIZER.mergeable_ranks)
     if damage == "gap":
         ranks[b"something new"] = 9999
     elif damage == "byte":
@@ -163,17 +173,17 @@ def test_the_fitting_vocabulary_leaves_600_characters_a_token():
 @settings(max_examples=400, deadline=None)
 @given(mixed_text)
 @example("It's 2026:\n    return x (or YOU'LL\r\npay 1234 won!)\n\n  한국어 ")
-def test_ids_equal_an_independent_tiktoken_and_the_naive_reference(text):
+def test_ids_equal_an_independent_tiktoken_and_the_naive_reference(naive, independent, text):
     ids = TOKENIZER.encode(text)
-    assert ids == INDEPENDENT.encode_ordinary(text)
-    assert ids == naive_bpe.encode(text, NAIVE, PATTERN)
+    assert ids == independent.encode_ordinary(text)
+    assert ids == naive_bpe.encode(text, naive, PATTERN)
     assert TOKENIZER.decode(ids) == text
 
 
-def test_ids_of_real_text_equal_an_independent_tiktoken():
+def test_ids_of_real_text_equal_an_independent_tiktoken(independent):
     for text in DOCS[10:]:
         ids = TOKENIZER.encode(text)
-        assert ids == INDEPENDENT.encode_ordinary(text) and TOKENIZER.decode(ids) == text
+        assert ids == independent.encode_ordinary(text) and TOKENIZER.decode(ids) == text
 
 
 def test_no_token_reaches_across_pieces():
@@ -201,6 +211,7 @@ def test_an_empty_batch_is_empty_and_a_wrong_one_is_refused():
             TOKENIZER.encode_batch(["a"], num_threads=number)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.text() | st.sampled_from([*SPECIAL_TOKENS, "\ud800half", " " * 250_000]), max_size=5), st.booleans())
 def test_arrays_hold_the_same_ids(texts, bos):
@@ -250,12 +261,14 @@ def test_empty_text_blank_text_and_nul_bytes_come_back(text):
     assert Tokenizer.train([text], 266, allow_smaller=True).vocab_size in (265, 266)
 
 
-def test_a_document_of_10_mb_comes_back():
+@pytest.mark.slow
+def test_a_document_of_10_mb_comes_back(independent):
     text = ("".join(DOCS) * 100)[:10_000_000]
     ids = TOKENIZER.encode(text)
-    assert TOKENIZER.decode(ids) == text and ids == INDEPENDENT.encode_ordinary(text)
+    assert TOKENIZER.decode(ids) == text and ids == independent.encode_ordinary(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size, unit", [(10, " "), (2, "\n"), (2, "x"), (2, "\0"), (2, "7")])
 def test_megabytes_of_one_character_come_back(size, unit):
     text = "begin" + unit * (size * 1_000_000) + "end"
@@ -324,10 +337,10 @@ def other_tokenizer() -> Tokenizer:
     return Tokenizer.train(["something else entirely"], 275)
 
 
-def test_what_is_saved_is_loaded(tmp_path):
+def test_what_is_saved_is_loaded(tmp_path, naive):
     TOKENIZER.save(tmp_path / "new" / "folder")
     loaded = Tokenizer.load(str(tmp_path / "new" / "folder"))
-    assert loaded.mergeable_ranks == NAIVE and loaded.pattern == PATTERN
+    assert loaded.mergeable_ranks == naive and loaded.pattern == PATTERN
     assert loaded.fingerprint == TOKENIZER.fingerprint != other_tokenizer().fingerprint
     assert loaded.encode(DOCS[20]) == TOKENIZER.encode(DOCS[20])
 
@@ -338,13 +351,13 @@ def test_the_default_folder_is_in_the_home_of_the_course(home):
     assert Tokenizer.load().fingerprint == TOKENIZER.fingerprint
 
 
-def test_the_files_are_text_that_tiktoken_reads(tmp_path):
+def test_the_files_are_text_that_tiktoken_reads(tmp_path, naive):
     from tiktoken.load import load_tiktoken_bpe
 
     TOKENIZER.save(tmp_path)
     about, ranks = tmp_path / "tokenizer.json", next(tmp_path.glob("ranks-*.tiktoken"))
     assert sorted(tmp_path.iterdir()) == sorted([about, ranks])
-    assert load_tiktoken_bpe(str(ranks)) == NAIVE
+    assert load_tiktoken_bpe(str(ranks)) == naive
     assert json.loads(about.read_text())["vocab_size"] == 709
     for file in (about, ranks):
         file.read_text("ascii")
@@ -487,7 +500,8 @@ def table_rows(output: str) -> dict[str, list[str]]:
     return {name: values for name, *values in rows}
 
 
-def test_tok_eval_measures_the_tokenizer_of_tok_train(home, checkout):
+@pytest.mark.slow
+def test_tok_eval_measures_the_tokenizer_of_tok_train(home, checkout, independent):
     TOKENIZER.save(default_folder())
     done = program("--no-peers", home=home)
     assert done.returncode == 0 and done.stderr == ""
@@ -495,11 +509,12 @@ def test_tok_eval_measures_the_tokenizer_of_tok_train(home, checkout):
     assert list(rows) == SAMPLES and "709 ids" in done.stdout
     for name, row in rows.items():
         text = (checkout / "data" / "samples" / f"{name}.txt").read_text("utf-8")
-        size, length = len(text.encode()), len(INDEPENDENT.encode_ordinary(text))
+        size, length = len(text.encode()), len(independent.encode_ordinary(text))
         assert row == [f"{size:,}", f"{length:,}", f"{size / length:.2f}"]
     assert "all 5 samples came back" in done.stdout
 
 
+@pytest.mark.slow
 def test_tok_eval_goes_on_without_a_network_and_says_why(tmp_path):
     TOKENIZER.save(tmp_path / "mine")
     with socket.socket() as free:
@@ -514,6 +529,7 @@ def test_tok_eval_goes_on_without_a_network_and_says_why(tmp_path):
         assert line.startswith(f"{name} is left out, it cannot be had: ") and "refused" in line and len(line) < 120
 
 
+@pytest.mark.slow
 def test_tok_eval_without_a_tokenizer_says_what_to_do(home, tmp_path):
     for flags, folder in (((), home / "tokenizer"), (("--tokenizer", tmp_path / "none"), tmp_path / "none")):
         done = program(*flags, "--no-peers", home=home)
@@ -523,10 +539,10 @@ def test_tok_eval_without_a_tokenizer_says_what_to_do(home, tmp_path):
         )
 
 
-def test_tok_eval_shows_its_peers_when_they_can_be_had(tmp_path, monkeypatch, capsys):
+def test_tok_eval_shows_its_peers_when_they_can_be_had(tmp_path, monkeypatch, capsys, independent):
     TOKENIZER.save(tmp_path)
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: INDEPENDENT)
+    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: independent)
     tok_eval.main(["--tokenizer", str(tmp_path)])
     output = capsys.readouterr().out
     assert "left out" not in output and "gpt2" in output and "cl100k_base" in output

@@ -174,6 +174,7 @@ class Small(nn.Module):
         return (mx.logsumexp(logits, axis=-1) - mx.take_along_axis(logits, targets[..., None], -1)[..., 0]).mean()
 
 
+@pytest.mark.slow
 def test_compiled_and_plain_steps_agree(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     mx.random.seed(0)
@@ -223,6 +224,7 @@ def test_every_parameter_moves_at_its_own_rate():
             assert moved == before.keys() - names.get(still, blocks)
 
 
+@pytest.mark.slow
 def test_after_a_step_nothing_is_left_to_compute_and_memory_does_not_grow():
     trainer = Trainer(tiny(), 200)
     micro = batches(2)
