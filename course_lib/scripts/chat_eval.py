@@ -144,7 +144,7 @@ class ChatEvaluation(Evaluation):
         for answer in some:
             question = task[answer.number][-2]["content"]
             shown.append({"question": question, "reply": answer.reply, "right": answer.right})
-            self.status.say(f"  {'✓' if answer.right else '✗'} {question!r} … {answer.reply!r}")
+            self.status.say(f"  {'right' if answer.right else 'wrong'}: {question!r} … {answer.reply!r}")
         self.found["samples"][task.name] = shown
 
     def show(self) -> None:

@@ -1782,4 +1782,4 @@ check(exercises.fair_order, fair_order)
 # - [Slowloris](https://en.wikipedia.org/wiki/Slowloris_(cyber_attack)): why the time of a request needs a bound.
 # - [UTF-8](https://www.rfc-editor.org/rfc/rfc3629), RFC 3629: exercise 16.2.
 #
-# **Next:** 17 · Speedrun, the whole way from text to this chat in one command.
+# **Next:** [17 · Speedrun](17_speedrun.ipynb), the whole way from text to this chat in one command.
