@@ -819,11 +819,11 @@ def test_the_section_headings_become_banners(course):
 # ---- what a chapter promises
 
 
-def rewritten(course, monkeypatch, *cells, header="0 minutes to read", listed=()):
+def rewritten(tmp_path, monkeypatch, *cells, header="0 minutes to read", listed=()):
     """The problems of chapter 00 with these cells added, when it counts as rewritten."""
     monkeypatch.setattr(rules, "NOT_YET_REWRITTEN", list(listed))
-    write(course, "00_first", "\n\n".join([FIRST.replace("0 minutes to read", header), *cells]))
-    return list(rules.chapter_problems(Pair(course, "00_first")))
+    write(tmp_path, "00_first", "\n\n".join([FIRST.replace("0 minutes to read", header), *cells]))
+    return list(rules.chapter_problems(Pair(tmp_path, "00_first")))
 
 
 CLAIM = "# %%\nclaim('a disc is round', True)"
@@ -840,17 +840,17 @@ CLAIM = "# %%\nclaim('a disc is round', True)"
         ([], "its header says 100 minutes to read, words and lines of code come to 0"),
     ],
 )
-def test_a_rewritten_chapter_keeps_to_its_size_and_its_minutes(course, monkeypatch, cells, words):
+def test_a_rewritten_chapter_keeps_to_its_size_and_its_minutes(tmp_path, monkeypatch, cells, words):
     header = "0 minutes to read" if cells else "100 minutes to read"
-    assert any(words in line for line in rewritten(course, monkeypatch, CLAIM, *cells, header=header))
-    assert rewritten(course, monkeypatch, CLAIM, *cells, header=header, listed=["00"]) == []
+    assert any(words in line for line in rewritten(tmp_path, monkeypatch, CLAIM, *cells, header=header))
+    assert rewritten(tmp_path, monkeypatch, CLAIM, *cells, header=header, listed=["00"]) == []
 
 
-def test_a_rewritten_chapter_claims_something_and_then_leaves_the_list(course, monkeypatch):
-    assert any("claims nothing" in line for line in rewritten(course, monkeypatch))
-    assert rewritten(course, monkeypatch, listed=["00"]) == []
-    assert rewritten(course, monkeypatch, CLAIM) == []
-    (found,) = rewritten(course, monkeypatch, CLAIM, listed=["00"])
+def test_a_rewritten_chapter_claims_something_and_then_leaves_the_list(tmp_path, monkeypatch):
+    assert any("claims nothing" in line for line in rewritten(tmp_path, monkeypatch))
+    assert rewritten(tmp_path, monkeypatch, listed=["00"]) == []
+    assert rewritten(tmp_path, monkeypatch, CLAIM) == []
+    (found,) = rewritten(tmp_path, monkeypatch, CLAIM, listed=["00"])
     assert "keeps every rule; take 00 out of NOT_YET_REWRITTEN" in found
 
 
@@ -869,12 +869,12 @@ def exercise(number, minutes):
     return f"# %% [markdown]\n# ### Exercise 0.{number} — turn\n#\n# {minutes}"
 
 
-def test_the_header_states_what_the_exercises_add_up_to(course, monkeypatch):
+def test_the_header_states_what_the_exercises_add_up_to(tmp_path, monkeypatch):
     both = exercise(1, "10 minutes, ●○○."), exercise(2, "*25 minutes, hard.*")
-    (found,) = rewritten(course, monkeypatch, *both, listed=["00"])
+    (found,) = rewritten(tmp_path, monkeypatch, *both, listed=["00"])
     assert found.endswith("its header says 0 minutes for the exercises, theirs add up to 35")
     unstated = exercise(3, "Think.\n#\n# ### 5 minutes of rest")
-    assert "'Exercise 0.3 — turn' states no minutes" in rewritten(course, monkeypatch, *both, unstated)[0]
+    assert "'Exercise 0.3 — turn' states no minutes" in rewritten(tmp_path, monkeypatch, *both, unstated)[0]
 
 
 @pytest.mark.parametrize("next_line", ["", "# **Next:** chapter 01.", "# **Next:** [02 · Third](02_third.ipynb)"])
