@@ -11,7 +11,7 @@ ABOUT = """Keep the three forms of the course in step:
 
   notebooks/text/03_microgpt.py   the text that authors edit
   notebooks/03_microgpt.ipynb     the notebook that learners open, with outputs
-  course_lib/names/microgpt.py          the module made of its `#| export` cells
+  course_lib/names/microgpt.py    the module made of its `#| export` cells
 
 After editing a text:        course sync 03 && course export 03 && course run 03
 After editing in JupyterLab: course pull 03 && course export 03 && course run 03

@@ -77,15 +77,9 @@ def chapter_tables(root: Path) -> str:
             raise CourseError(f"{pair.show(pair.text)}: stands in no part; name it in PARTS of {__name__}")
         (part, title), head = titles[int(number)], header(pair)
         if part != before:
-            lines += [
-                "",
-                f"### Part {part}",
-                "",
-                "| | chapter | goal | read + exercises | run |",
-                "|---|---|---|---|---|",
-            ]
+            lines += [f"\n### Part {part}\n", "| | chapter | goal | read + exercises | run |", "|---|---|---|---|---|"]
         link, minutes = f"[{title}]({pair.show(pair.notebook)})", f"{head.reading} + {head.exercises} min"
-        lines.append(f"| {number} | {link} | {head.goal.replace('|', chr(92) + '|')} | {minutes} | {head.run} |")
+        lines.append(f"| {number} | {link} | {head.goal} | {minutes} | {head.run} |")
         before = part
     return "\n".join([*lines, ""])
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from course_lib.authoring.tree import Pair, place, read_notebook, text_of
 
-NUMBER = re.compile(r"(?<![\w.-])([\d,]*\d(\.\d+)?)(?!\w|-\w|\.\d)(?: ?(%|(?:million|billion|ms|kB|MB|GB)\b))?")
+WHOLE = r"(?:\d{1,3}(?:,\d{3})+|\d[\d_]*)"
+NUMBER = re.compile(rf"(?<![\w.-])({WHOLE}(\.\d+)?)(?!\w|-\w|\.\d)(?: ?(%|(?:million|billion|ms|kB|MB|GB)\b))?")
 SCALE = {"%": 100, "million": 1e-6, "billion": 1e-9, "ms": 1e3, "kB": 1e-3, "MB": 1e-6, "GB": 1e-9}
 COUNTED = "[Cc]hapter|[Ss]ection|[Ee]xercise|[Cc]ell|[Ll]ine|[Ff]igure|RFC|Python|macOS"
 NOISE = re.compile(
@@ -15,7 +16,7 @@ NOISE = re.compile(
     r"|^## Further reading$.*?(?=^## |\Z)",
     re.MULTILINE | re.DOTALL,
 )
-IN_CODE = re.compile(r"\d[\d,_]*(?:\.\d+)?(?:e[+-]?\d+)?")
+IN_CODE = re.compile(rf"{WHOLE}(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
 def unshown_numbers(pair: Pair) -> Iterator[str]:

@@ -24,7 +24,7 @@ TIME = re.compile(r"^\| Time \| (\d+) minutes to read, (\d+) for the exercises.*
 
 @dataclass(frozen=True)
 class Header:
-    """What a chapter states at its head; `reading` and `exercises` in minutes, `run` in words."""
+    """What a chapter states at its head: goal and run in words for a table, reading and exercises in minutes."""
 
     goal: str
     reading: int
@@ -41,7 +41,7 @@ def header(pair: Pair) -> Header:
             f"{pair.show(pair.text)}: has no header; it must hold '**Goal.** …' and '| Time | 40 minutes to read, 50 "
             "for the exercises; a minute to run |'"
         )
-    return Header(" ".join(goal[1].split()), int(time[1]), int(time[2]), time[3])
+    return Header(" ".join(goal[1].replace("|", "\\|").split()), int(time[1]), int(time[2]), time[3])
 
 
 def prose(cells: list) -> str:

@@ -3,7 +3,9 @@
 import json
 import re
 import warnings
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import jupytext
@@ -79,10 +81,16 @@ def select(names: list[str], root: Path = CHECKOUT) -> list[Pair]:
     return chosen
 
 
+@cache
+def _parsed(source: str):
+    """One command reads each text several times, and jupytext takes a tenth of a second for it."""
+    return jupytext.reads(source, TEXT_FORMAT)
+
+
 def read_text(pair: Pair):
     """The notebook that the text stands for, without outputs."""
     try:
-        return jupytext.reads(pair.text.read_text("utf-8-sig"), TEXT_FORMAT)
+        return deepcopy(_parsed(pair.text.read_text("utf-8-sig")))
     except FileNotFoundError:
         raise CourseError(
             f"{pair.show(pair.text)} is missing; `course pull {pair.name}` makes it from the notebook"

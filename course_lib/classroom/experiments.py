@@ -5,7 +5,7 @@ import io
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
 from importlib.metadata import version
 
@@ -15,7 +15,7 @@ from course_lib.host.files import write_atomically
 from course_lib.host.paths import data_dir
 
 
-def stored(name: str, compute: Callable[[], list[dict]]) -> list[dict]:
+def stored(name: str, compute: Callable[[], Iterable[dict]]) -> list[dict]:
     """The rows of the experiment `name`, from `data/experiments/NAME.csv`; prints where and when they were measured.
 
     compute: makes the rows, all with the same columns, "seed" and "steps" among them. It stands in the notebook and
@@ -45,7 +45,7 @@ def stored(name: str, compute: Callable[[], list[dict]]) -> list[dict]:
     return _rows(table)
 
 
-def _as_table(name: str, rows: list[dict]) -> str:
+def _as_table(name: str, rows: Iterable[dict]) -> str:
     """The rows as CSV; a number of NumPy or MLX counts as a number of Python."""
     plain = [{key: value.item() if hasattr(value, "item") else value for key, value in row.items()} for row in rows]
     columns = list(plain[0]) if plain else []
