@@ -89,7 +89,7 @@ def test_everything_is_counted_printed_and_written_beside_the_checkpoint(folder,
         samples = found["samples"][name]
         assert [each["reply"] for each in samples] == [answer.reply for answer in expected[:2]]
         assert [each["question"] for each in samples] == [task[n][0]["content"] for n in (0, 1)]
-        assert all(f"✗ {each['question']!r} … {each['reply']!r}" in out for each in samples)
+        assert all(f"wrong: {each['question']!r} … {each['reply']!r}" in out for each in samples)
         assert f"│ {name} " in out
     assert found["chatcore"] == 0 and "mean of the centred scores: +0.0000 ± 0.0000" in out
 

@@ -1,12 +1,12 @@
 # %% [markdown]
 # # 01 · Names: the smallest language model
 #
-# **Goal.** You turn names into numbers, build a model that only counts, let it write new names, and measure how good it is: the number that every later model has to beat.
+# **Goal.** Turn names into numbers, build a model that only counts, let it write new names, and measure how good it is: the number that every later model has to beat.
 #
 # | | |
 # |---|---|
 # | Needs | [00 · Start here](00_start_here.ipynb); no machine learning |
-# | Time | 40 minutes to read, 50 for the exercises, about 10 seconds to run |
+# | Time | 40 minutes to read, 50 for the exercises; about 10 seconds to run |
 # | Memory | under 0.5 GB |
 # | You will build → exported to | `load_names`, `CharTokenizer`, `split_names` and the bigram model → `course_lib.names.bigram` |
 

@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | Needs | [01 · Names](01_names.ipynb); no machine learning |
-# | Time | 50 minutes to read, 60 for the exercises; under a minute to run |
+# | Time | 50 minutes to read, 70 for the exercises; under a minute to run |
 # | Memory | under 500 MB |
 # | You will build | BPE by hand; `Tokenizer`, `StreamDecoder` → `course_lib.data.tokenizer` |
 #

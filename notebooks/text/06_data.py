@@ -1397,7 +1397,7 @@ except NotImplementedError:
 # - [The Llama 3 Herd of Models](https://arxiv.org/abs/2407.21783), 2024, section 3.2: a mask between documents.
 # - [Fewer Truncations Improve Language Modeling](https://arxiv.org/abs/2404.10830), Ding et al., 2024: best-fit packing.
 #
-# **Next:** chapter 07, attention: how a position finds out which earlier ones matter to it.
+# **Next:** [07 · Attention](07_attention.ipynb): how a position finds out which earlier ones matter to it.
 #
 # ## Appendix: own text
 #

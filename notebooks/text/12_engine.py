@@ -2286,4 +2286,4 @@ check(exercises.verify, verify)
 # - [Fast Inference from Transformers via Speculative Decoding](https://arxiv.org/abs/2211.17192), Leviathan et al., 2023:
 #   exercise 12.4, for samples as well.
 #
-# **Next:** Part III begins with chapter 13, conversations: a model that completes text becomes one that answers.
+# **Next:** [13 · Conversations](13_conversations.ipynb), where Part III begins: a model that completes text becomes one that answers.

@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | Needs | [11 · Evaluation](11_evaluation.ipynb), [12 · Engine](12_engine.ipynb), [13 · Conversations](13_conversations.ipynb) |
-# | Time | 50 minutes to read, 60 for the exercises; one to two minutes to run |
+# | Time | 50 minutes to read, 70 for the exercises; one to two minutes to run |
 # | Memory | under 1 GB |
 # | You will build | a calculator that is safe to give away → `course_lib.chat.calculator`; tasks and their scores → `course_lib.chat.tasks` |
 #
@@ -947,8 +947,8 @@ for step in range(num_steps):
 engine = Engine(model, tokenizer, use_calculator)
 task = get_task("calculator")
 for answer in answers(engine, task, list(range(5))):
-    mark, question = "✓" if answer.right else "✗", task[answer.number][0]["content"]
-    print(mark, repr(question), "…", repr(answer.reply))
+    verdict, question = "right" if answer.right else "wrong", task[answer.number][0]["content"]
+    print(f"{verdict}:", repr(question), "…", repr(answer.reply))
 
 
 # %% [markdown]

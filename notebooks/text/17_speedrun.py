@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 17 · Speedrun
 #
-# **Goal.** One command from nothing to a model that answers, and a report card that says how well, and why.
+# **Goal.** Go from nothing to a model that answers in one command, with a report card that says how well, and why.
 #
 # | | |
 # |---|---|
