@@ -9,7 +9,6 @@ import mlx.core as mx
 
 from course_lib import backend
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
 from course_lib.train.checkpoint import load_model
 
@@ -19,11 +18,6 @@ def load_for_chat(folder: Path, step: int | None = None) -> tuple[GPT, Tokenizer
 
     The model is in the compute type of this machine. Raises CourseError when there is none.
     """
-    if not folder.is_dir():
-        raise CourseError(
-            f"there is no run in {folder}; train one with `base_train` and `chat_sft`, or give "
-            "another --tag, --stage or --checkpoint"
-        )
     model, tokenizer, meta = load_model(folder, step)
     model.set_dtype(backend.compute_dtype())
     mx.eval(model.parameters())

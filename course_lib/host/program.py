@@ -31,6 +31,7 @@ class Bounds:
         return f"{self.least} to {self.most}"
 
 
+AtLeastZero = Annotated[int, Bounds(0)]
 AtLeastOne = Annotated[int, Bounds(1)]
 NonNegative = Annotated[float, Bounds(0)]
 MoreThanZero = Annotated[float, Bounds(0, above=True)]
@@ -97,14 +98,6 @@ def given_flags(flags: type, argv: list[str]) -> frozenset[str]:
     words = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     words |= {word.removeprefix("no_") for word in words}
     return frozenset(words & {field.name for field in fields(flags)})
-
-
-def check_least(settings: object, **least: int) -> None:
-    """Raise FlagError for a flag of `settings` below its least value, infinite or not a number; None is let through."""
-    for flag, bound in least.items():
-        value = getattr(settings, flag)
-        if value is not None and not bound <= value < math.inf:
-            raise FlagError(f"--{flag.replace('_', '-')} is {value}, expected {bound} or more")
 
 
 def _end(message: str, code: int) -> NoReturn:

@@ -1,33 +1,26 @@
 """Bits per byte, CORE tasks and samples of a checkpoint: `base_eval --help`."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from course_lib.evaluate.base_model import PARTS, evaluate_base_model
-from course_lib.host.errors import CourseError, FlagError
-from course_lib.host.program import check_least, run_program
-from course_lib.train.which import place_of
+from course_lib.host.errors import FlagError
+from course_lib.host.program import AtLeastOne, run_program
+from course_lib.train.which import WhichModel
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(WhichModel):
     """Measure a model that `base_train` made: bits per byte, CORE tasks, samples."""
 
-    tag: str | None = None
-    """Name of the run; by default d4."""
-    checkpoint: Path | None = None
-    """Or the run's folder, or one of its step_… folders."""
-    step: int | None = None
-    """Which checkpoint of the run; by default the newest."""
     eval: str = ",".join(PARTS)
     """What to do, with commas between."""
-    max_per_task: int | None = None
+    max_per_task: AtLeastOne | None = None
     """Items of each task; by default all."""
     bundle: bool = False
     """Ask the 22 tasks of CORE (162 MB, fetched once) and not the small ones of this course."""
-    device_batch_size: int = 16
+    device_batch_size: AtLeastOne = 16
     """Rows at a time."""
-    split_tokens: int = 100_000
+    split_tokens: AtLeastOne = 100_000
     """Tokens of the training and of the validation text for bits per byte."""
     dataset: str | None = None
     """Text for bits per byte; by default the one that the model was trained on."""
@@ -46,13 +39,8 @@ def parts_of(settings: Settings) -> list[str]:
 
 def work(settings: Settings) -> None:
     """Do what --eval says; what was finished is written in any case."""
-    check_least(settings, max_per_task=1, device_batch_size=1, split_tokens=1, step=0)
     parts = parts_of(settings)
-    folder, step = place_of(settings)
-    if not folder.is_dir():
-        raise CourseError(
-            f"there is no run in {folder}; train one with `base_train`, or give another --tag or --checkpoint"
-        )
+    folder, step = settings.place()
     evaluate_base_model(
         folder,
         step,

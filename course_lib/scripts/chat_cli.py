@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -14,33 +13,27 @@ import tyro
 from course_lib.chat.calculator import use_calculator
 from course_lib.chat.loading import load_for_chat
 from course_lib.generate.engine import Engine
-from course_lib.host.errors import CourseError, FlagError
-from course_lib.host.program import check_least, run_program
+from course_lib.host.errors import CourseError
+from course_lib.host.program import AtLeastOne, AtLeastZero, Bounds, run_program
 from course_lib.serve.terminal import TerminalChat
-from course_lib.train.which import place_of
+from course_lib.train.which import WhichModel
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(WhichModel):
     """Talk to a model in the terminal. /help lists what can be typed there."""
 
-    tag: str | None = None
-    """Name of the run; by default d4."""
     stage: str = "sft"
     """Which of its models: sft (fine-tuned for chat), base, rl."""
-    checkpoint: Path | None = None
-    """Or the run's folder, or one of its step_… folders."""
-    step: int | None = None
-    """Which checkpoint of the run; by default the newest."""
     prompt: Annotated[str | None, tyro.conf.arg(aliases=["-p"])] = None
     """Answer this alone, print the reply and nothing else, and end."""
-    temperature: float = 0.8
+    temperature: Annotated[float, Bounds(0, 2)] = 0.8
     """How evenly to choose: 0 takes the likeliest token always."""
-    top_k: int = 50
+    top_k: AtLeastOne = 50
     """Choose among so many of the likeliest tokens."""
-    max_tokens: int = 512
+    max_tokens: AtLeastOne = 512
     """The longest reply."""
-    seed: int | None = None
+    seed: AtLeastZero | None = None
     """The same seed gives the same replies; by default another each time."""
 
 
@@ -65,10 +58,7 @@ def lines(ask: bool) -> Iterator[str]:
 
 def work(settings: Settings) -> None:
     """Load the model and talk."""
-    check_least(settings, temperature=0, top_k=1, max_tokens=1, step=0, seed=0)
-    if settings.temperature > 2:
-        raise FlagError(f"--temperature is {settings.temperature}, expected 0 to 2")
-    model, tokenizer, name, step = load_for_chat(*place_of(settings, settings.stage))
+    model, tokenizer, name, step = load_for_chat(*settings.place(settings.stage))
     seed = time.time_ns() % 2**32 if settings.seed is None else settings.seed
     engine = Engine(model, tokenizer, use_calculator)
     chat = TerminalChat(engine, settings.temperature, settings.top_k, settings.max_tokens, seed)

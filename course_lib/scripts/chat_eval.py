@@ -1,43 +1,36 @@
 """How often a chat model's replies are right, task by task: `chat_eval --help`."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from course_lib.chat.evaluation import evaluate_chat_model
 from course_lib.chat.tasks import DOWNLOADED_TASKS, lesson_tasks
-from course_lib.host.errors import CourseError, FlagError
-from course_lib.host.program import check_least, run_program
-from course_lib.train.which import place_of
+from course_lib.host.errors import FlagError
+from course_lib.host.program import AtLeastOne, AtLeastZero, NonNegative, run_program
+from course_lib.train.which import WhichModel
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(WhichModel):
     """Ask a chat model the test questions of tasks, and count how many replies are right."""
 
-    tag: str | None = None
-    """Name of the run; by default d4."""
     stage: Literal["base", "sft", "rl"] = "sft"
     """Which training of that name: chat_sft writes sft, chat_rl writes rl."""
-    checkpoint: Path | None = None
-    """Or the run's folder, or one of its step_… folders."""
-    step: int | None = None
-    """Which checkpoint of the run; by default the newest."""
     tasks: str = "lessons"
     """Which tasks, with commas between: their names, or lessons, downloads, all."""
-    max_per_task: int | None = None
+    max_per_task: AtLeastOne | None = None
     """Questions of each task; by default all."""
-    temperature: float = 0.0
+    temperature: NonNegative = 0.0
     """0 writes the likeliest token each time."""
-    top_k: int | None = None
+    top_k: AtLeastOne | None = None
     """Sample from so many tokens only."""
-    max_tokens: int = 256
+    max_tokens: AtLeastOne = 256
     """Tokens of a reply, at most."""
-    device_batch_size: int = 16
+    device_batch_size: AtLeastOne = 16
     """Questions at a time."""
-    samples: int = 0
+    samples: AtLeastZero = 0
     """Show so many questions of each task with their replies."""
-    seed: int = 42
+    seed: AtLeastZero = 42
     """Of what is sampled, where the temperature is above 0."""
 
 
@@ -58,14 +51,8 @@ def tasks_of(settings: Settings) -> list[str]:
 
 def work(settings: Settings) -> None:
     """Ask the tasks; what was finished is written in any case."""
-    check_least(settings, max_per_task=1, device_batch_size=1, step=0, temperature=0)
-    check_least(settings, samples=0, max_tokens=1, top_k=1, seed=0)
     names = tasks_of(settings)
-    folder, step = place_of(settings, settings.stage)
-    if not folder.is_dir():
-        raise CourseError(
-            f"there is no run in {folder}; train one with `chat_sft`, or give another --tag, --stage or --checkpoint"
-        )
+    folder, step = settings.place(settings.stage)
     evaluate_chat_model(
         folder,
         names,
