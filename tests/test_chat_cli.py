@@ -202,8 +202,8 @@ def test_wrong_flags_are_told_in_a_sentence(flags, code, sentence, capsys):
 @pytest.mark.parametrize(
     ("flags", "code", "sentence"),
     [
-        (["--port", "70000"], 2, "65535 or less"),
-        (["--top-k", "201"], 2, "200 or less"),
+        (["--port", "70000"], 2, "0 to 65535"),
+        (["--top-k", "201"], 2, "1 to 200"),
         (["--api-key", ""], 2, "--api-key"),
         (["--max-rows", "0"], 2, "--max-rows"),
         (["--port", "0", "--host", "no.such.host.invalid"], 1, "cannot listen"),

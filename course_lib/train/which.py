@@ -10,8 +10,6 @@ from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.program import AtLeastZero
 from course_lib.train.checkpoint import run_folder
 
-MAKER = {"base": "`base_train`", "sft": "`base_train` and `chat_sft`", "rl": "`chat_rl`"}
-
 
 @dataclass(frozen=True)
 class WhichModel:
@@ -31,9 +29,9 @@ class WhichModel:
         """
         folder, step = self._named(stage)
         if not folder.is_dir():
+            program, flags = ("base_train", "--tag") if stage == "base" else ("chat_sft", "--tag, --stage")
             raise CourseError(
-                f"there is no run in {folder}; train one with {MAKER.get(stage, stage)}, or give another --tag"
-                + (" or --checkpoint" if stage == "base" else ", --stage or --checkpoint")
+                f"there is no run in {folder}; train one with `{program}`, or give another {flags} or --checkpoint"
             )
         return folder, step
 
