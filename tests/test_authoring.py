@@ -982,6 +982,7 @@ def test_a_chapter_that_stands_in_no_part_is_named(course):
 # ---- a run on a quiet machine
 
 
+@pytest.mark.slow
 def test_outputs_of_a_disturbed_run_are_not_stored(monkeypatch, course, capsys):
     monkeypatch.setattr(cli, "CHECKOUT", course)
     pair = Pair(course, "00_first")
@@ -1026,6 +1027,7 @@ def test_what_this_process_and_its_children_used_is_not_of_others(monkeypatch):
     assert before - run.others_seconds() == pytest.approx(1, abs=0.5)
 
 
+@pytest.mark.slow
 def test_the_kernel_chooses_its_own_products_and_knows_of_experiments(monkeypatch, course):
     pair = Pair(course, "00_first")
     names = ["OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "COURSE_EXPERIMENTS"]

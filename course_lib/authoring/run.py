@@ -17,8 +17,8 @@ from course_lib.authoring.tree import Pair, canonical, inputs, place, read_noteb
 from course_lib.host.errors import CourseError
 
 TIMEOUT = 3600  # seconds a cell; an experiment takes what it takes
-# Of all cores' time. A quiet desktop stays below 5 %; one process that computes takes 50 % of two cores and 12 % of
-# eight. On more cores than ten it goes unseen, and leaves enough cores free to matter little.
+# Of all cores' time. A quiet desktop should stay below 5 %; one process that computes takes 50 % of two cores and 12 %
+# of eight. On more cores than ten it goes unseen, and leaves enough cores free to matter little.
 DISTURBED = 0.1
 CHOOSES_KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # a learner's machine chooses by itself
 
