@@ -169,19 +169,52 @@ def test_interrupted_the_old_tokenizer_stays(corpus, home, capsys, monkeypatch, 
         assert {path.name: path.read_bytes() for path in (home / "tokenizer").iterdir()} == before
 
 
+class InATerminal:
+    """tok_train with a terminal as its stderr, where it draws bars."""
+
+    def __init__(self, *flags):
+        self.terminal, theirs = pytest.importorskip("pty").openpty()
+        command = [sys.executable, "-m", "course_lib.scripts.tok_train", *map(str, flags)]
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment, text=True)
+        os.close(theirs)
+
+    def read(self, until=None):
+        """What it draws up to the pattern `until`, or to its end, without the codes that steer the terminal."""
+        raw = b""
+        while until is None or not re.search(until, self.plain(raw)):
+            try:
+                more = os.read(self.terminal, 65536)
+            except OSError:  # Linux says so when the program has ended
+                more = b""
+            if not more:
+                break
+            raw += more
+        return self.plain(raw)
+
+    @staticmethod
+    def plain(raw):
+        return re.sub(r"\x1b\[[0-9;?]*\w", "", raw.decode(errors="replace"))
+
+    def end(self):
+        """(exit code, stdout)."""
+        os.close(self.terminal)
+        out = self.process.communicate(timeout=100)[0]
+        return self.process.returncode, out
+
+
 @pytest.mark.slow
-def test_ctrl_c_in_the_middle_of_reading_ends_it(tmp_path, home):
+def test_ctrl_c_in_the_middle_of_reading_ends_it(home):
     folder = home / "datasets" / "climbmix"
     folder.mkdir(parents=True)
     for name in ("shard_00000", "shard_06542"):
         pq.write_table(pa.table({"text": [prose(1, 300)] * 60_000}), folder / f"{name}.parquet")
-    command = [sys.executable, "-m", "course_lib.scripts.tok_train", "--dataset", "climbmix"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
-    assert process.stdout.readline() == "reading climbmix for a tokenizer …\n"
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=15)
-    assert process.returncode == 130 and "tok_train: interrupted" in error and "Traceback" not in error
-    assert not (home / "tokenizer").exists()
+    program = InATerminal("--vocab-size=1000", "--dataset=climbmix")
+    assert re.search(r"reading[^%]*?[1-9]\d?%", program.read(until=r"reading[^%]*?[1-9]\d?%"))
+    program.process.send_signal(signal.SIGINT)
+    rest = program.read()
+    assert "merging 100%" not in rest and "tok_train: interrupted" in rest and "Traceback" not in rest
+    assert program.end() == (130, "") and not (home / "tokenizer").exists()
 
 
 # The texts
@@ -201,23 +234,8 @@ def test_texts_stop_at_the_cap_and_at_the_sum(tmp_path):
 
 @pytest.mark.slow
 def test_in_a_terminal_bars_are_drawn_and_end_full(corpus):
-    pty = pytest.importorskip("pty")
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "course_lib.scripts.tok_train", "--vocab-size", "400", "--dataset", str(corpus)]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=environment, text=True)
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            more = os.read(ours, 65536)
-        except OSError:  # Linux says so when the program has ended
-            more = b""
-        if not more:
-            break
-        shown += more
-    os.close(ours)
-    summary = done.communicate()[0]
-    drawn = re.findall(r"(reading|merging)[^%]*?(\d+)%", re.sub(r"\x1b\[[0-9;?]*\w", "", shown.decode()))
-    assert done.returncode == 0 and "%" not in summary
+    program = InATerminal("--vocab-size", 400, "--dataset", corpus)
+    drawn = re.findall(r"(reading|merging)[^%]*?(\d+)%", program.read())
+    code, summary = program.end()
+    assert code == 0 and "%" not in summary
     assert dict(drawn) == {"reading": "100", "merging": "100"}
