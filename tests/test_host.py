@@ -11,6 +11,7 @@ import sys
 import threading
 from dataclasses import dataclass
 
+import platformdirs
 import pytest
 
 from course_lib.host import paths
@@ -33,7 +34,7 @@ def test_home_is_made_where_course_home_says(home):
 
 def test_home_is_in_the_cache_by_default(monkeypatch, tmp_path):
     monkeypatch.delenv("COURSE_HOME", raising=False)
-    monkeypatch.setattr(paths.platformdirs, "user_cache_dir", lambda *_, **__: str(tmp_path / "cache" / "course"))
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda *_, **__: str(tmp_path / "cache" / "course"))
     assert paths.home_dir() == tmp_path / "cache" / "course"
 
 

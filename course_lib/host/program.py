@@ -40,11 +40,18 @@ Seed = Annotated[int, Bounds(0, 2**32 - 1)]
 
 
 def run_program(name: str, settings: type, work: Callable, argv: list[str] | None = None) -> None:
-    """Read the flags of the dataclass `settings` from `argv` (default: the command line) and `call` work(settings)."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # `microgpt --help >&-`: tyro asks it too
-    import tyro  # a tenth of a second that `import course_lib` need not pay
+    """Read the flags of the dataclass `settings` from `argv` (default: the command line) and `call` work(settings).
 
-    arguments = tyro.cli(settings, prog=name, args=argv)
+    Every field of `settings` has a default.
+    """
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # `microgpt --help >&-`: tyro asks it too
+    flags = sys.argv[1:] if argv is None else argv
+    if flags:
+        import tyro  # 0.15 s that a run without flags need not pay
+
+        arguments = tyro.cli(settings, prog=name, args=flags)
+    else:
+        arguments = settings()
 
     def checked() -> int | None:
         check_bounds(arguments)
