@@ -15,6 +15,9 @@ from mlx_lm.models import nanochat as peer
 from mlx_lm.models.cache import KVCache
 
 from course_lib import backend
+from course_lib.evaluate.core import Row, judged_logits
+from course_lib.generate import kv_cache as engine_cache
+from course_lib.generate.rows import next_logits
 from course_lib.host.errors import CourseError
 from course_lib.model import gpt
 from course_lib.model.gpt import GPT, GPTConfig, count_parameters, estimate_memory, flops_per_token, init_weights
@@ -137,6 +140,30 @@ def test_logits_are_those_of_a_float64_model_in_numpy(options):
     weights = {name: np.array(array, dtype=np.float64) for name, array in weights_of(model).items()}
     expected = plain_logits(np, weights, np.array(ids), model.config)
     np.testing.assert_allclose(np.array(model(ids)), expected, atol=2e-5)
+
+
+class Halved(GPT):
+    """A model with another head."""
+
+    def head(self, x):
+        return super().head(x) / 2
+
+
+def test_the_head_is_the_last_step_of_the_model_in_training_in_writing_and_in_scoring():
+    plain, halved = random_model(), Halved(GPTConfig(**TINY))
+    halved.update(plain.parameters())
+    ids = random_ids(plain, (1, 9))
+    row = [Row(ids[0].tolist(), 4)]
+    for logits_of in (
+        lambda model: model(ids),
+        lambda model: model.head(model.transformer(ids)),
+        lambda model: next_logits(model, ids, engine_cache.KVCache(model.config)),
+        lambda model: judged_logits(model, row, 0),
+    ):
+        logits = logits_of(plain)
+        assert logits.dtype == mx.float32 and logits.shape[-1] == 37
+        assert mx.array_equal(logits_of(halved), logits / 2)
+    assert mx.array_equal(plain.head(plain.transformer(ids)), plain(ids))
 
 
 @pytest.mark.parametrize("recompute", [False, True])

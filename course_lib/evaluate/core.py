@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import data_dir
-from course_lib.model.gpt import GPT, capped_logits
+from course_lib.model.gpt import GPT
 from course_lib.train.trainer import validate
 
 # ---- 1. Why not the loss
@@ -200,7 +200,7 @@ def judged_logits(model: GPT, rows: list[Row], shared: int) -> mx.array:
     padded = mx.array([ids + [0] * (width - len(ids)) for ids in inputs])  # (B, T)
     x = model.transformer(padded, caches)  # (B, T, n_embd)
     picked = [x[n, row.start - 1 - shared : len(row.ids) - 1 - shared] for n, row in enumerate(rows)]
-    return capped_logits(mx.concatenate(picked), model.lm_head.weight, model.config.softcap)
+    return model.head(mx.concatenate(picked))
 
 
 def score(model: GPT, rows: list[Row], shared: int = 0) -> list[Score]:

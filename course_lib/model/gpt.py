@@ -19,6 +19,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from course_lib import backend
 from course_lib.host.errors import CourseError
 from course_lib.model.attention import CausalSelfAttention, Linear, rms_norm
+from course_lib.model.head import capped_logits, fast_exp
 
 # ---- 1. One dial
 
@@ -143,21 +144,6 @@ class Transformer(nn.Module):
         return rms_norm(x, self.norm_eps)
 
 
-# ---- 3. Logits with a limit
-
-
-def _exp(x: mx.array) -> mx.array:
-    """e to the x. On a CPU, MLX's power takes a third of its exp's time."""
-    return mx.power(math.e, x) if backend.device_kind() == "cpu" else mx.exp(x)
-
-
-def capped_logits(x: mx.array, weight: mx.array, softcap: float) -> mx.array:
-    """softcap · tanh(x Wᵀ / softcap) in float32: (…, n_embd), (V, n_embd) -> (…, V)."""
-    logits = (x @ weight.astype(x.dtype).T).astype(mx.float32)
-    logits = mx.minimum(logits, 10 * softcap)  # tanh(10) is 1, and exp stays finite
-    return softcap - 2 * softcap / (_exp(logits * (2 / softcap)) + 1)  # tanh, with one exp
-
-
 # ---- 4. The whole model
 
 
@@ -182,7 +168,11 @@ class GPT(nn.Module):
         vocabulary, or more than sequence_len of them without a cache.
         """
         self._check(ids, whole=cache is None)
-        return capped_logits(self.transformer(ids, cache), self.lm_head.weight, self.config.softcap)
+        return self.head(self.transformer(ids, cache))
+
+    def head(self, x: mx.array) -> mx.array:
+        """Logits (…, vocab_size), float32, of what leaves the trunk, (…, n_embd)."""
+        return capped_logits(x, self.lm_head.weight, self.config.softcap)
 
     def _check(self, ids: mx.array, whole: bool) -> None:
         if ids.ndim != 2 or ids.size == 0:
@@ -278,7 +268,7 @@ def _loss_and_gradients(
 ) -> tuple[mx.array, mx.array, mx.array]:
     """Sum of importance · cross-entropy over some rows, and its gradients for x and weight."""
     logits = capped_logits(x, weight, softcap)  # (n, V)
-    exp = _exp(logits)  # at most e^15: no maximum need be subtracted
+    exp = fast_exp(logits)  # at most e^15: no maximum need be subtracted
     total = exp.sum(axis=-1, keepdims=True)  # (n, 1)
     target = targets[:, None]
     losses = mx.log(total) - mx.take_along_axis(logits, target, axis=-1)  # (n, 1)

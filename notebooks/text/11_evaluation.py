@@ -42,7 +42,7 @@ from matplotlib.axes import Axes
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import data_dir
-from course_lib.model.gpt import GPT, capped_logits
+from course_lib.model.gpt import GPT
 from course_lib.train.trainer import validate
 
 # %% [markdown]
@@ -569,7 +569,7 @@ def judged_logits(model: GPT, rows: list[Row], shared: int) -> mx.array:
     picked = [
         x[n, row.start - 1 - shared : len(row.ids) - 1 - shared] for n, row in enumerate(rows)
     ]
-    return capped_logits(mx.concatenate(picked), model.lm_head.weight, model.config.softcap)
+    return model.head(mx.concatenate(picked))
 
 
 # %% [markdown]
