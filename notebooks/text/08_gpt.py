@@ -570,15 +570,6 @@ def check_ids(self, ids: mx.array, targets: mx.array | None = None, whole: bool 
             )
 
 
-# %% tags=["nbval-check-output"]
-model = GPT(tiny)
-for wrong in (mx.array([[31, 32]]), mx.zeros((1, 17), mx.int32), mx.zeros((3,), mx.int32)):
-    try:
-        model(wrong)
-    except CourseError as error:
-        print(error)
-
-
 # %% [markdown]
 # ### Starting values
 #
@@ -765,8 +756,8 @@ print(f"all weights of one d12 block: {one_block:.3f} GB")
 
 # %% [markdown]
 # And that is the logits alone. The simple loss also holds what softmax made of them, and their gradient: a few arrays of
-# that size at the same time. With V in the tens of thousands, this one line would need more memory than all the rest of the
-# model.
+# that size at the same time. With V in the tens of thousands, these three lines would need more memory than all the rest
+# of the model.
 #
 # ### First idea: some rows at a time
 #
@@ -814,10 +805,11 @@ assert np.allclose(by_hand, measured, atol=1e-6)
 #
 # ### `model.loss`
 #
-# Both ideas together are `fused_loss` in [course_lib/model/loss.py](../course_lib/model/loss.py), which is not built here. It is an
-# `mx.custom_function` like that of section 2, with one difference: it makes the gradients on the way *forward*, as further
-# outputs, and the way back only multiplies them by the slope that comes in. Of each chunk of rows it computes this (short for
-# the real lines), where `importance` is how much a row counts: one over the number of rows that count, or 0.
+# Both ideas together are `fused_loss` in the package, [course_lib/model/loss.py](../course_lib/model/loss.py): a few dozen lines
+# written by hand, which this chapter uses and does not build. It is an `mx.custom_function` like that of section 2, with one
+# difference: it makes the gradients on the way *forward*, as further outputs, and the way back only multiplies them by the slope
+# that comes in. For each chunk of rows it computes in essence this, where `importance` is how much a row counts: one over the
+# number of rows that count, or 0.
 #
 # ```python
 # logits = capped_logits(x, weight, softcap)         # (n, V)
@@ -826,7 +818,7 @@ assert np.allclose(by_hand, measured, atol=1e-6)
 # for_x, for_weight = slope @ weight, slope.T @ x    # what is kept; logits and slope are not
 # ```
 #
-# `row_losses` from there is the first idea alone, for evaluation.
+# `row_losses`, from the same module, is the first idea alone, for evaluation.
 
 # %%
 #| export model.gpt
@@ -862,13 +854,25 @@ fused, fused_gradients = nn.value_and_grad(model, GPT.loss)(model, ids, targets)
 each = model.loss(ids, targets, reduction="none")  # (2, 5)
 mx.eval(fused, fused_gradients, each)
 loss_module.LOGITS_AT_ONCE = at_once
+close = 1e-4 if backend.compute_dtype() == mx.float32 else 2e-2
 pairs = zip(tree_flatten(gradients), tree_flatten(fused_gradients), strict=True)
 worst = max(mx.abs(a - b).max().item() for (_, a), (_, b) in pairs)
 print(f"simple {value.item():.6f} | fused {fused.item():.6f} | gradients differ by {worst:.0e}")
 print("of each target:", [round(loss, 2) for loss in each.flatten().tolist()])
-assert abs(value.item() - fused.item()) < 1e-4 and worst < 1e-4
-assert abs(each.sum().item() / (targets >= 0).sum().item() - value.item()) < 1e-4
+assert abs(value.item() - fused.item()) < close and worst < close
+assert abs(each.sum().item() / (targets >= 0).sum().item() - value.item()) < close
 assert model.loss(ids, mx.full(ids.shape, -1)).item() == 0
+
+# %% [markdown]
+# And what the model says to an id that it does not know, to a text that is too long, and to a wrong shape:
+
+# %% tags=["nbval-check-output"]
+for wrong in (mx.array([[31, 32]]), mx.zeros((1, 17), mx.int32), mx.zeros((3,), mx.int32)):
+    try:
+        model(wrong)
+    except CourseError as error:
+        print(error)
+
 
 # %% [markdown]
 # ### What it saves
@@ -935,16 +939,17 @@ print(f"{(mx.get_active_memory() - before) / 1e6:.1f} MB")
 assert count == by_formula(big.config)
 
 # %% [markdown]
-# A billion parameters and hardly a byte: MLX is lazy, and nobody has asked for the numbers of this model yet. So one need not
+# A billion parameters and hardly a byte: MLX is lazy, and nobody has asked for the numbers of this model yet. So you need not
 # trust a formula. `count_parameters(config)` of [course_lib/model/sizes.py](../course_lib/model/sizes.py) makes the model and
-# adds up its arrays. Change the model, and the count changes with it. With fewer heads of keys and values it is not what the
+# adds up its arrays. Change the model, and the count changes with it. With fewer heads of keys and values there are fewer than the
 # formula says:
 
 # %%
 for config in (tiny, GPTConfig(64, 100, 3, 6, 6, 48), GPTConfig.from_depth(1, vocab_size=512)):
-    shared = "shared kv heads" if config.n_kv_head < config.n_head else ""
-    print(f"counted {count_parameters(config):7,d} | formula {by_formula(config):7,d}  {shared}")
-    assert shared or count_parameters(config) == by_formula(config)
+    counted, formula = count_parameters(config), by_formula(config)
+    heads = f"{config.n_head} heads, {config.n_kv_head} of keys and values"
+    print(f"counted {counted:7,d} | formula {formula:7,d} | {heads}")
+    assert counted == formula if config.n_kv_head == config.n_head else counted < formula
 
 
 # %% [markdown]
@@ -954,7 +959,6 @@ for config in (tiny, GPTConfig(64, 100, 3, 6, 6, 48), GPTConfig.from_depth(1, vo
 # makes a gradient for the input and one for the weight. So 6 operations for each weight and token. `wte` is left out: a row
 # is looked up, nothing is multiplied. Attention multiplies queries with keys and weights with values too, work that depends
 # on T and not on any weight.
-
 #
 # $$ 6 \, (N - V d) + 12 L d T $$
 #
@@ -970,8 +974,8 @@ for config in (GPTConfig.from_depth(4), GPTConfig.from_depth(12)):
     assert flops_per_token(config) == 6 * weights + attention
 
 # %% [markdown]
-# The sizes of the course, at a vocabulary of 65,536 and texts of 2,048 tokens. For its
-# last column: about 20 tokens for each parameter was the best use of a fixed number of operations in the experiments of
+# The sizes of the course, at a vocabulary of 65,536 and texts of 2,048 tokens. For the last column of the table: about 20 tokens
+# for each parameter was the best use of a fixed number of operations in the experiments of
 # [Hoffmann et al., 2022](https://arxiv.org/abs/2203.15556), known as Chinchilla. Divide GFLOPs by the GFLOP/s of chapter 00,
 # and you have the seconds of one token.
 
@@ -1039,7 +1043,7 @@ plt.show()
 # | norm before the MLP | what goes in, what comes out | 2 |
 # | MLP | what ReLU² takes, what it gives: each four times as wide | 8 |
 #
-# Together 7 + 8 arrays for attention and MLP, and 3 for keys and values. So counts `estimate_memory`, also in
+# Together 7 + 8 arrays for attention and MLP, and 3 for keys and values: this is how `estimate_memory` counts, also in
 # `course_lib.model.sizes`. The rest of its numbers, for what is alive for a moment only, is fitted to measurements.
 
 # %%
