@@ -10,7 +10,8 @@ import tyro
 
 from course_lib import backend
 from course_lib.host.errors import CourseError, FlagError
-from course_lib.model.gpt import GPT, GPTConfig, count_parameters, estimate_memory, flops_per_token
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
 from course_lib.train import pretraining
 from course_lib.train.flags import FILLED
 from course_lib.train.pretraining import Settings, describe, make_recipe

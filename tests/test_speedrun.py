@@ -7,7 +7,8 @@ import pytest
 
 from course_lib.host.errors import CourseError
 from course_lib.host.words import duration
-from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters, flops_per_token
 from course_lib.pipeline import plan as module
 from course_lib.pipeline import report_card as report
 from course_lib.pipeline import stages

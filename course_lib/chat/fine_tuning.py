@@ -19,7 +19,8 @@ from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.engine import Engine
 from course_lib.host.errors import FlagError
 from course_lib.host.program import AtLeastOne, Bounds, Fraction, NonNegative
-from course_lib.model.gpt import GPT, GPTConfig, count_parameters, init_weights
+from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.model.sizes import count_parameters
 from course_lib.train import local_ring
 from course_lib.train.checkpoint import load_model, newest_meta, run_folder
 from course_lib.train.flags import (

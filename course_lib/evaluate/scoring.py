@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
-from course_lib.model.gpt import GPT, capped_logits
+from course_lib.model.gpt import GPT
 
 # ---- 3. Questions with an answer
 
@@ -82,7 +82,7 @@ def scored_logits(model: GPT, sequences: list[ScoredSequence], shared: int) -> m
     x = model.transformer(padded, caches)  # (B, T, n_embd)
     places = [slice(each.start - 1 - shared, len(each.ids) - 1 - shared) for each in sequences]
     picked = [x[n, place] for n, place in enumerate(places)]
-    return capped_logits(mx.concatenate(picked), model.lm_head.weight, model.config.softcap)
+    return model.head(mx.concatenate(picked))
 
 
 def score_sequences(model: GPT, sequences: list[ScoredSequence], shared: int = 0) -> list[Score]:

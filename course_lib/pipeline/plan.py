@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from course_lib import backend
-from course_lib.model.gpt import GPT, GPTConfig, count_parameters, flops_per_token
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.sizes import count_parameters, flops_per_token
 from course_lib.train import local_ring
 from course_lib.train.speed import trial
 

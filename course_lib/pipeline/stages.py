@@ -28,7 +28,8 @@ from course_lib.host.files import only_one, write_atomically
 from course_lib.host.paths import home_dir
 from course_lib.host.program import AtLeastOne, Bounds
 from course_lib.host.words import plural
-from course_lib.model.gpt import GPTConfig, count_parameters
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters
 from course_lib.pipeline.plan import BATCH, CHAT_EVALUATION, PRETRAINING, Plan, make_plan
 from course_lib.train import pretraining
 from course_lib.train.checkpoint import checkpoint_folders, load_model, newest_meta, run_folder

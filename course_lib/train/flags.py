@@ -15,7 +15,8 @@ from course_lib import backend
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.program import AtLeastOne, MoreThanZero, NonNegative, Seed, check_bounds
 from course_lib.host.words import plural
-from course_lib.model.gpt import GPTConfig, estimate_memory
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import estimate_memory
 from course_lib.train import local_ring
 from course_lib.train.checkpoint import newest_meta
 from course_lib.train.recipe import Cadence, Rates, Recipe

@@ -21,7 +21,8 @@ from course_lib.data.tokenizer_training import train_tokenizer
 from course_lib.host.files import only_one
 from course_lib.host.program import AtLeastOne, MoreThanZero
 from course_lib.host.words import plural
-from course_lib.model.gpt import GPT, GPTConfig, count_parameters, estimate_memory, flops_per_token, init_weights
+from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
 from course_lib.train import local_ring
 from course_lib.train.checkpoint import run_folder
 from course_lib.train.flags import (

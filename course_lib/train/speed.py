@@ -9,7 +9,8 @@ import mlx.core as mx
 
 from course_lib import backend
 from course_lib.host.words import duration
-from course_lib.model.gpt import GPT, flops_per_token
+from course_lib.model.gpt import GPT
+from course_lib.model.sizes import flops_per_token
 from course_lib.train.distributed import Group, all_sum
 from course_lib.train.recipe import Recipe
 from course_lib.train.trainer import Trainer

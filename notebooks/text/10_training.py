@@ -70,7 +70,8 @@ from course_lib.classroom.exercises import training as exercises
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import bundled_folder, open_dataset
 from course_lib.host.stop import stop_when_asked
-from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters, flops_per_token
 from course_lib.train.flags import CallFlags, eval_batches
 from course_lib.train.metrics import draw_metrics, read_metrics
 from course_lib.train.muon import newton_schulz

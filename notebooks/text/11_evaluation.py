@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import mlx.nn as nn
 
-from course_lib.model.gpt import GPT, capped_logits
+from course_lib.model.gpt import GPT
 
 # %%
 #| export evaluate.core
@@ -565,7 +565,7 @@ def scored_logits(model: GPT, sequences: list[ScoredSequence], shared: int) -> m
     x = model.transformer(padded, caches)  # (B, T, n_embd)
     places = [slice(each.start - 1 - shared, len(each.ids) - 1 - shared) for each in sequences]
     picked = [x[n, place] for n, place in enumerate(places)]
-    return capped_logits(mx.concatenate(picked), model.lm_head.weight, model.config.softcap)
+    return model.head(mx.concatenate(picked))
 
 
 # %% [markdown]
