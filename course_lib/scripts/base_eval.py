@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.evaluate.base_model import PARTS, evaluate_base_model
+from course_lib.evaluate.base_model import PARTS, BaseOptions, evaluate_base_model
 from course_lib.generate.engine import Engine
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.program import check_least, run_program
@@ -13,7 +13,7 @@ from course_lib.train.checkpoint import place_of
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BaseOptions):
     """Measure a model that `base_train` made: bits per byte, CORE tasks, samples."""
 
     tag: str | None = None
@@ -24,16 +24,6 @@ class Settings:
     """Which checkpoint of the run; by default the newest."""
     eval: str = ",".join(PARTS)
     """What to do, with commas between."""
-    max_per_task: int | None = None
-    """Items of each task; by default all."""
-    bundle: bool = False
-    """Ask the 22 tasks of CORE (162 MB, fetched once) and not the small ones of this course."""
-    device_batch_size: int = 16
-    """Rows at a time."""
-    split_tokens: int = 100_000
-    """Tokens of the training and of the validation text for bits per byte."""
-    dataset: str | None = None
-    """Text for bits per byte; by default the one that the model was trained on."""
 
 
 def parts_of(settings: Settings) -> list[str]:
@@ -64,17 +54,7 @@ def work(settings: Settings) -> None:
         raise CourseError(
             f"there is no run in {folder}; train one with `base_train`, or give another --tag or --checkpoint"
         )
-    evaluate_base_model(
-        folder,
-        write,
-        step,
-        parts,
-        max_per_task=settings.max_per_task,
-        bundle=settings.bundle,
-        batch_size=settings.device_batch_size,
-        split_tokens=settings.split_tokens,
-        dataset=settings.dataset,
-    )
+    evaluate_base_model(folder, step, settings, write, parts)
 
 
 def main(argv: list[str] | None = None) -> None:

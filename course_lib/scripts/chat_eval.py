@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from course_lib.chat.evaluation import evaluate_chat_model
+from course_lib.chat.evaluation import ChatOptions, evaluate_chat_model
 from course_lib.chat.tasks import DOWNLOADED_TASKS, lesson_tasks
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.program import check_least, run_program
@@ -12,7 +12,7 @@ from course_lib.train.checkpoint import place_of
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ChatOptions):
     """Ask a chat model the test questions of tasks, and count how many replies are right."""
 
     tag: str | None = None
@@ -25,20 +25,6 @@ class Settings:
     """Which checkpoint of the run; by default the newest."""
     tasks: str = "lessons"
     """Which tasks, with commas between: their names, or lessons, downloads, all."""
-    max_per_task: int | None = None
-    """Questions of each task; by default all."""
-    temperature: float = 0.0
-    """0 writes the likeliest token each time."""
-    top_k: int | None = None
-    """Sample from so many tokens only."""
-    max_tokens: int = 256
-    """Tokens of a reply, at most."""
-    device_batch_size: int = 16
-    """Questions at a time."""
-    samples: int = 0
-    """Show so many questions of each task with their replies."""
-    seed: int = 42
-    """Of what is sampled, where the temperature is above 0."""
 
 
 def tasks_of(settings: Settings) -> list[str]:
@@ -66,18 +52,7 @@ def work(settings: Settings) -> None:
         raise CourseError(
             f"there is no run in {folder}; train one with `chat_sft`, or give another --tag, --stage or --checkpoint"
         )
-    evaluate_chat_model(
-        folder,
-        names,
-        step,
-        max_per_task=settings.max_per_task,
-        batch_size=settings.device_batch_size,
-        samples=settings.samples,
-        temperature=settings.temperature,
-        top_k=settings.top_k,
-        max_tokens=settings.max_tokens,
-        seed=settings.seed,
-    )
+    evaluate_chat_model(folder, step, settings, names)
 
 
 def main(argv: list[str] | None = None) -> None:
