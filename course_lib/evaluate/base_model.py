@@ -5,19 +5,19 @@ Source: nanochat, whose three measures these are.
 Written by hand; chapter 11 uses it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-
-import mlx.core as mx
 
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import Dataset, open_dataset
 from course_lib.data.sizes import corpus_tokens
 from course_lib.evaluate.bundle import fetch_bundle
 from course_lib.evaluate.core import CoreTask, TaskResult, evaluate_task
-from course_lib.evaluate.reports import Evaluation, open_evaluation, report_entry
+from course_lib.evaluate.reports import Evaluation, open_evaluation
 from course_lib.evaluate.task_files import load_items, load_tasks
+from course_lib.host.program import AtLeastOne
 from course_lib.host.words import plural
 from course_lib.train.checkpoint import load_model
 from course_lib.train.trainer import continue_text, validate
@@ -36,54 +36,60 @@ PROMPTS = (  # the first three as in the bundled corpus, the others as anywhere
 KINDS = {"multiple_choice": "choice", "schema": "schema", "language_modeling": "language"}
 
 
+@dataclass(frozen=True)
+class BaseOptions:
+    """How to measure a base model."""
+
+    max_per_task: AtLeastOne | None = None
+    """Items of each task; by default all."""
+    bundle: bool = False
+    """Ask the 22 tasks of CORE (162 MB, fetched once) and not the small ones of this course."""
+    device_batch_size: AtLeastOne = 16
+    """Rows at a time."""
+    split_tokens: AtLeastOne = 100_000
+    """Tokens of the training and of the validation text for bits per byte."""
+    dataset: str | None = None
+    """Text for bits per byte; by default the one that the model was trained on."""
+
+
 def evaluate_base_model(
     folder: Path,
-    step: int | None = None,
-    parts: list[str] | tuple[str, ...] = PARTS,
-    max_per_task: int | None = None,
-    bundle: bool = False,
-    batch_size: int = 16,
-    split_tokens: int = 100_000,
-    dataset: str | None = None,
+    step: int | None,
+    options: BaseOptions,
+    parts: Iterable[str] = PARTS,
 ) -> None:
-    """Measure a checkpoint of the run in `folder`; the report is eval_<step>.json there.
+    """Measure a checkpoint of the run in `folder`, by default the newest; the report is eval_<step>.json there.
 
-    step: by default the newest; parts: some of PARTS, in their order; max_per_task: items of each task, by default all;
-    bundle: the 22 tasks of CORE, fetched once, in place of the course's; split_tokens: tokens of each split for bits
-    per byte; dataset: the text for it, by default the one that the model was trained on.
-    Raises CourseError when the run, the tasks or the text cannot be used.
+    parts: some of PARTS. Raises CourseError when the run, the tasks or the text cannot be used.
     """
     model, tokenizer, meta = load_model(folder, step)
-    tasks = load_tasks(fetch_bundle() if bundle else None) if "core" in parts else []
+    tasks = load_tasks(fetch_bundle() if options.bundle else None) if "core" in parts else []
     path = folder / f"eval_{meta['step']:06d}.json"
     with open_evaluation("base_eval", model, tokenizer, meta["step"], path) as run:
         for part in parts:
             run.part = part
             if part == "bpb":
-                trained = meta["settings"]
-                text = open_dataset(dataset) if dataset else open_dataset(trained["dataset"], trained["streaming"])
-                measure_bits(run, text, split_tokens, batch_size)
+                trained, name = meta["settings"], options.dataset
+                text = open_dataset(name) if name else open_dataset(trained["dataset"], trained["streaming"])
+                measure_bits(run, text, options)
             elif part == "core":
-                run.found["core"] = {"tasks_of": "bundle" if bundle else "course", "max_per_task": max_per_task}
-                ask_tasks(run, tasks, max_per_task, batch_size)
+                ask_tasks(run, tasks, options)
             else:
                 write_samples(run)
             run.save()
 
 
-def measure_bits(run: Evaluation, text: Dataset, split_tokens: int, batch_size: int) -> None:
+def measure_bits(run: Evaluation, text: Dataset, options: BaseOptions) -> None:
     """Bits per byte of the first tokens of the training and of the validation text."""
     values = {}
     for split, tokens in zip(("train", "val"), corpus_tokens(text, run.tokenizer), strict=True):
-        batches = _batches(run, text, split, int(min(tokens, split_tokens)), batch_size)
+        batches = _batches(run, text, split, int(min(tokens, options.split_tokens)), options.device_batch_size)
         values[split] = validate(run.model, batches, run.tokenizer.token_bytes)
         run.status.say(f"{split:5s} {values[split]:.4f} bits per byte of {text.name}")
     run.found["bits_per_byte"] = {"dataset": text.name, **values}
 
 
-def _batches(
-    run: Evaluation, text: Dataset, split: str, tokens: int, batch_size: int
-) -> Iterator[tuple[mx.array, mx.array]]:
+def _batches(run: Evaluation, text: Dataset, split: str, tokens: int, batch_size: int) -> Iterator[tuple]:
     """The first batches of a split: so many tokens of it, or all, but no text twice."""
     T = run.model.config.sequence_len
     rows = max(1, min(batch_size, tokens // T))
@@ -96,32 +102,26 @@ def _batches(
             yield batch
 
 
-def ask_tasks(run: Evaluation, tasks: list[CoreTask], max_per_task: int | None, batch_size: int) -> None:
+def ask_tasks(run: Evaluation, tasks: list[CoreTask], options: BaseOptions) -> None:
     """Every task; the result of each is written as soon as it is there."""
-    found = run.found["core"]
+    found = {"tasks_of": "bundle" if options.bundle else "course", "max_per_task": options.max_per_task}
     found |= {"core": None, "tasks": {}}
-    try:
-        for number, task in enumerate(tasks, start=1):
-            label = f"task {number} of {len(tasks)}: {task.name}"
-            result = _ask(run, task, label, max_per_task, batch_size)
-            run.results.append(result)
-            found["tasks"][task.name] = report_entry(result, num_fewshot=task.num_fewshot)
-            run.save()
-    finally:
-        run.show(lambda task: f"{KINDS[task.kind]}, {plural(task.num_fewshot, 'shot')}")
-    found["core"], found["core_error"] = run.mean()
+    run.found["core"] = found
 
+    def ask(task: CoreTask, label: str) -> tuple[TaskResult, dict]:
+        def on_items(done: int, count: int) -> None:
+            run.status.hint(f"{label}, {done:,} of {count:,} items")
+            run.pause()
 
-def _ask(run: Evaluation, task: CoreTask, label: str, max_per_task: int | None, batch_size: int) -> TaskResult:
-    """Evaluate one task, and say how far it is."""
+        limit, batch_size = options.max_per_task, options.device_batch_size
+        result = evaluate_task(run.model, run.tokenizer, task, load_items(task), limit, batch_size, on_items)
+        run.status.say(f"{label}, {result.right:,} of {result.count:,} right")
+        return result, {"num_fewshot": task.num_fewshot}
 
-    def on_items(done: int, count: int) -> None:
-        run.status.hint(f"{label}, {done:,} of {count:,} items")
-        run.pause()
+    def kind_of(task: CoreTask) -> str:
+        return f"{KINDS[task.kind]}, {plural(task.num_fewshot, 'shot')}"
 
-    result = evaluate_task(run.model, run.tokenizer, task, load_items(task), max_per_task, batch_size, on_items)
-    run.status.say(f"{label}, {result.right:,} of {result.count:,} right")
-    return result
+    found["core"], found["core_error"] = run.ask_tasks(tasks, ask, found["tasks"], kind_of)
 
 
 def write_samples(run: Evaluation) -> None:

@@ -61,16 +61,31 @@ class Evaluation:
             file.write(json.dumps(report, indent=1) + "\n")
         self.saved = True
 
-    def show(self, kind_of: Callable[[Task], str]) -> None:
-        """Print the tasks that are done as a table, and draw them beside the report."""
-        if self.results:
-            Console(force_jupyter=False).print(results_table(self.results, kind_of))
-            figure = Figure(figsize=(6, 1.2 + 0.35 * len(self.results)), layout="constrained")
-            draw_results(figure.subplots(), self.results)
-            figure.savefig(self.path.with_suffix(".png"), dpi=120)
+    def ask_tasks(
+        self,
+        tasks: list[Task],
+        ask: Callable[[Task, str], tuple[TaskResult, dict]],
+        entries: dict,
+        kind_of: Callable[[Task], str],
+    ) -> tuple[float, float]:
+        """Ask one task after another; the mean of the centred scores and its standard error.
 
-    def mean(self) -> tuple[float, float]:
-        """The mean of the centred scores and its standard error; printed as well."""
+        ask(task, label): its result, and what the report says besides; label: such as "task 2 of 5: words", for the
+        status line. entries: the report's dict of tasks. The report is written after each; in the end, be it early,
+        what is done is printed as a table, with kind_of(task) in it, and drawn beside the report.
+        """
+        try:
+            for number, task in enumerate(tasks, start=1):
+                result, more = ask(task, f"task {number} of {len(tasks)}: {task.name}")
+                self.results.append(result)
+                entries[task.name] = report_entry(result) | more
+                self.save()
+        finally:
+            if self.results:
+                Console(force_jupyter=False).print(results_table(self.results, kind_of))
+                figure = Figure(figsize=(6, 1.2 + 0.35 * len(self.results)), layout="constrained")
+                draw_results(figure.subplots(), self.results)
+                figure.savefig(self.path.with_suffix(".png"), dpi=120)
         core, error = core_score(self.results), core_error(self.results)
         print(f"mean of the centred scores: {core:+.4f} ± {error:.4f}")
         return core, error
@@ -94,7 +109,7 @@ def open_evaluation(program: str, model: GPT, tokenizer: Tokenizer, step: int, p
         status.say(f"the report is {path}")
 
 
-def report_entry(result: TaskResult, **more: object) -> dict:
+def report_entry(result: TaskResult) -> dict:
     """What a report says about a task."""
     return {
         "kind": result.task.kind,
@@ -104,7 +119,6 @@ def report_entry(result: TaskResult, **more: object) -> dict:
         "accuracy": result.accuracy,
         "standard_error": result.standard_error,
         "centred": result.centred,
-        **more,
     }
 
 

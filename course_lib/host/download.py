@@ -225,18 +225,17 @@ def fetch_file(
 
 def _reason(error: Exception) -> str:
     """In a few words why a file did not come."""
-    import requests
+    from requests import exceptions
 
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, exceptions.HTTPError):
         return f"the server answered {error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the download broke off"
-    if isinstance(error, requests.Timeout):
-        return "the server did not answer in time"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection to the server"
-    if isinstance(error, requests.RequestException):
-        return f"the server's answer cannot be used ({type(error).__name__})"
-    if isinstance(error, ValueError):
-        return "what arrived is not the expected file (its checksum differs)"
+    for kind, said in (
+        (exceptions.ChunkedEncodingError, "the download broke off"),
+        (exceptions.Timeout, "the server did not answer in time"),
+        (exceptions.ConnectionError, "no connection to the server"),
+        (exceptions.RequestException, f"the server's answer cannot be used ({type(error).__name__})"),
+        (ValueError, "what arrived is not the expected file (its checksum differs)"),
+    ):
+        if isinstance(error, kind):
+            return said
     return error.strerror or str(error)

@@ -17,11 +17,11 @@ from course_lib import backend
 from course_lib.chat import fine_tuning
 from course_lib.chat.calculator import use_calculator
 from course_lib.chat.conversation import render_for_completion
-from course_lib.chat.evaluation import evaluate_chat_model
+from course_lib.chat.evaluation import ChatOptions, evaluate_chat_model
 from course_lib.chat.tasks import lesson_tasks, reply_text
 from course_lib.data.dataset import open_dataset
 from course_lib.data.tokenizer_training import train_tokenizer
-from course_lib.evaluate.base_model import evaluate_base_model
+from course_lib.evaluate.base_model import BaseOptions, evaluate_base_model
 from course_lib.generate.engine import Engine
 from course_lib.host.errors import CourseError
 from course_lib.host.files import only_one, write_atomically
@@ -203,7 +203,7 @@ class Speedrun:
     def evaluation(self) -> str:
         """What the base model is worth, as a base model and as an assistant."""
         folder, questions = run_folder(self.settings.tag), self.settings.max_per_task
-        evaluate_base_model(folder, max_per_task=questions, split_tokens=40_000)
+        evaluate_base_model(folder, None, BaseOptions(max_per_task=questions, split_tokens=40_000))
         ask(folder, min(10, questions), max_tokens=32)
         return "bits per byte, small CORE tasks, chat tasks"
 
@@ -262,7 +262,8 @@ class Speedrun:
 
 def ask(folder: Path, questions: int, max_tokens: int) -> None:
     """Ask the model of a run the questions of the lessons."""
-    evaluate_chat_model(folder, lesson_tasks(), max_per_task=questions, max_tokens=max_tokens, batch_size=32)
+    options = ChatOptions(max_per_task=questions, max_tokens=max_tokens, device_batch_size=32)
+    evaluate_chat_model(folder, None, options, lesson_tasks())
 
 
 def what_was_trained(folder: Path) -> str:
