@@ -928,8 +928,8 @@ print([name for name, _ in parameters])
 
 
 # %% [markdown]
-# Four matrices and nothing else. The inverse frequencies are no parameter, though the class keeps them: MLX leaves out names that begin
-# with an underscore.
+# Four matrices and nothing else. The inverse frequencies are no parameter, though the class keeps them: MLX leaves out names
+# that begin with an underscore.
 #
 # The whole way from chapter 03:
 #
@@ -1044,8 +1044,8 @@ check(exercises.to_halves, to_halves)
 #
 # - Neighbours in place of halves, or the wrong sign of θ: another model, and no error. Only a comparison with known outputs
 #   finds it.
-# - Tables of cosines and sines, or the inverse frequencies, as plain attributes of a module: MLX takes them for parameters and trains
-#   them.
+# - Tables of cosines and sines, or the inverse frequencies, as plain attributes of a module: MLX takes them for parameters
+#   and trains them.
 # - Repeating the whole row of kv heads, not each in place: some query heads read somebody else's keys. With MHA and MQA nobody
 #   notices.
 # - A mask aligned at the start when there is a cache: new tokens cannot see themselves.
