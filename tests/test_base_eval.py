@@ -20,8 +20,9 @@ from mlx.utils import tree_flatten
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import open_dataset
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.evaluate import bundle
-from course_lib.evaluate.core import evaluate_task, load_items, load_tasks
+from course_lib.evaluate import base_model, bundle
+from course_lib.evaluate.core import evaluate_task
+from course_lib.evaluate.task_files import load_items, load_tasks
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.scripts import base_eval
@@ -104,7 +105,7 @@ def test_everything_is_measured_printed_and_written_beside_the_checkpoint(folder
     mean = sum(entry["centred"] for entry in found["core"]["tasks"].values()) / len(tasks)
     assert found["core"]["core"] == pytest.approx(mean) and f"{mean:+.4f} ± " in out
 
-    assert [prompt for prompt, _ in found["samples"]] == list(base_eval.PROMPTS)
+    assert [prompt for prompt, _ in found["samples"]] == list(base_model.PROMPTS)
     for seed, (prompt, said) in enumerate(found["samples"]):
         assert said == continue_text(model, tokenizer, prompt, max_tokens=32, seed=seed)
         assert repr(said) in out
@@ -112,14 +113,14 @@ def test_everything_is_measured_printed_and_written_beside_the_checkpoint(folder
 
 def test_bits_per_byte_takes_the_whole_validation_text_but_none_of_it_twice(folder, monkeypatch):
     seen = []
-    real = base_eval.bits_per_byte
+    real = base_model.validate
 
     def spy(model, batches, token_bytes):
         batches = list(batches)
         seen.append(sum(inputs.size for inputs, _ in batches))
         return real(model, batches, token_bytes)
 
-    monkeypatch.setattr(base_eval, "bits_per_byte", spy)
+    monkeypatch.setattr(base_model, "validate", spy)
     run("--eval", "bpb", "--device-batch-size", 2)
     _, tokenizer = model_of(folder)
     dataset = open_dataset(str(folder.parents[2].parent / "text.jsonl"))
@@ -155,7 +156,7 @@ def test_a_checkpoint_is_named_by_tag_folder_or_step(folder, text, tmp_path, cap
 
 
 def test_ctrl_c_keeps_the_tasks_that_are_done(folder, monkeypatch, capsys):
-    real, asked = base_eval.load_items, []
+    real, asked = base_model.load_items, []
 
     def interrupted(task):
         asked.append(task.name)
@@ -163,7 +164,7 @@ def test_ctrl_c_keeps_the_tasks_that_are_done(folder, monkeypatch, capsys):
             signal.raise_signal(signal.SIGINT)
         return real(task)
 
-    monkeypatch.setattr(base_eval, "load_items", interrupted)
+    monkeypatch.setattr(base_model, "load_items", interrupted)
     with pytest.raises(SystemExit) as caught:
         run("--max-per-task", 5)
     assert caught.value.code == 130
@@ -177,12 +178,22 @@ def test_ctrl_c_keeps_the_tasks_that_are_done(folder, monkeypatch, capsys):
 
 
 def test_ctrl_c_before_anything_is_done_says_so(folder, monkeypatch, capsys):
-    monkeypatch.setattr(base_eval, "corpus_tokens", lambda *_: signal.raise_signal(signal.SIGTERM) or (9999, 9999))
+    monkeypatch.setattr(base_model, "corpus_tokens", lambda *_: signal.raise_signal(signal.SIGTERM) or (9999, 9999))
     with pytest.raises(SystemExit) as caught:
         run()
     assert caught.value.code == 143
     assert capsys.readouterr().err == "base_eval: stopped during bpb; nothing was finished\n"
     assert not (folder / "eval_000010.json").exists()
+
+
+def test_what_an_earlier_run_finished_is_not_taken_for_this_ones(folder, monkeypatch, capsys):
+    run("--eval", "sample")
+    before = report(folder)
+    monkeypatch.setattr(base_model, "corpus_tokens", lambda *_: signal.raise_signal(signal.SIGINT) or (9999, 9999))
+    with pytest.raises(SystemExit):
+        run()
+    assert capsys.readouterr().err == "base_eval: stopped during bpb; nothing was finished\n"
+    assert report(folder) == before
 
 
 @pytest.mark.parametrize(
@@ -219,9 +230,25 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_measured(folder
     assert "step_000010 is damaged" in capsys.readouterr().err and report(folder, 5)["step"] == 5
 
 
+def test_a_report_that_is_no_dict_is_written_anew(folder):
+    (folder / "eval_000010.json").write_text("[1]")
+    run("--eval", "sample")
+    assert set(report(folder)) == {"step", "samples"}
+
+
+def test_the_bundle_is_fetched_before_anything_is_measured(folder, monkeypatch, capsys):
+    def offline():
+        raise CourseError("no connection")
+
+    monkeypatch.setattr(base_model, "fetch_bundle", offline)
+    with pytest.raises(SystemExit):
+        run("--bundle")
+    assert capsys.readouterr().err == "base_eval: no connection\n" and not list(folder.glob("eval_*"))
+
+
 def test_a_streamed_text_has_no_known_end(folder, text, monkeypatch):
     _, tokenizer = model_of(folder)
-    monkeypatch.setattr(base_eval, "corpus_tokens", lambda *_: (math.inf, math.inf))
+    monkeypatch.setattr(base_model, "corpus_tokens", lambda *_: (math.inf, math.inf))
     run("--eval", "bpb", "--split-tokens", 500)
     assert 0 < report(folder)["bits_per_byte"]["train"] < 20
 

@@ -21,11 +21,12 @@ from course_lib.data.dataset import open_dataset
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.scripts import base_train
-from course_lib.train import local_ring, run
+from course_lib.train import local_ring, loop, pretraining, run_folder
 from course_lib.train.checkpoint import checkpoint_folders, load_checkpoint, load_model, newest_checkpoint
+from course_lib.train.flags import CallFlags, Horizon, resumed, stored
 from course_lib.train.metrics import save_curves
-from course_lib.train.plan import Settings
-from course_lib.train.run import FREE, HORIZON, OF_THE_MOMENT, settings_to_resume, settings_to_store
+from course_lib.train.pretraining import PretrainingCall, PretrainingHorizon, Settings, make_recipe
+from course_lib.train.speed import Speed
 from course_lib.train.trainer import Diverged, Trainer
 
 WORDS = "the cat dog sees a red blue ball runs under over tree house and then it sleeps by river with old friend"
@@ -52,7 +53,7 @@ def text(tmp_path, home):
 def train(text, monkeypatch, capfd):
     """train("--flag", …) runs base_train in this process on the small text: (exit code, stdout, stderr)."""
     monkeypatch.setattr(backend, "matmul_gflops", lambda *_: 100.0)  # saves 0.2 s
-    monkeypatch.setattr(run, "save_curves", lambda *_: None)  # and this 0.3 s
+    monkeypatch.setattr(run_folder, "save_curves", lambda *_: None)  # and this 0.3 s
     monkeypatch.delenv("MLX_RANK", raising=False)
 
     def program(*flags, tiny=TINY):
@@ -104,16 +105,16 @@ def assert_close_run(one, other, step):
 
 def stop_after(monkeypatch, step, signals=(signal.SIGINT,)):
     """Send signals to this process in the middle of a step."""
-    train_step = run.Run.train_step
+    show = run_folder.RunFolder.show
 
-    def patched(run, number):
+    def patched(out, number, batches):
         if number == step:
             for each in signals:
                 os.kill(os.getpid(), each)
-        train_step(run, number)
+        return show(out, number, batches)
 
-    monkeypatch.setattr(run.Run, "train_step", patched)
-    return lambda: monkeypatch.setattr(run.Run, "train_step", train_step)
+    monkeypatch.setattr(run_folder.RunFolder, "show", patched)
+    return lambda: monkeypatch.setattr(run_folder.RunFolder, "show", show)
 
 
 # ---- stop and go on
@@ -135,7 +136,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, home, monkeypatch, 
         assert code == 128 + number and err == ""
         assert f"stopped after {stop + 1} steps and saved them; go on with --resume --tag=parts" in out
         assert checkpoint_folders(folder_of(home, "parts"))[0].name == f"step_{stop + 1:06d}"
-    monkeypatch.setattr(run, "save_curves", save_curves)
+    monkeypatch.setattr(run_folder, "save_curves", save_curves)
     code, out, err = train("--resume", "--tag=parts", tiny=())
     assert code == 0 and err == "" and "done in" in out
     assert_same_run(folder_of(home, "whole"), folder_of(home, "parts"), 12)
@@ -330,7 +331,7 @@ def test_a_loss_that_rises_too_far_stops_it(train, home, monkeypatch):
 @pytest.mark.slow
 def test_validation_costs_the_share_that_is_documented(train, home, monkeypatch):
     evaluated, trained = [], []
-    validate, step = run.validate, Trainer.step
+    validate, step = loop.validate, Trainer.step
 
     def counted(model, batches, token_bytes, group):
         batches = list(batches)
@@ -342,7 +343,7 @@ def test_validation_costs_the_share_that_is_documented(train, home, monkeypatch)
         trained.append(sum(inputs.size for inputs, _ in pairs))
         return step(trainer, pairs)
 
-    monkeypatch.setattr(run, "validate", counted)
+    monkeypatch.setattr(loop, "validate", counted)
     monkeypatch.setattr(Trainer, "step", counted_step)
     code, out, _ = train("--num-iterations=60", "--sample-every=99")
     words = re.search(r"validation +([\d,]+) tokens every (\d+) steps, ([\d.]+)% of the work", out)
@@ -365,17 +366,17 @@ def test_bits_per_byte_fall_and_the_loss_begins_at_a_guess(train, home):
     assert newest_checkpoint(folder_of(home)).meta["bits_per_byte"] == bits[-1]
     first = next(entry for entry in entries if "loss" in entry)
     assert set(first) | set(TIMES) == {"step", "loss", "smoothed", "grad_norm", "lr_multiplier", *TIMES}
-    assert re.search(r"step 40  loss [\d.]+  [\d,]+ tokens/s, MFU \d+%  [\d.]+ GB  0:00:00 left", out)
+    assert re.search(r"step 40  loss [\d.]+  [\d,]+ tokens/s, MFU \d+%  [\d.]+ GB  0:00 left", out)
 
 
 def test_the_saved_model_is_the_trainers_and_its_tokenizer_comes_with_it(train, home, monkeypatch):
-    runs = []
-    init = run.Run.__init__
-    monkeypatch.setattr(run.Run, "__init__", lambda run, *args: (runs.append(run), init(run, *args))[1])
+    models = []
+    begin = run_folder.RunFolder.begin
+    monkeypatch.setattr(run_folder.RunFolder, "begin", lambda *args: models.append(begin(*args)) or models[-1])
     train("--num-iterations=5", "--n-kv-head=1")
     model, tokenizer, meta = load_model(folder_of(home))
     ids = mx.array([tokenizer.encode("the cat sees a red dog", bos=True)])
-    assert (model(ids) == runs[0].model(ids)).all().item()
+    assert (model(ids) == models[0](ids)).all().item()
     assert meta["step"] == 5 and tokenizer.fingerprint == Tokenizer.load(home / "tokenizer").fingerprint
 
 
@@ -392,7 +393,7 @@ def test_the_place_in_the_data_is_that_of_a_loader_that_read_as_much(train, home
 @pytest.mark.slow
 def test_the_trial_leaves_no_trace(train, home, monkeypatch):
     train("--num-iterations=4", "--tag=with")
-    monkeypatch.setattr(run, "trial", lambda *_: 0.1)
+    monkeypatch.setattr(run_folder, "trial", lambda *_: 0.1)
     train("--num-iterations=4", "--tag=without")
     assert_same_run(folder_of(home, "with"), folder_of(home, "without"), 4)
 
@@ -410,9 +411,9 @@ def test_a_dry_run_says_what_a_run_comes_to_and_leaves_no_run(train, home):
 
 
 def test_the_time_that_is_left():
-    speed = run.Speed.__new__(run.Speed)
+    speed = Speed.__new__(Speed)
     speed.seconds, speed.eval_share, speed.tokens, speed.flops, speed.peak = 2.0, 0.05, 100, 1e6, 1e9
-    assert [speed.left(n) for n in (0, 1, 100, 10_000)] == ["0:00:00", "0:00:02", "0:03:30", "5:50:00"]
+    assert [speed.left(n) for n in (0, 1, 100, 10_000)] == ["0:00", "0:02", "3:30", "5:50:00"]
     assert str(speed) == "50 tokens/s, MFU 5%"
     speed.add(12.0)
     assert speed.seconds == pytest.approx(3.0)
@@ -549,33 +550,51 @@ def test_the_tokenizer_of_a_run_is_its_own_and_can_be_given_again(train, home, t
 # ---- settings when going on
 
 
+def recipe_of(settings):
+    return make_recipe(settings, 4096, 1e6)
+
+
+def begun_with(**flags):
+    """Settings with every number known, and what a checkpoint keeps of them."""
+    begun = Settings(**{"depth": 6, "num_iterations": 100, **flags})
+    kept = json.loads(json.dumps(stored(begun, recipe_of(begun))))
+    return replace(begun, **{name: kept[name] for name, value in kept.items() if getattr(begun, name) is None}), kept
+
+
 def test_settings_are_kept_and_some_may_change():
-    begun = Settings(depth=6, num_iterations=100, seed=7, save_every=10, tokenizer=Path("/x"), tag="a", processes=2)
-    stored = json.loads(json.dumps(settings_to_store(begun)))
-    assert not stored.keys() & set(OF_THE_MOMENT)
-    again = settings_to_resume(Settings(resume=True), stored)
+    begun, kept = begun_with(seed=7, save_every=10, tokenizer=Path("/x"), tag="a", processes=2)
+    assert not kept.keys() & {"resume", "overwrite", "dry_run", "processes"}
+    again = resumed(Settings(resume=True), set(), kept)
     assert replace(again, resume=False, processes=2) == begun
-    changed = Settings(resume=True, num_iterations=200, save_every=5, keep=9, device_batch_size=4, processes=1)
-    merged = settings_to_resume(changed, stored)
+    changes = dict(num_iterations=200, save_every=5, keep=9, device_batch_size=4, processes=1)
+    merged = resumed(Settings(resume=True, **changes), set(changes), kept)
     assert (merged.num_iterations, merged.save_every, merged.keep, merged.depth) == (200, 5, 9, 6)
     assert (merged.device_batch_size, merged.processes, merged.resume) == (4, 1, True)
 
 
-@pytest.mark.parametrize("flag", [f.name for f in fields(Settings) if f.name not in FREE + HORIZON + OF_THE_MOMENT])
+MAY_CHANGE = {field.name for kind in (PretrainingCall, PretrainingHorizon) for field in fields(kind)}
+
+
+@pytest.mark.parametrize("flag", [f.name for f in fields(Settings) if f.name not in MAY_CHANGE])
 def test_a_flag_that_would_make_it_another_run_is_refused_by_name(flag):
-    stored = settings_to_store(Settings())
-    old = getattr(Settings(), flag)
-    new = {str: "x", bool: True}.get(type(old), 3)
-    with pytest.raises(CourseError, match=f"begun with --{flag.replace('_', '-')}={old}, but --"):
-        settings_to_resume(Settings(resume=True, **{flag: new}), stored)
-    assert getattr(settings_to_resume(Settings(resume=True, **{flag: new}), {**stored, flag: new}), flag) == new
+    kept = begun_with()[1]
+    new = "x" if flag == "dataset" else 3
+    assert kept[flag] != new
+    with pytest.raises(CourseError, match=f"begun with --{flag.replace('_', '-')}={kept[flag]}, but --"):
+        resumed(Settings(resume=True, **{flag: new}), {flag}, kept)
+    assert getattr(resumed(Settings(resume=True, **{flag: new}), {flag}, {**kept, flag: new}), flag) == new
+
+
+def test_a_flag_that_is_given_counts_though_it_is_the_default(train, home):
+    train("--num-iterations=2")
+    code, out, err = train("--resume", "--depth=4", "--tag=d1", tiny=())
+    assert code == 1 and "this run was begun with --depth=1, but --depth=4 asks for another" in err
+    assert err.count("\n") == 1
 
 
 def test_what_may_change_is_listed_and_exists():
-    names = {field.name for field in fields(Settings)}
-    groups = [set(FREE), set(HORIZON), set(OF_THE_MOMENT)]
-    assert set.union(*groups) <= names and sum(map(len, groups)) == len(set.union(*groups))
-    assert not {"seed", "dataset", "depth", "total_batch_size", "sequence_len", "matrix_lr"} & set(FREE + OF_THE_MOMENT)
+    assert issubclass(PretrainingCall, CallFlags) and issubclass(PretrainingHorizon, Horizon)
+    assert not {"seed", "dataset", "depth", "total_batch_size", "sequence_len", "matrix_lr"} & MAY_CHANGE
 
 
 # ---- how many processes
@@ -595,7 +614,7 @@ def test_as_many_processes_as_the_rows_allow_and_the_run_had(train, home, text, 
         launched.clear()
         argv = [f"--dataset={text}", "--depth=1", "--sequence-len=32", f"--total-batch-size={32 * rows}"]
         base_train.main([*argv, "--num-iterations=2", "--overwrite"])
-        assert launched == ([("course_lib.scripts.base_train", expected)] if expected else [])
+        assert launched == ([("course_lib.train.launch", expected)] if expected else [])
     with pytest.raises(SystemExit) as end:  # asked for, it is not changed
         base_train.main([*argv, "--num-iterations=2", "--processes=3", "--total-batch-size=128", "--overwrite"])
     assert end.value.code == 2
@@ -617,7 +636,7 @@ def test_the_exit_code_of_the_processes_is_the_programs(text, home, monkeypatch)
 
 
 def test_an_error_that_is_not_the_rings_is_not_hidden(train, monkeypatch):
-    monkeypatch.setattr(run.Run, "loop", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
+    monkeypatch.setattr(pretraining, "train", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         train("--num-iterations=2")
 

@@ -52,8 +52,9 @@ def test_killed_at_random_moments_it_loses_at_most_the_steps_since_the_last_save
     folder, draw = folder_of(home, "killed"), random.Random(time.time_ns())
     saved = 0
     for kill in range(KILLS):
-        before = lines_in(folder / "metrics.jsonl") if kill else 0
-        with spawn(text, *flags, "--processes=1", "--tag=killed", *["--resume"] * (kill > 0)) as process:
+        begun = bool(checkpoint_folders(folder))
+        before = lines_in(folder / "metrics.jsonl") if begun else 0
+        with spawn(text, *flags, "--processes=1", "--tag=killed", *["--resume"] * begun) as process:
             if kill and draw.random() < 0.25:  # while it starts
                 for _ in range(draw.randrange(6)):
                     process.stdout.readline()
@@ -64,11 +65,11 @@ def test_killed_at_random_moments_it_loses_at_most_the_steps_since_the_last_save
             process.kill()
             _, err = process.communicate(timeout=60)
         assert err == "", err
-        done = 1 + max((entry["step"] for entry in whole_lines(folder) if "loss" in entry), default=-1)
         here = [path.name for path in checkpoint_folders(folder)]
-        if kill == 0 and not here:
-            shutil.rmtree(folder)  # killed before the first save: begin again
+        if not here and not saved:  # killed before the first save
+            shutil.rmtree(folder, ignore_errors=True)
             continue
+        done = 1 + max((entry["step"] for entry in whole_lines(folder) if "loss" in entry), default=-1)
         checkpoint = newest_checkpoint(folder)
         assert checkpoint.step == int(here[0].removeprefix("step_")) >= saved
         assert done - checkpoint.step <= every

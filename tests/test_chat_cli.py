@@ -16,7 +16,8 @@ import pytest
 from chat_models import ANSWERS, babbling_folder, taught_folder
 
 from course_lib.scripts import chat_web
-from course_lib.scripts.chat_cli import main, printable
+from course_lib.scripts.chat_cli import main
+from course_lib.serve.terminal import TerminalChat, printable
 
 pytestmark = pytest.mark.slow
 
@@ -118,7 +119,7 @@ def test_a_pipe_is_answered_line_by_line_with_commands(command, tmp_path):
     out, about = run(command, "\n".join(lines) + "\n", cwd=tmp_path)
     assert out.splitlines()[:3] == [ANSWERS["Hi"], "forgotten", ANSWERS["Smile"]]
     assert out.count(ANSWERS["Hi"]) == 1, "it went on after /quit"
-    assert "temperature 1.5" in out and "is no temperature from 0 to 2" in out and "/what is not known" in out
+    assert "temperature 1.5" in out and "is not between 0 and 2; keeping 0" in out and "/what is not known" in out
     assert "exists already" in out and "give a name" in out and "cannot write" in out and "Ctrl-C" in out
     saved = json.loads((tmp_path / "talk.json").read_text(encoding="utf-8"))
     assert saved == [{"role": "user", "content": "Smile"}, {"role": "assistant", "content": ANSWERS["Smile"]}]
@@ -178,7 +179,6 @@ def test_sigterm_during_a_reply_ends_the_program_with_its_code(babbling):
 
 def test_a_second_turn_reads_only_what_is_new(command, monkeypatch, capsys):
     from course_lib.generate.engine import Engine
-    from course_lib.scripts.chat_cli import Conversation, Settings
     from course_lib.train.checkpoint import load_model
 
     model, tokenizer, _ = load_model(taught_folder())
@@ -192,7 +192,7 @@ def test_a_second_turn_reads_only_what_is_new(command, monkeypatch, capsys):
         return cache
 
     monkeypatch.setattr(engine.prefixes, "find", noting)
-    talk = Conversation(engine, Settings(max_tokens=100), 0.0, 1)
+    talk = TerminalChat(engine, temperature=0.0, top_k=50, max_tokens=100, seed=1)
     talk.say("Hi")
     talk.say("Smile")
     capsys.readouterr()
@@ -220,8 +220,8 @@ def test_wrong_flags_are_told_in_a_sentence(flags, code, sentence, capsys):
 @pytest.mark.parametrize(
     ("flags", "code", "sentence"),
     [
-        (["--port", "70000"], 2, "65535 or less"),
-        (["--top-k", "201"], 2, "200 or less"),
+        (["--port", "70000"], 2, "0 to 65535"),
+        (["--top-k", "201"], 2, "1 to 200"),
         (["--api-key", ""], 2, "--api-key"),
         (["--max-rows", "0"], 2, "--max-rows"),
         (["--port", "0", "--host", "no.such.host.invalid"], 1, "cannot listen"),

@@ -17,6 +17,7 @@ import pytest
 from hub import Hub
 from mlx.utils import tree_flatten
 
+from course_lib.chat import evaluation
 from course_lib.chat.calculator import use_calculator
 from course_lib.chat.tasks import answers, get_task, lesson_tasks
 from course_lib.data.tokenizer import Tokenizer
@@ -88,7 +89,7 @@ def test_everything_is_counted_printed_and_written_beside_the_checkpoint(folder,
         samples = found["samples"][name]
         assert [each["reply"] for each in samples] == [answer.reply for answer in expected[:2]]
         assert [each["question"] for each in samples] == [task[n][0]["content"] for n in (0, 1)]
-        assert all(f"✗ {each['question']!r} … {each['reply']!r}" in out for each in samples)
+        assert all(f"wrong: {each['question']!r} … {each['reply']!r}" in out for each in samples)
         assert f"│ {name} " in out
     assert found["chatcore"] == 0 and "mean of the centred scores: +0.0000 ± 0.0000" in out
 
@@ -219,7 +220,7 @@ def test_a_damaged_report_is_written_anew(folder, damaged):
 
 
 def test_ctrl_c_keeps_the_tasks_that_are_done(folder, monkeypatch, capsys):
-    real, asked = chat_eval.answers, []
+    real, asked = evaluation.answers, []
 
     def interrupted(engine, task, *arguments, **settings):
         asked.append(task.name)
@@ -227,22 +228,24 @@ def test_ctrl_c_keeps_the_tasks_that_are_done(folder, monkeypatch, capsys):
             signal.raise_signal(signal.SIGINT)
         yield from real(engine, task, *arguments, **settings)
 
-    monkeypatch.setattr(chat_eval, "answers", interrupted)
+    monkeypatch.setattr(evaluation, "answers", interrupted)
     with pytest.raises(SystemExit) as caught:
         run("--max-per-task", 2, "--max-tokens", 4)
     captured, found = capsys.readouterr(), report(folder)
     assert caught.value.code == 130 and list(found["tasks"]) == asked[:2] and found["chatcore"] is None
-    assert captured.err == (f"chat_eval: stopped; finished tasks are in {folder / 'chat_eval_000010.json'}\n")
+    report_path = folder / "chat_eval_000010.json"
+    assert captured.err == f"chat_eval: stopped during {asked[2]}; what was finished is in {report_path}\n"
     assert all(f"│ {name} " in captured.out for name in asked[:2]) and "mean of" not in captured.out
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_wish_to_stop_before_anything_is_done_says_so(folder, monkeypatch, capsys):
-    real = chat_eval.answers
-    monkeypatch.setattr(chat_eval, "answers", lambda *a, **k: signal.raise_signal(signal.SIGTERM) or real(*a, **k))
+    real = evaluation.answers
+    monkeypatch.setattr(evaluation, "answers", lambda *a, **k: signal.raise_signal(signal.SIGTERM) or real(*a, **k))
     with pytest.raises(SystemExit) as caught:
         run("--max-per-task", 1, "--max-tokens", 2)
-    assert caught.value.code == 143 and capsys.readouterr().err == "chat_eval: stopped; no task was finished\n"
+    assert caught.value.code == 143
+    assert capsys.readouterr().err == "chat_eval: stopped during identity; nothing was finished\n"
     assert not list(folder.glob("chat_eval_*"))
 
 

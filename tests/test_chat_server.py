@@ -17,8 +17,11 @@ from course_lib.chat.calculator import use_calculator
 from course_lib.chat.conversation import render_for_completion
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPTConfig
-from course_lib.serve.app import BoundedProtocol, ChatSettings, Gate, create_app, host_is_allowed, serve
+from course_lib.serve.api import ChatRequest, ChatSettings
+from course_lib.serve.app import create_app
+from course_lib.serve.gate import Gate, host_is_allowed
 from course_lib.serve.streaming import PieceDecoder, StopStrings, content_of, fit_prompt, joined
+from course_lib.serve.transport import BoundedProtocol, serve
 
 WAIT = 30  # seconds: far more than anything here takes
 HI = [{"role": "user", "content": "Hi"}]
@@ -161,6 +164,9 @@ def test_a_conversation_too_long_for_the_model_forgets_its_oldest_turns(model_an
     assert "Be kind." in text and "turn 40" in text and "turn 0" not in text
     long = [{"role": "user", "content": "x" * 50}]
     assert 48 < len(fit_prompt(tokenizer, long, config, 512)) <= 64  # better a short reply than none
+    short = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert len(render_for_completion(tokenizer, [*short, *long])) <= 64
+    assert fit_prompt(tokenizer, [*short, *long], config, 512) == fit_prompt(tokenizer, long, config, 512)
     with pytest.raises(CourseError, match="send a shorter one"):
         fit_prompt(tokenizer, [{"role": "user", "content": "x" * 70}], config, 1)
 
@@ -382,6 +388,15 @@ def test_a_body_that_is_too_large_is_refused_with_and_without_content_length(add
             yield b" " * (1 << 16)
 
     error_of(httpx.post(f"{address}/chat/completions", content=chunks(), headers=headers), 413)
+
+
+def test_a_body_that_is_announced_as_too_large_is_refused_before_it_comes(address):
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        head = f"POST /chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: {1 << 30}\r\n\r\n"
+        connection.sendall(head.encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 413 ") and b"shorten the conversation" in answer
 
 
 @pytest.mark.parametrize(
@@ -648,10 +663,28 @@ def test_the_gate_gives_the_app_the_body_and_then_the_clients_end():
     assert seen == [b"ab", "http.disconnect"]
 
 
+def test_a_body_that_is_half_there_when_the_server_ends_is_answered():
+    sent = []
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    async def cut_short():
+        scope = {"type": "http", "path": "/", "headers": [(b"host", b"localhost")]}
+        task = asyncio.create_task(Gate(None, ChatSettings(), frozenset())(scope, receive, send))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await task
+
+    asyncio.run(cut_short())
+    assert sent[0]["status"] == 503 and b"server was stopped" in sent[1]["body"]
+
+
 def test_a_tool_call_in_the_history_is_rendered_as_the_model_wrote_it(chat):
     parts = [{"type": "text", "text": "x"}, {"type": "python", "text": "1+1"}, {"type": "python_output", "text": "2"}]
     messages = [*HI, {"role": "assistant", "content": parts}, *HI]
-    from course_lib.serve.api import ChatRequest
-
-    plain = ChatRequest(messages=messages).plain_messages()
-    assert render_for_completion(chat.tokenizer, plain) == render_for_completion(chat.tokenizer, messages)
+    question = ChatRequest(messages=messages).question(chat.settings)
+    assert render_for_completion(chat.tokenizer, question.messages) == render_for_completion(chat.tokenizer, messages)

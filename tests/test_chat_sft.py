@@ -16,6 +16,8 @@ from test_base_train import assert_same_run, contents, metrics, stop_after
 from waiting import wait_for
 
 from course_lib import backend
+from course_lib.chat import fine_tuning
+from course_lib.chat.fine_tuning import Settings, make_recipe
 from course_lib.chat.lessons import practice
 from course_lib.chat.packing import ConversationLoader
 from course_lib.chat.sources import mixed, open_conversations
@@ -23,8 +25,7 @@ from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.model.gpt import GPT, init_weights
 from course_lib.scripts import base_train, chat_sft
-from course_lib.scripts.chat_sft import Settings, resolve
-from course_lib.train import local_ring, run
+from course_lib.train import local_ring, loop, run_folder
 from course_lib.train.checkpoint import checkpoint_folders, load_model, newest_checkpoint
 from course_lib.train.trainer import Trainer
 
@@ -58,7 +59,7 @@ def base(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COURSE_HOME", str(home))
         patch.setattr(backend, "matmul_gflops", lambda *_: 100.0)
-        patch.setattr(run, "save_curves", lambda *_: None)
+        patch.setattr(run_folder, "save_curves", lambda *_: None)
         flags = "--depth=1 --sequence-len=160 --total-batch-size=320 --num-iterations=3 --save-every=1 --processes=1"
         base_train.main([f"--dataset={home / 'text.jsonl'}", *flags.split()])
     return base_of(home)
@@ -73,7 +74,7 @@ def train(base, home, monkeypatch, capfd):
     for tag in ("d1", "whole", "parts"):
         shutil.copytree(base, base_of(home, tag))
     monkeypatch.setattr(backend, "matmul_gflops", lambda *_: 100.0)  # saves 0.2 s
-    monkeypatch.setattr(run, "save_curves", lambda *_: None)  # and this 0.3 s
+    monkeypatch.setattr(run_folder, "save_curves", lambda *_: None)  # and this 0.3 s
     monkeypatch.delenv("MLX_RANK", raising=False)
 
     def program(*flags, tiny=TINY, quick=True):
@@ -81,8 +82,8 @@ def train(base, home, monkeypatch, capfd):
         code = 0
         with pytest.MonkeyPatch.context() as patch:
             if quick:
-                patch.setattr(chat_sft.FineTuning, "sample", lambda *_: None)
-                patch.setattr(run, "trial", lambda *_: 0.1)
+                patch.setattr(fine_tuning.Talks, "preview", lambda *_: [])
+                patch.setattr(run_folder, "trial", lambda *_: 0.1)
             try:
                 chat_sft.main(["--processes=1", "--tag=d1", *tiny, *flags])
             except SystemExit as end:
@@ -286,7 +287,7 @@ def test_the_learning_rates_fall_along_a_line_to_zero(train, home, monkeypatch):
     assert np.allclose(rates / rates[0], np.array(multipliers)[:, None], rtol=1e-5)
     names = {"matrix_lr": 0.02, "embedding_lr": 0.2, "unembedding_lr": 0.004}
     given = Trainer(load_model(base_of(home))[0], 8, **{name: 0.25 * value for name, value in names.items()})
-    expected = [rate * (2 if n == 0 else 1) for n, rate in enumerate(given._rates)]
+    expected = [rate * (2 if n == 0 else 1) for n, rate in enumerate(given._peaks)]
     assert sorted(rates[0]) == pytest.approx(sorted(np.array(expected, float)), rel=1e-5)
 
 
@@ -332,14 +333,14 @@ def test_a_system_message_and_a_last_question_are_taken(train, home, tmp_path):
 
 
 def test_validation_is_of_other_conversations_and_always_of_the_same(train, home, tmp_path, monkeypatch):
-    seen, validate = [], run.validate
+    seen, validate = [], loop.validate
 
     def watched(model, batches, *others):
         batches = list(batches)
         seen.append([(i.tolist(), t.tolist()) for i, t in batches])
         return validate(model, batches, *others)
 
-    monkeypatch.setattr(run, "validate", watched)
+    monkeypatch.setattr(loop, "validate", watched)
     own = write(tmp_path / "own.jsonl", [talk(n) for n in range(300)])
     train(f"--data={own}", "--num-iterations=3", "--eval-every=1", "--eval-share=0.5")
     assert len(seen) == 4 and all(each == seen[0] for each in seen) and seen[0]
@@ -374,25 +375,34 @@ def test_what_is_not_given_follows_from_the_model_and_the_data(home, base, monke
     config = replace(load_model(base)[0].config, sequence_len=128)
     monkeypatch.setattr(backend, "memory_bytes", lambda: 10**11)
     wide = replace(config, sequence_len=256)
-    found = resolve(Settings(), wide, float("inf"))
+
+    def cadence(recipe):
+        return recipe.cadence.eval_every, recipe.cadence.save_every, recipe.cadence.sample_every
+
+    found = make_recipe(Settings(), wide, float("inf"))
     assert (found.sequence_len, found.num_iterations, found.total_batch_size) == (128, 400, 4096)
-    assert (found.device_batch_size, found.eval_every, found.save_every, found.sample_every) == (32, 40, 40, 200)
-    assert (found.init_lr_frac, found.warmdown_ratio) == (1.0, 0.4)
-    found = resolve(Settings(data="mine.jsonl"), wide, 4096 * 7.0)
+    assert (found.device_batch_size, *cadence(found)) == (32, 40, 40, 200)
+    assert (found.rates.matrix_lr, found.rates.warmdown_ratio) == (0.02, 0.4)
+    found = make_recipe(Settings(data="mine.jsonl"), wide, 4096 * 7.0)
     assert (found.sequence_len, found.num_iterations) == (256, 7)
-    assert (found.init_lr_frac, found.warmdown_ratio) == (0.1, 1.0)
-    assert (found.eval_every, found.save_every, found.sample_every) == (1, 1, 3)
-    assert resolve(Settings(), config, 10.0).num_iterations == 1
-    assert resolve(Settings(), replace(config, sequence_len=64), float("inf")).sequence_len == 64
+    rates = found.rates
+    assert (rates.matrix_lr, rates.embedding_lr, rates.unembedding_lr) == pytest.approx((0.002, 0.02, 0.0004))
+    assert rates.warmdown_ratio == 1.0
+    assert cadence(found) == (1, 1, 3)
+    assert make_recipe(Settings(), config, 10.0).num_iterations == 1
+    assert make_recipe(Settings(), replace(config, sequence_len=64), float("inf")).sequence_len == 64
     asked = Settings(sequence_len=32, total_batch_size=320, device_batch_size=5, num_iterations=9)
     asked = replace(asked, eval_every=4, save_every=5, sample_every=6, init_lr_frac=0.3, warmdown_ratio=0.6)
-    assert resolve(asked, config, 10.0) == asked
+    found = make_recipe(asked, config, 10.0)
+    assert (found.sequence_len, found.total_batch_size, found.device_batch_size) == (32, 320, 5)
+    assert (found.num_iterations, *cadence(found)) == (9, 4, 5, 6)
+    assert (found.rates.matrix_lr, found.rates.warmdown_ratio) == (pytest.approx(0.006), 0.6)
     for wrong in ({"sequence_len": 129}, {"total_batch_size": 100}, {"device_batch_size": 3}):
         with pytest.raises(FlagError):
-            resolve(replace(Settings(), **wrong), config, 10.0)
+            make_recipe(replace(Settings(), **wrong), config, 10.0)
     monkeypatch.setattr(backend, "memory_bytes", lambda: 1000)
     with pytest.raises(CourseError, match="needs"):
-        resolve(Settings(), config, 10.0)
+        make_recipe(Settings(), config, 10.0)
 
 
 @pytest.mark.slow
@@ -494,7 +504,7 @@ def test_as_many_processes_as_the_rows_allow_and_the_run_had(train, home, monkey
         launched.clear()
         flags = ["--tag=d1", "--sequence-len=64", f"--total-batch-size={64 * rows}", "--num-iterations=1"]
         chat_sft.main([*flags, "--overwrite"])
-        assert launched == ([("course_lib.scripts.chat_sft", expected)] if expected else [])
+        assert launched == ([("course_lib.train.launch", expected)] if expected else [])
     launched.clear()
     chat_sft.main(["--tag=d1", "--resume"])  # it had one process
     assert launched == []

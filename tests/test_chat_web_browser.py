@@ -9,7 +9,9 @@ from test_browser import chromium
 from waiting import wait_for
 
 from course_lib.chat.calculator import use_calculator
-from course_lib.serve.app import ChatSettings, create_app, serve
+from course_lib.serve.api import ChatSettings
+from course_lib.serve.app import create_app
+from course_lib.serve.transport import serve
 
 pytestmark = pytest.mark.slow
 

@@ -1,6 +1,10 @@
-"""What notebooks use: growing classes, budgets, exercise checks, live curves, the loss log."""
+"""What notebooks use: growing classes, budgets, exercise checks, live curves, the loss log, claims, experiments."""
+
+import re
 
 import matplotlib.pyplot as plt
+import mlx.core as mx
+import numpy as np
 import pytest
 
 from course_lib.classroom import (
@@ -10,11 +14,15 @@ from course_lib.classroom import (
     cells,
     check,
     check_solution,
+    claim,
     command_line,
+    experiments,
     live_curve,
     loss_log,
+    stored,
 )
 from course_lib.classroom.live_curve import running_mean
+from course_lib.host.errors import CourseError
 
 
 def test_a_class_grows():
@@ -96,6 +104,117 @@ def test_checks_print_what_to_know_and_only_solutions_must_pass(capsys, answer, 
     else:
         with pytest.raises(AssertionError):
             check_solution(doubles, answer)
+
+
+@pytest.mark.parametrize("holds", [True, np.float32(3) > 2, mx.array(3.0) > 2])
+def test_a_claim_that_holds_is_printed(monkeypatch, capsys, holds):
+    monkeypatch.setenv("COURSE_QUICK", "0")
+    claim("3 is more than 2", holds)
+    assert capsys.readouterr().out == "✓ 3 is more than 2\n"
+
+
+@pytest.mark.parametrize("holds", [False, np.float32(3) < 2, mx.array(3.0) < 2, float("nan") > 0])
+def test_a_false_claim_ends_a_full_run_and_no_quick_one(monkeypatch, capsys, holds):
+    claim("2 is more than 3", holds)
+    monkeypatch.setenv("COURSE_QUICK", "0")
+    with pytest.raises(AssertionError, match="2 is more than 3"):
+        claim("2 is more than 3", holds)
+    claim("3 is more than 2", not holds)
+    out = "· 2 is more than 3 (quick run: not judged)\n✓ 3 is more than 2\n"
+    assert capsys.readouterr().out == out
+
+
+@pytest.mark.parametrize("holds", [0.2, None, "yes", mx.array(0.2)])
+def test_a_claim_wants_a_comparison(holds):
+    with pytest.raises(TypeError, match="expected True or False"):  # in a quick run too
+        claim("attention helps", holds)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A data folder of its own, in a full run."""
+    monkeypatch.setattr(experiments, "data_dir", lambda: tmp_path)
+    monkeypatch.setenv("COURSE_QUICK", "0")
+    return tmp_path
+
+
+def ladder():
+    """An experiment as a chapter has it: steps and seeds come from the budget."""
+    for seed in range(budget(3, quick=1)):
+        steps, loss = budget(400, quick=2), mx.array(2.5) + seed
+        yield {"seed": seed, "steps": steps, "model": "4, with heads", "loss": loss, "better": seed > 1}
+
+
+def rows(seeds, steps):
+    def row(seed):
+        return {"seed": seed, "steps": steps, "model": "4, with heads", "loss": 2.5 + seed, "better": seed > 1}
+
+    return [row(seed) for seed in range(seeds)]
+
+
+def test_an_experiment_is_computed_once_and_then_read(data, monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_EXPERIMENTS", "1")
+    assert stored("ladder", ladder) == rows(3, 400)
+    text = (data / "experiments" / "ladder.csv").read_text()
+    about, columns = text.splitlines()[:2]
+    assert re.match(r"# measured on \d{4}-\d\d-\d\d in \d+ s: \w+ \w+, \d+ cores, mlx \d", about)
+    assert columns == "seed,steps,model,loss,better" and text.count("\n") == 5
+    monkeypatch.setenv("COURSE_EXPERIMENTS", "0")
+    capsys.readouterr()
+    assert stored("ladder", lambda: pytest.fail("computed again")) == rows(3, 400)
+    assert capsys.readouterr().out == f"ladder: {about.removeprefix('# ')}\n"
+
+
+def test_a_quick_run_computes_a_small_version_and_keeps_nothing(data, monkeypatch):
+    monkeypatch.setenv("COURSE_EXPERIMENTS", "1")
+    monkeypatch.setenv("COURSE_QUICK", "1")
+    assert stored("ladder", ladder) == rows(1, 2) and list(data.iterdir()) == []
+    monkeypatch.setenv("COURSE_QUICK", "0")
+    stored("ladder", ladder)
+    before = (data / "experiments" / "ladder.csv").read_bytes()
+    monkeypatch.setenv("COURSE_QUICK", "1")
+    assert stored("ladder", ladder) == rows(1, 2)
+    assert (data / "experiments" / "ladder.csv").read_bytes() == before
+
+
+def test_a_quick_run_sees_that_the_cell_makes_other_columns_than_the_file_has(data, monkeypatch):
+    monkeypatch.setenv("COURSE_EXPERIMENTS", "1")
+    stored("ladder", ladder)
+    monkeypatch.setenv("COURSE_QUICK", "1")
+    with pytest.raises(CourseError, match="ladder.csv has other columns"):
+        stored("ladder", lambda: [{"seed": 0, "steps": 1, "bits": 0.5}])
+
+
+def test_a_missing_experiment_is_one_sentence(data):
+    with pytest.raises(
+        CourseError, match="data/experiments/ladder.csv is missing; `course run --experiments`"
+    ) as caught:
+        stored("ladder", ladder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "made", [[], [{"loss": 1.0}], [{"seed": 0, "loss": 1.0}], [*rows(1, 2), {"seed": 1, "steps": 2}]]
+)
+def test_an_experiment_says_seeds_and_steps(data, monkeypatch, made):
+    monkeypatch.setenv("COURSE_EXPERIMENTS", "1")
+    with pytest.raises(CourseError, match="seed and steps among them"):
+        stored("ladder", lambda: made)
+    assert not (data / "experiments" / "ladder.csv").exists()
+
+
+def test_an_experiment_that_fails_leaves_the_file_as_it_was(data, monkeypatch):
+    monkeypatch.setenv("COURSE_EXPERIMENTS", "1")
+    stored("ladder", ladder)
+    before = (data / "experiments" / "ladder.csv").read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError):
+        stored("ladder", ladder)
+    assert [path.read_bytes() for path in (data / "experiments").iterdir()] == [before]
 
 
 def test_running_mean():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -30,6 +31,8 @@ from course_lib.data.dataset import (
 )
 from course_lib.data.documents import read_parquet
 from course_lib.data.remote import REMOTES, ShardCache
+from course_lib.data.sizes import corpus_tokens
+from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.download import Stopped
 from course_lib.host.errors import CourseError
 
@@ -644,3 +647,24 @@ begun.wait()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# How many tokens
+
+
+def test_the_tokens_of_a_text_are_estimated_from_its_beginning_and_a_stream_has_no_end(tmp_path):
+    tokenizer = Tokenizer.train(TEXTS, 400, allow_smaller=True)
+    write_shards(TEXTS, tmp_path / "own")
+    dataset = Dataset("own", tmp_path / "own", sorted(path.name for path in (tmp_path / "own").iterdir()))
+    for split, estimate in zip(("train", "val"), corpus_tokens(dataset, tokenizer), strict=True):
+        assert estimate == pytest.approx(sum(map(len, tokenizer.encode_batch(list(dataset.documents(split))))), rel=0.1)
+    dataset.streamed = True
+    assert corpus_tokens(dataset, tokenizer) == (math.inf, math.inf)
+
+
+def test_a_validation_shard_without_text_is_said(tmp_path):
+    for name, texts in (("shard_00000.parquet", ["a b"]), ("shard_00001.parquet", [])):
+        pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), tmp_path / name)
+    dataset = Dataset("own", tmp_path, ["shard_00000.parquet", "shard_00001.parquet"])
+    with pytest.raises(CourseError, match="the validation shard in .* has no text; fetch or make"):
+        corpus_tokens(dataset, Tokenizer.train(["a b"], 265))

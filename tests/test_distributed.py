@@ -13,12 +13,12 @@ from test_local_ring import launch_in_time
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.train.distributed import (
     SharedMuon,
-    from_first,
-    most,
-    say_from_first,
+    all_max,
+    all_sum,
+    broadcast,
+    broadcast_json,
     share_out,
     sum_together,
-    total,
 )
 from course_lib.train.muon import Muon
 from course_lib.train.trainer import Trainer, validate
@@ -34,10 +34,10 @@ V, T = 37, 16
 def test_alone_every_exchange_gives_what_was_brought():
     group = mx.distributed.init()
     arrays = {"a": mx.array([1.5]), "b": mx.array([2], mx.uint32)}
-    assert from_first(arrays, group) is arrays
+    assert broadcast(arrays, group) is arrays
     for value in (None, 3, "ü", [1, {"a": None}], {"lowest": float("inf")}):
-        assert say_from_first(value, group) == value
-    assert most(2.5, group) == 2.5 and total([1.0, 2.5], group) == [1.0, 2.5]
+        assert broadcast_json(value, group) == value
+    assert all_max(2.5, group) == 2.5 and all_sum([1.0, 2.5], group) == [1.0, 2.5]
     parts = [mx.arange(6).reshape(2, 3), mx.array(7), mx.arange(4)]
     for part, back in zip(parts, sum_together(parts, group), strict=True):
         assert back.shape == part.shape and (back == part).all().item()
@@ -109,15 +109,15 @@ def member(folder):
     tree = {"b": mx.random.normal((3, 5)), "a": mx.array([rank + 5], mx.uint64), "r": mx.array(mx.random.state[0])}
     mine = {name: np.array(array) for name, array in tree.items()}
     tree = dict(sorted(tree.items(), reverse=rank == 1))  # the order of the names must not matter
-    got = from_first(tree, group)
+    got = broadcast(tree, group)
     np.savez(folder / f"first_{rank}.npz", **{name: np.array(array) for name, array in got.items()})
     np.savez(folder / f"mine_{rank}.npz", **mine)
 
     said = {}
     values = ([None, 3, "ü" * 1000, {"a": [1, None], "x": 1e300}, []], [1, "2", None, 0, 5], [None] * 5)[rank]
-    said["values"] = [say_from_first(value, group) for value in values]
-    said["most"] = [most(float(rank), group), most(float(-rank), group), most(143.0 if rank == 1 else 0, group)]
-    said["total"] = total([rank + 1.0, 10.0], group)
+    said["values"] = [broadcast_json(value, group) for value in values]
+    said["most"] = [all_max(n, group) for n in (float(rank), float(-rank), 143.0 if rank == 1 else 0)]
+    said["total"] = all_sum([rank + 1.0, 10.0], group)
     sums = sum_together([mx.full((2, 3), rank + 1.0), mx.array(float(rank)), mx.ones((7,))], group)
     said["sums"] = [array.tolist() for array in sums]
 

@@ -1,5 +1,6 @@
 """Shards arrive whole or not at all, whatever the hub does, and an interrupted download goes on."""
 
+import gzip
 import io
 import os
 import random
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub.constants as hub_constants
@@ -23,7 +25,7 @@ from course_lib.data.dataset import open_dataset
 from course_lib.data.documents import open_parquet
 from course_lib.data.remote import REMOTES, Remote
 from course_lib.host import download
-from course_lib.host.download import Stopped, fetch, file_size
+from course_lib.host.download import Stopped, fetch, fetch_file, file_size
 from course_lib.host.errors import CourseError
 
 REPO = REMOTES["fineweb-edu"].repo
@@ -355,3 +357,85 @@ def test_a_fetched_shard_can_be_opened(hub, tmp_path):
     REMOTES["fineweb-edu"].fetch(FIRST, tmp_path)
     with open_parquet(Path(tmp_path / FIRST)) as file:
         assert file.metadata.num_rows == 3000
+
+
+# ---- a single file from anywhere
+
+SMALL = bytes(range(256)) * 500  # 128,000 bytes
+
+
+@pytest.fixture
+def website(monkeypatch):
+    """A web server on this machine that does what the path says; its address."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path in ("/loop", "/script"):
+                self.send_response(302)
+                self.send_header("Location", "/loop" if self.path == "/loop" else "javascript:alert(1)")
+                return self.end_headers()
+            packed = self.path == "/file" and "gzip" in self.headers["Accept-Encoding"]
+            body = gzip.compress(SMALL) if packed else SMALL
+            self.send_response(200)
+            if packed or self.path == "/bad-gzip":
+                self.send_header("Content-Encoding", "gzip")
+            if self.path == "/file":
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            try:
+                for _ in range(1000 if self.path == "/endless" else 1):
+                    self.wfile.write(body)
+            except OSError:  # the other side has had enough
+                pass
+
+        def log_message(self, *args):
+            pass
+
+    web = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=web.serve_forever, args=(0.05,))
+    thread.start()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield f"http://127.0.0.1:{web.server_address[1]}"
+    web.shutdown()
+    web.server_close()
+    thread.join()
+
+
+def test_a_file_is_fetched_once_and_its_bytes_are_told(website, tmp_path):
+    told = []
+    for _ in range(2):
+        path = fetch_file(
+            f"{website}/file", tmp_path / "f", 200_000, "wait", on_bytes=lambda *numbers: told.append(numbers)
+        )
+    assert path == tmp_path / "f" and path.read_bytes() == SMALL and list(tmp_path.iterdir()) == [path]
+    assert told[-1] == (128_000, 128_000) and told == sorted(set(told)), "the second time nothing is fetched"
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("loop", "the server's answer cannot be used (TooManyRedirects)"),
+        ("script", "the server's answer cannot be used (InvalidSchema)"),
+        ("bad-gzip", "the server's answer cannot be used (ContentDecodingError)"),
+        ("endless", "what arrives is longer than 1 MB, so it is not the file"),
+    ],
+)
+def test_an_answer_that_is_no_file_is_one_sentence_and_nothing_is_left(website, tmp_path, page, said):
+    with pytest.raises(CourseError) as caught:
+        fetch_file(f"{website}/{page}", tmp_path / "f", 1_000_000, "wait")
+    assert str(caught.value) == (
+        f"could not fetch {website}/{page}: {said}; nothing was kept: try again online, or wait"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_silent_server_is_not_waited_for_without_end(monkeypatch, tmp_path):
+    import requests
+
+    def no_answer(url, **how):
+        assert how["timeout"] <= 30
+        raise requests.ReadTimeout
+
+    monkeypatch.setattr(requests, "get", no_answer)
+    with pytest.raises(CourseError, match="the server did not answer in time"):
+        fetch_file("http://127.0.0.1/x", tmp_path / "f", 1_000, "wait")

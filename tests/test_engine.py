@@ -12,11 +12,12 @@ from mlx.utils import tree_flatten
 
 from course_lib import backend
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.generate.engine import BatchEngine, Engine, QueueFull, Request
+from course_lib.generate.engine import Engine
 from course_lib.generate.kv_cache import KVCache
-from course_lib.generate.rows import Row, prefill
+from course_lib.generate.rows import Request, Row, prefill
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.serve.batch_engine import BatchEngine, QueueFull
 from course_lib.train.trainer import Trainer
 
 WAIT = 30  # seconds: far more than anything here takes

@@ -12,23 +12,19 @@ from mlx.utils import tree_flatten, tree_unflatten
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.evaluate.core import (
     FIELDS,
-    Row,
-    Task,
+    CoreTask,
     TaskResult,
-    bits_per_byte,
     core_error,
     core_score,
-    draw_results,
     evaluate_task,
     fewshot_examples,
-    load_items,
-    load_tasks,
     render,
-    score,
-    shared_prefix,
     standard_error,
     tokenise,
 )
+from course_lib.evaluate.reports import draw_results
+from course_lib.evaluate.scoring import ScoredSequence, score_sequences, shared_prefix
+from course_lib.evaluate.task_files import load_items, load_tasks
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import data_dir
 from course_lib.model.gpt import GPT, GPTConfig
@@ -84,17 +80,16 @@ def test_bits_per_byte_is_the_hand_computed_ratio_without_specials_and_ignored_t
             nats -= log_p[place, target]
             size += len(tokenizer.token(target))
     batch = mx.array([inputs]), mx.array([targets])
-    found = bits_per_byte(model, [batch], tokenizer.token_bytes)
+    found = validate(model, [batch], tokenizer.token_bytes)
     assert found == pytest.approx(nats / math.log(2) / size, rel=1e-5)
 
 
-def test_bits_per_byte_is_what_training_calls_it_and_sums_before_it_divides(model, tokenizer):
+def test_bits_per_byte_sums_before_it_divides(model, tokenizer):
     ids = mx.random.randint(0, tokenizer.vocab_size, (3, 4, 9), key=mx.random.key(1))
     batches = [(rows[:, :-1], rows[:, 1:]) for rows in ids]
     batches[1] = (batches[1][0], mx.where(mx.arange(8) < 6, -1, batches[1][1]))
-    together = bits_per_byte(model, batches, tokenizer.token_bytes)
-    assert together == pytest.approx(validate(model, batches, tokenizer.token_bytes), rel=1e-6)
-    singles = [bits_per_byte(model, [batch], tokenizer.token_bytes) for batch in batches]
+    together = validate(model, batches, tokenizer.token_bytes)
+    singles = [validate(model, [batch], tokenizer.token_bytes) for batch in batches]
     assert abs(sum(singles) / 3 - together) > 1e-4, "the mean of the batches' ratios is another number"
 
 
@@ -105,11 +100,10 @@ def test_a_batch_with_nothing_to_count_changes_nothing_and_nothing_at_all_is_nan
         (real[0], mx.full(real[1].shape, -1)),
         (real[0], mx.full(real[1].shape, tokenizer.bos)),
     ]
-    expected = bits_per_byte(model, [real], tokenizer.token_bytes)
-    assert bits_per_byte(model, [empty[0], real, empty[1]], tokenizer.token_bytes) == expected
-    assert math.isnan(bits_per_byte(model, empty, tokenizer.token_bytes))
-    assert math.isnan(bits_per_byte(model, [], tokenizer.token_bytes))
-    assert math.isnan(bits_per_byte(None, empty, tokenizer.token_bytes)), "no model is asked"
+    expected = validate(model, [real], tokenizer.token_bytes)
+    assert validate(model, [empty[0], real, empty[1]], tokenizer.token_bytes) == expected
+    assert math.isnan(validate(model, empty, tokenizer.token_bytes))
+    assert math.isnan(validate(model, [], tokenizer.token_bytes))
 
 
 # How an item becomes a prompt
@@ -120,7 +114,7 @@ LANGUAGE = {"context": "  Once upon a ", "continuation": "time"}
 
 
 def test_prompts_are_context_delimiter_continuation_after_the_solved_examples():
-    task = Task("t", "multiple_choice", delimiter="\nAnswer: ")
+    task = CoreTask("t", "multiple_choice", delimiter="\nAnswer: ")
     other = {"query": "One and one are", "choices": ["two", "nine", "ten"], "gold": 0}
     before = "One and one are\nAnswer: two\n\n"
     assert render(task, CHOICE, [other]) == [
@@ -128,12 +122,12 @@ def test_prompts_are_context_delimiter_continuation_after_the_solved_examples():
         (before + "Two and two are\nAnswer: ", before + "Two and two are\nAnswer: four"),
     ]
     other = {"context_options": ["A", "B"], "continuation": "is last.", "gold": 1}
-    assert [text for _, text in render(Task("t", "schema"), SCHEMA, [other])] == [
+    assert [text for _, text in render(CoreTask("t", "schema"), SCHEMA, [other])] == [
         "B is last.\n\nThe bag was full.",
         "B is last.\n\nThe book was full.",
     ]
     other = {"context": "Long long\n", "continuation": "ago"}
-    assert render(Task("t", "language_modeling"), LANGUAGE, [other, other]) == [
+    assert render(CoreTask("t", "language_modeling"), LANGUAGE, [other, other]) == [
         ("Long long ago\n\n" * 2 + "Once upon a ", "Long long ago\n\n" * 2 + "Once upon a time")
     ]
 
@@ -151,7 +145,7 @@ def test_examples_are_nanochats_for_each_item_and_never_the_item_itself():
         fewshot_examples(data, 0, 20)
 
 
-def judged(tokenizer: Tokenizer, row: Row) -> str:
+def judged(tokenizer: Tokenizer, row: ScoredSequence) -> str:
     return tokenizer.decode(row.ids[row.start :])
 
 
@@ -161,7 +155,7 @@ def test_judged_are_the_options_the_shared_end_or_the_continuation_and_bos_stand
         ("schema", SCHEMA, [" was full.", " was full."]),
         ("language_modeling", LANGUAGE, [" time"]),
     ):
-        task = Task("t", kind)
+        task = CoreTask("t", kind)
         prompts = render(task, item)
         rows = tokenise(task, tokenizer, prompts, 160)
         assert [row.ids for row in rows] == [tokenizer.encode(text, bos=True) for _, text in prompts]
@@ -173,17 +167,17 @@ def test_judged_are_the_options_the_shared_end_or_the_continuation_and_bos_stand
 
 
 def test_an_option_that_another_one_begins_with_still_has_a_token_to_judge(tokenizer):
-    task = Task("t", "multiple_choice")
+    task = CoreTask("t", "multiple_choice")
     item = {"query": "it is", "choices": ["a", "a cat", "a"], "gold": 1}
     rows = tokenise(task, tokenizer, render(task, item), 160)
     assert all(row.start < len(row.ids) for row in rows)
     same = {"context_options": ["x", "x"], "continuation": "y", "gold": 0}
-    rows = tokenise(Task("t", "schema"), tokenizer, render(Task("t", "schema"), same), 160)
+    rows = tokenise(CoreTask("t", "schema"), tokenizer, render(CoreTask("t", "schema"), same), 160)
     assert all(1 <= row.start < len(row.ids) for row in rows)
 
 
 def test_a_long_prompt_loses_its_beginning_and_keeps_what_is_judged(tokenizer):
-    task = Task("t", "multiple_choice")
+    task = CoreTask("t", "multiple_choice")
     item = {"query": sentence(random.Random(0), 100), "choices": ["the sun", "a moon"], "gold": 1}
     long = tokenise(task, tokenizer, render(task, item), 1000)
     short = tokenise(task, tokenizer, render(task, item), 20)
@@ -196,7 +190,7 @@ def test_a_long_prompt_loses_its_beginning_and_keeps_what_is_judged(tokenizer):
 
 @pytest.mark.parametrize("continuation", ["", "  "])
 def test_an_empty_continuation_is_refused(tokenizer, continuation):
-    task = Task("t", "language_modeling", delimiter="")
+    task = CoreTask("t", "language_modeling", delimiter="")
     prompts = render(task, {"context": "the cat", "continuation": ""})
     with pytest.raises(CourseError, match="is empty; give it a text"):
         tokenise(task, tokenizer, prompts, 160)
@@ -223,7 +217,9 @@ def make_items(kind: str, count: int, seed: int = 0) -> list[dict]:
     return items
 
 
-def reference(model: GPT, tokenizer: Tokenizer, task: Task, data: list[dict], index: int) -> tuple[list[float], bool]:
+def reference(
+    model: GPT, tokenizer: Tokenizer, task: CoreTask, data: list[dict], index: int
+) -> tuple[list[float], bool]:
     """(loss of each option, right?) of one item, written anew: no batch, no padding, no cache, float64."""
     item = data[index]
     examples = random.Random(1234 + index).sample(
@@ -273,13 +269,13 @@ def reference(model: GPT, tokenizer: Tokenizer, task: Task, data: list[dict], in
 @pytest.mark.parametrize("shots", [0, 3])
 @pytest.mark.parametrize("kind", list(FIELDS))
 def test_scores_are_those_of_the_reference_that_asks_one_option_at_a_time(model, tokenizer, kind, shots):
-    task, data = Task("t", kind, shots, delimiter=" "), make_items(kind, 24)
+    task, data = CoreTask("t", kind, shots, delimiter=" "), make_items(kind, 24)
     right = 0
     for index in range(24):
         expected, expected_right = reference(model, tokenizer, task, data, index)
         rows = tokenise(task, tokenizer, render(task, data[index], fewshot_examples(data, index, shots)), 160)
         for shared in {0, shared_prefix(rows)}:
-            found = score(model, rows, shared)
+            found = score_sequences(model, rows, shared)
             assert [each.loss for each in found] == pytest.approx(expected, abs=2e-4)
         if kind == "language_modeling":
             assert found[0].exact == expected_right
@@ -295,17 +291,17 @@ def test_language_modelling_is_right_when_every_token_is_the_first_choice(model,
     start = len(ids)
     for _ in range(3):
         ids.append(int(log_probs(model, ids)[-1].argmax()))
-    assert score(model, [Row(ids, start)])[0].exact
+    assert score_sequences(model, [ScoredSequence(ids, start)])[0].exact
     for place in range(start, start + 3):
         wrong = list(ids)
         wrong[place] = (wrong[place] + 1) % 256
-        assert not score(model, [Row(wrong, start)])[0].exact, "one wrong token is enough"
+        assert not score_sequences(model, [ScoredSequence(wrong, start)])[0].exact, "one wrong token is enough"
 
 
 @pytest.mark.parametrize(("n_head", "n_kv_head"), [(2, 2), (2, 1)])
 def test_the_shared_prefix_read_once_gives_the_scores_of_whole_rows(tokenizer, n_head, n_kv_head):
     model = make_model(tokenizer, n_head, n_kv_head)
-    task = Task("t", "multiple_choice")
+    task = CoreTask("t", "multiple_choice")
     item = {"query": sentence(random.Random(0), 60), "choices": ["the sun sings", "a", "old moon"], "gold": 0}
     rows = tokenise(task, tokenizer, render(task, item), 160)
     shared = shared_prefix(rows)
@@ -319,10 +315,10 @@ def test_the_shared_prefix_read_once_gives_the_scores_of_whole_rows(tokenizer, n
             return ask(self, ids, caches)
 
     model.transformer.__class__ = Counted
-    whole = score(model, rows)
+    whole = score_sequences(model, rows)
     assert seen == [(3, max(len(row.ids) for row in rows) - 1)]
     seen.clear()
-    once = score(model, rows, shared)
+    once = score_sequences(model, rows, shared)
     assert seen[0] == (1, shared) and seen[1][0] == 3 and seen[1][1] < 12, "the rest is short"
     for a, b in zip(whole, once, strict=True):
         assert a.loss == pytest.approx(b.loss, abs=1e-4) and a.exact == b.exact
@@ -330,10 +326,10 @@ def test_the_shared_prefix_read_once_gives_the_scores_of_whole_rows(tokenizer, n
 
 def test_prompts_longer_than_the_model_are_scored_on_their_end(tokenizer):
     model = make_model(tokenizer, sequence_len=24)
-    task, data = Task("t", "multiple_choice", 4), make_items("multiple_choice", 6)
+    task, data = CoreTask("t", "multiple_choice", 4), make_items("multiple_choice", 6)
     rows = tokenise(task, tokenizer, render(task, data[0], fewshot_examples(data, 0, 4)), 24)
     assert all(len(row.ids) == 25 for row in rows)
-    for row, found in zip(rows, score(model, rows), strict=True):
+    for row, found in zip(rows, score_sequences(model, rows), strict=True):
         log_p = log_probs(model, row.ids[:-1])
         expected = -np.mean([log_p[n - 1, row.ids[n]] for n in range(row.start, 25)])
         assert found.loss == pytest.approx(expected, abs=2e-4)
@@ -341,7 +337,7 @@ def test_prompts_longer_than_the_model_are_scored_on_their_end(tokenizer):
 
 
 def test_the_first_items_score_as_in_the_whole_task_and_progress_is_told(model, tokenizer):
-    task, data = Task("t", "multiple_choice", 2), make_items("multiple_choice", 12)
+    task, data = CoreTask("t", "multiple_choice", 2), make_items("multiple_choice", 12)
     single = [evaluate_task(model, tokenizer, task, data, limit=n).right for n in range(1, 13)]
     assert all(0 <= b - a <= 1 for a, b in zip(single, single[1:], strict=False))
     told = []
@@ -352,7 +348,7 @@ def test_the_first_items_score_as_in_the_whole_task_and_progress_is_told(model, 
 
 
 def test_no_items_and_another_tokenizer_are_refused(model, tokenizer):
-    task = Task("t", "schema")
+    task = CoreTask("t", "schema")
     with pytest.raises(CourseError, match="0 items"):
         evaluate_task(model, tokenizer, task, [])
     with pytest.raises(CourseError, match="has 300 ids, the model 320; give the tokenizer"):
@@ -364,7 +360,7 @@ def test_no_items_and_another_tokenizer_are_refused(model, tokenizer):
 
 
 def test_centring_puts_guessing_at_0_and_all_right_at_1():
-    task = Task("t", "multiple_choice", baseline=0.25)
+    task = CoreTask("t", "multiple_choice", baseline=0.25)
     assert TaskResult(task, 25, 100).centred == 0
     assert TaskResult(task, 100, 100).centred == 1
     assert TaskResult(task, 0, 100).centred == pytest.approx(-1 / 3)
@@ -376,9 +372,9 @@ def test_centring_puts_guessing_at_0_and_all_right_at_1():
 
 def test_core_is_the_mean_of_the_centred_scores_whatever_the_sizes():
     results = [
-        TaskResult(Task("a", "multiple_choice", baseline=0.25), 400, 1000),
-        TaskResult(Task("b", "schema", baseline=0.5), 9, 10),
-        TaskResult(Task("c", "language_modeling"), 1, 4),
+        TaskResult(CoreTask("a", "multiple_choice", baseline=0.25), 400, 1000),
+        TaskResult(CoreTask("b", "schema", baseline=0.5), 9, 10),
+        TaskResult(CoreTask("c", "language_modeling"), 1, 4),
     ]
     assert core_score(results) == pytest.approx((0.2 + 0.8 + 0.25) / 3)
     errors = [result.centred_error for result in results]
@@ -397,7 +393,7 @@ def test_the_standard_error_is_the_spread_of_many_measurements():
 def test_the_drawing_marks_what_is_clearly_above_guessing():
     from matplotlib.figure import Figure
 
-    task = Task("t", "schema", baseline=0.5)
+    task = CoreTask("t", "schema", baseline=0.5)
     ax = Figure().subplots()
     draw_results(ax, [TaskResult(task, 90, 100), TaskResult(task, 52, 100)])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["t", "t"]
@@ -450,7 +446,7 @@ def write_bundle(folder, yaml_text=None, csv_text=None, items='{"context": "a", 
 
 def test_the_layout_of_the_bundle_is_read(tmp_path):
     (task,) = load_tasks(write_bundle(tmp_path / "b"))
-    expected = Task("one", "language_modeling", 3, "\nAnswer: ", 0.065, tmp_path / "b" / "eval_data/sub/one.jsonl")
+    expected = CoreTask("one", "language_modeling", 3, "\nAnswer: ", 0.065, tmp_path / "b" / "eval_data/sub/one.jsonl")
     assert task == expected
     assert load_items(task) == [{"context": "a", "continuation": "b"}]
 
@@ -482,10 +478,10 @@ def test_missing_settings_of_tasks_are_said(tmp_path, missing):
 
 def test_wrong_tasks_are_refused():
     with pytest.raises(CourseError, match="of kind 'riddle'; expected one of multiple_choice"):
-        Task("t", "riddle")
+        CoreTask("t", "riddle")
     for wrong in ({"baseline": 1.0}, {"baseline": -0.1}, {"num_fewshot": -1}):
         with pytest.raises(CourseError, match="expected 0 or more"):
-            Task("t", "schema", **wrong)
+            CoreTask("t", "schema", **wrong)
 
 
 @pytest.mark.parametrize(
@@ -507,20 +503,20 @@ def test_a_wrong_item_is_named_by_its_line(tmp_path, kind, line):
     path = tmp_path / "items.jsonl"
     path.write_text("\n" + line + "\n")
     with pytest.raises(CourseError, match=f"items.jsonl, line 2: expected a {kind} item") as caught:
-        load_items(Task("t", kind, path=path))
+        load_items(CoreTask("t", kind, path=path))
     assert "\n" not in str(caught.value)
 
 
 def test_numbers_are_texts_too(tmp_path):
     path = tmp_path / "items.jsonl"
     path.write_text('{"query": 3, "choices": ["a", 4.5], "gold": 1, "more": null}\n')
-    (item,) = load_items(Task("t", "multiple_choice", path=path))
+    (item,) = load_items(CoreTask("t", "multiple_choice", path=path))
     assert item == {"query": "3", "choices": ["a", "4.5"], "gold": 1, "more": None}
 
 
 def test_a_missing_file_of_items_is_said(tmp_path):
     with pytest.raises(CourseError, match="cannot read .*gone.jsonl"):
-        load_items(Task("t", "schema", path=tmp_path / "gone.jsonl"))
+        load_items(CoreTask("t", "schema", path=tmp_path / "gone.jsonl"))
 
 
 def test_the_data_readme_tells_of_the_tasks():

@@ -11,11 +11,12 @@ import sys
 import threading
 from dataclasses import dataclass
 
+import platformdirs
 import pytest
 
 from course_lib.host import paths
 from course_lib.host.errors import CourseError, FlagError
-from course_lib.host.files import write_atomically
+from course_lib.host.files import sha256_of, write_atomically
 from course_lib.host.program import run_program
 from course_lib.host.progress import StatusLine
 from course_lib.host.stop import stop_when_asked
@@ -33,7 +34,7 @@ def test_home_is_made_where_course_home_says(home):
 
 def test_home_is_in_the_cache_by_default(monkeypatch, tmp_path):
     monkeypatch.delenv("COURSE_HOME", raising=False)
-    monkeypatch.setattr(paths.platformdirs, "user_cache_dir", lambda *_, **__: str(tmp_path / "cache" / "course"))
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda *_, **__: str(tmp_path / "cache" / "course"))
     assert paths.home_dir() == tmp_path / "cache" / "course"
 
 
@@ -81,7 +82,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path):
     path.write_text("old")
     code = f"""
 import pathlib, resource, signal
-from course_lib.host.files import write_atomically
+from course_lib.host.files import sha256_of, write_atomically
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 with write_atomically(pathlib.Path({str(path)!r})) as file:
@@ -90,6 +91,11 @@ with write_atomically(pathlib.Path({str(path)!r})) as file:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "OSError" in done.stderr
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_checksum_is_that_of_the_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 @dataclass(frozen=True)

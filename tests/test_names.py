@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from course_lib.classroom.exercises import names as exercises
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import data_dir
-from course_lib.names import bigram as module
+from course_lib.names import download as module
 from course_lib.names.bigram import (
     CharTokenizer,
     bigram_counts,
@@ -31,10 +31,10 @@ from course_lib.names.bigram import (
     bigram_probs,
     bigram_sample,
     bigrams,
-    download_names,
     load_names,
     split_names,
 )
+from course_lib.names.download import download_names
 
 FEW = ["emma", "ada", "otto", "maya"]
 
@@ -455,7 +455,7 @@ def test_a_disk_that_fails_is_said(server, home, monkeypatch):
 
 def test_importing_names_does_not_import_the_downloader():
     code = (
-        "import sys, course_lib.names.bigram; "
+        "import sys, course_lib.names.bigram, course_lib.names.download; "
         "print([m for m in ('pooch', 'requests', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

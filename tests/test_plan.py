@@ -3,16 +3,19 @@
 import inspect
 import math
 import re
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 import tyro
 
 from course_lib import backend
 from course_lib.host.errors import CourseError, FlagError
-from course_lib.model.gpt import count_parameters, estimate_memory, flops_per_token
-from course_lib.train import plan
-from course_lib.train.plan import Settings, describe, make_config, resolve, validation_batches
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
+from course_lib.train import pretraining
+from course_lib.train.flags import FILLED
+from course_lib.train.pretraining import Settings, describe, make_recipe
+from course_lib.train.recipe import Rates
 from course_lib.train.trainer import LossWatch, Trainer
 
 GB = 10**9
@@ -37,20 +40,20 @@ TINY = Settings(depth=1, sequence_len=32, total_batch_size=256, device_batch_siz
 
 
 def test_the_horizon_three_ways():
-    config = make_config(TINY, 300)
+    config = make_recipe(replace(TINY, num_iterations=1), 300, 1e6).model
     assert count_parameters(config) == 12 * 64**2 + 2 * 300 * 64
-    steps = resolve(replace(TINY, num_iterations=17), 300, 1e6).num_iterations
+    steps = make_recipe(replace(TINY, num_iterations=17), 300, 1e6).num_iterations
     assert steps == 17
     flops = 1000.9 * 256 * flops_per_token(config)
-    assert resolve(replace(TINY, target_flops=flops), 300, 1e6).num_iterations == 1000
+    assert make_recipe(replace(TINY, target_flops=flops), 300, 1e6).num_iterations == 1000
     tokens = 2.5 * count_parameters(config)
-    assert resolve(replace(TINY, tokens_per_param=2.5), 300, 1e6).num_iterations == int(tokens / 256)
-    assert resolve(TINY, 300, 1e9).num_iterations == int(20 * count_parameters(config) / 256)
-    assert resolve(TINY, 300, math.inf).num_iterations == int(20 * count_parameters(config) / 256)
-    assert resolve(TINY, 300, 12_800).num_iterations == 4 * 12_800 // 256  # four epochs of little text
-    assert resolve(replace(TINY, tokens_per_param=20), 300, 12_800).num_iterations > 4 * 12_800 // 256
-    assert resolve(replace(TINY, target_flops=1.0), 300, 1e6).num_iterations == 1
-    assert resolve(TINY, 300, 3.0).num_iterations == 1
+    assert make_recipe(replace(TINY, tokens_per_param=2.5), 300, 1e6).num_iterations == int(tokens / 256)
+    assert make_recipe(TINY, 300, 1e9).num_iterations == int(20 * count_parameters(config) / 256)
+    assert make_recipe(TINY, 300, math.inf).num_iterations == int(20 * count_parameters(config) / 256)
+    assert make_recipe(TINY, 300, 12_800).num_iterations == 4 * 12_800 // 256  # four epochs of little text
+    assert make_recipe(replace(TINY, tokens_per_param=20), 300, 12_800).num_iterations > 4 * 12_800 // 256
+    assert make_recipe(replace(TINY, target_flops=1.0), 300, 1e6).num_iterations == 1
+    assert make_recipe(TINY, 300, 3.0).num_iterations == 1
 
 
 @pytest.mark.parametrize(
@@ -66,10 +69,10 @@ def test_the_horizon_three_ways():
 )
 def test_defaults_follow_the_machine_and_the_text(machine, kind, tokens, sequence_len, total_batch_size):
     machine(kind, 400 * GB)
-    settings = resolve(Settings(depth=4), 4096, tokens)
+    settings = make_recipe(Settings(depth=4), 4096, tokens)
     assert (settings.sequence_len, settings.total_batch_size) == (sequence_len, total_batch_size)
     assert settings.device_batch_size == min(32, total_batch_size // sequence_len)
-    named = resolve(Settings(depth=4, sequence_len=128, total_batch_size=1024, device_batch_size=2), 4096, tokens)
+    named = make_recipe(Settings(depth=4, sequence_len=128, total_batch_size=1024, device_batch_size=2), 4096, tokens)
     assert (named.sequence_len, named.total_batch_size, named.device_batch_size) == (128, 1024, 2)
 
 
@@ -77,17 +80,19 @@ def test_defaults_follow_the_machine_and_the_text(machine, kind, tokens, sequenc
     "steps, often, samples", [(1, 1, 1), (9, 1, 1), (40, 4, 8), (2500, 250, 500), (20_000, 250, 2000)]
 )
 def test_saves_and_samples_are_a_tenth_and_a_fifth_of_the_run(steps, often, samples):
-    settings = resolve(replace(TINY, num_iterations=steps), 300, 1e6)
-    assert (settings.save_every, settings.sample_every) == (often, samples)
-    named = resolve(replace(TINY, num_iterations=steps, save_every=3, sample_every=4, eval_every=5), 300, 1e6)
-    assert (named.save_every, named.sample_every, named.eval_every) == (3, 4, 5)
+    settings = make_recipe(replace(TINY, num_iterations=steps), 300, 1e6)
+    assert (settings.cadence.save_every, settings.cadence.sample_every) == (often, samples)
+    named = make_recipe(replace(TINY, num_iterations=steps, save_every=3, sample_every=4, eval_every=5), 300, 1e6)
+    assert (named.cadence.save_every, named.cadence.sample_every, named.cadence.eval_every) == (3, 4, 5)
 
 
-def test_nothing_is_left_open_and_resolving_twice_changes_nothing():
-    settings = resolve(Settings(depth=2), 4096, 1e6)
-    open_flags = {field.name for field in fields(Settings) if getattr(settings, field.name) is None}
-    assert open_flags == {"n_kv_head", "tokenizer", "target_flops", "tokens_per_param", "tag", "processes"}
-    assert resolve(settings, 4096, 1e6) == settings
+def test_nothing_is_left_open_and_asking_for_what_was_found_changes_nothing():
+    recipe = make_recipe(Settings(depth=2), 4096, 1e6)
+    open_numbers = {name for name, value in asdict(recipe).items() if value is None}
+    assert open_numbers == {"minutes"} and None not in asdict(recipe.cadence).values()
+    found = {**asdict(recipe), **asdict(recipe.cadence)}
+    asked = {field.name: found[field.name] for field in fields(Settings) if field.name in found}
+    assert make_recipe(Settings(depth=2, **asked), 4096, 1e6) == recipe
 
 
 # ---- how much validation
@@ -98,28 +103,33 @@ def test_nothing_is_left_open_and_resolving_twice_changes_nothing():
 @pytest.mark.parametrize("total_batch_size", [256, 64])
 def test_validation_costs_its_share_and_no_more(eval_share, steps, total_batch_size):
     asked = replace(TINY, num_iterations=steps, eval_share=eval_share, total_batch_size=total_batch_size)
-    settings = resolve(asked, 300, 1e6)
-    evaluated = validation_batches(settings, 1e9) * 2 * 32
-    trained = 3 * settings.eval_every * total_batch_size  # a token of training is work for three
+    recipe = make_recipe(asked, 300, 1e6, 1e9)
+    evaluated = recipe.cadence.eval_batches * 2 * 32
+    trained = 3 * recipe.cadence.eval_every * total_batch_size  # a token of training is work for three
     assert evaluated <= max(eval_share, 0.001) * trained * (1 + 1e-9)
     if eval_share >= 0.3:
         assert evaluated > eval_share * trained - 64.001
-    assert f"{evaluated:,} tokens every" in describe(settings, 300, 1e6, 1e9)
-    assert f"{evaluated / trained:.1%} of the work" in describe(settings, 300, 1e6, 1e9)
+    assert f"{evaluated:,} tokens every" in describe(recipe, 1e6)
+    assert f"{evaluated / trained:.1%} of the work" in describe(recipe, 1e6)
 
 
 def test_validation_is_at_least_a_batch_and_at_most_the_text():
-    settings = resolve(replace(TINY, num_iterations=4000, eval_every=1000), 300, 1e6)
-    assert validation_batches(settings, 640.9) == 10
-    assert validation_batches(settings, 63) == 1
-    assert validation_batches(settings, math.inf) == int(3 * 0.05 * 1000 * 256 / 64)
+    settings = replace(TINY, num_iterations=4000, eval_every=1000)
+
+    def batches(val_tokens):
+        return make_recipe(settings, 300, 1e6, val_tokens).cadence.eval_batches
+
+    assert batches(640.9) == 10
+    assert batches(63) == 1
+    assert batches(math.inf) == int(3 * 0.05 * 1000 * 256 / 64)
 
 
 # ---- what fits
 
 
 def needed(settings, vocab_size, size):
-    return estimate_memory(make_config(settings, vocab_size), size, recompute=settings.recompute)["total"]
+    config = GPTConfig.from_depth(settings.depth, vocab_size, settings.sequence_len)
+    return estimate_memory(config, size, recompute=settings.recompute)["total"]
 
 
 @pytest.mark.parametrize("here", [1, 2])
@@ -129,15 +139,18 @@ def test_a_device_batch_size_that_fits_is_chosen_or_named(machine, asked, here):
     for fits in (1, 2, 8, 16):
         machine("cpu", here * needed(settings, 4096, fits) / 0.85 + 1)
         if asked is None:
-            assert resolve(settings, 4096, 1e6, here, here).device_batch_size == fits
+            assert make_recipe(settings, 4096, 1e6, math.inf, here, here).device_batch_size == fits
             continue
         with pytest.raises(CourseError, match="needs .* GB") as caught:
-            resolve(settings, 4096, 1e6, here, here)
+            make_recipe(settings, 4096, 1e6, math.inf, here, here)
         named = int(re.search(r"--device-batch-size=(\d+) would fit", str(caught.value))[1])
         assert named == fits
-        assert resolve(replace(settings, device_batch_size=named), 4096, 1e6, here, here).device_batch_size == named
+        assert (
+            make_recipe(replace(settings, device_batch_size=named), 4096, 1e6, math.inf, here, here).device_batch_size
+            == named
+        )
         with pytest.raises(CourseError, match="would fit"):
-            resolve(replace(settings, device_batch_size=2 * named), 4096, 1e6, here, here)
+            make_recipe(replace(settings, device_batch_size=2 * named), 4096, 1e6, math.inf, here, here)
 
 
 def test_where_not_even_one_row_fits_the_advice_is_another(machine):
@@ -146,7 +159,7 @@ def test_where_not_even_one_row_fits_the_advice_is_another(machine):
         with pytest.raises(
             CourseError, match="no --device-batch-size fits; take --recompute, fewer --processes"
         ) as caught:
-            resolve(Settings(depth=12, device_batch_size=asked), 65536, 1e6)
+            make_recipe(Settings(depth=12, device_batch_size=asked), 65536, 1e6)
         assert not isinstance(caught.value, FlagError) and f"--device-batch-size={asked or 1} needs" in str(
             caught.value
         )
@@ -155,27 +168,29 @@ def test_where_not_even_one_row_fits_the_advice_is_another(machine):
 def test_processes_on_other_machines_need_no_memory_here(machine):
     settings = Settings(depth=4, sequence_len=256, total_batch_size=64 * 256)
     machine("cpu", needed(settings, 4096, 8) / 0.85 + 1)
-    assert resolve(settings, 4096, 1e6, processes=2, here=1).device_batch_size == 8
-    assert resolve(settings, 4096, 1e6, processes=2, here=2).device_batch_size < 8
+    assert make_recipe(settings, 4096, 1e6, processes=2, here=1).device_batch_size == 8
+    assert make_recipe(settings, 4096, 1e6, processes=2, here=2).device_batch_size < 8
 
 
 @pytest.mark.parametrize(
     "rows, processes, size", [(33, 1, 11), (64, 1, 32), (6, 2, 3), (62, 2, 31), (1, 1, 1), (37, 1, 1)]
 )
 def test_rows_at_a_time_divide_the_rows_of_each_process(rows, processes, size):
-    settings = resolve(Settings(depth=1, sequence_len=16, total_batch_size=16 * rows), 300, 1e6, processes)
+    settings = make_recipe(
+        Settings(depth=1, sequence_len=16, total_batch_size=16 * rows), 300, 1e6, processes=processes
+    )
     assert settings.device_batch_size == size
 
 
 def test_a_device_batch_size_that_divides_nothing_is_refused_and_one_named_that_does():
     with pytest.raises(FlagError, match="expected a divisor of 8") as caught:
-        resolve(replace(TINY, device_batch_size=3), 300, 1e6)
+        make_recipe(replace(TINY, device_batch_size=3), 300, 1e6)
     named = int(re.search(r": (\d+) is one", str(caught.value))[1])
-    assert resolve(replace(TINY, device_batch_size=named), 300, 1e6).device_batch_size == named
+    assert make_recipe(replace(TINY, device_batch_size=named), 300, 1e6).device_batch_size == named
     with pytest.raises(FlagError, match="multiple of 96: a row of 32 in each of 3 processes"):
-        resolve(replace(TINY, device_batch_size=None), 300, 1e6, 3)
+        make_recipe(replace(TINY, device_batch_size=None), 300, 1e6, processes=3)
     with pytest.raises(FlagError, match="multiple of 32: a row of 32$"):
-        resolve(replace(TINY, total_batch_size=250), 300, 1e6)
+        make_recipe(replace(TINY, total_batch_size=250), 300, 1e6)
 
 
 # ---- flags
@@ -200,19 +215,19 @@ def test_a_flag_out_of_range_is_named(flags):
     if "num_iterations" not in flags and not flags.keys() & {"target_flops", "tokens_per_param"}:
         flags = {**flags, "num_iterations": 5}
     with pytest.raises(FlagError, match=f"--{next(iter(flags)).replace('_', '-')} is .*, expected") as caught:
-        resolve(replace(TINY, **flags), 300, 1e6)
+        make_recipe(replace(TINY, **flags), 300, 1e6)
     assert "\n" not in str(caught.value)
 
 
 def test_only_one_flag_says_how_long():
     for flags in ({"num_iterations": 5, "target_flops": 1e9}, {"num_iterations": 5, "tokens_per_param": 1.0}):
         with pytest.raises(FlagError, match="give one of them"):
-            resolve(replace(TINY, **flags), 300, 1e6)
+            make_recipe(replace(TINY, **flags), 300, 1e6)
 
 
 def test_a_run_is_gone_on_with_or_thrown_away():
     with pytest.raises(FlagError, match="--resume goes on with a run and --overwrite throws it away"):
-        resolve(replace(TINY, resume=True, overwrite=True), 300, 1e6)
+        make_recipe(replace(TINY, resume=True, overwrite=True), 300, 1e6)
 
 
 @pytest.mark.parametrize("flag", [field.name for field in fields(Settings) if field.type is not bool])
@@ -224,16 +239,18 @@ def test_flags_with_dashes_and_underscores(flag):
 
 
 def test_defaults_of_the_flags_are_those_of_what_they_set():
-    for function in (Trainer, LossWatch):
-        for name, parameter in inspect.signature(function).parameters.items():
-            if name in Settings.__dataclass_fields__ and name != "num_iterations":
-                assert parameter.default == getattr(Settings(), name), name
+    for name, field in Rates.__dataclass_fields__.items():
+        assert getattr(Settings(), name) == field.default == getattr(Trainer(tiny_model(), 1).rates, name), name
     assert Settings().max_rise == inspect.signature(LossWatch).parameters["max_rise"].default
 
 
+def tiny_model():
+    return GPT(GPTConfig(16, 64, 1, 1, 1, 16))
+
+
 def test_what_a_run_comes_to():
-    settings = resolve(replace(TINY, num_iterations=50), 300, 1e6)
-    text = describe(settings, 300, 1e6, 5e4, here=2)
+    recipe = make_recipe(replace(TINY, num_iterations=50), 300, 1e6, 5e4)
+    text = describe(recipe, 1e6, here=2)
     parameters = 12 * 64**2 + 2 * 300 * 64
     flops = 6 * (parameters - 300 * 64) + 12 * 64 * 32
     for words in (
@@ -244,8 +261,8 @@ def test_what_a_run_comes_to():
         "in each of 2 processes, 16.0 GB here",
     ):
         assert words in text
-    assert "times the corpus" not in describe(settings, 300, math.inf, math.inf)
+    assert "times the corpus" not in describe(recipe, math.inf)
 
 
 def test_small_text_is_50_million_tokens_and_memory_is_not_filled_to_the_brim():
-    assert plan.SMALL == 50_000_000 and plan.EPOCHS == 4 and 0.5 < plan.FILLED < 1
+    assert pretraining.SMALL == 50_000_000 and pretraining.EPOCHS == 4 and 0.5 < FILLED < 1

@@ -2,16 +2,24 @@
 
 import json
 import re
-import sys
 
 import pytest
+from test_base_train import write_text
 
 from course_lib.host.errors import CourseError
-from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
+from course_lib.host.words import duration
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters, flops_per_token
+from course_lib.pipeline import plan as module
 from course_lib.pipeline import report_card as report
-from course_lib.pipeline.report_card import card_markdown, draw_card, in_one_line, minutes, score
+from course_lib.pipeline import stages
+from course_lib.pipeline.plan import BATCH, FINE_TUNING, LEAST_STEPS, PRETRAINING, SIZE, Plan, make_plan
+from course_lib.pipeline.report_card import card_markdown, draw_card, in_one_line, score
+from course_lib.pipeline.stages import Settings, Speedrun
 from course_lib.scripts import speedrun
-from course_lib.scripts.speedrun import SHARES, SIZE, Plan, Settings, Speedrun, call, make_plan
+from course_lib.train import run_folder
+from course_lib.train.checkpoint import newest_meta
+from course_lib.train.optim import lr_multiplier
 
 
 @pytest.fixture(autouse=True)
@@ -22,41 +30,55 @@ def measured(monkeypatch):
     def speed(depth, processes):
         return 14_000 * work / flops_per_token(GPTConfig.from_depth(depth, **SIZE))
 
-    monkeypatch.setattr(speedrun, "tokens_per_second", speed)
+    monkeypatch.setattr(module, "tokens_per_second", speed)
 
 
 # ---- the plan
 
 
+def planned(minutes=None, depth=None, processes=None, min_iterations=None):
+    return make_plan(minutes, depth, processes, min_iterations)
+
+
 def test_five_minutes_make_a_model_of_four_layers():
-    plan = make_plan(Settings())
-    assert (plan.depth, plan.aspect_ratio, plan.head_dim) == (4, 32, 64)
+    plan = planned()
+    assert (plan.depth, plan.aspect_ratio, plan.head_dim, plan.minutes) == (4, 32, 64, 5.0)
     tokens = 14_000 * 300
-    assert plan.pretraining == int(SHARES["pretraining"] * tokens / 4096)
-    assert plan.fine_tuning == int(SHARES["fine-tuning"] * tokens / 4096)
+    assert plan.pretraining == int(PRETRAINING * tokens / BATCH)
+    assert plan.fine_tuning == int(FINE_TUNING * tokens / BATCH)
 
 
 @pytest.mark.parametrize("bound", [1, 3, 10, 30, 100, 300])
 def test_the_deepest_model_is_taken_that_sees_a_token_for_each_parameter(bound):
-    plan = make_plan(Settings(minutes=bound))
+    plan = planned(bound)
 
     def ratio(depth):
         config = GPTConfig.from_depth(depth, **SIZE)
-        speed = speedrun.tokens_per_second(depth, 1)
-        return sum(SHARES.values()) * 60 * bound * speed / count_parameters(config)
+        speed = module.tokens_per_second(depth, 1)
+        return (PRETRAINING + FINE_TUNING) * 60 * bound * speed / count_parameters(config)
 
-    assert ratio(plan.depth) >= 1 or plan.depth == speedrun.LEAST
+    assert ratio(plan.depth) >= 1 or plan.depth == module.LEAST_DEPTH
     assert ratio(plan.depth + 1) < 1 or plan.depth == 12
 
 
 def test_the_least_time_still_makes_steps():
-    plan = make_plan(Settings(minutes=0.05))
-    assert plan.depth == speedrun.LEAST and plan.pretraining >= 2 and plan.fine_tuning >= 2
+    plan = planned(0.05)
+    assert plan.depth == module.LEAST_DEPTH and plan.pretraining >= 2 and plan.fine_tuning >= 2
 
 
 def test_a_depth_without_minutes_is_the_real_one():
-    assert make_plan(Settings(depth=12)) == Plan(12, 64, 128, None, None)
-    assert make_plan(Settings(depth=3, minutes=2)).depth == 3
+    assert planned(depth=12) == Plan(12, 64, 128)
+    assert planned(depth=3, minutes=2).depth == 3
+
+
+def test_a_machine_that_is_too_slow_for_the_minutes_says_how_many_it_needs(monkeypatch):
+    assert planned(5).minutes_needed == pytest.approx(5, abs=0.1)
+    monkeypatch.setattr(module, "tokens_per_second", lambda *_: 2000)
+    plan = planned(5)
+    least = LEAST_STEPS + plan.min_pretraining
+    evaluation = 5 * (1 - PRETRAINING - FINE_TUNING)
+    assert plan.minutes_needed == pytest.approx(evaluation + least * BATCH / 2000 / 60, rel=0.03)
+    assert planned(5, min_iterations=2).minutes_needed == pytest.approx(5, abs=0.1)
 
 
 # ---- stages
@@ -83,7 +105,7 @@ def test_a_stage_that_is_done_is_skipped_and_one_that_failed_is_not(home, capsys
 
 def test_the_plan_is_kept_and_other_flags_are_refused(home, monkeypatch):
     first = Speedrun(Settings(minutes=5))
-    monkeypatch.setattr(speedrun, "tokens_per_second", lambda *_: 100)  # a busy day
+    monkeypatch.setattr(module, "tokens_per_second", lambda *_: 100)  # a busy day
     assert Speedrun(Settings(minutes=5)).plan == first.plan
     with pytest.raises(CourseError, match="begun with other flags"):
         Speedrun(Settings(minutes=6))
@@ -101,12 +123,54 @@ def test_overwrite_throws_away_the_models_of_this_run_alone(home):
     assert not any(folder.exists() for folder in folders) and other.exists()
 
 
-def test_the_end_of_a_program_ends_the_run_with_its_code(capsys):
-    call(lambda argv: None, "--flag")
-    call(lambda argv: sys.exit(0))
+def test_a_training_that_is_stopped_ends_the_run_with_its_code(home, monkeypatch, capsys):
+    run = Speedrun(Settings())
+    monkeypatch.setattr(stages.pretraining, "start_pretraining", lambda *_: 130)
     with pytest.raises(SystemExit) as end:
-        call(lambda argv: sys.exit(130))
+        run.pretraining()
     assert end.value.code == 130 and "go on with the same command" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["cpu", "metal", "cuda"])
+def test_both_trainings_get_the_same_steps_on_every_kind_of_machine(home, monkeypatch, kind):
+    """The same tokens a step for both, whatever the programs take by default on a GPU."""
+    monkeypatch.setattr(stages.backend, "device_kind", lambda: kind)
+    monkeypatch.setattr(stages, "what_was_trained", lambda folder: "")
+    asked = []
+    monkeypatch.setattr(stages.pretraining, "start_pretraining", lambda settings, given: asked.append(settings))
+    monkeypatch.setattr(stages.fine_tuning, "start_fine_tuning", lambda settings, given: asked.append(settings))
+    run = Speedrun(Settings(minutes=5))
+    for name in ("tokenizer", "pretraining", "evaluation"):
+        run.write(name, {"seconds": 20})
+    run.pretraining()
+    run.fine_tuning()
+    before, after = asked
+    assert before.total_batch_size == after.total_batch_size == BATCH
+    assert before.minutes == pytest.approx(PRETRAINING * 5)
+    assert after.minutes == pytest.approx(5 - 1 - module.CHAT_EVALUATION * 5)
+    assert (before.min_iterations, after.min_iterations) == (run.plan.min_pretraining, LEAST_STEPS)
+
+
+@pytest.mark.parametrize("least, steps", [(2, 20), (30, 30)])
+def test_a_training_ends_by_the_clock_and_never_before_its_least_steps(home, monkeypatch, tmp_path, least, steps):
+    """A clock on which each step takes 0.1 seconds, and a run of two of them; the rates fall by the clock as well."""
+    taken = property(lambda out: 0.1 * (getattr(out, "_step", -1) + 1))
+    monkeypatch.setattr(run_folder.RunFolder, "seconds", taken)
+    values = {"depth": 1, "total_batch_size": 512, "sequence_len": 32, "processes": 1, "num_iterations": 10_000}
+    values |= {
+        "dataset": str(write_text(tmp_path / "own")),
+        "minutes": 2 / 60,
+        "min_iterations": least,
+        "eval_every": 5000,
+        "save_every": 5000,
+        "sample_every": 5000,
+    }
+    assert stages.pretraining.start_pretraining(stages.pretraining.Settings(**values), frozenset(values)) == 0
+    folder = home / "checkpoints" / "base" / "d1"
+    assert newest_meta(folder)["step"] == steps
+    log = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    multipliers = [entry["lr_multiplier"] for entry in log if "lr_multiplier" in entry]
+    assert multipliers == pytest.approx([lr_multiplier(it, steps) for it in range(steps)])
 
 
 @pytest.mark.parametrize("flags", [["--minutes=0"], ["--depth=0"], ["--max-per-task=0"], ["--processes=0"]])
@@ -163,7 +227,7 @@ def test_a_control_has_a_column_of_its_own_between_the_others(card):
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0.4, "0:00"), (59.6, "1:00"), (245, "4:05"), (7445, "2:04:05")])
 def test_times_are_shown_as_on_a_clock(seconds, shown):
-    assert minutes(seconds) == shown
+    assert duration(seconds) == shown
 
 
 def test_no_result_is_a_dash():

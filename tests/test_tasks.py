@@ -15,7 +15,7 @@ from course_lib.chat.conversation import render_conversation, render_for_complet
 from course_lib.chat.lessons import KINDS, blind_questions, lesson
 from course_lib.chat.tasks import (
     DOWNLOADED_TASKS,
-    Task,
+    ChatTask,
     answers,
     get_task,
     lesson_tasks,
@@ -274,12 +274,12 @@ def random_model(sequence_len=128, seed=3) -> GPT:
     return model
 
 
-def choice_task(count=11) -> Task:
+def choice_task(count=11) -> ChatTask:
     def conversation(number):
         question = f"{number * 7919 % 997}? " * (1 + number * 5 % 7) + "abcdefghijk"[number]
         return [{"role": "user", "content": question}, {"role": "assistant", "content": "AB"[number % 2]}]
 
-    return Task("choice", "categorical", 0.25, count, conversation, same_text, lambda number: tuple("ABCD"))
+    return ChatTask("choice", "categorical", 0.25, count, conversation, same_text, lambda number: tuple("ABCD"))
 
 
 def test_generative_answers_are_those_of_each_question_alone():
@@ -322,14 +322,14 @@ def test_a_prompt_that_does_not_fit_is_wrong_and_said_and_the_others_are_asked()
 
     engine = Engine(random_model(sequence_len=64), TOKENIZER)
     for kind in ("generative", "categorical"):
-        task = Task("long", kind, 0.0, 3, conversation, lambda reference, reply: True, lambda number: ("A", "B"))
+        task = ChatTask("long", kind, 0.0, 3, conversation, lambda reference, reply: True, lambda number: ("A", "B"))
         found = list(answers(engine, task, [0, 1, 2]))
         assert [answer.fits for answer in found] == [True, False, True]
         assert [answer.right for answer in found] == [True, False, True], "never right, whatever the rule says"
 
 
 def test_choices_that_are_several_tokens_and_damaged_models_are_refused():
-    task = Task("choice", "categorical", 0.5, 1, choice_task().conversation, same_text, lambda number: ("A", "10"))
+    task = ChatTask("choice", "categorical", 0.5, 1, choice_task().conversation, same_text, lambda number: ("A", "10"))
     with pytest.raises(CourseError, match="the choice '10' is 2 tokens, expected one"):
         list(answers(Engine(random_model(), TOKENIZER), task, [0]))
     broken = random_model()

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from course_lib.chat import calculator as tools
 from course_lib.chat.calculator import use_calculator
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.generate.engine import BatchEngine, Engine
+from course_lib.generate.engine import Engine
 from course_lib.generate.rows import Request, Row
 from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.serve.batch_engine import BatchEngine
 
 # What is in the language
 

@@ -4,16 +4,20 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
+
+from markdown_it import MarkdownIt
 
 from course_lib.authoring import export, rooms
-from course_lib.authoring.course_map import draw_map, map_path
-from course_lib.authoring.tree import Pair, canonical, inputs, place, read_notebook, read_text
+from course_lib.authoring.course_map import draw_map, map_path, readme
+from course_lib.authoring.rules import chapter_problems
+from course_lib.authoring.tree import Pair, canonical, inputs, place, read_notebook, read_text, text_of
 from course_lib.host.errors import CourseError
 
 LIMIT = 300_000  # bytes of a notebook
 TAGS = {"exercise", "nbval-check-output", "nbval-skip", "skip-execution"}
+OUTSIDE = re.compile(r"[a-z]+:")
 WIDGETS = "application/vnd.jupyter.widget"
-LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
 def problems(pairs: list[Pair], root: Path) -> list[str]:
@@ -21,6 +25,9 @@ def problems(pairs: list[Pair], root: Path) -> list[str]:
     found = []
     for pair in pairs:
         found += _caught(_notebook_problems(pair))
+        if not pair.is_solution:
+            found += _caught(chapter_problems(pair))
+    found += _caught(_readme_problems(root))
     found += _caught(_package_problems(pairs, root))
     return list(dict.fromkeys(found))  # what stops both kinds of check is said once
 
@@ -30,6 +37,26 @@ def _caught(found: Iterator[str]) -> Iterator[str]:
         yield from found
     except CourseError as error:
         yield str(error)
+
+
+def _readme_problems(root: Path) -> Iterator[str]:
+    if (root / "README.md").read_text("utf-8") != readme(root):
+        yield "README.md: its chapters are out of date; `course sync` writes them from the headers"
+
+
+def links(pairs: list[Pair], root: Path) -> list[str]:
+    """The addresses outside that chapters and documents lead to, each once; nothing opens them."""
+    texts = [path.read_text("utf-8") for path in (*root.glob("*.md"), *root.glob("*/*.md"))]
+    texts += [cell.source for pair in pairs for cell in read_text(pair).cells if cell.cell_type == "markdown"]
+    return sorted({target for text in texts for target in _targets(text) if OUTSIDE.match(target)})
+
+
+def _targets(markdown: str) -> Iterator[str]:
+    """Where the links and pictures of a text lead."""
+    for token in MarkdownIt().enable("table").parse(markdown):
+        for part in token.children or []:
+            if target := part.attrGet("href") or part.attrGet("src"):
+                yield unquote(target)
 
 
 def _notebook_problems(pair: Pair) -> Iterator[str]:
@@ -94,6 +121,10 @@ def _output_problems(pair: Pair, cells: list) -> Iterator[str]:
                 yield f"{where}: its output holds warnings; mend what it warns of, then {rerun}"
             if any(kind.startswith(WIDGETS) for kind in output.get("data", {})):
                 yield f"{where}: draws a widget, which GitHub cannot show; print or plot instead"
+            if "✗" in text_of(output):
+                yield f"{where}: its output holds ✗, a claim or an answer that is wrong; mend it, then {rerun}"
+            if "(quick run: not judged)" in text_of(output):
+                yield f"{where}: its output is that of a quick run; {rerun}"
             if folder := _machine_path(output, pair.root):
                 yield f"{where}: its output names the folder {folder} of this machine; print a relative path"
     if number and not printed:
@@ -107,23 +138,20 @@ def _prints(source: str) -> bool:
     except SyntaxError:
         return False
     calls = [node.value for node in body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
-    return any(ast.unparse(call.func) in ("print", "plt.show") for call in calls)
+    return any(ast.unparse(call.func) in ("print", "plt.show", "claim") for call in calls)
 
 
 def _machine_path(output, root: Path) -> str | None:
-    shown = output.get("text", "") + "".join(
-        str(output.get("data", {}).get(kind, "")) for kind in ("text/plain", "text/html")
-    )
     folders = [str(folder) for folder in (root, Path.home()) if len(folder.parts) > 1]
-    return next((folder for folder in folders if f"{folder}/" in shown), None)
+    return next((folder for folder in folders if f"{folder}/" in text_of(output)), None)
 
 
 def _link_problems(pair: Pair, cells: list) -> Iterator[str]:
     for index, cell in enumerate(cells):
         if cell.cell_type != "markdown":
             continue
-        for target in LINK.findall(cell.source):
-            if not re.match(r"[a-z]+:", target) and not (pair.notebook.parent / target).exists():
+        for target in _targets(cell.source):
+            if not OUTSIDE.match(target) and not (pair.notebook.parent / target.partition("#")[0]).exists():
                 yield f"{place(pair, cells, index)}: links to {target}, which does not exist"
 
 

@@ -11,7 +11,7 @@ ABOUT = """Keep the three forms of the course in step:
 
   notebooks/text/03_microgpt.py   the text that authors edit
   notebooks/03_microgpt.ipynb     the notebook that learners open, with outputs
-  course_lib/names/microgpt.py          the module made of its `#| export` cells
+  course_lib/names/microgpt.py    the module made of its `#| export` cells
 
 After editing a text:        course sync 03 && course export 03 && course run 03
 After editing in JupyterLab: course pull 03 && course export 03 && course run 03
@@ -25,6 +25,21 @@ COMMANDS = {
     "export": "write the modules of course_lib from the texts",
     "check": "say what is out of step; exit code 1 when anything is",
 }
+OVERWRITE = {"--overwrite": "replace a file even if it was edited later"}
+FLAGS = {
+    "sync": OVERWRITE,
+    "pull": OVERWRITE,
+    "run": {
+        "--experiments": "make the files of `stored` in data/experiments anew, however long that takes",
+        "--disturbed": "store the outputs although other processes took much of the CPU",
+    },
+    "export": OVERWRITE,
+    "check": {
+        "--numbers": "list the numbers in the prose that neither code nor outputs hold, and check nothing",
+        "--rooms": "list the rooms of course_lib and what each imports from, and check nothing else",
+        "--links": "list the addresses outside that texts and documents lead to, and check nothing",
+    },
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
     for name, about in COMMANDS.items():
         command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
         command.add_argument("names", nargs="*", metavar="notebook", help=NAMES)
-        if name in ("sync", "pull", "export"):
-            command.add_argument("--overwrite", action="store_true", help="replace a file even if it was edited later")
+        for flag, about in FLAGS[name].items():
+            command.add_argument(flag, action="store_true", help=about)
     return top
 
 
@@ -59,21 +74,39 @@ def main(argv: list[str] | None = None) -> None:
 
 def _do(arguments: argparse.Namespace) -> int:
     try:
-        from course_lib.authoring import check, export, run, sync
+        from course_lib.authoring import course_map, export, run, sync
         from course_lib.authoring.tree import select
     except ModuleNotFoundError as error:
         raise CourseError(f"{error.name} is not installed; `uv sync` installs the development tools") from None
     pairs = select(arguments.names, CHECKOUT)
     if arguments.command == "check":
-        found = check.problems(pairs, CHECKOUT)
-        print("\n".join(found) or f"{len(pairs)} notebooks, their texts and course_lib agree")
-        return 1 if found else 0
+        return _check(arguments, pairs)
     if arguments.command == "export":
         lines = export.write(pairs, CHECKOUT, arguments.overwrite)
     elif arguments.command == "run":
-        lines = map(run.run, pairs)
+        lines = (run.run(pair, arguments.experiments, arguments.disturbed) for pair in pairs)
     else:
         lines = (getattr(sync, arguments.command)(pair, arguments.overwrite) for pair in pairs)
     for line in filter(None, lines):
         print(line, flush=True)
+    if arguments.command == "sync" and (line := course_map.write_readme(CHECKOUT)):
+        print(line)
     return 0
+
+
+def _check(arguments: argparse.Namespace, pairs: list) -> int:
+    from course_lib.authoring import check, prose_numbers, rooms
+
+    found: list[str] = []
+    if arguments.numbers:
+        lines = [line for pair in pairs for line in prose_numbers.unshown_numbers(pair)]
+    elif arguments.links:
+        lines = check.links(pairs, CHECKOUT)
+    elif arguments.rooms:
+        found = list(rooms.room_problems(CHECKOUT / "course_lib"))
+        lines = [*rooms.table(CHECKOUT / "course_lib"), *(found or [rooms.ALL_WELL])]
+    else:
+        found = check.problems(pairs, CHECKOUT)
+        lines = found or [f"{len(pairs)} notebooks, their texts and course_lib agree"]
+    print("\n".join(lines))
+    return 1 if found else 0

@@ -1,9 +1,11 @@
-"""The picture at the head of each chapter: all chapters, the present one marked."""
+"""All chapters: the picture at the head of each, with the present one marked, and the tables in the README."""
 
 from html import escape
 from pathlib import Path
 
-from course_lib.authoring.tree import Pair
+from course_lib.authoring.rules import header
+from course_lib.authoring.tree import Pair, all_pairs
+from course_lib.host.errors import CourseError
 from course_lib.host.files import write_atomically
 
 PARTS = {
@@ -11,6 +13,7 @@ PARTS = {
     "II · The modern GPT": ["tokenizer", "data", "attention", "gpt", "muon", "training", "evaluation", "engine"],
     "III · From model to assistant": ["conversations", "tools", "reinforcement", "chat", "speedrun"],
 }
+MARKS = "<!-- chapters: `course sync` writes them from the notebooks' headers -->", "<!-- end of the chapters -->"
 WIDTH, BOX, STEP, ROW, TOP = 870, (97, 40), 104, 88, 28
 
 
@@ -62,3 +65,38 @@ def write_map(pair: Pair) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as file:
         file.write(picture)
+
+
+def chapter_tables(root: Path) -> str:
+    """The chapters in Markdown, a table for each part, from the headers of the texts."""
+    chapters = {pair.number: pair for pair in all_pairs(root) if not pair.is_solution}
+    titles = [(part, title) for part, titles in PARTS.items() for title in titles]
+    lines, before = [], None
+    for number, pair in chapters.items():
+        if int(number) >= len(titles):
+            raise CourseError(f"{pair.show(pair.text)}: stands in no part; name it in PARTS of {__name__}")
+        (part, title), head = titles[int(number)], header(pair)
+        if part != before:
+            lines += [f"\n### Part {part}\n", "| | chapter | goal | read + exercises | run |", "|---|---|---|---|---|"]
+        link, minutes = f"[{title}]({pair.show(pair.notebook)})", f"{head.reading} + {head.exercises} min"
+        lines.append(f"| {number} | {link} | {head.goal} | {minutes} | {head.run} |")
+        before = part
+    return "\n".join([*lines, ""])
+
+
+def readme(root: Path) -> str:
+    """What README.md must hold: the tables of chapters between its two marks, the rest as it is."""
+    text, (start, end) = (root / "README.md").read_text("utf-8"), MARKS
+    if not 0 <= text.find(start) < text.find(end):
+        raise CourseError(f"README.md must hold the lines '{start}' and '{end}', with the chapters between them")
+    return f"{text.partition(start)[0]}{start}\n{chapter_tables(root)}\n{end}{text.partition(end)[2]}"
+
+
+def write_readme(root: Path) -> str | None:
+    """Write the tables of chapters into README.md; the line to print, None when nothing changed."""
+    path, text = root / "README.md", readme(root)
+    if path.read_text("utf-8") == text:
+        return None
+    with write_atomically(path) as file:
+        file.write(text)
+    return "wrote the chapters into README.md"

@@ -24,7 +24,7 @@ from course_lib.host.files import write_atomically
 from course_lib.host.paths import CHECKOUT
 
 MARK = re.compile(r"#\| export[ \t]+(\S+)[ \t]*(?:\n|$)")
-ALMOST = re.compile(r"\s*#\s*\|\s*export\b")
+ALMOST = re.compile(r"^\s*#\s*\|\s*export\b", re.MULTILINE)
 MODULE_NAME = re.compile(r"backend|[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 ORIGIN = "Exported from notebooks/{}.ipynb; edit it there."
@@ -72,7 +72,7 @@ def exported_cells(pair: Pair) -> Iterator[tuple[str, list[Statement]]]:
             section = headings[-1].strip()
         mark = MARK.match(cell.source) if cell.cell_type == "code" else None
         if not mark:
-            if cell.cell_type == "code" and ALMOST.match(cell.source):
+            if cell.cell_type == "code" and ALMOST.search(cell.source):
                 raise CourseError(f"{place(pair, cells, index)}: write the mark as first line, `#| export MODULE`")
             continue
         where, words = place(pair, cells, index), mark[1].split(".")
@@ -137,22 +137,29 @@ def add_statement(module: Module, name: str, statement: Statement) -> None:
 
 
 def add_method(class_text: str, node: ast.FunctionDef | ast.AsyncFunctionDef, text: str) -> str:
-    """The class with the function as a method: in place of the one of the same name, else at the end."""
+    """The class with the function as a method: in place of the one of that name and its comments, else at the end."""
     method = _indented(text)
     lines = class_text.splitlines()
     for old in ast.parse(class_text).body[-1].body:
         if isinstance(old, FUNCTIONS) and old.name == node.name:
-            first = min([old.lineno, *(decorator.lineno for decorator in old.decorator_list)])
-            lines[first - 1 : old.end_lineno] = method
+            first, last = min([old.lineno, *(decorator.lineno for decorator in old.decorator_list)]) - 1, old.end_lineno
+            while lines[first - 1].lstrip().startswith("#"):
+                first -= 1
+            while last < len(lines) and re.match(rf" {{{old.col_offset + 1},}}#", lines[last]):
+                last += 1
+            lines[first:last] = method
             return "\n".join(lines)
     return "\n".join([*lines, "", *method])
 
 
 def _indented(text: str) -> list[str]:
     """Lines of a function one level deeper, without its @add_to; lines inside a string stay where they are."""
+    lines = text.splitlines()
     function = ast.parse(text).body[0]
     decorator = next(d for d in function.decorator_list if _is_add_to(d))
     gone = range(decorator.lineno, decorator.end_lineno + 1)
+    if after := lines[decorator.end_lineno - 1].encode()[decorator.end_col_offset :].decode().strip():
+        lines[decorator.end_lineno - 1], gone = after, gone[:-1]  # a comment beside it
     fixed = {
         number
         for node in ast.walk(function)
@@ -161,7 +168,7 @@ def _indented(text: str) -> list[str]:
     }
     return [
         line if number in fixed or not line else f"    {line}"
-        for number, line in enumerate(text.splitlines(), start=1)
+        for number, line in enumerate(lines, start=1)
         if number not in gone
     ]
 

@@ -22,6 +22,7 @@ ROOMS = (
 )
 WORKSHOPS = ("classroom", "authoring")  # what only notebooks and authors use; it may import from every room
 BY_HAND = ("host", "scripts", *WORKSHOPS)  # rooms into which no notebook exports
+ALL_WELL = "no import runs against this order, no module but backend lies flat, and no program imports a program"
 MARK = "Written by hand"  # in the docstring of a module that no notebook exports, in the other rooms
 
 
@@ -91,3 +92,11 @@ def arrows(package: Path) -> dict[str, list[str]]:
         found.setdefault(room_of(name), set()).update(targets - {room_of(name)})
     order = [*ROOMS, *WORKSHOPS]
     return {room: sorted(found[room], key=order.index) for room in order if room in found}
+
+
+def table(package: Path) -> Iterator[str]:
+    """The rooms in order: how many modules each holds, and from which rooms it imports."""
+    held = [room_of(name) for name, path in modules(package).items() if path.name != "__init__.py"]
+    yield f"{'room':12}{'modules':>8}  imports from"
+    for room, targets in arrows(package).items():
+        yield f"{room:12}{held.count(room):8}  {', '.join(targets) or '–'}"

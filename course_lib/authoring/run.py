@@ -8,6 +8,7 @@ import re
 import subprocess
 import time
 
+import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from PIL import Image
@@ -15,13 +16,18 @@ from PIL import Image
 from course_lib.authoring.tree import Pair, canonical, inputs, place, read_notebook, read_text, write_notebook
 from course_lib.host.errors import CourseError
 
-TIMEOUT = 3600  # seconds a cell
+TIMEOUT = 3600  # seconds a cell; an experiment takes what it takes
+# Of all cores' time. A quiet desktop should stay below 5 %; one process that computes takes 50 % of two cores and 12 %
+# of eight. On more cores than ten it goes unseen, and leaves enough cores free to matter little.
+DISTURBED = 0.1
+CHOOSES_KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # a learner's machine chooses by itself
 
 
-def run(pair: Pair, timeout: int = TIMEOUT) -> str:
+def run(pair: Pair, experiments: bool = False, disturbed: bool = False, timeout: int = TIMEOUT) -> str:
     """Execute a notebook from top to bottom in full (never a quick run) and store its outputs; the line to print.
 
-    The notebook stays as it was when a cell fails.
+    experiments: `stored` computes and writes its files; disturbed: store the outputs even if other processes took more
+    than a tenth of the CPU. The notebook stays as it was when they did, or when a cell fails.
     """
     notebook = read_notebook(pair)
     before = inputs(notebook)
@@ -35,11 +41,13 @@ def run(pair: Pair, timeout: int = TIMEOUT) -> str:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     folder = {"metadata": {"path": str(pair.notebook.parent)}}
-    client = NotebookClient(notebook, timeout=timeout, record_timing=False, kernel_name="python3", resources=folder)
-    started = time.monotonic()
+    limit = None if experiments else timeout
+    client = NotebookClient(notebook, timeout=limit, record_timing=False, kernel_name="python3", resources=folder)
+    started, others_before = time.monotonic(), others_seconds()
     try:
         # What cells write to stderr comes back as outputs; the kernel's own log does not matter here.
-        environment = {**os.environ, "COURSE_QUICK": "0", "COURSE_AUTHORING": "1"}
+        environment = {key: value for key, value in os.environ.items() if key not in CHOOSES_KERNELS}
+        environment |= {"COURSE_QUICK": "0", "COURSE_AUTHORING": "1", "COURSE_EXPERIMENTS": str(int(experiments))}
         client.execute(env=environment, stderr=subprocess.DEVNULL)
     except CellExecutionError as error:
         index, line = _failure(notebook)
@@ -52,12 +60,26 @@ def run(pair: Pair, timeout: int = TIMEOUT) -> str:
     except (CellTimeoutError, DeadKernelError, RuntimeError, AssertionError) as error:
         reason = (str(error).strip() or "the run was broken off").splitlines()[0]
         raise CourseError(f"{pair.show(pair.notebook)}: {reason}; the notebook was left as it was") from None
+    seconds = time.monotonic() - started
+    share = max(0.0, others_seconds() - others_before) / (seconds * (os.cpu_count() or 1))
+    if share > DISTURBED and not disturbed:
+        raise CourseError(
+            f"{pair.show(pair.notebook)}: other processes took {share:.0%} of the CPU, so what it timed says little, "
+            f"and it was left as it was; run it on a quiet machine (below {DISTURBED:.0%}), or give --disturbed"
+        )
     if inputs(read_notebook(pair)) != before:
         raise CourseError(f"{pair.show(pair.notebook)} was changed while it ran and was left as it is; run it again")
     shrink_pictures(notebook)
     write_notebook(pair, canonical(notebook))
     os.utime(pair.notebook, ns=(edited, edited))  # outputs are no edit; `sync` asks which side was edited last
-    return f"ran {pair.show(pair.notebook)} in {time.monotonic() - started:.0f} s"
+    return f"ran {pair.show(pair.notebook)} in {seconds:.0f} s, others took {share:.0%} of the CPU"
+
+
+def others_seconds() -> float:
+    """CPU seconds of all processes but this one and its children that have ended, such as a kernel that was run."""
+    machine = psutil.cpu_times()
+    busy = machine.user + machine.nice + machine.system + getattr(machine, "steal", 0)
+    return busy - sum(os.times()[:4])
 
 
 def shrink_pictures(notebook) -> None:

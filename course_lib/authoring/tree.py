@@ -3,7 +3,9 @@
 import json
 import re
 import warnings
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import jupytext
@@ -79,10 +81,16 @@ def select(names: list[str], root: Path = CHECKOUT) -> list[Pair]:
     return chosen
 
 
+@cache
+def _parsed(source: str):
+    """One command reads each text several times, and jupytext takes a tenth of a second for it."""
+    return jupytext.reads(source, TEXT_FORMAT)
+
+
 def read_text(pair: Pair):
     """The notebook that the text stands for, without outputs."""
     try:
-        return jupytext.reads(pair.text.read_text("utf-8-sig"), TEXT_FORMAT)
+        return deepcopy(_parsed(pair.text.read_text("utf-8-sig")))
     except FileNotFoundError:
         raise CourseError(
             f"{pair.show(pair.text)} is missing; `course pull {pair.name}` makes it from the notebook"
@@ -142,6 +150,12 @@ def inputs(notebook) -> list[tuple]:
     return [(cell.cell_type, cell.source, tuple(cell.metadata.get("tags", []))) for cell in notebook.cells]
 
 
+def text_of(output) -> str:
+    """What an output of a cell shows as text."""
+    data = output.get("data", {})
+    return "".join([output.get("text", ""), *(str(data.get(kind, "")) for kind in ("text/plain", "text/html"))])
+
+
 def write_notebook(pair: Pair, notebook) -> None:
     """Write the notebook whole or not at all."""
     pair.notebook.parent.mkdir(parents=True, exist_ok=True)
@@ -154,13 +168,15 @@ def place(pair: Pair, cells: list, index: int, line: int = 1) -> str:
 
     index: place in `cells`, from 0; line: line in the cell, from 1.
     """
-    spot = ""
-    if pair.text.exists() and cells[index].cell_type == "code" and cells[index].source:
+    spot, found = "", -1
+    if pair.text.exists() and cells[index].source:
         text, at = pair.text.read_text("utf-8-sig"), 0
         for cell in cells[: index + 1]:
-            if cell.cell_type == "code" and cell.source:
-                at = max(text.find("\n" + cell.source, at) + 1, at)
-                start, at = at, at + len(cell.source)
-        if text.startswith(cells[index].source, start):
-            spot = f":{text.count(chr(10), 0, start) + line}"
+            source = cell.source
+            if cell.cell_type == "markdown":
+                source = "\n".join(f"# {words}".rstrip() for words in source.split("\n"))
+            found = text.find(f"\n{source}", at)
+            at = max(at, found + 1 + len(source) if found >= 0 else 0)
+    if found >= 0:
+        spot = f":{text.count(chr(10), 0, found + 1) + line}"
     return f"{pair.show(pair.text)}{spot} (cell {index + 1}, line {line})"

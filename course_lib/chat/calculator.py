@@ -12,7 +12,7 @@ import re
 
 MAX_CHARS = 1000  # of an expression; without powers the result has about as many digits at most
 
-MAX_DEPTH = 100  # of brackets in brackets, and of the parsed tree
+MAX_DEPTH = 100  # of nested parentheses, and of the parsed tree
 
 OPERATORS = {
     ast.Add: operator.add,
@@ -58,7 +58,7 @@ SHAPE = re.compile(rf"(?:[\d+\-*/(). ,]|\.count(?=\s*\()|{STRING})+", re.ASCII)
 
 
 def _brackets(expression: str) -> int:
-    """How deep brackets stand in brackets."""
+    """Maximum nesting depth of parentheses; those inside strings do not count."""
     depth = deepest = 0
     for bracket in re.findall(r"[()]", re.sub(STRING, "", expression)):
         depth += 1 if bracket == "(" else -1

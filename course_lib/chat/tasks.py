@@ -18,7 +18,7 @@ from course_lib.chat.corpora import rows
 from course_lib.chat.lessons import KINDS, blind_questions, lesson
 from course_lib.chat.sources import FROM_HUB
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.evaluate.core import Row, judged_logits
+from course_lib.evaluate.scoring import ScoredSequence, scored_logits
 from course_lib.generate.engine import Engine
 from course_lib.host.errors import CourseError
 
@@ -66,7 +66,7 @@ def same_text(reference: str, reply: str) -> bool:
 
 
 def same_marked_number(reference: str, reply: str) -> bool:
-    """Whether the numbers behind #### are equal, as GSM8K marks the result of its solutions."""
+    """Whether the numbers after #### are equal, as GSM8K marks the result of its solutions."""
     marked = re.compile(rf"####\s*\$?\s*({NUMBER.pattern})", re.ASCII)
     expected, found = marked.findall(reference), marked.findall(reply)
     return bool(expected and found) and _number(expected[-1]) == _number(found[-1])
@@ -77,7 +77,7 @@ def _no_letters(number: int) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Task:
+class ChatTask:
     """Conversations whose last message is the right answer, and how a reply is judged.
 
     kind: "generative", the reply is written, or "categorical", it is the likeliest of some letters.
@@ -115,14 +115,14 @@ def _judge(kind: str) -> Callable[[str, str], bool]:
     return same_text if kind in TEXT_KINDS else same_number
 
 
-def _lesson_task(kind: str, split: str) -> Task:
+def _lesson_task(kind: str, split: str) -> ChatTask:
     def conversation(number: int) -> list[dict]:
         return lesson(kind, split, number)
 
-    return Task(kind, "generative", 0.0, LESSONS, conversation, _judge(kind))
+    return ChatTask(kind, "generative", 0.0, LESSONS, conversation, _judge(kind))
 
 
-def _blind_task(kind: str) -> Task:
+def _blind_task(kind: str) -> ChatTask:
     """The questions of a kind that were written without a look at the templates."""
     asked = [each for each in blind_questions() if each["kind"] == kind]
 
@@ -130,7 +130,7 @@ def _blind_task(kind: str) -> Task:
         question, answer = asked[number]["question"], asked[number]["answer"]
         return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
-    return Task(f"blind-{kind}", "generative", 0.0, len(asked), conversation, _judge(kind))
+    return ChatTask(f"blind-{kind}", "generative", 0.0, len(asked), conversation, _judge(kind))
 
 
 def _shuffled(count: int) -> list[int]:
@@ -144,7 +144,7 @@ def _letters(row: dict) -> tuple[str, ...]:
     return tuple(choices["label"] if isinstance(choices, dict) else "ABCD"[: len(choices)])
 
 
-def _downloaded_task(name: str, split: str) -> Task:
+def _downloaded_task(name: str, split: str) -> ChatTask:
     items = rows(name, split)
     order = _shuffled(len(items))
 
@@ -155,8 +155,8 @@ def _downloaded_task(name: str, split: str) -> Task:
         return _letters(items[order[number]])
 
     if name == "gsm8k":
-        return Task(name, "generative", 0.0, len(items), conversation, same_marked_number)
-    return Task(name, "categorical", 0.25, len(items), conversation, same_text, letters_of)
+        return ChatTask(name, "generative", 0.0, len(items), conversation, same_marked_number)
+    return ChatTask(name, "categorical", 0.25, len(items), conversation, same_text, letters_of)
 
 
 DOWNLOADED_TASKS = ("gsm8k", "mmlu", "arc-easy", "arc-challenge")
@@ -168,7 +168,7 @@ def lesson_tasks() -> list[str]:
     return [*KINDS, *(f"blind-{kind}" for kind in KINDS if kind in blind)]
 
 
-def get_task(name: str, split: str = "test") -> Task:
+def get_task(name: str, split: str = "test") -> ChatTask:
     """A task by its name: one of `lesson_tasks()`, or of DOWNLOADED_TASKS, which are fetched once.
 
     split: "train" or "test"; the two have no question in common. Blind questions are for tests.
@@ -201,7 +201,7 @@ class Answer:
     fits: bool = True
 
 
-def answers(engine: Engine, task: Task, numbers: list[int], batch_size: int = 16, **settings) -> Iterator[Answer]:
+def answers(engine: Engine, task: ChatTask, numbers: list[int], batch_size: int = 16, **settings) -> Iterator[Answer]:
     """Ask a task's questions, `batch_size` rows at a time, and judge the replies, in their order.
 
     settings: for a generative task those of `Engine.generate_batch`; by default greedy, at most 256
@@ -223,13 +223,13 @@ def answers(engine: Engine, task: Task, numbers: list[int], batch_size: int = 16
             yield Answer(n, reply, fits and task.evaluate(messages, reply), fits)
 
 
-def _choose(engine: Engine, task: Task, prompts: dict[int, list[int]], batch_size: int) -> dict[int, str]:
+def _choose(engine: Engine, task: ChatTask, prompts: dict[int, list[int]], batch_size: int) -> dict[int, str]:
     """The likeliest letter for the reply's first place, by question number; one pass a batch."""
     said, numbers = {}, sorted(prompts, key=lambda n: len(prompts[n]))  # alike: little padding
     for start in range(0, len(numbers), batch_size):
         some = numbers[start : start + batch_size]
-        batch = [Row([*prompts[n], engine.end], len(prompts[n])) for n in some]
-        logits = judged_logits(engine.model, batch, 0)  # (B, V)
+        batch = [ScoredSequence([*prompts[n], engine.end], len(prompts[n])) for n in some]
+        logits = scored_logits(engine.model, batch, 0)  # (B, V)
         if not mx.isfinite(logits).all():
             raise CourseError("the model's logits are not numbers (NaN); take an older checkpoint")
         for n, row in zip(some, logits.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""What only the notebooks use: growing classes, budgets, live curves, exercise checks and the loss log."""
+"""What only the notebooks use: growing classes, budgets, claims, experiments, curves, exercise checks, the loss log."""
 
 import warnings
 
@@ -12,6 +12,8 @@ if not in_notebook():  # a text that runs as a script draws without opening wind
     warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
 
 from course_lib.classroom.check import check, check_solution
+from course_lib.classroom.claims import claim
+from course_lib.classroom.experiments import stored
 from course_lib.classroom.live_curve import LiveCurve
 from course_lib.classroom.loss_log import draw_loss_log, record_loss
 
@@ -21,7 +23,9 @@ __all__ = [
     "budget",
     "check",
     "check_solution",
+    "claim",
     "command_line",
     "draw_loss_log",
     "record_loss",
+    "stored",
 ]

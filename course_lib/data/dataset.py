@@ -155,7 +155,7 @@ def bundled_folder() -> Path:
     return folder
 
 
-# ---- Appendix A: own text
+# ---- Appendix: own text
 
 
 def own_folder(path: Path) -> Path:

@@ -56,7 +56,7 @@ def read_parquet(path: Path, start: int = 0) -> Iterator[tuple[int, str]]:
             raise CourseError(f"{path} is damaged after row {row}; delete it and fetch or make it again") from error
 
 
-# ---- Appendix A: own text
+# ---- Appendix: own text
 
 
 LONGEST = 20_000

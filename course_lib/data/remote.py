@@ -28,7 +28,7 @@ class Remote:
     num_shards: int
 
     def shard(self, number: int) -> str:
-        """Name of a shard; -1 is the last. Raises CourseError for a number that there is not."""
+        """Name of a shard; -1 is the last. Raises CourseError for a number out of range."""
         if not -self.num_shards <= number < self.num_shards:
             raise CourseError(f"{self.repo} has no shard {number}; they go from 0 to {self.num_shards - 1}")
         return f"shard_{number % self.num_shards:05d}.parquet"

@@ -33,6 +33,7 @@ def train_tokenizer(
     Raises CourseError for a vocab_size below SMALLEST_VOCAB.
     """
     began = time.perf_counter()
+    print(f"reading {dataset.name} for a tokenizer …", flush=True)
     vocab_size = vocab_size or _fitting(dataset, doc_cap, max_chars)
     tokenizer, docs, chars = _train_with_bars(dataset, vocab_size, doc_cap, max_chars)
     tokenizer.save(folder)

@@ -1,4 +1,4 @@
-"""How good a base model is: bits per byte, and the tasks of CORE.
+"""How good a base model is: bits per byte, the tasks of CORE, and how sure each number is.
 
-Chapter 11 builds it. Start with `core`.
+Chapter 11 builds `scoring` and `core`; start there. By hand: `base_model` measures a checkpoint, `reports` keeps it.
 """

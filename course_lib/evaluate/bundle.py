@@ -7,8 +7,9 @@ import shutil
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from course_lib.host.download import fetch_file
 from course_lib.host.errors import CourseError
 from course_lib.host.files import only_one
 from course_lib.host.paths import home_dir
@@ -35,42 +36,17 @@ def fetch_bundle() -> Path:
 
 
 def _download(path: Path) -> Path:
-    import pooch  # slow to import, and needed here only
-    import requests  # what pooch downloads with
-
-    pooch.get_logger().setLevel("CRITICAL")  # what goes wrong is said below, in one sentence
     path.unlink(missing_ok=True)  # of a process that was killed: nobody knows whether it is whole
     print(f"fetching {path.name} (about 162 MB, once) …", flush=True)
-    columns = DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    try:
-        with bars(*columns) as progress:
-            downloader = pooch.HTTPDownloader(progressbar=_Bar(progress, path.name), timeout=30)
-            return Path(pooch.retrieve(BUNDLE_URL, None, path.name, path.parent, downloader=downloader))
-    except (requests.RequestException, OSError, ValueError) as error:
-        why = type(error).__name__
-        if isinstance(error, requests.HTTPError):
-            why = f"the server answered {error.response.status_code} {error.response.reason}"
-        elif isinstance(error, OSError) and error.strerror:
-            why = error.strerror
-        raise CourseError(
-            f"could not fetch {BUNDLE_URL}: {why}; nothing was kept: try again online, or leave --bundle out"
-        ) from error
-
-
-class _Bar:
-    """What pooch takes for a progress bar."""
-
-    def __init__(self, progress: Progress, name: str):
-        self._progress, self._task, self.total = progress, progress.add_task(name, total=None), 0
-
-    def update(self, count: int) -> None:
-        self._progress.update(self._task, advance=count, total=self.total)
-
-    def reset(self) -> None:
-        self._progress.reset(self._task)
-
-    def close(self) -> None:
-        pass
+    with bars(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as progress:
+        task = progress.add_task(path.name, total=None)
+        return fetch_file(
+            BUNDLE_URL,
+            path,
+            max_bytes=300_000_000,
+            otherwise="leave --bundle out",
+            on_bytes=lambda done, total: progress.update(task, completed=done, total=total or None),
+        )
 
 
 def unpack(zip_file: Path, folder: Path) -> None:

@@ -17,7 +17,7 @@ from course_lib import backend
 from course_lib.generate.kv_cache import KVCache
 from course_lib.generate.sampling import sample
 from course_lib.host.errors import CourseError
-from course_lib.model.gpt import GPT, GPTConfig, capped_logits
+from course_lib.model.gpt import GPT, GPTConfig
 
 # ---- 2. The KV cache
 
@@ -191,8 +191,7 @@ def next_logits(model: GPT, ids: mx.array, cache: KVCache) -> mx.array:
 
     Only the last place goes through the head.
     """
-    x = model.transformer(ids, cache.layers)[:, -1]  # (B, n_embd)
-    return capped_logits(x, model.lm_head.weight, model.config.softcap)
+    return model.head(model.transformer(ids, cache.layers)[:, -1])  # (B, n_embd) -> (B, V)
 
 
 def prefill(model: GPT, ids: list[int], cache: KVCache, chunk: int = 256) -> Iterator[mx.array | None]:

@@ -1,4 +1,7 @@
-"""Large files from the Hugging Face hub: resumed where they stopped, retried, verified, never half there."""
+"""Files from the network, never half there: those of the Hugging Face hub, and single ones from anywhere.
+
+The hub's are large: an interrupted fetch is resumed, retried and verified.
+"""
 
 import errno
 import hashlib
@@ -10,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from course_lib.host.errors import CourseError
-from course_lib.host.files import only_one
+from course_lib.host.files import only_one, sha256_of
 
 WAITS = (1, 2, 4, 8, 15)  # seconds before each new attempt
 
@@ -72,7 +75,7 @@ def _attempt(repo: str, name: str, path: Path, verify: Callable, on_bytes: Calla
         file.flush()
         os.fsync(file.fileno())
     try:
-        if about.sha256 and _sha256(part) != about.sha256:
+        if about.sha256 and sha256_of(part) != about.sha256:
             raise CourseError("its checksum is not the hub's")
         verify(part)
     except CourseError as error:
@@ -182,6 +185,57 @@ def _sleep(seconds: float, stopped: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def fetch_file(
+    url: str,
+    path: Path,
+    max_bytes: int,
+    otherwise: str,
+    sha256: str | None = None,
+    on_bytes: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Bring the file at `url` to `path`, unless it is there (with this sha256, where one is given).
+
+    max_bytes: a longer file is refused; otherwise: what to do without it, for the message; on_bytes(done, total) is
+    called after each piece, total 0 when the server does not say.
+    Raises CourseError when it cannot be had; then nothing new is left, and an older file stays.
+    """
+    import pooch  # slow to import, and needed here only
+    import requests
+
+    def download(url: str, part: str, _pooch: object) -> None:
+        whole = {"Accept-Encoding": "identity"}  # packed, its length would not be that of the file
+        with requests.get(url, headers=whole, stream=True, timeout=30) as response, open(part, "wb") as file:
+            response.raise_for_status()
+            done, total = 0, int(response.headers.get("Content-Length", 0))
+            for piece in response.iter_content(1 << 16):
+                done += file.write(piece)
+                if done > max_bytes:
+                    raise OSError(f"what arrives is longer than {max_bytes / 1e6:,.0f} MB, so it is not the file")
+                on_bytes(done, total)
+
+    pooch.get_logger().setLevel("CRITICAL")  # what goes wrong is said below, in one sentence
+    known = sha256 and f"sha256:{sha256}"
+    try:
+        return Path(pooch.retrieve(url, known, path.name, path.parent, downloader=download))
+    except (OSError, ValueError) as error:
+        raise CourseError(
+            f"could not fetch {url}: {_reason(error)}; nothing was kept: try again online, or {otherwise}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """In a few words why a file did not come."""
+    from requests import exceptions
+
+    if isinstance(error, exceptions.HTTPError):
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    for kind, said in (
+        (exceptions.ChunkedEncodingError, "the download broke off"),
+        (exceptions.Timeout, "the server did not answer in time"),
+        (exceptions.ConnectionError, "no connection to the server"),
+        (exceptions.RequestException, f"the server's answer cannot be used ({type(error).__name__})"),
+        (ValueError, "what arrived is not the expected file (its checksum differs)"),
+    ):
+        if isinstance(error, kind):
+            return said
+    return error.strerror or str(error)

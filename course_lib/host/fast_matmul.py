@@ -1,10 +1,10 @@
 """Fast matrix products on Linux: MLX's CPU backend calls OpenBLAS in place of the slow BLAS in its wheel.
 
-MLX's library reaches `cblas_sgemm` and its two sisters through slots of its global offset table, which the dynamic
-linker fills when the library is loaded. The relocations of the library say where those slots are. We read them with
-pyelftools, write the addresses of OpenBLAS's functions into the slots, and multiply a few small matrices to see that
-all is well; if it is not, the old addresses go back. Nothing on disk changes, and NumPy and MLX's linear algebra keep
-the libraries that they came with. Set COURSE_FAST_BLAS=0 to leave MLX as it is.
+MLX's library reaches `cblas_sgemm` and its two sisters through slots of its global offset table, into which the
+dynamic linker wrote the addresses of these functions when the library was loaded. We look for those addresses in the
+library's data, write the addresses of OpenBLAS's functions in their place, and multiply a few small matrices to see
+that all is well; if it is not, the old addresses go back. Nothing on disk changes, and NumPy and MLX's linear algebra
+keep the libraries that they came with. Set COURSE_FAST_BLAS=0 to leave MLX as it is.
 """
 
 import ctypes
@@ -12,7 +12,6 @@ import functools
 import importlib.util
 import mmap
 import os
-import struct
 import sys
 
 from course_lib.host.device import memory_bytes
@@ -104,20 +103,18 @@ def _address(library: ctypes.CDLL, function: str) -> int:
 
 
 def _find_slots(mlx: "_Library", old: dict[str, int], new: dict[str, int]) -> Slots:
-    """The slots of MLX's library, each seen to hold what the dynamic linker wrote there."""
-    slots = [(name, mlx.start + offset) for name, offset in _relocation_offsets(mlx.path)]
-    known = all(mlx.read(address) in (old[name], new[name]) for name, address in slots)
-    if not known or {name for name, _ in slots} != set(FUNCTIONS):
+    """Where MLX's library keeps the address of each function, its own or ours."""
+    slots = [(name, slot) for name in FUNCTIONS for where in (old[name], new[name]) for slot in mlx.addresses_of(where)]
+    if {name for name, _ in slots} != set(FUNCTIONS):
         raise _LeaveAlone(f"{mlx.path} does not call its BLAS in the way that we know")
     return slots
 
 
 class _Library:
-    """A shared library in this process's memory: its file, where it starts, and the pages that it fills."""
+    """A shared library in this process's memory: its file, and the pages that it fills."""
 
     def __init__(self, path: str, pages: list[tuple[int, int, str]]):
         self.path = path
-        self.start = pages[0][0]
         self.pages = pages  # (first address, address after the last, permissions such as "r--p")
 
     @classmethod
@@ -137,18 +134,27 @@ class _Library:
             raise _LeaveAlone(f"there is more than one {name} in this process")
         return cls(paths[0], sorted(pages))
 
-    def _permissions(self, address: int) -> str | None:
-        return next((rights for first, after, rights in self.pages if first <= address <= after - 8), None)
+    def addresses_of(self, pointer: int) -> list[int]:
+        """Where in the memory that the linker has written to `pointer` stands.
 
-    def read(self, address: int) -> int | None:
-        """The pointer at `address`, or None where this library has no readable memory there."""
-        if address % 8 or "r" not in (self._permissions(address) or ""):
-            return None
-        return ctypes.c_uint64.from_address(address).value
+        That memory can still be written to, or comes right before what can (its "relro" part).
+        """
+        writable = {first for first, _, rights in self.pages if "w" in rights}
+        wanted, found = pointer.to_bytes(8, sys.byteorder), []
+        for first, after, rights in self.pages:
+            if "r" not in rights or not {first, after} & writable:
+                continue
+            data = ctypes.string_at(first, after - first)
+            place = data.find(wanted)
+            while place >= 0:
+                if place % 8 == 0:
+                    found.append(first + place)
+                place = data.find(wanted, place + 1)
+        return found
 
     def write(self, address: int, pointer: int) -> None:
         """Store a pointer; a page that was read-only is so again afterwards."""
-        rights = self._permissions(address) or ""
+        rights = next(rights for first, after, rights in self.pages if first <= address < after)
         if "w" in rights:
             ctypes.c_uint64.from_address(address).value = pointer
             return
@@ -168,40 +174,6 @@ def _protect(address: int, protection: int) -> None:
     if mprotect(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), ctypes.c_int(protection)):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), "mprotect")
-
-
-def _relocation_offsets(path: str) -> Slots:
-    """Where in memory, counted from its start, the library at `path` keeps the addresses of FUNCTIONS."""
-    try:
-        from elftools.elf.elffile import ELFFile
-        from elftools.elf.enums import ENUM_RELOC_TYPE_AARCH64, ENUM_RELOC_TYPE_x64
-    except ImportError:
-        raise _LeaveAlone("pyelftools is not installed; pip install pyelftools") from None
-
-    with open(path, "rb") as file:
-        elf = ELFFile(file)
-        prefix, kinds = {
-            "x64": ("R_X86_64", ENUM_RELOC_TYPE_x64),
-            "AArch64": ("R_AARCH64", ENUM_RELOC_TYPE_AARCH64),
-        }.get(elf.get_machine_arch(), (None, None))
-        sections = [elf.get_section_by_name(name) for name in (".dynsym", ".dynstr", ".rela.plt", ".rela.dyn")]
-        if kinds is None or None in sections:
-            raise _LeaveAlone(f"the layout of {path} ({elf.get_machine_arch()}) is not known to the course")
-        start = min(segment["p_vaddr"] for segment in elf.iter_segments("PT_LOAD")) & -mmap.PAGESIZE
-        symbols, names, *relocations = [section.data() for section in sections]
-
-    wanted = {kinds[f"{prefix}_JUMP_SLOT"], kinds[f"{prefix}_GLOB_DAT"]}
-    functions = {  # symbol number -> name; a symbol is 24 bytes, the first 4 say where its name begins
-        number: name
-        for number, (begin,) in enumerate(struct.iter_unpack("<I20x", symbols))
-        for name in FUNCTIONS
-        if names.startswith(name.encode() + b"\0", begin)
-    }
-    return [
-        (functions[symbol], address - start)
-        for address, kind, symbol in struct.iter_unpack("<QII8x", b"".join(relocations))
-        if kind in wanted and symbol in functions
-    ]
 
 
 def _products_are_right() -> bool:

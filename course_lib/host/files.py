@@ -1,5 +1,6 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and their checksums."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -47,3 +48,9 @@ def only_one(path: Path) -> FileLock:
     """A lock for a `with` block: one process at a time makes `path`, and the others wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_name(f".{path.name}.lock"))
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 checksum of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

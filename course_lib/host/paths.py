@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import platformdirs
-
 from course_lib.host.errors import CourseError
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -22,8 +20,12 @@ def home_dir() -> Path:
 
     Raises CourseError when it cannot be made or written to.
     """
-    home = Path(os.environ.get("COURSE_HOME") or platformdirs.user_cache_dir("microgpt-to-nanochat", appauthor=False))
-    home = home.expanduser()
+    home = os.environ.get("COURSE_HOME")
+    if not home:
+        import platformdirs  # 20 ms that a program without a home need not pay
+
+        home = platformdirs.user_cache_dir("microgpt-to-nanochat", appauthor=False)
+    home = Path(home).expanduser()
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,22 +5,69 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, fields
+from typing import Annotated, NoReturn, get_args, get_type_hints
 
 from course_lib.host.errors import CourseError, FlagError
 
 
-def run_program(name: str, settings: type, work: Callable, argv: list[str] | None = None) -> None:
-    """Read the flags of the dataclass `settings` from `argv` (default: the command line) and call `work(settings)`.
+@dataclass(frozen=True)
+class Bounds:
+    """The values that a flag takes; stands beside its type, `Annotated[int, Bounds(1)]`. None is always let through."""
 
-    A CourseError or OSError ends the program with one sentence on stderr and exit code 1, a wrong flag with 2, Ctrl-C
-    with 130; a reader that goes away early (`microgpt | head`) ends it quietly.
+    least: float = -math.inf
+    most: float = sys.float_info.max
+    above: bool = False  # more than `least`, not `least` itself
+
+    def hold(self, value: float) -> bool:
+        """Whether `value` is within; NaN is not."""
+        return (value > self.least if self.above else value >= self.least) and value <= self.most
+
+    def __str__(self) -> str:
+        if self.above:
+            return f"a number above {self.least}"
+        if self.most == sys.float_info.max:
+            return f"{self.least} or more"
+        return f"{self.least} to {self.most}"
+
+
+AtLeastZero = Annotated[int, Bounds(0)]
+AtLeastOne = Annotated[int, Bounds(1)]
+NonNegative = Annotated[float, Bounds(0)]
+MoreThanZero = Annotated[float, Bounds(0, above=True)]
+Fraction = Annotated[float, Bounds(0, 1)]
+Seed = Annotated[int, Bounds(0, 2**32 - 1)]
+
+
+def run_program(name: str, settings: type, work: Callable, argv: list[str] | None = None) -> None:
+    """Read the flags of the dataclass `settings` from `argv` (default: the command line) and `call` work(settings).
+
+    Every field of `settings` has a default.
     """
     sys.stdout = sys.stdout or open(os.devnull, "w")  # `microgpt --help >&-`: tyro asks it too
-    import tyro  # a tenth of a second that `import course_lib` need not pay
+    flags = sys.argv[1:] if argv is None else argv
+    if flags:
+        import tyro  # 0.15 s that a run without flags need not pay
 
-    arguments = tyro.cli(settings, prog=name, args=argv)
+        arguments = tyro.cli(settings, prog=name, args=flags)
+    else:
+        arguments = settings()
+
+    def checked() -> int | None:
+        check_bounds(arguments)
+        return work(arguments)
+
+    call(name, checked)
+
+
+def call(name: str, work: Callable[[], int | None]) -> None:
+    """Do the work of the program `name`, and end the process with the exit code that it returns, if that is not 0.
+
+    A CourseError or OSError ends it with one sentence on stderr and exit code 1, a wrong flag with 2, Ctrl-C with 130;
+    a reader that goes away early (`microgpt | head`) ends it quietly.
+    """
     try:
-        work(arguments)
+        code = work()
         sys.stdout.flush()
     except FlagError as error:
         _end(f"{name}: {error}", 2)
@@ -34,16 +81,32 @@ def run_program(name: str, settings: type, work: Callable, argv: list[str] | Non
         if isinstance(error, BrokenPipeError):
             sys.exit(0)
         _end(f"{name}: {error}; mend that and run it again", 1)
+    if code:
+        sys.exit(code)
 
 
-def check_least(settings: object, **least: int) -> None:
-    """Raise FlagError for a flag of `settings` below its least value, infinite or not a number; None is let through."""
-    for flag, bound in least.items():
-        value = getattr(settings, flag)
-        if value is not None and not bound <= value < math.inf:
-            raise FlagError(f"--{flag.replace('_', '-')} is {value}, expected {bound} or more")
+def check_bounds(flags: object) -> None:
+    """Raise FlagError for a field of the dataclass `flags` outside the Bounds beside its type."""
+    for name, hint in get_type_hints(type(flags), include_extras=True).items():
+        value = getattr(flags, name)
+        for bounds in _bounds_in(hint):
+            if value is not None and not bounds.hold(value):
+                raise FlagError(f"--{name.replace('_', '-')} is {value}, expected {bounds}")
 
 
-def _end(message: str, code: int) -> None:
+def _bounds_in(hint: object) -> list[Bounds]:
+    """The Bounds of a type hint: of `Annotated[…]`, or of the parts of a union."""
+    found = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Bounds)]
+    return found + [bounds for part in get_args(hint) for bounds in _bounds_in(part)]
+
+
+def given_flags(flags: type, argv: list[str]) -> frozenset[str]:
+    """Names of the fields of the dataclass `flags` that stand in `argv`: those that a user has given."""
+    words = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
+    words |= {word.removeprefix("no_") for word in words}
+    return frozenset(words & {field.name for field in fields(flags)})
+
+
+def _end(message: str, code: int) -> NoReturn:
     print(message, file=sys.stderr)
     sys.exit(code)

@@ -14,7 +14,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from course_lib.host.errors import CourseError
-from course_lib.host.paths import data_dir, home_dir
+from course_lib.host.paths import data_dir
 
 # ---- 1. The names
 
@@ -163,45 +163,3 @@ def bigram_probs(docs: list[str], tokenizer: CharTokenizer, smoothing: float = 1
         missing = tokenizer.chars[sums.argmin().item()]
         raise CourseError(f"{missing!r} is in no name, so nothing says what follows it; use smoothing > 0")
     return counts / sums
-
-
-# ---- 9. The well-known list
-
-
-NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
-
-NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
-
-
-def download_names() -> Path:
-    """File of the well-known 32,033 names: fetched once, verified, kept in the home folder.
-
-    Raises CourseError when it cannot be had; then nothing is left behind, and an older file stays.
-    """
-    import pooch  # slow to import, and needed here only
-
-    home = home_dir()
-    pooch.get_logger().setLevel("CRITICAL")  # what goes wrong is said below, in one sentence
-    try:
-        return Path(pooch.retrieve(NAMES_URL, f"sha256:{NAMES_SHA256}", "names_32033.txt", home))
-    except (OSError, ValueError) as error:
-        raise CourseError(
-            f"could not fetch {NAMES_URL}: {_what_went_wrong(error)}; nothing was kept: "
-            "try again online, or use the names that come with the course, load_names()"
-        ) from error
-
-
-def _what_went_wrong(error: Exception) -> str:
-    import requests  # what pooch downloads with
-
-    if isinstance(error, requests.HTTPError):
-        return f"the server answered {error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the download broke off"
-    if isinstance(error, requests.Timeout):
-        return "the server did not answer in time"
-    if isinstance(error, requests.RequestException):
-        return "no connection to the server"
-    if isinstance(error, ValueError):
-        return "what arrived is not the expected file (its checksum differs)"
-    return str(error)

@@ -119,7 +119,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then the MLP, each behind a norm and added to its input.
+    """Attention, then the MLP, each after a norm and added to its input.
 
     x: (..., T, C) -> (..., T, C)
     """

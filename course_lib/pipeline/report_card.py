@@ -8,18 +8,13 @@ Exported from notebooks/17_speedrun.ipynb; edit it there.
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from course_lib.host.words import duration
+
 STAGES = {  # the trainings that a card compares, as it names and draws them
     "base": ("pretrained", "s", "#D55E00"),
     "control": ("fine-tuned only", "D", "#009E73"),
     "sft": ("pretrained and fine-tuned", "o", "#0072B2"),
 }
-
-
-def minutes(seconds: float) -> str:
-    """ "4:05", or "2:04:05" from an hour on."""
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -47,13 +42,13 @@ def card_markdown(card: dict) -> str:
     losses, bits_per_byte, core, tasks {a key of STAGES: {task: result}}, tokens_per_second, samples
     [[question, reply]]; a result has accuracy, standard_error, baseline and items.
     """
-    stages = [[each["name"], minutes(each["seconds"]), each["what"]] for each in card["stages"]]
+    stages = [[each["name"], duration(each["seconds"]), each["what"]] for each in card["stages"]]
     total = sum(each["seconds"] for each in card["stages"])
     parts = [
         "# Report card",
         table(["", ""], [[name, str(value)] for name, value in card["model"].items()]),
         "## Time",
-        table(["stage", "time", "what"], [*stages, ["all", minutes(total), ""]]),
+        table(["stage", "time", "what"], [*stages, ["all", duration(total), ""]]),
         "## Before fine-tuning",
         table(["text", "bits per byte"], [[n, f"{v:.3f}"] for n, v in card["bits_per_byte"].items()]),
         table(
@@ -118,7 +113,7 @@ def draw_times(ax: Axes, stages: list[dict]) -> None:
     """How long each stage took."""
     ax.barh([each["name"] for each in stages], [each["seconds"] for each in stages], color="#0072B2")
     for place, each in enumerate(stages):
-        ax.annotate(minutes(each["seconds"]), (each["seconds"], place), (4, -4), textcoords="offset points")
+        ax.annotate(duration(each["seconds"]), (each["seconds"], place), (4, -4), textcoords="offset points")
     ax.invert_yaxis()
     ax.set(xlabel="seconds", title="time")
     ax.margins(x=0.2)

@@ -4,44 +4,41 @@ import ipaddress
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Annotated
 
 from course_lib.chat.calculator import use_calculator
+from course_lib.chat.loading import load_for_chat
 from course_lib.host.errors import FlagError
-from course_lib.host.program import check_least, run_program
-from course_lib.scripts.chat_cli import load_for_chat
-from course_lib.serve.app import ChatSettings, address_of, create_app, listen, run_forever
+from course_lib.host.program import AtLeastOne, AtLeastZero, Bounds, run_program
+from course_lib.serve.api import ChatSettings
+from course_lib.serve.app import create_app
+from course_lib.serve.transport import address_of, listen, run_forever
+from course_lib.train.which import WhichModel
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(WhichModel):
     """Serve a model: a page to chat on, and /v1/chat/completions for programs."""
 
-    tag: str | None = None
-    """Name of the run; by default d4."""
     stage: str = "sft"
     """Which of its models: sft (fine-tuned for chat), base, rl."""
-    checkpoint: Path | None = None
-    """Or the run's folder, or one of its step_… folders."""
-    step: int | None = None
-    """Which checkpoint of the run; by default the newest."""
     host: str = "127.0.0.1"
     """Where to listen; 0.0.0.0 lets other machines in."""
-    port: int = 8000
+    port: Annotated[int, Bounds(0, 65535)] = 8000
     """Where to listen; 0 takes a free port."""
     api_key: str | None = None
     """Serve only those who send this key."""
     allow_host: tuple[str, ...] = ()
     """Names by which this machine may be called, besides localhost and its IP address."""
-    temperature: float = 0.8
-    """Of requests that do not say."""
-    top_k: int = 50
-    """Of requests that do not say."""
-    max_tokens: int = 512
-    """Of requests that do not say."""
-    max_rows: int = 8
+    temperature: Annotated[float, Bounds(0, 2)] = 0.8
+    """Default temperature, 0 to 2."""
+    top_k: Annotated[int, Bounds(1, 200)] = 50
+    """Default top-k, 1 to 200."""
+    max_tokens: Annotated[int, Bounds(1, 4096)] = 512
+    """Default reply length, 1 to 4096 tokens."""
+    max_rows: AtLeastOne = 8
     """How many replies are written at once."""
-    max_waiting: int = 64
+    max_waiting: AtLeastZero = 64
     """How many more may wait; others are told to come back later."""
 
 
@@ -54,25 +51,25 @@ def is_local(host: str) -> bool:
 
 def work(settings: Settings) -> None:
     """Load the model and serve it until Ctrl-C."""
-    least = {"temperature": 0, "top_k": 1, "max_tokens": 1, "max_rows": 1, "max_waiting": 0}
-    check_least(settings, step=0, port=0, **least)
-    for flag, most in {"temperature": 2, "top_k": 200, "max_tokens": 4096, "port": 65535}.items():
-        if getattr(settings, flag) > most:
-            name = flag.replace("_", "-")
-            raise FlagError(f"--{name} is {getattr(settings, flag)}, expected {most} or less")
     key = settings.api_key
     if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key != ""):
         raise FlagError("--api-key is not a word of plain letters and digits; give another")
-    with listen(settings.host, settings.port) as listener:
-        model, tokenizer, name = load_for_chat(settings)
-        names = tuple(host.lower() for host in settings.allow_host)
-        asked = {flag: getattr(settings, flag) for flag in least}
+    with listen(settings.host, settings.port) as listener:  # before the model is loaded: a port may be taken
+        model, tokenizer, name, step = load_for_chat(*settings.place(settings.stage))
         chat_settings = ChatSettings(
-            name.split(",")[0], tool=use_calculator, api_key=settings.api_key, hosts=names, **asked
+            name,
+            settings.temperature,
+            settings.top_k,
+            settings.max_tokens,
+            settings.max_rows,
+            settings.max_waiting,
+            tool=use_calculator,
+            api_key=key,
+            hosts=tuple(host.lower() for host in settings.allow_host),
         )
         app = create_app(model, tokenizer, chat_settings)
-        print(f"{name} is on {address_of(listener)} (Ctrl-C ends it)", flush=True)
-        if not is_local(settings.host) and settings.api_key is None:
+        print(f"{name}, step {step:,} is on {address_of(listener)} (Ctrl-C ends it)", flush=True)
+        if not is_local(settings.host) and key is None:
             print("chat_web: other machines can use it, without --api-key", file=sys.stderr)
         run_forever(app, listener)
     print("ended")

@@ -1,7 +1,6 @@
 """Fetch or make the data to train on: `get_data --help`.
 
-Fetches shards of a corpus in parallel; when interrupted, run it again and it goes on.
-
+Fetches shards of a corpus in parallel; when interrupted, run it again and it continues.
 """
 
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from course_lib.data.dataset import open_dataset
 from course_lib.data.remote import REMOTES, fetch_shards, remote_folder
 from course_lib.host.errors import FlagError
-from course_lib.host.program import check_least, run_program
+from course_lib.host.program import AtLeastOne, run_program
 
 
 @dataclass(frozen=True)
@@ -18,15 +17,14 @@ class Settings:
 
     dataset: str = "bundled"
     """bundled (this Python's documentation), fineweb-edu, climbmix, or a file or folder of text."""
-    shards: int = 8
+    shards: AtLeastOne = 8
     """Training shards of a remote corpus, about 100 MB each; the validation shard comes on top."""
-    workers: int = 4
+    workers: AtLeastOne = 4
     """Shards to fetch at a time."""
 
 
 def work(settings: Settings) -> None:
     """Fetch what is missing, then print what there is."""
-    check_least(settings, shards=1, workers=1)
     if settings.dataset in REMOTES:
         remote = REMOTES[settings.dataset]
         if settings.shards >= remote.num_shards:

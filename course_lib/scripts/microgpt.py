@@ -8,7 +8,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from course_lib import backend
-from course_lib.host.program import check_least, run_program
+from course_lib.host.program import AtLeastOne, AtLeastZero, NonNegative, run_program
 from course_lib.names import microgpt
 from course_lib.names.bigram import CharTokenizer, load_names
 
@@ -17,13 +17,13 @@ from course_lib.names.bigram import CharTokenizer, load_names
 class Settings:
     """Train a GPT of 4,064 parameters on names, then write new ones."""
 
-    steps: int = 500
+    steps: AtLeastOne = 500
     """Training steps, one name each."""
-    samples: int = 20
+    samples: AtLeastZero = 20
     """Names to write at the end."""
-    temperature: float = 0.5
+    temperature: NonNegative = 0.5
     """0 always takes the likeliest letter; larger is wilder."""
-    seed: int = 42
+    seed: AtLeastZero = 42
     """Start of all random numbers: starting values, order of names, samples."""
     names: Path | None = None
     """File of names, one a line, letters a-z; by default the one that comes with the course."""
@@ -33,7 +33,6 @@ class Settings:
 
 def work(settings: Settings) -> None:
     """Load, train, sample; prints as it goes."""
-    check_least(settings, steps=1, samples=0, temperature=0, seed=0)
     docs = load_names(settings.names)
     random.Random(settings.seed).shuffle(docs)
     tokenizer = CharTokenizer(docs)

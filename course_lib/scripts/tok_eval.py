@@ -15,7 +15,6 @@ from course_lib.host.paths import data_dir, home_dir
 from course_lib.host.program import run_program
 
 PEERS = ("gpt2", "cl100k_base")  # the tokenizers of GPT-2 and of GPT-4
-
 WAIT = 20  # seconds for their download
 
 
@@ -50,11 +49,6 @@ def work(settings: Settings) -> None:
     print(f"all {len(files)} samples came back from their ids unchanged")
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("tok_eval", Settings, work, argv)
-
-
 def fetch_peers() -> dict[str, tiktoken.Encoding]:
     """The tokenizers of PEERS that can be had in WAIT seconds; a line is printed for the others."""
     os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(home_dir() / "tiktoken"))
@@ -65,14 +59,13 @@ def fetch_peers() -> dict[str, tiktoken.Encoding]:
         for name in PEERS:
             try:
                 found[name] = tiktoken.get_encoding(name)
-            # of the network, the disk or tiktoken: the table goes on without
-            except Exception as error:
+            except Exception as error:  # of the network, the disk or tiktoken: the table does without
                 while error.__cause__ or error.__context__:  # the first cause says most
                     error = error.__cause__ or error.__context__
                 reasons[name] = " ".join(str(error).split()) or type(error).__name__
 
     print(f"asking for {' and '.join(PEERS)} (downloaded once, 3 MB) …", flush=True)
-    # tiktoken itself would wait for ever
+    # In a thread, because tiktoken itself would wait for ever.
     thread = threading.Thread(target=fetch, daemon=True)
     thread.start()
     thread.join(WAIT)
@@ -81,6 +74,11 @@ def fetch_peers() -> dict[str, tiktoken.Encoding]:
         if name not in peers:
             print(f"{name} is left out, it cannot be had: {reasons[name]}", flush=True)
     return peers
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point. argv: flags, by default the command line's."""
+    run_program("tok_eval", Settings, work, argv)
 
 
 if __name__ == "__main__":

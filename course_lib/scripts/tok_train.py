@@ -2,22 +2,23 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from course_lib.data.dataset import open_dataset
 from course_lib.data.tokenizer import default_folder
 from course_lib.data.tokenizer_training import DOC_CAP, MAX_CHARS, SMALLEST_VOCAB, train_tokenizer
-from course_lib.host.program import check_least, run_program
+from course_lib.host.program import AtLeastOne, Bounds, run_program
 
 
 @dataclass(frozen=True)
 class Settings:
     """Train a tokenizer on the training documents of a dataset."""
 
-    vocab_size: int | None = None
+    vocab_size: Annotated[int, Bounds(SMALLEST_VOCAB)] | None = None
     """Tokens, the nine special ones included; by default what fits the text, up to 65,536."""
-    max_chars: int = MAX_CHARS
+    max_chars: AtLeastOne = MAX_CHARS
     """Stop reading after so many characters."""
-    doc_cap: int = DOC_CAP
+    doc_cap: AtLeastOne = DOC_CAP
     """Characters to read of each document, so that no long one counts for too much."""
     dataset: str = "bundled"
     """bundled, fineweb-edu, climbmix (after `get_data`), or a file or folder of your own text."""
@@ -29,7 +30,6 @@ class Settings:
 
 def work(settings: Settings) -> None:
     """Train, save, print a summary."""
-    check_least(settings, vocab_size=SMALLEST_VOCAB, max_chars=1, doc_cap=1)
     dataset = open_dataset(settings.dataset, settings.streaming)
     folder = settings.folder or default_folder()
     train_tokenizer(dataset, folder, settings.vocab_size, settings.max_chars, settings.doc_cap)

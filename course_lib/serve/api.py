@@ -1,31 +1,110 @@
-"""What clients may send to the chat server, within which limits, and what they get back.
+"""What clients may send to the chat server, within which limits, and the errors that they get back.
 
-Two forms: nanochat's own, and the part of OpenAI's chat completions that a small model can serve.
+Two forms: nanochat's own, and the part of OpenAI's chat completions that a small model can serve. Either becomes a
+`Question`, which is all that the rest of the server sees.
 
-Exported from notebooks/16_chat.ipynb; edit it there.
+Written by hand; chapter 16 uses it.
 """
 
-import time
-import uuid
-from typing import Annotated, Any, Literal
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from course_lib.host.errors import CourseError
 from course_lib.serve.streaming import Piece, content_of
 
-MAX_MESSAGES, MAX_MESSAGE_CHARS, MAX_CHARS = 500, 8_000, 32_000
+MAX_MESSAGES, MAX_MESSAGE_CHARS, MAX_CHARS = 500, 8_000, 32_000  # nanochat's limits
+STRICT = ConfigDict(strict=True)  # the text "5" is not a number
 
-STRICT = ConfigDict(strict=True)  # "5" is no number
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """How a server answers, whom, and how many at once.
+
+    temperature, top_k, max_tokens: of requests that do not set them. max_rows, max_waiting, tool: as for `BatchEngine`.
+    hosts: names, besides localhost and IP addresses, by which it may be called. body_seconds: how long a client may
+    take to send a request.
+    """
+
+    name: str = "course"
+    temperature: float = 0.8
+    top_k: int = 50
+    max_tokens: int = 512
+    max_rows: int = 8
+    max_waiting: int = 64
+    tool: Callable | None = None
+    api_key: str | None = None
+    hosts: tuple[str, ...] = ()
+    body_seconds: float = 10
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a client asks: checked, and with the server's defaults filled in. Ends with a message of the user's."""
+
+    messages: list[dict]
+    max_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float | None
+    seed: int
+    stops: list[str]
+
+
+# ---- Errors
+
+
+def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict:
+    """What comes with every status from 400 on, in OpenAI's form: one sentence, and what programs need to know."""
+    kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+    kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 class Refused(CourseError):
-    """A request that is answered with an error: its HTTP status, and what else the answer says."""
+    """A request that is answered with an error: an HTTP status, one sentence, and headers.
 
-    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None):
+    param: the field that is wrong; code: OpenAI's name for the error.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ):
         super().__init__(message)
-        self.status, self.param, self.code = status, param, code
+        self.status, self.param, self.code, self.headers = status, param, code, headers or {}
+
+    def response(self) -> JSONResponse:
+        """The answer that says so."""
+        return JSONResponse(error_body(self.status, str(self), self.param, self.code), self.status, self.headers)
+
+
+def refusal_of(error: RequestValidationError) -> Refused:
+    """The first thing that is wrong with a body, in one sentence."""
+    first = error.errors()[0]
+    words = [str(word) for word in first["loc"][1:]]
+    place = ".".join(word for word in words if not word.startswith(("str", "list[", "constrained")))
+    if first["type"] == "json_invalid":
+        sentence = "the body is not JSON; send a JSON object with a list of messages"
+    elif first["type"] == "missing" and not place:
+        sentence = "the body is empty; send a JSON object with a list of messages"
+    else:
+        wrong = first["msg"][0].lower() + first["msg"][1:]
+        sentence = f"{place or 'the body'}: {wrong}; fix it and try again"
+    return Refused(400, sentence, words[0] if words else None, "invalid_value")
+
+
+# ---- nanochat's form
 
 
 class Part(BaseModel):
@@ -45,22 +124,19 @@ class ChatMessage(BaseModel):
 
     def plain(self) -> dict:
         """As `course_lib.chat.conversation` has it."""
-        role = "system" if self.role == "developer" else self.role
-        if isinstance(self.content, str):
-            return {"role": role, "content": self.content}
-        pieces = [Piece(part.type, part.text) for part in self.content]
-        return {"role": role, "content": content_of(pieces)}
+        content = self.content
+        if not isinstance(content, str):
+            content = content_of(Piece(part.type, part.text) for part in content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
     @property
     def size(self) -> int:
         """Characters."""
-        if isinstance(self.content, str):
-            return len(self.content)
-        return sum(len(part.text) for part in self.content)
+        return len(self.content) if isinstance(self.content, str) else sum(len(part.text) for part in self.content)
 
 
 class ChatRequest(BaseModel):
-    """nanochat's form: the whole conversation, and how to go on. None: the server's setting."""
+    """The whole conversation, and how to continue it. None: the server's setting."""
 
     model_config = STRICT
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
@@ -70,38 +146,32 @@ class ChatRequest(BaseModel):
     max_tokens: int | None = Field(None, ge=1, le=4096)
     seed: int | None = Field(None, ge=0, lt=2**63)
 
-    def plain_messages(self) -> list[dict]:
-        """The messages. Raises Refused for too many characters."""
-        for number, message in enumerate(self.messages):
-            if message.size > MAX_MESSAGE_CHARS:
-                raise Refused(
-                    400,
-                    f"message {number} has {message.size:,} characters, at most "
-                    f"{MAX_MESSAGE_CHARS:,} are allowed; shorten it",
-                    "messages",
-                )
-        total = sum(message.size for message in self.messages)
-        if total > MAX_CHARS:
-            raise Refused(
-                400,
-                f"the messages have {total:,} characters in all, at most {MAX_CHARS:,} are "
-                "allowed; leave out the oldest",
-                "messages",
-            )
-        return [message.plain() for message in self.messages]
+    def question(self, settings: ChatSettings) -> Question:
+        """What is asked of this server. Raises Refused for too many characters."""
+        sizes = [message.size for message in self.messages]
+        for number, size in enumerate(sizes):
+            if size > MAX_MESSAGE_CHARS:
+                sentence = f"message {number} has {size:,} characters, at most {MAX_MESSAGE_CHARS:,} are allowed"
+                raise Refused(400, f"{sentence}; shorten it", "messages")
+        if sum(sizes) > MAX_CHARS:
+            sentence = f"the messages have {sum(sizes):,} characters in all, at most {MAX_CHARS:,} are allowed"
+            raise Refused(400, f"{sentence}; leave out the oldest", "messages")
+        return Question(
+            [message.plain() for message in self.messages],
+            self.max_tokens or settings.max_tokens,
+            settings.temperature if self.temperature is None else self.temperature,
+            self.top_k or settings.top_k,
+            self.top_p,
+            secrets.randbits(32) if self.seed is None else self.seed,
+            stops=[],
+        )
 
 
-class StreamOptions(BaseModel):
-    """What else a stream shall say."""
+# ---- OpenAI's form
 
-    model_config = STRICT
-    include_usage: bool | None = None
-
-
-StopString = Annotated[str, Field(min_length=1, max_length=100)]
-
-# What OpenAI's form has and this server cannot do: the values that ask for nothing.
-NOTHING = {
+# Fields that we do not implement, with the values that are harmless no-ops. Ignoring others would deceive the client.
+UNSUPPORTED = {
+    "n": (1,),
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "logit_bias": ({},),
@@ -112,9 +182,18 @@ NOTHING = {
     "response_format": ({"type": "text"},),
 }
 
+StopString = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class StreamOptions(BaseModel):
+    """What else a stream shall say."""
+
+    model_config = STRICT
+    include_usage: bool | None = None
+
 
 class CompletionRequest(ChatRequest):
-    """OpenAI's form."""
+    """The fields of nanochat's form, and those of OpenAI's chat completions that we serve."""
 
     model_config = ConfigDict(strict=True, extra="allow")
     model: str | None = None
@@ -124,92 +203,21 @@ class CompletionRequest(ChatRequest):
     max_completion_tokens: int | None = Field(None, ge=1, le=4096)
     n: int | None = None
 
-    def refuse_unknown(self, name: str) -> None:
-        """Raises Refused for what this server, whose model is called `name`, cannot do."""
-        if self.model not in (None, name):
-            message = f"there is no model {self.model[:80]!r} here, only {name!r}; ask for that"
-            raise Refused(404, message, "model", "model_not_found")
-        if self.n not in (None, 1):
-            raise Refused(400, f"n is {self.n}, but this server writes one choice; send n=1", "n")
-        for key, allowed in NOTHING.items():
-            value = (self.model_extra or {}).get(key)
-            if value is not None and value not in allowed:
-                message = f"{key} is asked for, but this server cannot do it; leave it out"
-                raise Refused(400, message, key)
+    def question(self, settings: ChatSettings) -> Question:
+        """What is asked. Raises Refused also for another model, and for what this server cannot do."""
+        if self.model not in (None, settings.name):
+            sentence = f"there is no model {self.model[:80]!r} here, only {settings.name!r}; ask for that"
+            raise Refused(404, sentence, "model", "model_not_found")
+        for field, harmless in UNSUPPORTED.items():
+            value = getattr(self, field, None)
+            if value is not None and value not in harmless:
+                sentence = f"this server does not support {field}={json.dumps(value):.80}"
+                raise Refused(400, f"{sentence}; leave it out, or send {field}={json.dumps(harmless[0])}", field)
+        question = super().question(settings)
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return replace(question, max_tokens=self.max_completion_tokens or question.max_tokens, stops=stops)
 
     @property
-    def stops(self) -> list[str]:
-        """The stop strings."""
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
-
-
-class ErrorDetail(BaseModel):
-    """One sentence, and what programs need to know."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorBody(BaseModel):
-    """What comes with every status from 400 on, in OpenAI's form."""
-
-    error: ErrorDetail
-
-
-ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-
-
-def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict:
-    """The JSON of an error."""
-    kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-    kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
-    detail = ErrorDetail(message=message, type=kind, param=param, code=code)
-    return ErrorBody(error=detail).model_dump()
-
-
-def sentence_about(error: RequestValidationError) -> tuple[str, str | None]:
-    """(a sentence, the field) for the first thing that is wrong with a body."""
-    first = error.errors()[0]
-    words = [str(word) for word in first["loc"][1:]]
-    place = ".".join(word for word in words if not word.startswith(("str", "list[", "constrained")))
-    if first["type"] == "json_invalid":
-        return "the body is not JSON; send a JSON object with a list of messages", None
-    if first["type"] == "missing" and not place:
-        return "the body is empty; send a JSON object with a list of messages", None
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{place or 'the body'}: {message}; mend it and send again", words[0] if words else None
-
-
-class Completion:
-    """One answer in OpenAI's form: whole, or as the events of a stream."""
-
-    def __init__(self, model: str):
-        self.about = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "created": int(time.time()),
-            "model": model,
-        }
-
-    def chunk(self, delta: dict, finish_reason: str | None = None) -> dict:
-        """An event. delta: what is new of the message."""
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return {**self.about, "object": "chat.completion.chunk", "choices": [choice]}
-
-    def usage_chunk(self, usage: dict) -> dict:
-        """The last event, when usage was asked for."""
-        return {**self.about, "object": "chat.completion.chunk", "choices": [], "usage": usage}
-
-    def whole(self, pieces: list[Piece], finish_reason: str, usage: dict) -> dict:
-        """All of it. content has the text alone; parts also tool calls, if there were any."""
-        content = content_of(pieces)
-        message = {"role": "assistant", "content": content, "refusal": None}
-        if isinstance(content, list):
-            message |= {"content": _text_of(pieces), "parts": content}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
-        return {**self.about, "object": "chat.completion", "choices": [choice], "usage": usage}
-
-
-def _text_of(pieces: list[Piece]) -> str:
-    return "".join(text for kind, text in pieces if kind == "text")
+    def include_usage(self) -> bool:
+        """Whether a stream shall end with the counts of tokens."""
+        return bool(self.stream_options and self.stream_options.include_usage)

@@ -1,6 +1,6 @@
 """What people may see of the ids that a model writes: text and tool calls, piece by piece.
 
-No special token, no half of a character, nothing behind a stop string. And the prompt that fits.
+No special token, no half of a character, nothing after a stop string. And the prompt that fits.
 
 Exported from notebooks/16_chat.ipynb; edit it there.
 """
@@ -8,7 +8,7 @@ Exported from notebooks/16_chat.ipynb; edit it there.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from course_lib.chat.conversation import render_for_completion
+from course_lib.chat.conversation import check_messages, render_for_completion
 from course_lib.data.tokenizer import StreamDecoder, Tokenizer
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPTConfig
@@ -72,7 +72,7 @@ def content_of(pieces: Iterable[Piece]) -> str | list[dict]:
 class StopStrings:
     """Text up to the first of some strings, wherever the borders of the pieces are.
 
-    found: whether one of them has come. Nothing is given out behind it, nor the string itself.
+    found: whether one of them has come. Nothing is given out after it, nor the string itself.
     """
 
     def __init__(self, stops: Sequence[str]):
@@ -105,20 +105,19 @@ def _overlap(text: str, stop: str) -> int:
 
 
 def fit_prompt(tokenizer: Tokenizer, messages: Sequence[dict], config: GPTConfig, max_tokens: int) -> list[int]:
-    """Ids of the prompt for the next reply, with room for max_tokens behind it where possible.
+    """Ids of the prompt for the next reply, with room for max_tokens after it where possible.
 
     A conversation that is too long for the model forgets its oldest turns; a quarter of
-    sequence_len is kept for the reply (less, if max_tokens is less). Only when the last message
-    needs that quarter, the reply gets what is left. Raises CourseError for what is no conversation,
-    for one that does not end with the user's message, and for a last message that is too long.
+    sequence_len is kept for the reply (less, if max_tokens is less). If the last message needs that
+    reserve, the reply gets whatever remains. Raises CourseError for what is no conversation, for
+    one that does not end with the user's message, and for a last message that is too long.
     """
+    check_messages(messages)
+    last = messages[-1]
+    if last["role"] != "user":
+        raise CourseError(f"the last message is from {last['role']!r}, expected 'user': it is the one to be answered")
+    system = messages[:1] if messages[0]["role"] == "system" else []
+    needed = len(render_for_completion(tokenizer, [*system, last]))  # more cannot be forgotten
     length = config.sequence_len
-    if messages and messages[-1].get("role") != "user":
-        raise CourseError(
-            f"the last message is from {messages[-1].get('role')!r}, expected 'user': it is the one to be answered"
-        )
-    try:
-        room = length - min(max_tokens, length // 4)
-        return render_for_completion(tokenizer, messages, room)
-    except CourseError:
-        return render_for_completion(tokenizer, messages, length)
+    room = length - min(max_tokens, length // 4)
+    return render_for_completion(tokenizer, messages, min(length, max(room, needed)))

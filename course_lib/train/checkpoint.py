@@ -11,6 +11,8 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +20,11 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.host.errors import CourseError, FlagError
+from course_lib.host.errors import CourseError
 from course_lib.host.files import make_folder_atomically
 from course_lib.host.paths import home_dir
 from course_lib.model.gpt import GPT, GPTConfig
-
-# ---- 6. Checkpoints
-
+from course_lib.train.metrics import read_metrics
 
 WEIGHTS, STATE, META, SUMS = "model.safetensors", "state.safetensors", "meta.json", "sha256.json"
 
@@ -98,21 +98,49 @@ def run_folder(tag: str, stage: str = "base") -> Path:
     return home_dir() / "checkpoints" / stage / tag
 
 
+@contextmanager
+def _or_damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except CourseError:
+        raise
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise CourseError(f"{path} is damaged or no checkpoint ({error}); use another checkpoint") from error
+
+
+def _check_sums(path: Path) -> None:
+    sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
+    for name in (WEIGHTS, STATE, META):
+        if _sha256(path / name) != sums[name]:
+            raise CourseError(f"{path} is damaged: {name} is not what was written; use another checkpoint")
+
+
+def read_meta(path: Path) -> dict:
+    """What a checkpoint says of itself, without its arrays. Raises CourseError when it cannot."""
+    with _or_damaged(path):
+        meta = json.loads((path / META).read_text(encoding="utf-8"))
+        for entry in read_metrics(path.parent / "metrics.jsonl"):  # measured after it was saved
+            if "bits_per_byte" in entry and entry["step"] <= meta["step"]:
+                meta["bits_per_byte"] = entry["bits_per_byte"]
+        return meta
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint. Raises CourseError when a file is missing or is not what was written."""
-    try:
-        sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
-        for name in (WEIGHTS, STATE, META):
-            if _sha256(path / name) != sums[name]:
-                raise CourseError(f"{path} is damaged: {name} is not what was written; use another checkpoint")
-        meta = json.loads((path / META).read_text(encoding="utf-8"))
+    with _or_damaged(path):
+        _check_sums(path)
         weights, state = mx.load(str(path / WEIGHTS)), mx.load(str(path / STATE))
-        mx.eval(weights, state)  # else they are read when they are needed, and the files may be gone by then
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, CourseError):
-            raise
-        raise CourseError(f"{path} is damaged or no checkpoint ({error}); use another checkpoint") from error
-    return Checkpoint(meta["step"], weights, state, meta)
+        mx.eval(weights, state)  # else they are read when needed, and the files may be gone by then
+        meta = read_meta(path)
+        return Checkpoint(meta["step"], weights, state, meta)
+
+
+def newest_meta(folder: Path) -> dict | None:
+    """What the newest checkpoint of a run whose meta can be read says; None when there is none."""
+    for path in checkpoint_folders(folder):
+        with suppress(CourseError):
+            return read_meta(path)
+    return None
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint:
@@ -156,25 +184,3 @@ def load_model(folder: Path, step: int | None = None) -> tuple[GPT, Tokenizer, d
     model = GPT(GPTConfig(**checkpoint.meta["config"]))
     load_weights(model, checkpoint.weights)
     return model, tokenizer, checkpoint.meta
-
-
-# ---- Appendix C: which checkpoint is meant
-
-
-def place_of(settings, stage: str = "base") -> tuple[Path, int | None]:
-    """The run's folder, and the step that is asked for, if any.
-
-    settings: with tag, checkpoint and step, as a program's flags; stage: of the runs that tag
-    names. Raises FlagError for flags that contradict each other.
-    """
-    if settings.tag is not None and settings.checkpoint is not None:
-        raise FlagError("--tag and --checkpoint each name a run; give one of them")
-    if settings.checkpoint is None:
-        return run_folder(settings.tag or "d4", stage), settings.step
-    folder = settings.checkpoint.expanduser().resolve()
-    number = folder.name.removeprefix("step_")
-    if folder.name != number and number.isdigit():
-        if settings.step not in (None, int(number)):
-            raise FlagError(f"--step is {settings.step}, but --checkpoint names {folder.name}; give one of them")
-        return folder.parent, int(number)
-    return folder, settings.step

@@ -11,9 +11,6 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from course_lib.train.muon import Muon, newton_schulz
 
-# ---- 8. More cores, and more machines
-
-
 Group = mx.distributed.Group
 
 
@@ -54,10 +51,7 @@ def sum_together(arrays: list[mx.array], group: Group) -> list[mx.array]:
     return [part.reshape(array.shape) for part, array in zip(mx.split(flat, sizes), arrays, strict=True)]
 
 
-# ---- Appendix B: words between processes
-
-
-def from_first(arrays: dict[str, mx.array], group: Group) -> dict[str, mx.array]:
+def broadcast(arrays: dict[str, mx.array], group: Group) -> dict[str, mx.array]:
     """The arrays of process 0, in all processes; all bring the same names, shapes and types."""
     if group.size() == 1:
         return arrays
@@ -69,20 +63,20 @@ def from_first(arrays: dict[str, mx.array], group: Group) -> dict[str, mx.array]
     return received
 
 
-def say_from_first(value: object, group: Group) -> object:
+def broadcast_json(value: object, group: Group) -> object:
     """What process 0 says, anything that JSON can hold, in all processes."""
     text = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
-    size = from_first({"size": mx.array(len(text))}, group)["size"].item()
+    size = broadcast({"size": mx.array(len(text))}, group)["size"].item()
     text = text if group.rank() == 0 else np.zeros(size, np.uint8)
-    received = from_first({"text": mx.array(text)}, group)["text"]
+    received = broadcast({"text": mx.array(text)}, group)["text"]
     return json.loads(bytes(np.array(received)))
 
 
-def most(number: float, group: Group) -> float:
+def all_max(number: float, group: Group) -> float:
     """The largest of the numbers that the processes bring."""
     return mx.distributed.all_max(mx.array(number, mx.float32), group=group).item()
 
 
-def total(numbers: list[float], group: Group) -> list[float]:
+def all_sum(numbers: list[float], group: Group) -> list[float]:
     """The sums over all processes of the numbers that each brings."""
     return mx.distributed.all_sum(mx.array(numbers, mx.float32), group=group).tolist()

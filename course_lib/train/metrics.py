@@ -5,10 +5,12 @@ Written by hand; chapter 10 uses it.
 
 import json
 from pathlib import Path
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from course_lib.host.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class MetricsLog:
@@ -51,8 +53,10 @@ PANELS = (
 )
 
 
-def draw_metrics(entries: list[dict]) -> Figure:
+def draw_metrics(entries: list[dict]) -> "Figure":
     """Loss, bits per byte, learning rate and speed over the steps of a run."""
+    from matplotlib.figure import Figure  # slow to import, and needed at the end of a run only
+
     figure = Figure(figsize=(8, 5), layout="constrained")
     for ax, (name, label, color) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
         points = [(entry["step"], entry[name]) for entry in entries if name in entry]

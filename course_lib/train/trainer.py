@@ -18,9 +18,10 @@ from course_lib import backend
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
-from course_lib.train.distributed import Group, SharedMuon, total
+from course_lib.train.distributed import Group, SharedMuon, all_sum
 from course_lib.train.muon import Muon
 from course_lib.train.optim import lr_multiplier, make_optimizer, muon_momentum
+from course_lib.train.recipe import Rates
 
 # ---- 3. The Trainer
 
@@ -47,10 +48,9 @@ class Diverged(CourseError):
 class Trainer:
     """Steps of Muon and AdamW on a GPT, with clipping and the schedule of learning rates.
 
-    num_iterations: steps of the whole run, which the schedule spans. grad_clip: the largest norm of
-    all gradients together; 0 to leave them. compiled: use mx.compile; by default on a GPU, since on
-    a CPU it gains nothing here. group: the processes that share each step, which must all begin
-    with the same weights. The other arguments are those of `make_optimizer` and `lr_multiplier`.
+    num_iterations: steps of the whole run, which the schedule spans. compiled: use mx.compile; by
+    default on a GPU, since on a CPU it gains nothing here. group: the processes that share each
+    step, which must all begin with the same weights. rates: those of `Rates`.
     """
 
     def __init__(
@@ -58,33 +58,21 @@ class Trainer:
         model: GPT,
         num_iterations: int,
         *,
-        grad_clip: float = 1.0,
-        matrix_lr: float = 0.02,
-        embedding_lr: float = 0.2,
-        unembedding_lr: float = 0.004,
-        warmup_ratio: float = 0.0,
-        warmdown_ratio: float = 0.2,
-        final_lr_frac: float = 0.0,
         compiled: bool | None = None,
         group: Group | None = None,
+        **rates: float,
     ):
-        if num_iterations < 1 or not grad_clip >= 0:
+        self.model, self.num_iterations, self.rates = model, num_iterations, Rates(**rates)
+        if num_iterations < 1 or not self.rates.grad_clip >= 0:
             raise CourseError(
-                f"num_iterations={num_iterations}, grad_clip={grad_clip}: expected 1 or more, and 0 or more"
+                f"num_iterations={num_iterations}, grad_clip={self.rates.grad_clip}: expected 1 or more, and 0 or more"
             )
-        self.model, self.num_iterations, self.grad_clip = model, num_iterations, grad_clip
         self.iteration = 0
         self.group = group if group is not None and group.size() > 1 else None
         muon = Muon if self.group is None else partial(SharedMuon, group=self.group)
-        self.optimizer = make_optimizer(model, matrix_lr, embedding_lr, unembedding_lr, muon)
-        self._rates = [each.learning_rate for each in self.optimizer.optimizers]
-        self._multiplier = partial(
-            lr_multiplier,
-            num_iterations=num_iterations,
-            warmup_ratio=warmup_ratio,
-            warmdown_ratio=warmdown_ratio,
-            final_lr_frac=final_lr_frac,
-        )
+        learning_rates = self.rates.matrix_lr, self.rates.embedding_lr, self.rates.unembedding_lr
+        self.optimizer = make_optimizer(model, *learning_rates, muon)
+        self._peaks = [each.learning_rate for each in self.optimizer.optimizers]
         self._compiled = backend.device_kind() != "cpu" if compiled is None else compiled
         self._make_functions()
 
@@ -123,9 +111,11 @@ class Trainer:
 
     def _set_rates(self) -> float:
         """Set learning rates and momentum of this iteration; what the rates are multiplied by."""
-        multiplier = self._multiplier(self.iteration)
-        for each, rate in zip(self.optimizer.optimizers, self._rates, strict=True):
-            each.learning_rate = rate * multiplier
+        rates = self.rates
+        shape = rates.warmup_ratio, rates.warmdown_ratio, rates.final_lr_frac
+        multiplier = lr_multiplier(self.iteration, self.num_iterations, *shape)
+        for each, peak in zip(self.optimizer.optimizers, self._peaks, strict=True):
+            each.learning_rate = peak * multiplier
         self.optimizer.optimizers[0].state["momentum"] = mx.array(muon_momentum(self.iteration))
         return multiplier
 
@@ -142,13 +132,14 @@ class Trainer:
         loss = sum(losses) / len(losses)
         if self.group:
             gradients = nn.average_gradients(gradients, self.group)
-            loss = total([loss], self.group)[0] / self.group.size()
+            loss = all_sum([loss], self.group)[0] / self.group.size()
         grad_norm = global_norm(gradients) / len(losses)
         if not math.isfinite(loss + grad_norm):
             raise Diverged(f"the loss is {loss}, the norm of its gradients {grad_norm}")
 
         multiplier = self._set_rates()
-        clip = min(1, self.grad_clip / (grad_norm + 1e-6)) if self.grad_clip else 1
+        limit = self.rates.grad_clip
+        clip = min(1, limit / (grad_norm + 1e-6)) if limit else 1
         self._update(gradients, mx.array(clip / len(losses)))
         del gradients
         mx.eval(self.model.parameters(), self.optimizer.state)
@@ -228,7 +219,7 @@ def validate(
         more = nats_and_bytes(model, inputs, targets, token_bytes).tolist()
         nats, size = nats + more[0], size + more[1]
     if group is not None and group.size() > 1:
-        nats, size = total([nats, size], group)
+        nats, size = all_sum([nats, size], group)
     return nats / (math.log(2) * size) if size else math.nan
 
 

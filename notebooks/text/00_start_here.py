@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# **Goal.** You see what your machine can do, and meet, by doing, everything in MLX that the rest of the course uses.
+# **Goal.** See what your machine can do, and meet, by doing, everything in MLX that the rest of the course uses.
 #
 # | | |
 # |---|---|

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 01 · Names: the smallest language model
 #
-# **Goal.** You turn names into numbers, build a model that only counts, let it write new names, and measure how good it is: the number that every later model has to beat.
+# **Goal.** Turn names into numbers, build a model that only counts, let it write new names, and measure how good it is: the number that every later model has to beat.
 #
 # | | |
 # |---|---|
 # | Needs | [00 · Start here](00_start_here.ipynb); no machine learning |
-# | Time | 40 minutes to read, 50 for the exercises, about 10 seconds to run |
+# | Time | 40 minutes to read, 50 for the exercises; about 10 seconds to run |
 # | Memory | under 0.5 GB |
-# | You will build → exported to | `load_names`, `CharTokenizer`, `split_names`, `download_names` and the bigram model → `course_lib.names.bigram` |
+# | You will build → exported to | `load_names`, `CharTokenizer`, `split_names` and the bigram model → `course_lib.names.bigram` |
 
 # %% [markdown]
 # ![Map of the course, chapter 01 highlighted: names follows start_here and comes before autograd](images/map_01.svg)
@@ -29,7 +29,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from course_lib.host.errors import CourseError
-from course_lib.host.paths import data_dir, home_dir
+from course_lib.host.paths import data_dir
 
 # %% [markdown]
 # The cell above opens the module `course_lib.names.bigram`; the words of its first lines are explained below. The next cell is
@@ -631,56 +631,16 @@ draw_loss_log("names", until="01")
 #
 # ## 9. The well-known list
 #
-# Many texts on small language models use one list of 32,033 names. It is not shipped here. This function fetches it,
-# checks that it is the very file (its SHA-256 **checksum**, a fingerprint of its bytes), and keeps it, so that the
-# second call needs no network. It leaves either the whole file or nothing. The library `pooch` does the work; most of
-# the cell words the errors, so skim it.
-
-# %%
-#| export names.bigram
-NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
-NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
-
-
-def download_names() -> Path:
-    """File of the well-known 32,033 names: fetched once, verified, kept in the home folder.
-
-    Raises CourseError when it cannot be had; then nothing is left behind, and an older file stays.
-    """
-    import pooch  # slow to import, and needed here only
-
-    home = home_dir()
-    pooch.get_logger().setLevel("CRITICAL")  # what goes wrong is said below, in one sentence
-    try:
-        return Path(pooch.retrieve(NAMES_URL, f"sha256:{NAMES_SHA256}", "names_32033.txt", home))
-    except (OSError, ValueError) as error:
-        raise CourseError(
-            f"could not fetch {NAMES_URL}: {_what_went_wrong(error)}; nothing was kept: "
-            "try again online, or use the names that come with the course, load_names()"
-        ) from error
-
-
-def _what_went_wrong(error: Exception) -> str:
-    import requests  # what pooch downloads with
-
-    if isinstance(error, requests.HTTPError):
-        return f"the server answered {error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the download broke off"
-    if isinstance(error, requests.Timeout):
-        return "the server did not answer in time"
-    if isinstance(error, requests.RequestException):
-        return "no connection to the server"
-    if isinstance(error, ValueError):
-        return "what arrived is not the expected file (its checksum differs)"
-    return str(error)
-
-
-# %% [markdown]
-# We do not call it here, so that this notebook runs without a network. To use it, go back to section 1, put this line in
+# Many texts on small language models use one list of 32,033 names. It is not shipped here. `download_names` of
+# `course_lib.names.download` fetches it, checks that it is the very file (its SHA-256 **checksum**, a fingerprint of its bytes),
+# and keeps it, so that the second call needs no network. It leaves either the whole file or nothing.
+#
+# We do not call it here, so that this notebook runs without a network. To use it, go back to section 1, put these lines in
 # place of `names = load_names()`, and run the notebook again:
 #
 # ```python
+# from course_lib.names.download import download_names
+#
 # names = list(dict.fromkeys(load_names(download_names())))
 # ```
 #

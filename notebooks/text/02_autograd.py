@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 02 · Autograd: where gradients come from
 #
-# **Goal.** You build a small engine that finds derivatives by itself, train a network with it, write the same network's
+# **Goal.** Build a small engine that finds derivatives by itself, train a network with it, write the same network's
 # gradients by hand, and see that both agree with MLX at every step.
 #
 # | | |

@@ -8,7 +8,7 @@
 # | Needs | [01 · Names](01_names.ipynb), [02 · Autograd](02_autograd.ipynb) |
 # | Time | 60 minutes to read, 50 for the exercises; under a minute to run |
 # | Memory | under 300 MB |
-# | You will build | the model, its training loop and its sampler → `course_lib.names.microgpt`; the program `microgpt` → `course_lib.scripts.microgpt` |
+# | You will build | the model, its training loop and its sampler → `course_lib.names.microgpt` |
 #
 # The bigram model of chapter 01 looks at one id to guess the next. The model of this chapter looks at up to eight: BOS and
 # seven letters. A ChatGPT is made of the same kinds of parts, only larger and more of them.
@@ -388,7 +388,7 @@ assert mx.allclose(mlp(x)[0], alone, atol=1e-5)
 # %%
 #| export names.microgpt
 class Block(nn.Module):
-    """Attention, then the MLP, each behind a norm and added to its input.
+    """Attention, then the MLP, each after a norm and added to its input.
 
     x: (..., T, C) -> (..., T, C)
     """
@@ -860,17 +860,14 @@ print(f"first 16 guesses: second revision {revised_loss:.4f}, bigram {bigram_16:
 #
 # ## 12. The program
 #
-# Everything above, as a program that anyone can run: `uv run microgpt`. The library `tyro` makes a flag of each field of a
-# dataclass, and its help text of the string below the field.
+# The package has this chapter's model as a program that anyone can run: `uv run microgpt`. It adds flags, such as `--steps 100`, and
+# prints as it goes; `uv run microgpt --help` lists them. Started from here it prints every 50th step, the loss of a single name
+# each. (As a script in a terminal, `python notebooks/text/03_microgpt.py --steps 100`, this chapter runs whole and gives its flags
+# to the program.)
 
 # %%
 from course_lib.scripts.microgpt import main
 
-# %% [markdown]
-# Started from here it prints every 50th step, the loss of a single name each. (As a script in a terminal,
-# `python notebooks/text/03_microgpt.py --steps 100`, this chapter runs whole and gives its flags to the program.)
-
-# %%
 main(command_line(notebook_flags=["--quiet"]))
 
 

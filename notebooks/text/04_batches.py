@@ -642,4 +642,4 @@ check(exercises.loss_by_position, loss_by_position)
 # - [A Neural Probabilistic Language Model](https://www.jmlr.org/papers/v3/bengio03a.html), Bengio et al., 2003: learned vectors for words.
 # - [A Mathematical Framework for Transformer Circuits](https://transformer-circuits.pub/2021/framework/index.html), Elhage et al., 2021: reading what heads do.
 #
-# **Next:** Part II begins with chapter 05, the tokenizer: from letters to the pieces of words that large models read.
+# **Next:** [05 · Tokenizer](05_tokenizer.ipynb), where Part II begins: from letters to the pieces of words that large models read.

@@ -6,9 +6,9 @@
 # | | |
 # |---|---|
 # | Needs | [01 · Names](01_names.ipynb); no machine learning |
-# | Time | 50 minutes to read, 60 for the exercises; under a minute to run |
+# | Time | 50 minutes to read, 70 for the exercises; under a minute to run |
 # | Memory | under 500 MB |
-# | You will build | BPE by hand; `Tokenizer`, `StreamDecoder` → `course_lib.data.tokenizer`; the program `tok_eval` → `course_lib.scripts.tok_eval` |
+# | You will build | BPE by hand; `Tokenizer`, `StreamDecoder` → `course_lib.data.tokenizer` |
 #
 # Part I read names, letter by letter: 26 ids and BOS. From here on the model reads real text. What should an id stand for
 # now?
@@ -983,12 +983,12 @@ assert again.fingerprint == tokenizer.fingerprint
 #
 # ## 10. The program `tok_eval`
 #
-# How many bytes per token on different kinds of text? The course has five short samples in `data/samples`.
+# How many bytes per token on different kinds of text? The course has five short samples in `data/samples`, and the program
+# `tok_eval` measures a tokenizer on them. It also checks that each comes back from its ids unchanged.
 
 # %%
 from course_lib.scripts.tok_eval import Settings, work
 
-# %%
 work(Settings(tokenizer=folder, peers=False))
 
 
@@ -997,8 +997,8 @@ work(Settings(tokenizer=folder, peers=False))
 # Python manual. Russian and Korean are close to one byte per token: a Korean syllable costs three tokens. Only other training
 # text would change that.
 #
-# After `uv run tok_train` (chapter 06), `uv run tok_eval` shows this table, beside the tokenizers of GPT-2 and GPT-4. Those have to
-# be downloaded, which may fail, or hang: so a thread of its own fetches them, and after 20 seconds the program goes on.
+# After `uv run tok_train` (chapter 06), `uv run tok_eval` shows this table for your tokenizer, beside those of GPT-2 and GPT-4. These
+# two are downloaded once; if they have not come after 20 seconds, the table does without.
 
 # %% [markdown]
 # ## Exercises

@@ -8,7 +8,7 @@
 # | Needs | [05 · Tokenizer](05_tokenizer.ipynb) |
 # | Time | 80 minutes to read, 75 for the exercises, 20 for the appendix; under a minute to run |
 # | Memory | under 600 MB |
-# | You will build | `documents`, `dataset`, `dataloader` → `course_lib`; the programs `get_data` and `tok_train` → `course_lib.scripts` |
+# | You will build | documents from files of any form, datasets of shards, a loader that can resume → `course_lib.data`: `documents`, `dataset`, `dataloader` |
 #
 # A model learns from text by predicting the next token, a few thousand tokens at a time, for days. Something has to
 # bring that text: find it, keep some aside for validation, turn it into ids, cut it into rows, and be quick about
@@ -539,7 +539,7 @@ print(next(bundled.documents("val"))[:60].splitlines())
 #
 # Chapter 05 wrote `Tokenizer.train`. The program `tok_train` calls it with the **training** documents of a dataset: what is held
 # out from the model is held out from its tokenizer too. Of each it reads the first 10,000 characters, so that a huge one does not
-# fill the vocabulary with its own words.
+# fill the vocabulary with its own words. (`data.tokenizer_training` is this, with progress bars; the program adds the flags.)
 #
 # It saves the tokenizer in the home, where the later programs look, and **replaces** one that is there. A model is useless
 # with another tokenizer than its own, so this cell trains only if you have none.
@@ -1397,11 +1397,11 @@ except NotImplementedError:
 # - [The Llama 3 Herd of Models](https://arxiv.org/abs/2407.21783), 2024, section 3.2: a mask between documents.
 # - [Fewer Truncations Improve Language Modeling](https://arxiv.org/abs/2404.10830), Ding et al., 2024: best-fit packing.
 #
-# **Next:** chapter 07, attention: how a position finds out which earlier ones matter to it.
+# **Next:** [07 · Attention](07_attention.ipynb): how a position finds out which earlier ones matter to it.
 #
-# ## Appendix A: own text
+# ## Appendix: own text
 #
-# The rest of `documents` and `dataset`, and the two programs. No later chapter needs you to have read it.
+# The rest of `documents` and `dataset`. No later chapter needs you to have read it.
 #
 # A **`.txt`** file has no marks between documents. A short one is one document; a long one is cut at blank lines into pieces of at most 20,000
 # characters, so that no document takes all of a batch. (This is for `.txt` only: what comes in a table is taken as it is.)
@@ -1605,10 +1605,4 @@ changed = open_dataset(str(poems))
 assert changed.name != own.name and not own.folder.exists()
 assert sum(changed.num_rows(split) for split in ("train", "val")) == 4
 shutil.rmtree(changed.folder.parent)  # leave nothing of it in your home
-
-# %% [markdown]
-# ## Appendix B: the programs
-#
-# Both are a dataclass of flags, a function `work`, and a `main` that the command line calls; most of `tok_train` is progress
-# bars and error handling.
 

@@ -7,9 +7,9 @@
 # | | |
 # |---|---|
 # | Needs | [06 · Data](06_data.ipynb), [08 · GPT](08_gpt.ipynb), [09 · Muon](09_muon.ipynb) |
-# | Time | 60 minutes to read, 65 for the exercises, 20 for the appendix; two to four minutes to run |
+# | Time | 60 minutes to read, 65 for the exercises; two to four minutes to run |
 # | Memory | under 1 GB |
-# | You will build | the step → `course_lib.train.trainer`; what a run leaves on disk → `checkpoint`; many processes → `distributed`; a run on one page → `plan`; the program `base_train` → `course_lib.scripts` |
+# | You will build | the step → `course_lib.train.trainer`; a run as a value → `recipe`; the loop → `loop`; what a run leaves on disk → `checkpoint`; many processes → `distributed`, all in `course_lib.train` |
 #
 # You have text, a model and an optimizer. What is left looks like a loop of five lines, and on the first day it is one.
 # Then the batch does not fit the memory, the machine restarts in the night, the loss turns into NaN, and the other cores
@@ -38,9 +38,10 @@ from course_lib import backend
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
-from course_lib.train.distributed import Group, SharedMuon, total
+from course_lib.train.distributed import Group, SharedMuon, all_sum
 from course_lib.train.muon import Muon
 from course_lib.train.optim import lr_multiplier, make_optimizer, muon_momentum
+from course_lib.train.recipe import Rates
 
 # %% [markdown]
 # That cell opens the main module of this chapter. The next one is for this notebook only.
@@ -64,14 +65,18 @@ import matplotlib.pyplot as plt
 import mlx.optimizers as optim
 import numpy as np
 
-from course_lib.classroom import LiveCurve, add_to, budget, check, draw_loss_log, record_loss
+from course_lib.classroom import add_to, budget, check, draw_loss_log, record_loss
 from course_lib.classroom.exercises import training as exercises
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import bundled_folder, open_dataset
-from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
-from course_lib.train.metrics import draw_metrics
+from course_lib.host.stop import stop_when_asked
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters, flops_per_token
+from course_lib.train.flags import CallFlags, eval_batches
+from course_lib.train.metrics import draw_metrics, read_metrics
 from course_lib.train.muon import newton_schulz
-from course_lib.train.plan import Settings, describe, resolve, validation_batches
+from course_lib.train.pretraining import Documents, Settings, describe, make_recipe
+from course_lib.train.run_folder import open_run
 
 backend.seed_everything(42)
 print(backend.describe())
@@ -215,7 +220,6 @@ ax.legend(frameon=False)
 plt.show()
 assert peaks[False][-1] > 1.4 * peaks[True][-1]
 
-
 # %% [markdown]
 # The solid line is flat: each micro-batch is computed, added and forgotten. The dashed one climbs, to about twice the
 # solid one at 16 micro-batches. (Not to 16 times: MLX frees what it can while it computes.) nanochat's steps can have many
@@ -223,6 +227,47 @@ assert peaks[False][-1] > 1.4 * peaks[True][-1]
 #
 # ## 3. The Trainer
 #
+# A step has seven numbers that somebody has to choose. They stand together, each with its meaning below it, and are the flags
+# of the programs, too (chapter 03). `NonNegative` and `Fraction` are types with bounds, which the programs check.
+
+# %%
+#| export train.recipe
+"""A run as a value: the model, the steps, the rates, how often it looks at itself and saves."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import mlx.core as mx
+
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.host.program import Fraction, NonNegative
+from course_lib.model.gpt import GPT, GPTConfig
+
+
+# %%
+#| export train.recipe
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates, and how they change over a run."""
+
+    matrix_lr: NonNegative = 0.02
+    """Learning rate of Muon, for the matrices of the blocks."""
+    embedding_lr: NonNegative = 0.2
+    """Learning rate of AdamW for wte, at n_embd 768."""
+    unembedding_lr: NonNegative = 0.004
+    """Learning rate of AdamW for lm_head, at n_embd 768."""
+    grad_clip: NonNegative = 1.0
+    """Largest norm of the gradients; 0 to leave them."""
+    warmup_ratio: Fraction = 0.0
+    """Fraction of the run over which learning rates rise."""
+    warmdown_ratio: Fraction = 0.2
+    """Fraction of the run over which learning rates decay."""
+    final_lr_frac: Fraction = 0.0
+    """Final rate as a fraction of the peak."""
+
+
+# %% [markdown]
 # Now the step as a class. What comes out of a step, and the error of a run that is lost:
 
 # %%
@@ -255,10 +300,9 @@ class Diverged(CourseError):
 class Trainer:
     """Steps of Muon and AdamW on a GPT, with clipping and the schedule of learning rates.
 
-    num_iterations: steps of the whole run, which the schedule spans. grad_clip: the largest norm of
-    all gradients together; 0 to leave them. compiled: use mx.compile; by default on a GPU, since on
-    a CPU it gains nothing here. group: the processes that share each step, which must all begin
-    with the same weights. The other arguments are those of `make_optimizer` and `lr_multiplier`.
+    num_iterations: steps of the whole run, which the schedule spans. compiled: use mx.compile; by
+    default on a GPU, since on a CPU it gains nothing here. group: the processes that share each
+    step, which must all begin with the same weights. rates: those of `Rates`.
     """
 
     def __init__(
@@ -266,34 +310,22 @@ class Trainer:
         model: GPT,
         num_iterations: int,
         *,
-        grad_clip: float = 1.0,
-        matrix_lr: float = 0.02,
-        embedding_lr: float = 0.2,
-        unembedding_lr: float = 0.004,
-        warmup_ratio: float = 0.0,
-        warmdown_ratio: float = 0.2,
-        final_lr_frac: float = 0.0,
         compiled: bool | None = None,
         group: Group | None = None,
+        **rates: float,
     ):
-        if num_iterations < 1 or not grad_clip >= 0:
+        self.model, self.num_iterations, self.rates = model, num_iterations, Rates(**rates)
+        if num_iterations < 1 or not self.rates.grad_clip >= 0:
             raise CourseError(
-                f"num_iterations={num_iterations}, grad_clip={grad_clip}: expected 1 or more, "
-                "and 0 or more"
+                f"num_iterations={num_iterations}, grad_clip={self.rates.grad_clip}: expected 1 or "
+                "more, and 0 or more"
             )
-        self.model, self.num_iterations, self.grad_clip = model, num_iterations, grad_clip
         self.iteration = 0
         self.group = group if group is not None and group.size() > 1 else None
         muon = Muon if self.group is None else partial(SharedMuon, group=self.group)
-        self.optimizer = make_optimizer(model, matrix_lr, embedding_lr, unembedding_lr, muon)
-        self._rates = [each.learning_rate for each in self.optimizer.optimizers]
-        self._multiplier = partial(
-            lr_multiplier,
-            num_iterations=num_iterations,
-            warmup_ratio=warmup_ratio,
-            warmdown_ratio=warmdown_ratio,
-            final_lr_frac=final_lr_frac,
-        )
+        learning_rates = self.rates.matrix_lr, self.rates.embedding_lr, self.rates.unembedding_lr
+        self.optimizer = make_optimizer(model, *learning_rates, muon)
+        self._peaks = [each.learning_rate for each in self.optimizer.optimizers]
         self._compiled = backend.device_kind() != "cpu" if compiled is None else compiled
         self._make_functions()
 
@@ -390,9 +422,11 @@ for (_, one), (_, two) in zip(tree_flatten(ours), tree_flatten(theirs), strict=T
 @add_to(Trainer)
 def _set_rates(self) -> float:
     """Set learning rates and momentum of this iteration; what the rates are multiplied by."""
-    multiplier = self._multiplier(self.iteration)
-    for each, rate in zip(self.optimizer.optimizers, self._rates, strict=True):
-        each.learning_rate = rate * multiplier
+    rates = self.rates
+    shape = rates.warmup_ratio, rates.warmdown_ratio, rates.final_lr_frac
+    multiplier = lr_multiplier(self.iteration, self.num_iterations, *shape)
+    for each, peak in zip(self.optimizer.optimizers, self._peaks, strict=True):
+        each.learning_rate = peak * multiplier
     self.optimizer.optimizers[0].state["momentum"] = mx.array(muon_momentum(self.iteration))
     return multiplier
 
@@ -413,13 +447,14 @@ def step(self, micro_batches: Iterable[tuple[mx.array, mx.array]]) -> StepResult
     loss = sum(losses) / len(losses)
     if self.group:
         gradients = nn.average_gradients(gradients, self.group)
-        loss = total([loss], self.group)[0] / self.group.size()
+        loss = all_sum([loss], self.group)[0] / self.group.size()
     grad_norm = global_norm(gradients) / len(losses)
     if not math.isfinite(loss + grad_norm):
         raise Diverged(f"the loss is {loss}, the norm of its gradients {grad_norm}")
 
     multiplier = self._set_rates()
-    clip = min(1, self.grad_clip / (grad_norm + 1e-6)) if self.grad_clip else 1
+    limit = self.rates.grad_clip
+    clip = min(1, limit / (grad_norm + 1e-6)) if limit else 1
     self._update(gradients, mx.array(clip / len(losses)))
     del gradients
     mx.eval(self.model.parameters(), self.optimizer.state)
@@ -560,7 +595,7 @@ def validate(
         more = nats_and_bytes(model, inputs, targets, token_bytes).tolist()
         nats, size = nats + more[0], size + more[1]
     if group is not None and group.size() > 1:
-        nats, size = total([nats, size], group)
+        nats, size = all_sum([nats, size], group)
     return nats / (math.log(2) * size) if size else math.nan
 
 
@@ -597,10 +632,9 @@ for tokens_per_step in (524_288, 65_536, 4_096, 512):
 # **share** instead, 5 %, and the number of tokens follows from it:
 
 # %%
-plan = Settings(
-    sequence_len=128, total_batch_size=2048, device_batch_size=8, eval_every=20, eval_share=0.05
+val_batches = eval_batches(
+    eval_share=0.05, eval_every=20, total_batch_size=2048, batch=8 * 128, val_tokens=math.inf
 )
-val_batches = validation_batches(plan, val_tokens=math.inf)
 share = val_batches * 8 * 128 / 3 / (20 * 2048)
 print(f"{val_batches} batches of 8 rows every 20 steps: {share:.1%} of the training's work")
 assert share <= 0.05
@@ -664,47 +698,207 @@ def continue_text(
 # %%
 print(repr(continue_text(model, tokenizer, "Return the", max_tokens=12)))
 
+
 # %% [markdown]
 # Pieces of words from a model of ten steps. Time for a longer run.
 #
 # ## 5. A run
 #
+# ### A run is a value
+#
+# Before the loop, what it is to do. A `Recipe` has every number of a run: a checkpoint keeps it, and whoever has the recipe and
+# the text can do the run again. How often the run looks at itself is its **cadence**.
+
+# %%
+#| export train.recipe
+@dataclass(frozen=True)
+class Cadence:
+    """Steps between evaluations, samples and saves; eval_batches: of one, over all processes."""
+
+    eval_every: int
+    eval_batches: int
+    sample_every: int
+    save_every: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run with every number known: what a checkpoint keeps, and what `train` follows.
+
+    total_batch_size: tokens of a step, over all processes. device_batch_size: rows at a time in
+    each process. minutes: end by the clock of the first process, and take num_iterations for a
+    first guess; never before min_iterations.
+    """
+
+    model: GPTConfig
+    num_iterations: int
+    total_batch_size: int
+    sequence_len: int
+    device_batch_size: int
+    rates: Rates
+    cadence: Cadence
+    seed: int = 42
+    recompute: bool = False
+    max_rise: float = 1.5
+    minutes: float | None = None
+    min_iterations: int = 1
+
+    def micro_batches(self, processes: int) -> int:
+        """Micro-batches of each process in a step."""
+        return self.total_batch_size // (self.sequence_len * self.device_batch_size * processes)
+
+
+# %% [markdown]
+# And where the batches come from. A loop need not know whether it trains on documents or, in chapter 13, on conversations. It asks
+# a **source** for three things: batches from a place on, that place in words for an error, and a look at what the model makes of
+# a prompt.
+
+# %%
+#| export train.recipe
+class Batches(Protocol):
+    """Pairs (inputs, targets), each (B, T), for ever; `state`: where the next begins, for JSON."""
+
+    state: dict
+
+    def __iter__(self) -> Iterator[tuple[mx.array, mx.array]]: ...
+    def __next__(self) -> tuple[mx.array, mx.array]: ...
+    def __enter__(self) -> "Batches": ...
+    def __exit__(self, *error) -> None: ...
+
+
+class Source(Protocol):
+    """What a run learns from: documents or conversations."""
+
+    tokenizer: Tokenizer
+
+    def batches(self, split: str, state: dict | None = None) -> Batches:
+        """Batches of "train" or "val", from a place or from the beginning."""
+        ...
+
+    def place(self, state: dict) -> str:
+        """In words, where in the data a `state` is."""
+        ...
+
+    def preview(self, model: GPT) -> list[tuple[str, str]]:
+        """A few prompts, and what the model makes of them now."""
+        ...
+
+
+# %% [markdown]
 # The model of chapter 08's ladder, with twice the tokens to a step, in two micro-batches, more steps, and everything from
 # above. Muon's rate and the long warmdown are those of chapter 09 for this model; nanochat's own are meant for larger ones.
-# `held_out` is what chapters 08 and 09 measured on; the curve takes as many batches of it as section 4 allows.
+# The run looks at as many batches of unseen text as section 4 allows.
 
 # %%
 STEPS, EVERY = budget(200, quick=4), budget(20, quick=2)
+recipe = Recipe(
+    model=LADDER,
+    num_iterations=STEPS,
+    total_batch_size=2048,
+    sequence_len=128,
+    device_batch_size=8,
+    rates=Rates(matrix_lr=0.01, warmdown_ratio=0.5),
+    cadence=Cadence(EVERY, eval_batches=val_batches, sample_every=STEPS, save_every=STEPS),
+)
 with TokenLoader(data, tokenizer, "val", 8, 128) as loader:
-    held_out = list(islice(loader, 8))
+    held_out = list(islice(loader, 8))  # what chapters 08 and 09 measured on
 
 # %% [markdown]
-# The loop goes over the steps 0 … N, of which the last one only looks: so there is a measurement before the first step and
-# one after the last.
+# ### The loop
+#
+# Two small parts first. Each of several processes (section 8) takes its share of a step's micro-batches, and its share of the
+# validation text; alone, it takes all.
 
 # %%
-model, watch, entries = GPT(LADDER), LossWatch(), []
-trainer = Trainer(model, STEPS, matrix_lr=0.01, warmdown_ratio=0.5)
-curve = LiveCurve("training loss", {"ln 512": math.log(512)}, window=10)
-with TokenLoader(data, tokenizer, "train", 8, 128) as loader:
-    for n in range(STEPS + 1):
-        if n % EVERY == 0:
-            bits = validate(model, held_out[:val_batches], tokenizer.token_bytes)
-            entries.append({"step": n, "bits_per_byte": bits})
-        if n == STEPS:
-            break
-        started = time.perf_counter()
-        result = trainer.step(islice(loader, 2))
-        speed = 2048 / (time.perf_counter() - started)
-        smoothed = watch.add(result.loss)
-        entries.append(
-            {"step": n, "smoothed": smoothed, "tokens_per_second": speed, **vars(result)}
-        )
-        curve.add(n, result.loss)
-curve.show()
+#| export train.loop
+"""The training loop. Source: nanochat: steps 0 … N, of which the last only looks and saves."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import count, islice
+
+import mlx.core as mx
+
+from course_lib.host.stop import StopWish
+from course_lib.model.gpt import GPT
+from course_lib.train.distributed import Group, all_max
+from course_lib.train.recipe import Batches, Recipe, Source
+from course_lib.train.run_folder import RunFolder
+from course_lib.train.trainer import Trainer, validate
+
+
+# %%
+#| export train.loop
+def share_of(batches: Batches, recipe: Recipe, group: Group) -> Iterator[tuple[mx.array, mx.array]]:
+    """This process's micro-batches of the next step, of which each process gets as many.
+
+    Every process reads all of them, so that the text of a step, and the place in the data that is
+    saved, do not depend on how many processes there are.
+    """
+    mine = recipe.micro_batches(group.size())
+    for number in range(mine * group.size()):
+        batch = next(batches)
+        if number // mine == group.rank():
+            yield batch
+
+
+def evaluate(model: GPT, source: Source, recipe: Recipe, group: Group) -> float:
+    """Bits per byte of the first validation batches; each process takes its share of them."""
+    with source.batches("val") as batches:
+        mine = islice(batches, group.rank(), recipe.cadence.eval_batches, group.size())
+        return validate(model, mine, source.tokenizer.token_bytes, group)
+
 
 # %% [markdown]
-# You saw it grow if you ran it. Now all that was written down:
+# And the loop. It goes over the steps 0 … N, of which the last one only looks: so there is a measurement before the first step and
+# one after the last. A checkpoint comes *before* the look at the model: if the look fails, the work is safe. `out` is the folder
+# of the run. It writes down, prints, saves and resumes, none of which is needed to understand the loop; its code,
+# `course_lib.train.run_folder`, is written by hand. `stop` knows whether somebody has pressed Ctrl-C.
+
+# %%
+#| export train.loop
+def train(
+    recipe: Recipe, model: GPT, source: Source, out: RunFolder, group: Group, stop: StopWish
+) -> int:
+    """All steps that are left: 0, or the exit code of a request to stop, granted after a step."""
+    trainer = Trainer(model, recipe.num_iterations, **asdict(recipe.rates), group=group)
+    every, place = recipe.cadence, out.resume(trainer)  # weights, optimizers, place in the data
+    began = trainer.iteration
+    with source.batches("train", place) as batches:
+        out.open(began)
+        for step in count(began):
+            trainer.num_iterations = out.num_iterations(step)  # or what the clock allows
+            is_last = step >= trainer.num_iterations
+            if step > began and (is_last or step % every.save_every == 0):
+                out.save(trainer, batches.state)
+            if is_last or step % every.eval_every == 0:
+                out.log(step, bits_per_byte=evaluate(model, source, recipe, group))
+            if out.is_first and (is_last or step and step % every.sample_every == 0):
+                out.log(step, samples=source.preview(model))
+            if is_last:
+                return out.finish()
+            with out.explaining(step, source.place(batches.state)):
+                out.watch(trainer.step(out.show(step, share_of(batches, recipe, group))))
+            if code := int(all_max(stop.code, group)):
+                out.save(trainer, batches.state)
+                return out.stopped(code)
+
+
+# %% [markdown]
+# Thirty lines, and `base_train`, `chat_sft` and `speedrun` run these very ones. Here with the recipe from above:
+
+# %%
+group, flags = mx.distributed.init(), CallFlags()
+with stop_when_asked() as stop, open_run(scratch / "run", flags, group) as out:
+    source = Documents(data, tokenizer, recipe)
+    model = out.begin(flags, recipe, source, "section 5", lambda model: None)
+    code = train(recipe, model, source, out, group, stop)
+entries = read_metrics(scratch / "run" / "metrics.jsonl")
+assert code == 0 and len([entry for entry in entries if "loss" in entry]) == STEPS
+
+# %% [markdown]
+# Each line of a step has the smoothed loss, the speed (section 9 explains MFU), the memory at its fullest and the time that is
+# left. All that was written down, as a picture:
 
 # %%
 draw_metrics(entries)
@@ -786,6 +980,8 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -793,10 +989,11 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.host.errors import CourseError, FlagError
+from course_lib.host.errors import CourseError
 from course_lib.host.files import make_folder_atomically
 from course_lib.host.paths import home_dir
 from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.train.metrics import read_metrics
 
 # %%
 #| export train.checkpoint
@@ -950,27 +1147,53 @@ for path in sorted(newest.iterdir()):
 
 # %%
 #| export train.checkpoint
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read one checkpoint. Raises CourseError when a file is missing or is not what was written."""
+@contextmanager
+def _or_damaged(path: Path) -> Iterator[None]:
     try:
-        sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
-        for name in (WEIGHTS, STATE, META):
-            if _sha256(path / name) != sums[name]:
-                raise CourseError(
-                    f"{path} is damaged: {name} is not what was written; use another checkpoint"
-                )
-        meta = json.loads((path / META).read_text(encoding="utf-8"))
-        weights, state = mx.load(str(path / WEIGHTS)), mx.load(str(path / STATE))
-        mx.eval(
-            weights, state
-        )  # else they are read when they are needed, and the files may be gone by then
+        yield
+    except CourseError:
+        raise
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, CourseError):
-            raise
         raise CourseError(
             f"{path} is damaged or no checkpoint ({error}); use another checkpoint"
         ) from error
-    return Checkpoint(meta["step"], weights, state, meta)
+
+
+def _check_sums(path: Path) -> None:
+    sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
+    for name in (WEIGHTS, STATE, META):
+        if _sha256(path / name) != sums[name]:
+            raise CourseError(
+                f"{path} is damaged: {name} is not what was written; use another checkpoint"
+            )
+
+
+def read_meta(path: Path) -> dict:
+    """What a checkpoint says of itself, without its arrays. Raises CourseError when it cannot."""
+    with _or_damaged(path):
+        meta = json.loads((path / META).read_text(encoding="utf-8"))
+        for entry in read_metrics(path.parent / "metrics.jsonl"):  # measured after it was saved
+            if "bits_per_byte" in entry and entry["step"] <= meta["step"]:
+                meta["bits_per_byte"] = entry["bits_per_byte"]
+        return meta
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint. Raises CourseError when a file is missing or is not what was written."""
+    with _or_damaged(path):
+        _check_sums(path)
+        weights, state = mx.load(str(path / WEIGHTS)), mx.load(str(path / STATE))
+        mx.eval(weights, state)  # else they are read when needed, and the files may be gone by then
+        meta = read_meta(path)
+        return Checkpoint(meta["step"], weights, state, meta)
+
+
+def newest_meta(folder: Path) -> dict | None:
+    """What the newest checkpoint of a run whose meta can be read says; None when there is none."""
+    for path in checkpoint_folders(folder):
+        with suppress(CourseError):
+            return read_meta(path)
+    return None
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint:
@@ -1264,10 +1487,61 @@ by_process = [
 print("matrices of each process:", [owners.count(rank) for rank in (0, 1)])
 assert mx.array_equal(by_process[0] + by_process[1], everything)
 
+
+# %% [markdown]
+# ### Agreeing
+#
+# Gradients are not all that has to be exchanged. A run must also agree on its recipe, on whether to stop, and on the weights that it
+# starts from. All of it is made of sums: process 0 brings its numbers, the others bring zeros, and the sum is what process
+# 0 said.
+
+# %%
+#| export train.distributed
+def broadcast(arrays: dict[str, mx.array], group: Group) -> dict[str, mx.array]:
+    """The arrays of process 0, in all processes; all bring the same names, shapes and types."""
+    if group.size() == 1:
+        return arrays
+    received = {}
+    for name in sorted(arrays):  # in one order everywhere: else messages meet the wrong ones
+        mine = arrays[name] if group.rank() == 0 else mx.zeros_like(arrays[name])
+        received[name] = mx.distributed.all_sum(mine, group=group)
+        mx.eval(received[name])
+    return received
+
+
+def broadcast_json(value: object, group: Group) -> object:
+    """What process 0 says, anything that JSON can hold, in all processes."""
+    text = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
+    size = broadcast({"size": mx.array(len(text))}, group)["size"].item()
+    text = text if group.rank() == 0 else np.zeros(size, np.uint8)
+    received = broadcast({"text": mx.array(text)}, group)["text"]
+    return json.loads(bytes(np.array(received)))
+
+
+def all_max(number: float, group: Group) -> float:
+    """The largest of the numbers that the processes bring."""
+    return mx.distributed.all_max(mx.array(number, mx.float32), group=group).item()
+
+
+def all_sum(numbers: list[float], group: Group) -> list[float]:
+    """The sums over all processes of the numbers that each brings."""
+    return mx.distributed.all_sum(mx.array(numbers, mx.float32), group=group).tolist()
+
+
+# %% [markdown]
+# Alone in its group a process hears itself:
+
+# %%
+alone = mx.distributed.init()
+if alone.size() == 1:
+    assert broadcast_json({"stop": False}, alone) == {"stop": False}
+    assert all_max(3.0, alone) == 3.0 and all_sum([1.0, 2.0], alone) == [1.0, 2.0]
+
 # %% [markdown]
 # ### The real thing
 #
-# `base_train` is all of this chapter as a program; its code is in the appendices. With `--processes 2` it starts itself twice
+# `base_train` is all of this chapter as a program: it makes a recipe of its flags, opens the text, and calls `train`
+# (`course_lib.train.pretraining`, written by hand). With `--processes 2` it starts itself twice
 # and joins the two by MLX's distributed engine, a **ring** over the loopback network: each passes numbers on to its
 # neighbour.
 #
@@ -1347,9 +1621,9 @@ assert gap == 0 or backend.device_kind() != "cpu" and gap < 0.1
 # %%
 LARGER = f"--depth={budget(2, quick=1)} --sequence-len=128 --total-batch-size=4096"
 LARGER += " --device-batch-size=8 --num-iterations=100 --dry-run"
-for count in (1, 2):
-    process = start(f"{LARGER} --processes={count}")
-    print(f"--processes={count}:", finished(process).splitlines()[-1])
+for number in (1, 2):
+    process = start(f"{LARGER} --processes={number}")
+    print(f"--processes={number}:", finished(process).splitlines()[-1])
     assert process.returncode == 0
 
 # %% [markdown]
@@ -1375,20 +1649,21 @@ for count in (1, 2):
 #
 # How long will it take, and does it fit? Nobody should find out in the morning. All but the speed follows from the flags,
 # the corpus and chapter 08's counts, and the speed is measured in seconds. `Settings` has the flags of `base_train`. Most
-# may stay empty; `resolve` fills in numbers that make sense for this machine and this corpus, and `describe` says what they
+# may stay empty; `make_recipe` finds numbers that make sense for this machine and this corpus, and `describe` says what they
 # come to.
 
 # %%
 num_tokens = sum(map(len, tokenizer.encode_batch(list(data.documents("train")), bos=True)))
-settings = resolve(Settings(depth=4), tokenizer.vocab_size, num_tokens)
-print(describe(settings, tokenizer.vocab_size, num_tokens, val_tokens=num_tokens / 20))
+recipe = make_recipe(Settings(depth=4), tokenizer.vocab_size, num_tokens, num_tokens / 20)
+print(describe(recipe, num_tokens))
 
 # %% [markdown]
-# How many steps? There are three ways to say it, and one default:
+# How many steps? There are four ways to say it, and one default:
 #
 # | flag | the run ends |
 # |---|---|
 # | `--num-iterations` | after so many steps |
+# | `--minutes` | when so much time has passed, whatever the machine does meanwhile; the learning rates fall by the clock, too |
 # | `--target-flops` | when so many operations are spent: to compare models at the same price |
 # | `--tokens-per-param` | after so many tokens for each parameter |
 # | none of them | after 20 tokens a parameter, but at most four passes over the text |
@@ -1400,12 +1675,12 @@ print(describe(settings, tokenizer.vocab_size, num_tokens, val_tokens=num_tokens
 # What does not fit is refused, with the fix:
 
 # %%
-refused(lambda: resolve(Settings(total_batch_size=1000), 512, num_tokens))
-refused(lambda: resolve(Settings(total_batch_size=4096, device_batch_size=5), 512, num_tokens))
+refused(lambda: make_recipe(Settings(total_batch_size=1000), 512, num_tokens))
+refused(lambda: make_recipe(Settings(total_batch_size=4096, device_batch_size=5), 512, num_tokens))
 for rows in (1, 8, 64):
     big = Settings(12, sequence_len=2048, total_batch_size=2**19, device_batch_size=rows)
     try:
-        resolve(big, 65_536, math.inf)
+        make_recipe(big, 65_536, math.inf)
         print(f"d12 with {rows} rows at a time fits")
     except CourseError as error:
         print(textwrap.fill(str(error), 95))
@@ -1575,872 +1850,3 @@ check(exercises.forget_nothing, pack, unpack)
 # - [MLX: distributed communication](https://ml-explore.github.io/mlx/build/html/usage/distributed.html): rings, hostfiles, launching.
 #
 # **Next:** [11 · Evaluation](11_evaluation.ipynb): what does the number say?
-
-# %% [markdown]
-# ## Appendix A: a run on one page
-#
-# The module `plan`, which section 9 used: the flags, the numbers that fill the gaps, and what they come to.
-
-# %%
-#| export train.plan
-"""A run of pretraining on one page: its settings, and what they come to before the first step."""
-
-import math
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-from course_lib import backend
-from course_lib.host.errors import CourseError, FlagError
-from course_lib.host.program import check_least
-from course_lib.model.gpt import GPTConfig, count_parameters, estimate_memory, flops_per_token
-
-
-# %%
-#| export train.plan
-@dataclass(frozen=True)
-class Settings:
-    """Pretrain a GPT, by default one that fits the bundled corpus; go on with it by --resume."""
-
-    depth: int = 4
-    """Layers of the model; everything else about it follows."""
-    aspect_ratio: int = 64
-    """Width of the model for each layer; 32 makes it narrow."""
-    head_dim: int = 128
-    """Numbers in a head, about."""
-    n_kv_head: int | None = None
-    """Heads of keys and values; by default as many as query heads."""
-    sequence_len: int | None = None
-    """Tokens in a row; by default 2048, or 256 on a CPU or a small corpus."""
-    dataset: str = "bundled"
-    """bundled, fineweb-edu, climbmix (after `get_data`, or with --streaming), or your own text."""
-    streaming: bool = False
-    """Fetch the shards of a remote corpus while training, and keep few."""
-    max_cached_shards: int = 8
-    """How many shards --streaming keeps on disk."""
-    tokenizer: Path | None = None
-    """Folder of the tokenizer; by default the one of `tok_train`, or one that is trained first."""
-    total_batch_size: int | None = None
-    """Tokens in a step; by default 524,288, or 4,096 on a CPU or a small corpus."""
-    device_batch_size: int | None = None
-    """Rows at a time in each process; by default what the memory allows, up to 32."""
-    num_iterations: int | None = None
-    """Steps of the whole run."""
-    target_flops: float | None = None
-    """Or: as many steps as this many floating-point operations pay for."""
-    tokens_per_param: float | None = None
-    """Or: tokens for each parameter; by default 20, but a small corpus at most four times."""
-    matrix_lr: float = 0.02
-    """Learning rate of Muon, for the matrices of the blocks."""
-    embedding_lr: float = 0.2
-    """Learning rate of AdamW for wte, at n_embd 768."""
-    unembedding_lr: float = 0.004
-    """Learning rate of AdamW for lm_head, at n_embd 768."""
-    warmup_ratio: float = 0.0
-    """Share of the steps in which the learning rates climb."""
-    warmdown_ratio: float = 0.2
-    """Share of the steps in which they fall."""
-    final_lr_frac: float = 0.0
-    """What they fall to, as a share."""
-    grad_clip: float = 1.0
-    """Largest norm of the gradients; 0 to leave them."""
-    max_rise: float = 1.5
-    """Stop when the smoothed loss is so many nats above its lowest."""
-    seed: int = 42
-    """Of the first weights."""
-    recompute: bool = False
-    """Compute activations twice, to need less memory."""
-    eval_every: int | None = None
-    """Steps between two validations; by default a tenth of the run, at most 250."""
-    eval_share: float = 0.05
-    """How much of the training's work validation may cost."""
-    sample_every: int | None = None
-    """Steps between two looks at what it writes; by default a fifth of the run, at most 2,000."""
-    save_every: int | None = None
-    """Steps between two checkpoints; by default a tenth of the run, at most 250."""
-    keep: int = 3
-    """How many checkpoints to keep."""
-    tag: str | None = None
-    """Name of the run; by default d and the depth."""
-    resume: bool = False
-    """Go on from the run's newest checkpoint, with its settings."""
-    overwrite: bool = False
-    """Throw the run of this name away and begin again."""
-    dry_run: bool = False
-    """Say what the run comes to, measure a few steps, and end."""
-    processes: int | None = None
-    """Processes on this machine; by default one, on Linux's CPU up to four, one for each core."""
-
-
-# %% [markdown]
-# `resolve` checks what was given, then settles row, step, micro-batch and horizon, in this order, since each depends on
-# those before it.
-
-# %%
-#| export train.plan
-EPOCHS = 4  # more passes over the same text teach little (Muennighoff et al., 2023)
-
-SMALL = 50_000_000  # tokens of a corpus
-
-FILLED = 0.85  # of the memory: the estimate may be off, and other programs need some
-
-
-def make_config(settings: Settings, vocab_size: int) -> GPTConfig:
-    """The model of the settings, whose sequence_len must be known."""
-    return GPTConfig.from_depth(
-        settings.depth,
-        vocab_size,
-        settings.sequence_len,
-        settings.n_kv_head,
-        settings.aspect_ratio,
-        settings.head_dim,
-    )
-
-
-def resolve(
-    settings: Settings, vocab_size: int, corpus_tokens: float, processes: int = 1, here: int = 1
-) -> Settings:
-    """The settings with a number for every None that says how long, how large and how often.
-
-    corpus_tokens: of the training text, about. processes: that share a step; here: how many of
-    them share this machine's memory. Raises FlagError for numbers that do not fit together, and
-    CourseError for what does not fit the memory.
-    """
-    check_flags(settings)
-    small = corpus_tokens < SMALL or backend.device_kind() == "cpu"
-    settings = replace(settings, sequence_len=settings.sequence_len or (256 if small else 2048))
-    settings = replace(
-        settings, total_batch_size=settings.total_batch_size or (4096 if small else 524_288)
-    )
-    config = make_config(settings, vocab_size)
-    settings = replace(
-        settings, device_batch_size=fitting_batch_size(settings, config, processes, here)
-    )
-    steps = settings.num_iterations or _num_iterations(settings, config, corpus_tokens)
-    often = min(250, max(1, steps // 10))
-    batch = settings.device_batch_size * settings.sequence_len
-    affordable = math.ceil(
-        batch / (3 * max(settings.eval_share, 0.001) * settings.total_batch_size)
-    )
-    return replace(
-        settings,
-        num_iterations=steps,
-        eval_every=settings.eval_every or max(often, affordable),
-        save_every=settings.save_every or often,
-        sample_every=settings.sample_every or min(2000, max(1, steps // 5)),
-    )
-
-
-def check_flags(settings: Settings) -> None:
-    """Raise FlagError for flags that make no sense, whatever the text and the machine."""
-    ones = "depth aspect_ratio head_dim n_kv_head sequence_len total_batch_size"
-    ones += " device_batch_size num_iterations eval_every sample_every save_every keep"
-    ones += " processes max_cached_shards"
-    zeros = "matrix_lr embedding_lr unembedding_lr warmup_ratio warmdown_ratio final_lr_frac"
-    zeros += " grad_clip eval_share seed"
-    check_least(settings, **dict.fromkeys(ones.split(), 1), **dict.fromkeys(zeros.split(), 0))
-    for flag in ("max_rise", "target_flops", "tokens_per_param"):
-        value, name = getattr(settings, flag), f"--{flag.replace('_', '-')}"
-        if value is not None and not value > 0:
-            raise FlagError(f"{name} is {value}, expected more than 0")
-        if value == math.inf and flag != "max_rise":
-            raise FlagError(f"{name} is {value}, expected a number: a run must end")
-    for flag in ("warmup_ratio", "warmdown_ratio", "final_lr_frac"):
-        if getattr(settings, flag) > 1:
-            raise FlagError(
-                f"--{flag.replace('_', '-')} is {getattr(settings, flag)}, expected at most 1"
-            )
-    horizons = [settings.num_iterations, settings.target_flops, settings.tokens_per_param]
-    if sum(horizon is not None for horizon in horizons) > 1:
-        raise FlagError(
-            "--num-iterations, --target-flops and --tokens-per-param each say how long; give "
-            "one of them"
-        )
-    if settings.resume and settings.overwrite:
-        raise FlagError(
-            "--resume goes on with a run and --overwrite throws it away; give one of them"
-        )
-    if settings.seed >= 2**32:
-        raise FlagError(f"--seed is {settings.seed}, expected at most {2**32 - 1}")
-
-
-def _num_iterations(settings: Settings, config: GPTConfig, corpus_tokens: float) -> int:
-    if settings.target_flops is not None:
-        tokens = settings.target_flops / flops_per_token(config)
-    elif settings.tokens_per_param is not None:
-        tokens = settings.tokens_per_param * count_parameters(config)
-    else:
-        tokens = min(20 * count_parameters(config), EPOCHS * corpus_tokens)
-    return max(1, int(tokens / settings.total_batch_size))
-
-
-def fitting_batch_size(settings: Settings, config: GPTConfig, processes: int, here: int) -> int:
-    """Rows at a time: the flag's, or the most that memory allows. CourseError when none fits."""
-    together = settings.sequence_len * processes  # tokens of one row in every process
-    if settings.total_batch_size % together:
-        raise FlagError(
-            f"--total-batch-size is {settings.total_batch_size} tokens, expected a multiple "
-            f"of {together}: a row of {settings.sequence_len}"
-            + f" in each of {processes} processes"
-            * (processes > 1)
-        )
-    rows = settings.total_batch_size // together
-    possible = [size for size in range(min(rows, 32), 0, -1) if rows % size == 0]
-    have = FILLED * backend.memory_bytes()
-
-    def fits(size: int) -> bool:
-        return here * estimate_memory(config, size, recompute=settings.recompute)["total"] <= have
-
-    fitting = [size for size in possible if fits(size)]
-    asked = settings.device_batch_size
-    if asked is not None and rows % asked:
-        raise FlagError(
-            f"--device-batch-size is {asked}, expected a divisor of {rows}, the rows of each "
-            f"process in a step: {possible[0]} is one"
-        )
-    if asked is not None and fits(asked) or asked is None and fitting:
-        return asked or fitting[0]
-    need = here * estimate_memory(config, asked or 1, recompute=settings.recompute)["total"]
-    better = (
-        f"--device-batch-size={fitting[0]} would fit"
-        if fitting
-        else (
-            "no --device-batch-size fits; take --recompute, fewer --processes, or a smaller "
-            "--depth or --sequence-len"
-        )
-    )
-    raise CourseError(
-        f"a step with --device-batch-size={asked or 1} needs {need / 1e9:.1f} GB in {here} "
-        f"process{'es' * (here > 1)}, but of this machine's memory it may take "
-        f"{have / 1e9:.1f} GB; {better}"
-    )
-
-
-# %%
-#| export train.plan
-def validation_batches(settings: Settings, val_tokens: float) -> int:
-    """Batches of device_batch_size rows for one validation, 1 or more.
-
-    As many as keep all validation within eval_share of the training's work, a token of validation
-    being a third of one of training, and no more than the text has.
-    """
-    tokens = 3 * settings.eval_share * settings.eval_every * settings.total_batch_size
-    batch = settings.device_batch_size * settings.sequence_len
-    return max(1, int(min(tokens, val_tokens) // batch))
-
-
-def describe(
-    settings: Settings, vocab_size: int, corpus_tokens: float, val_tokens: float, here: int = 1
-) -> str:
-    """What a run comes to, in lines."""
-    config = make_config(settings, vocab_size)
-    parameters, flops = count_parameters(config), flops_per_token(config)
-    tokens = settings.num_iterations * settings.total_batch_size
-    memory = estimate_memory(config, settings.device_batch_size, recompute=settings.recompute)[
-        "total"
-    ]
-    count = validation_batches(settings, val_tokens)
-    evaluated = count * settings.device_batch_size * settings.sequence_len
-    share = evaluated / 3 / (settings.eval_every * settings.total_batch_size)
-    epochs = "" if math.isinf(corpus_tokens) else f", {tokens / corpus_tokens:.1f} times the corpus"
-    many = "" if here == 1 else f" in each of {here} processes"
-    return "\n".join(
-        [
-            f"model        d{config.n_layer}: {config.n_layer} layer{'s' * (config.n_layer > 1)}, "
-            f"n_embd {config.n_embd}, {config.n_head} head{'s' * (config.n_head > 1)}, "
-            f"vocabulary {config.vocab_size:,}",
-            f"parameters   {parameters:,}",
-            f"tokens       {tokens:,} in {settings.num_iterations:,} steps of "
-            f"{settings.total_batch_size:,} ({tokens / parameters:.1f} a parameter{epochs})",
-            f"operations   {flops / 1e6:,.0f} million FLOPs a token, {flops * tokens:.3g} in all",
-            f"memory       {memory / 1e9:.2f} GB needed{many}, "
-            f"{backend.memory_bytes() / 1e9:.1f} GB here",
-            f"validation   {evaluated:,} tokens every {settings.eval_every:,} steps, "
-            f"{share:.1%} of the work",
-        ]
-    )
-
-
-# %% [markdown]
-# ## Appendix B: words between processes
-#
-# Section 8 exchanged gradients. A run also has to agree on its settings, on whether to stop, and on the weights that it
-# starts from. All of it is made of sums: process 0 brings its numbers, the others bring zeros, and the sum is what process
-# 0 said.
-
-# %%
-#| export train.distributed
-def from_first(arrays: dict[str, mx.array], group: Group) -> dict[str, mx.array]:
-    """The arrays of process 0, in all processes; all bring the same names, shapes and types."""
-    if group.size() == 1:
-        return arrays
-    received = {}
-    for name in sorted(arrays):  # in one order everywhere: else messages meet the wrong ones
-        mine = arrays[name] if group.rank() == 0 else mx.zeros_like(arrays[name])
-        received[name] = mx.distributed.all_sum(mine, group=group)
-        mx.eval(received[name])
-    return received
-
-
-def say_from_first(value: object, group: Group) -> object:
-    """What process 0 says, anything that JSON can hold, in all processes."""
-    text = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
-    size = from_first({"size": mx.array(len(text))}, group)["size"].item()
-    text = text if group.rank() == 0 else np.zeros(size, np.uint8)
-    received = from_first({"text": mx.array(text)}, group)["text"]
-    return json.loads(bytes(np.array(received)))
-
-
-def most(number: float, group: Group) -> float:
-    """The largest of the numbers that the processes bring."""
-    return mx.distributed.all_max(mx.array(number, mx.float32), group=group).item()
-
-
-def total(numbers: list[float], group: Group) -> list[float]:
-    """The sums over all processes of the numbers that each brings."""
-    return mx.distributed.all_sum(mx.array(numbers, mx.float32), group=group).tolist()
-
-
-# %% [markdown]
-# Alone in its group a process hears itself:
-
-# %%
-alone = mx.distributed.init()
-if alone.size() == 1:
-    assert say_from_first({"stop": False}, alone) == {"stop": False}
-    assert most(3.0, alone) == 3.0 and total([1.0, 2.0], alone) == [1.0, 2.0]
-
-
-# %% [markdown]
-# ## Appendix C: which checkpoint is meant
-#
-# The programs of later chapters take a model by `--tag`, or by `--checkpoint`, a folder of a run or of a single checkpoint, and
-# perhaps `--step`. One function reads all three:
-
-# %%
-#| export train.checkpoint
-def place_of(settings, stage: str = "base") -> tuple[Path, int | None]:
-    """The run's folder, and the step that is asked for, if any.
-
-    settings: with tag, checkpoint and step, as a program's flags; stage: of the runs that tag
-    names. Raises FlagError for flags that contradict each other.
-    """
-    if settings.tag is not None and settings.checkpoint is not None:
-        raise FlagError("--tag and --checkpoint each name a run; give one of them")
-    if settings.checkpoint is None:
-        return run_folder(settings.tag or "d4", stage), settings.step
-    folder = settings.checkpoint.expanduser().resolve()
-    number = folder.name.removeprefix("step_")
-    if folder.name != number and number.isdigit():
-        if settings.step not in (None, int(number)):
-            raise FlagError(
-                f"--step is {settings.step}, but --checkpoint names {folder.name}; give one of them"
-            )
-        return folder.parent, int(number)
-    return folder, settings.step
-
-
-# %% [markdown]
-# ## Appendix D: a run
-#
-# What the sections above have built, put together: a run that is watched, stopped, resumed and shared between processes. It
-# does not know which text it trains on; the program below says that, and a later chapter has another one.
-
-# %%
-#| export train.run
-"""A training run: watched, stopped, resumed, shared between processes; of any loader of batches.
-
-Source: nanochat, whose loop this is: steps 0 … N, of which the last only evaluates and saves.
-"""
-
-import json
-import shutil
-import socket
-import sys
-import time
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, fields, replace
-from itertools import islice
-from pathlib import Path
-
-import mlx.core as mx
-from filelock import FileLock, Timeout
-from mlx.utils import tree_flatten
-
-from course_lib import backend
-from course_lib.host.errors import CourseError
-from course_lib.host.files import only_one
-from course_lib.host.progress import StatusLine
-from course_lib.host.stop import StopWish, stop_when_asked
-from course_lib.model.gpt import GPT, GPTConfig, flops_per_token, init_weights
-from course_lib.train import local_ring
-from course_lib.train.checkpoint import (
-    META,
-    Checkpoint,
-    checkpoint_folders,
-    load_weights,
-    newest_checkpoint,
-    save_checkpoint,
-)
-from course_lib.train.distributed import Group, from_first, most, say_from_first, total
-from course_lib.train.metrics import MetricsLog, read_metrics, save_curves
-from course_lib.train.trainer import Diverged, LossWatch, Trainer, continue_text, validate
-
-
-# %% [markdown]
-# **Agreeing.** All processes must have the same text and the same tokenizer.
-
-# %%
-#| export train.run
-def check_same(group: Group, **facts: str) -> None:
-    """Raise CourseError when this process has other facts than the first one."""
-    for name, theirs in say_from_first(facts, group).items():
-        if facts[name] != theirs:
-            raise CourseError(
-                f"the {name} here is {facts[name]}, in the first process {theirs}; give all "
-                "machines the same"
-            )
-
-
-def processes_here(group: Group) -> int:
-    """How many processes of the group share this machine."""
-    name = mx.array([zlib.crc32(socket.gethostname().encode())], mx.uint32)
-    return int((mx.distributed.all_gather(name, group=group) == name).sum().item())
-
-
-# %% [markdown]
-# **Going on.** A resumed run takes its settings from the checkpoint. Some may be changed on the way; a flag that asks for
-# another run is refused. And a folder belongs to one run at a time.
-
-# %%
-#| export train.run
-FREE = (  # may change when a run goes on
-    *("recompute", "streaming", "max_cached_shards", "max_rise", "tokenizer", "tag"),
-    *("eval_every", "eval_share", "sample_every", "save_every", "keep", "device_batch_size"),
-)
-
-HORIZON = ("num_iterations", "target_flops", "tokens_per_param")  # may change, too
-
-OF_THE_MOMENT = ("resume", "overwrite", "dry_run", "processes")  # are not kept
-
-
-def settings_to_resume(asked, stored: dict):
-    """The settings that a run was begun with, with those that are asked for now and may change.
-
-    asked: a dataclass of settings; stored: what `settings_to_store` made of those of the beginning.
-    Raises CourseError for a flag that asks for another run.
-    """
-    values = {field.name: stored.get(field.name, field.default) for field in fields(asked)}
-    for field in fields(asked):
-        name, flag = field.name, field.name.replace("_", "-")
-        new, old = getattr(asked, name), values[name]
-        given = new != field.default
-        if given and name not in FREE + HORIZON + OF_THE_MOMENT and new != old:
-            raise CourseError(
-                f"this run was begun with --{flag}={old}, but --{flag}={new} asks for "
-                "another; leave the flag out, or choose another --tag"
-            )
-        if given or name in OF_THE_MOMENT:
-            values[name] = new
-    horizon = [name for name in HORIZON if name in values]
-    if any(getattr(asked, name) is not None for name in horizon):
-        values |= {name: getattr(asked, name) for name in horizon}
-    else:  # the steps that it was begun with, whatever they followed from
-        values |= dict.fromkeys(horizon[1:])
-    if values.get("tokenizer") is not None:
-        values["tokenizer"] = Path(values["tokenizer"])
-    return type(asked)(**values)
-
-
-def settings_to_store(settings) -> dict:
-    """The settings as JSON can hold them, without those of the moment."""
-    kept = {name: value for name, value in asdict(settings).items() if name not in OF_THE_MOMENT}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in kept.items()}
-
-
-def own_folder(folder: Path, settings) -> FileLock:
-    """Make the run's folder this process's own; the lock. CourseError when it holds another run."""
-    lock = only_one(folder)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise CourseError(
-            f"another run is writing in {folder}; wait for its end, or choose another --tag"
-        ) from error
-    here = checkpoint_folders(folder)
-    if here and not (settings.resume or settings.overwrite):
-        raise CourseError(
-            f"{folder} holds a run already, up to {here[0].name}; go on with it by --resume, "
-            "throw it away by --overwrite, or choose another --tag"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    return lock
-
-
-# %% [markdown]
-# **Sharing and timing.** `trial` takes a few steps on noise to estimate the speed before the run begins; the weights are
-# made anew after it.
-
-# %%
-#| export train.run
-def share_of(loader: Iterator, count: int, group: Group) -> Iterator[tuple[mx.array, mx.array]]:
-    """The `count` batches of this process among the next ones, of which each process gets as many.
-
-    Every process reads all of them, so that the text of a step, and the place in the data that is
-    saved, do not depend on how many processes there are.
-    """
-    first = group.rank() * count
-    for number in range(count * group.size()):
-        batch = next(loader)
-        if first <= number < first + count:
-            yield batch
-
-
-def trial(model: GPT, batch: tuple[mx.array, mx.array], count: int, group: Group) -> float:
-    """Seconds of a step of `count` micro-batches, told from steps of one and of two.
-
-    It spoils the weights: make them anew.
-    """
-    trainer, seconds = Trainer(model, 10, group=group), {}
-    for size in (1, 1) if count == 1 else (1, 2, 1, 2):  # the first ones load and compile
-        started = time.perf_counter()
-        trainer.step([batch] * size)
-        seconds[size] = time.perf_counter() - started
-    return seconds[1] + (count - 1) * (seconds.get(2, 0) - seconds[1])
-
-
-class Speed:
-    """Seconds of a step, and what follows: tokens per second, share of the machine, time left."""
-
-    def __init__(self, settings, config: GPTConfig, seconds: float, group: Group):
-        self.seconds, self.tokens, self.eval_share = (
-            seconds,
-            settings.total_batch_size,
-            settings.eval_share,
-        )
-        self.flops = flops_per_token(config)
-        n = 1024 if backend.device_kind() == "cpu" else 4096
-        self.peak = 1e9 * total([backend.matmul_gflops(n, backend.compute_dtype())], group)[0]
-
-    def add(self, seconds: float) -> None:
-        """Note the time of a step."""
-        self.seconds = 0.9 * self.seconds + 0.1 * seconds
-
-    def __str__(self) -> str:
-        """Tokens per second, and model FLOPs utilization: the share of matrix products' speed."""
-        speed = self.tokens / self.seconds
-        return f"{speed:,.0f} tokens/s, MFU {self.flops * speed / self.peak:.0%}"
-
-    def left(self, steps: int) -> str:
-        """How long so many steps will take, validation included, such as "1:02:09"."""
-        minutes, seconds = divmod(round(steps * self.seconds * (1 + self.eval_share)), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours}:{minutes:02d}:{seconds:02d}"
-
-
-# %% [markdown]
-# **The run.** Every process makes one; only the first writes. `prepare` says what it trains on.
-
-# %%
-#| export train.run
-class Run:
-    """A run of training as one of its processes sees it; `loop` does the work.
-
-    Made from settings and a folder, or from the checkpoint there. A program's run has `prepare`,
-    which sets settings (all numbers known), tokenizer, config, val_batches, prompts, and about, the
-    lines to print; and `open_loader(split, state=None)`, whose `state` is its place, for JSON.
-    Raises CourseError for whatever does not fit.
-    """
-
-    def __init__(self, settings, folder: Path, group: Group, stack: ExitStack):
-        self.folder, self.group, self.is_first = folder, group, group.rank() == 0
-        self.notes: dict = {}  # what a checkpoint says besides
-        writes = self.is_first and not settings.dry_run
-        if writes:
-            stack.callback(own_folder(folder, settings).release)
-        checkpoint = newest_checkpoint(folder) if self.is_first and settings.resume else None
-        meta = say_from_first(checkpoint and checkpoint.meta, group)
-        if meta:
-            asked = settings.device_batch_size
-            settings = settings_to_resume(settings, meta["settings"])
-            if meta["processes"] != group.size():  # with other rows for each, another may fit
-                settings = replace(settings, device_batch_size=asked)
-        self.prepare(settings)
-        if meta:
-            self.notes = {name: meta[name] for name in self.notes}
-            if meta["tokenizer"] != self.tokenizer.fingerprint:
-                raise CourseError(
-                    f"the run in {folder} was begun with another tokenizer than the one that is "
-                    "here now; give it back, or begin again by --overwrite"
-                )
-        if meta and self.settings.num_iterations < meta["step"]:
-            raise CourseError(
-                f"this run has done {meta['step']} steps already, and --num-iterations="
-                f"{self.settings.num_iterations} is fewer; give as many or more"
-            )
-        self.status = stack.enter_context(
-            StatusLine(self.settings.num_iterations, quiet=not self.is_first)
-        )
-        self.status.say(self.about)
-
-        self._make_model(checkpoint, meta["step"] if meta else 0)
-        left = self.speed.left(self.settings.num_iterations - self.trainer.iteration)
-        products = f"{self.speed.peak / 1e9:,.0f} GFLOP/s of matrix products"
-        self.status.say(f"speed        {self.speed} of {products}; about {left} to go")
-
-        self.watch = LossWatch(self.settings.max_rise, **(meta["watch"] if meta else {}))
-        self.seconds = meta["seconds"] if meta else 0.0
-        self.bits_per_byte = meta["bits_per_byte"] if meta else None
-        self.loader = stack.enter_context(self.open_loader("train", meta["data"] if meta else None))
-        self.log = None
-        if writes:
-            if self.settings.overwrite:  # not before all is known to be well
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir()
-            self.tokenizer.save(folder / "tokenizer")
-            self.log = MetricsLog(folder / "metrics.jsonl", self.trainer.iteration)
-            stack.callback(self.log.close)
-
-    def rates(self) -> dict[str, float]:
-        """What the Trainer takes besides the model."""
-        names = ("grad_clip", "matrix_lr", "embedding_lr", "unembedding_lr")
-        names += ("warmup_ratio", "warmdown_ratio", "final_lr_frac")
-        return {name: getattr(self.settings, name) for name in names}
-
-    def first_weights(self) -> None:
-        """Give the model the weights to begin with."""
-        init_weights(self.model, self.settings.seed)
-
-    def in_words(self, place: dict) -> str:
-        """Where in the data a loader's state is."""
-        return str(place)
-
-    def _make_model(self, checkpoint: Checkpoint | None, step: int) -> None:
-        """Model and trainer, the same in every process: new, or of the first one's checkpoint."""
-        self.model = GPT(self.config, self.settings.recompute)
-        shape = (2, self.settings.device_batch_size, self.settings.sequence_len)
-        noise = mx.random.randint(0, self.config.vocab_size, shape)
-        rows = self.settings.total_batch_size // self.settings.sequence_len
-        self.micro_batches = rows // self.settings.device_batch_size // self.group.size()
-        seconds = trial(self.model, (noise[0], noise[1]), self.micro_batches, self.group)
-        self.speed = Speed(self.settings, self.config, seconds, self.group)
-
-        backend.seed_everything(self.settings.seed)
-        self.first_weights()
-        steps = self.settings.num_iterations
-        self.trainer = Trainer(self.model, steps, **self.rates(), group=self.group)
-        if checkpoint:
-            load_weights(self.model, checkpoint.weights)
-            self.trainer.load_state(step, checkpoint.state)
-        weights = dict(tree_flatten(self.model.parameters()))
-        load_weights(self.model, from_first(weights, self.group))
-        self.trainer.load_state(step, from_first(self.trainer.state(), self.group))
-
-
-# %% [markdown]
-# **The loop**: steps 0 … N, of which the last only looks and saves. The wish to stop is granted after a step, by all
-# processes at once.
-
-# %%
-#| export train.run
-@add_to(Run)
-def loop(self, stop: StopWish) -> int:
-    """All steps that are left: 0, or the exit code of the wish to stop, granted after a step.
-
-    Raises Diverged when the loss does, before anything is saved of it.
-    """
-    settings, began = self.settings, self.trainer.iteration
-    for step in range(began, settings.num_iterations + 1):
-        is_last = step == settings.num_iterations
-        if is_last or step % settings.eval_every == 0:
-            self.evaluate(step)
-        if is_last or step and step % settings.sample_every == 0:
-            self.sample(step)
-        if is_last or step > began and step % settings.save_every == 0:
-            self.save()
-        if is_last:
-            break
-        self.train_step(step)
-        if code := int(most(stop.code, self.group)):
-            self.save()
-            self.status.say(
-                f"stopped after {step + 1:,} steps and saved them; go on with --resume "
-                f"--tag={self.folder.name}"
-            )
-            return code
-    self.finish()
-    return 0
-
-
-@add_to(Run)
-def train_step(self, step: int) -> None:
-    """One step: trained, watched, written down and shown."""
-    started, place = time.perf_counter(), self.loader.state
-    try:
-        result = self.trainer.step(self.micro_batches_of(step))
-        smoothed = self.watch.add(result.loss)
-    except Diverged as error:
-        raise Diverged(
-            f"step {step}: {error}; its text begins at {self.in_words(place)}; the last checkpoint "
-            "is from before: go on from it with --resume and look at that text, or begin again "
-            "with lower learning rates (--matrix-lr, --embedding-lr)"
-        ) from error
-    seconds = time.perf_counter() - started
-    self.speed.add(seconds)
-    self.seconds += seconds
-    if self.log:
-        self.log.add(
-            step,
-            loss=result.loss,
-            smoothed=smoothed,
-            grad_norm=result.grad_norm,
-            lr_multiplier=result.lr_multiplier,
-            tokens_per_second=self.settings.total_batch_size / seconds,
-            seconds=self.seconds,
-            memory=mx.get_peak_memory(),
-        )
-    left = self.speed.left(self.settings.num_iterations - step - 1)
-    memory = f"{mx.get_peak_memory() / 1e9:.1f} GB"
-    self.status.show(
-        step + 1, f"step {step + 1:,}  loss {smoothed:.3f}  {self.speed}  {memory}  {left} left"
-    )
-
-
-@add_to(Run)
-def micro_batches_of(self, step: int) -> Iterator[tuple[mx.array, mx.array]]:
-    """This process's micro-batches of the next step; a terminal shows how far a long one is."""
-    for number, batch in enumerate(share_of(self.loader, self.micro_batches, self.group)):
-        if self.micro_batches > 8:
-            self.status.hint(
-                f"step {step + 1:,}: {number} of {self.micro_batches} micro-batches  {self.speed}"
-            )
-        yield batch
-
-
-# %%
-#| export train.run
-@add_to(Run)
-def evaluate(self, step: int) -> None:
-    """Bits per byte of the first validation batches, always the same."""
-    with self.open_loader("val") as loader:
-        batches = islice(loader, self.group.rank(), self.val_batches, self.group.size())
-        value = validate(self.model, batches, self.tokenizer.token_bytes, self.group)
-    if self.log:
-        self.log.add(step, bits_per_byte=value)
-    self.bits_per_byte = value
-    self.status.say(f"step {step:,}: {value:.4f} bits per byte of validation text")
-
-
-@add_to(Run)
-def sample(self, step: int) -> None:
-    """Let the model go on with the first words of three validation documents."""
-    if self.is_first:
-        samples = []
-        for prompt in self.prompts:
-            text = continue_text(
-                self.model, self.tokenizer, prompt, seed=step * len(self.prompts) + len(samples)
-            )
-            samples.append([prompt, text])
-            self.status.say(f"  {prompt!r} … {text!r}")
-        self.log.add(step, samples=samples)
-
-
-@add_to(Run)
-def save(self) -> None:
-    """Write a checkpoint; the first process does. Raises Diverged rather than save no numbers."""
-    weights = dict(tree_flatten(self.model.parameters()))
-    if not all(mx.isfinite(weight).all().item() for weight in weights.values()):
-        raise Diverged(
-            f"after step {self.trainer.iteration - 1} some weights are no numbers; nothing "
-            "was saved of it"
-        )
-    if self.is_first:
-        meta = {"config": asdict(self.config), "tokenizer": self.tokenizer.fingerprint}
-        meta |= {"settings": settings_to_store(self.settings), "processes": self.group.size()}
-        meta |= {"data": self.loader.state, "watch": self.watch.state(), "seconds": self.seconds}
-        meta |= {"bits_per_byte": self.bits_per_byte, **self.notes}
-        checkpoint = Checkpoint(self.trainer.iteration, weights, self.trainer.state(), meta)
-        save_checkpoint(self.folder, checkpoint, self.settings.keep)
-    most(0, self.group)  # the others wait: a launcher may end all of them when one ends
-
-
-@add_to(Run)
-def finish(self) -> None:
-    """The curves, and a last line."""
-    if self.is_first:
-        save_curves(self.folder / "curves.png", read_metrics(self.folder / "metrics.jsonl"))
-        minutes, seconds = divmod(round(self.seconds), 60)
-        self.status.say(
-            f"done in {minutes}:{seconds:02d} of training; model and curves are in {self.folder}"
-        )
-
-
-# %% [markdown]
-# **Starting.** With several processes this one only starts the others and watches over them.
-
-# %%
-#| export train.run
-def start(
-    program: str, run_type: type[Run], settings, folder: Path, argv: list[str], processes: int
-) -> None:
-    """Train in so many processes; ends the program with the exit code of what ended it early.
-
-    program: its name, of a module of course_lib.scripts; argv: its flags, for the others.
-    """
-    if processes > 1:
-        code = local_ring.launch(f"course_lib.scripts.{program}", argv, processes)
-    else:
-        code = train(program, run_type, settings, folder)
-    if code:
-        sys.exit(code)
-
-
-def train(program: str, run_type: type[Run], settings, folder: Path) -> int:
-    """Train in this process, alone or as one of several: 0, or the exit code of an early end."""
-    with ExitStack() as stack:
-        stop = stack.enter_context(stop_when_asked())
-        local_ring.end_with_the_launcher(stop)
-        try:
-            run = run_type(settings, folder, mx.distributed.init(), stack)
-            return 0 if settings.dry_run else run.loop(stop)
-        except RuntimeError as error:
-            if "[ring]" not in str(error):
-                raise
-            print(
-                f"{program}: another process of this run is gone; what was saved is whole: "
-                "go on with --resume",
-                file=sys.stderr,
-            )
-            return local_ring.LOST
-
-
-def processes_before(settings, folder: Path) -> int | None:
-    """How many processes the run that --resume goes on with had; None for a new one."""
-    for path in checkpoint_folders(folder) if settings.resume else ():
-        with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one
-            return json.loads((path / META).read_text(encoding="utf-8"))["processes"]
-    return None
-
-
-def fewer_until(fits: Callable[[int], object], settings) -> int:
-    """How many processes to start: the flag's, or what this machine has cores for, or half of it …
-
-    fits: raises CourseError for a number of processes that cannot be; so does this for the flag's.
-    """
-    processes = settings.processes or local_ring.fitting_processes(backend.device_kind())
-    while True:
-        try:
-            fits(processes)
-            return processes
-        except CourseError:
-            if settings.processes or processes == 1:
-                raise
-            processes //= 2
-
-# %% [markdown]
-# ## Appendix E: the program `base_train`
-#
-# A run on the documents of a dataset, for the command line.
-
-# %%

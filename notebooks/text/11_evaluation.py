@@ -7,9 +7,9 @@
 # | | |
 # |---|---|
 # | Needs | [05 · Tokenizer](05_tokenizer.ipynb), [07 · Attention](07_attention.ipynb), [08 · GPT](08_gpt.ipynb), [10 · Training](10_training.ipynb) |
-# | Time | 45 minutes to read, 55 for the exercises, 10 for the appendix; one to three minutes to run |
+# | Time | 45 minutes to read, 55 for the exercises; one to three minutes to run |
 # | Memory | under 1 GB |
-# | You will build | bits per byte, the three kinds of CORE tasks, their scores → `course_lib.evaluate.core`; the program `base_eval` → `course_lib.scripts` |
+# | You will build | the score of chosen tokens → `course_lib.evaluate.scoring`; the three kinds of CORE tasks and how sure a result is → `course_lib.evaluate.core` |
 #
 # The loss of chapter 10 fell. Is the model good now? Two questions hide in that one: how well does it predict text, and can it
 # do anything with what it has learned? This chapter answers the first in bits per byte, and the second with tasks that have right
@@ -19,36 +19,48 @@
 # ![Map of the course: chapter 11 evaluation is marked, in Part II; after 10 training, and 12 engine comes next](images/map_11.svg)
 
 # %%
+#| export evaluate.scoring
+"""Losses of chosen tokens: sequences of any lengths in one batch, a prefix they share read once."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from course_lib.model.gpt import GPT
+
+# %%
 #| export evaluate.core
-"""How good a base model is: bits per byte, and CORE's three kinds of tasks.
+"""CORE: three kinds of tasks, how a base model is asked, and how sure a score is.
 
 Source: DCLM (Li et al., 2024), whose CORE this is, and nanochat, whose choices of seeds, separators
 and scores are kept, so that the numbers compare.
 """
 
-import csv
-import json
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import mlx.core as mx
-import mlx.nn as nn
-import yaml
-from matplotlib.axes import Axes
+from typing import Protocol
 
 from course_lib.data.tokenizer import Tokenizer
+from course_lib.evaluate.scoring import (
+    Score,
+    ScoredSequence,
+    common_length,
+    score_sequences,
+    shared_prefix,
+)
 from course_lib.host.errors import CourseError
-from course_lib.host.paths import data_dir
-from course_lib.model.gpt import GPT, capped_logits
-from course_lib.train.trainer import validate
+from course_lib.model.gpt import GPT
 
 # %% [markdown]
-# That cell opens the module that this chapter builds. The next one is for this notebook only.
+# Those cells open the modules that this chapter builds. (The second uses the first, which is in the package already.) The next
+# one is for this notebook only.
 
 # %%
+import json
 import shutil
 import tempfile
 import time
@@ -67,9 +79,10 @@ from course_lib.classroom import LiveCurve, budget, check
 from course_lib.classroom.exercises import evaluation as exercises
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import open_dataset
+from course_lib.evaluate.reports import draw_results
 from course_lib.model.gpt import GPTConfig
 from course_lib.train.checkpoint import Checkpoint, save_checkpoint
-from course_lib.train.trainer import Trainer
+from course_lib.train.trainer import Trainer, validate
 
 backend.seed_everything(42)
 print(backend.describe())
@@ -111,29 +124,10 @@ for V, each in tokenizers.items():
 
 
 # %% [markdown]
-# Chapter 10's `validate` already computes this ratio during training. It sums nats and bytes over all batches and divides once.
-# What counts is settled by `token_bytes`: special tokens have 0 bytes and do not count, because a text has no `<|bos|>` in it;
-# nor do targets of −1. Here it gets the name that one looks for, and leaves out batches in which nothing counts.
-
-# %%
-#| export evaluate.core
-def bits_per_byte(
-    model: GPT, batches: Iterable[tuple[mx.array, mx.array]], token_bytes: mx.array
-) -> float:
-    """Bits that the model needs for each byte of the targets of batches (inputs, targets), (B, T).
-
-    token_bytes: (vocab_size,), 0 for special tokens, which do not count, nor do targets of -1. A
-    batch with nothing to count costs nothing; nan when there is nothing to count at all.
-    """
-
-    def counts(targets: mx.array) -> bool:
-        sizes = mx.where(targets >= 0, token_bytes[mx.maximum(targets, 0)], 0)
-        return sizes.any().item()
-
-    return validate(model, (batch for batch in batches if counts(batch[1])), token_bytes)
-
-
-# %% [markdown]
+# Chapter 10's `validate` computes this ratio during training, and it is what this chapter calls as well. It sums nats and bytes over
+# all batches and divides once. What counts is settled by `token_bytes`: special tokens have 0 bytes and do not count, because a text
+# has no `<|bos|>` in it; nor do targets of −1.
+#
 # ## 2. Two models, two vocabularies
 #
 # Now for real: two small models that differ in their vocabulary only, trained on as many tokens each. (On a CPU this takes
@@ -173,7 +167,7 @@ def held_out(tokenizer):
 
 bits = {}
 for V, each in tokenizers.items():
-    bits[V] = bits_per_byte(models[V], held_out(each), each.token_bytes)
+    bits[V] = validate(models[V], held_out(each), each.token_bytes)
     print(f"{V:5d} ids: training {losses[V]:.2f} nats a token, unseen {bits[V]:.2f} bits per byte")
 
 # %% [markdown]
@@ -211,9 +205,9 @@ model, tokenizer = models[2048], tokenizers[2048]
 # %%
 inputs, targets = held_out(tokenizer)[0]
 empty = (inputs, mx.full(targets.shape, -1))
-alone = bits_per_byte(model, [(inputs, targets)], tokenizer.token_bytes)
-assert bits_per_byte(model, [empty, (inputs, targets)], tokenizer.token_bytes) == alone
-nothing = bits_per_byte(model, [empty], tokenizer.token_bytes)
+alone = validate(model, [(inputs, targets)], tokenizer.token_bytes)
+assert validate(model, [empty, (inputs, targets)], tokenizer.token_bytes) == alone
+nothing = validate(model, [empty], tokenizer.token_bytes)
 print(f"with an empty batch beside it {alone:.4f}, the empty batch alone {nothing}")
 
 # %% [markdown]
@@ -239,7 +233,7 @@ FIELDS = {  # of an item, by the kind of its task
 
 
 @dataclass(frozen=True)
-class Task:
+class CoreTask:
     """A task: a file of items and how to ask them.
 
     kind: a key of FIELDS; num_fewshot: solved items shown before each; delimiter: between context
@@ -267,10 +261,11 @@ class Task:
 
 # %% [markdown]
 # The real tasks are 162 MB, so a small set that was written for this course comes along, in the same form: two tasks of multiple
-# choice, two schemas, one of language modelling. What the files look like is for the appendix. One item of each kind:
+# choice, two schemas, one of language modelling. `core.yaml` lists the tasks, and each has a file with one JSON object a line;
+# `evaluate.task_files` reads this course's tasks and the real bundle alike, and names a line that is wrong. One item of each kind:
 
 # %%
-from course_lib.evaluate.core import load_items, load_tasks  # this chapter's too: see the appendix
+from course_lib.evaluate.task_files import load_items, load_tasks
 
 tasks = {task.name: task for task in load_tasks()}
 items = {name: load_items(task) for name, task in tasks.items()}
@@ -300,7 +295,7 @@ for item in items["pronouns"]:
 
 # %%
 #| export evaluate.core
-def parts_of(task: Task, item: dict) -> tuple[list[str], list[str]]:
+def parts_of(task: CoreTask, item: dict) -> tuple[list[str], list[str]]:
     """The contexts of an item and its continuations, paired: one pair for each option."""
     if task.kind == "multiple_choice":
         return [item["query"]] * len(item["choices"]), item["choices"]
@@ -326,7 +321,7 @@ def fewshot_examples(data: list[dict], index: int, count: int) -> list[dict]:
     return [data[n] for n in random.Random(1234 + index).sample(others, count)]
 
 
-def render(task: Task, item: dict, examples: Iterable[dict] = ()) -> list[tuple[str, str]]:
+def render(task: CoreTask, item: dict, examples: Iterable[dict] = ()) -> list[tuple[str, str]]:
     """(prompt without the continuation, with it) of each option, after the solved examples."""
     before = ""
     for example in examples:
@@ -352,7 +347,7 @@ assert examples == fewshot_examples(items["physics"], index, 2)
 # %% [markdown]
 # Two options of four. They begin alike and differ in their end.
 #
-# ### Which tokens are judged
+# ### Which tokens are scored
 #
 # The model gives each token a probability. Only those of the answer should count:
 #
@@ -368,56 +363,56 @@ for pieces in (["is late"], ["is ", "late"]):
 
 
 # %% [markdown]
-# In a text, a space is part of the token behind it. Cut apart, it stands alone, and the model has hardly ever seen that. So each
+# In a text, a space is part of the token after it. Cut apart, it stands alone, and the model has hardly ever seen that. So each
 # option is encoded as a whole, and the place where the answer begins is found in the ids.
 
 # %%
-#| export evaluate.core
+#| export evaluate.scoring
 @dataclass(frozen=True)
-class Row:
-    """Ids of a prompt with its continuation; those from `start` on are judged."""
+class ScoredSequence:
+    """Ids of a prompt with its continuation; those from `start` on are scored."""
 
     ids: list[int]
     start: int
 
 
-def common_length(rows: list[list[int]]) -> int:
-    """How many first ids all rows share."""
-    for n, column in enumerate(zip(*rows)):  # noqa: B905
+def common_length(all_ids: list[list[int]]) -> int:
+    """How many first ids all lists share."""
+    for n, column in enumerate(zip(*all_ids)):  # noqa: B905
         if len(set(column)) > 1:
             return n
-    return min(map(len, rows))
+    return min(map(len, all_ids))
 
 
 # %% [markdown]
-# `tokenise` makes a row of each option, and finds where the judged part starts:
+# `tokenise` makes a sequence of each option, and finds where the scored part starts:
 
 # %%
 #| export evaluate.core
 def tokenise(
-    task: Task, tokenizer: Tokenizer, prompts: list[tuple[str, str]], sequence_len: int
-) -> list[Row]:
-    """A row for each option, <|bos|> in front; one too long for the model loses its beginning.
+    task: CoreTask, tokenizer: Tokenizer, prompts: list[tuple[str, str]], sequence_len: int
+) -> list[ScoredSequence]:
+    """A sequence for each option, <|bos|> in front; one too long for the model loses its beginning.
 
-    Judged are: in multiple choice, what follows the beginning that the options share; in a schema,
-    the end that they share; in language modelling, what the continuation adds to the prompt. It is
-    at least one token. Raises CourseError when the continuation adds nothing.
+    Scored tokens: in multiple choice, those after the prefix that the options share; in a schema,
+    the suffix that they share; in language modelling, the continuation. There is at least one.
+    Raises CourseError when the continuation is empty.
     """
-    rows = [tokenizer.encode(text, bos=True) for _, text in prompts]
+    all_ids = [tokenizer.encode(text, bos=True) for _, text in prompts]
     if task.kind == "multiple_choice":
-        starts = [common_length(rows)] * len(rows)
+        starts = [common_length(all_ids)] * len(all_ids)
     elif task.kind == "schema":
-        shared = common_length([ids[::-1] for ids in rows])
-        starts = [len(ids) - shared for ids in rows]
+        shared = common_length([ids[::-1] for ids in all_ids])
+        starts = [len(ids) - shared for ids in all_ids]
     else:
-        starts = [common_length([tokenizer.encode(prompts[0][0].strip(), bos=True), rows[0]])]
-        if starts[0] == len(rows[0]):
+        starts = [common_length([tokenizer.encode(prompts[0][0].strip(), bos=True), all_ids[0]])]
+        if starts[0] == len(all_ids[0]):
             raise CourseError(f"the continuation of {prompts[0][1]!r} is empty; give it a text")
     kept = []
-    for ids, start in zip(rows, starts, strict=True):
+    for ids, start in zip(all_ids, starts, strict=True):
         start = min(start, len(ids) - 1)  # an option that is the beginning of another one
         crop = max(0, len(ids) - sequence_len - 1)
-        kept.append(Row(ids[crop:], max(1, start - crop)))
+        kept.append(ScoredSequence(ids[crop:], max(1, start - crop)))
     return kept
 
 
@@ -433,20 +428,20 @@ def visible(token):
     return text.replace(" ", "␣").replace("\n", "↵")
 
 
-def draw_rows(rows, shared=0):
-    """A line for each option. Blue and bold: judged; hatched: shared, and not read again."""
-    labels = [[visible(token) for token in row.ids] for row in rows]
-    width = max(sum(len(label) + 1 for label in line) for line in labels)
-    figure = plt.figure(figsize=(0.075 * width, 0.28 * len(rows)))
-    ax = figure.add_axes([0, 0, 1, 1], xlim=(-0.2, width + 0.2), ylim=(len(rows) + 0.05, -0.05))
+def draw_sequences(sequences, shared=0):
+    """A line for each option. Blue and bold: scored; hatched: shared, and not read again."""
+    labels = [[visible(token) for token in each.ids] for each in sequences]
+    width, height = max(sum(len(label) + 1 for label in line) for line in labels), len(sequences)
+    figure = plt.figure(figsize=(0.075 * width, 0.28 * height))
+    ax = figure.add_axes([0, 0, 1, 1], xlim=(-0.2, width + 0.2), ylim=(height + 0.05, -0.05))
     ax.axis("off")
-    for n, (row, line) in enumerate(zip(rows, labels, strict=True)):
+    for n, (sequence, line) in enumerate(zip(sequences, labels, strict=True)):
         left = 0
         for place, label in enumerate(line):
-            judged, hatched = place >= row.start, n > 0 and place < shared
-            style = {"fc": "#cfe4f3" if judged else "white", "hatch": "////" if hatched else None}
+            scored, hatched = place >= sequence.start, n > 0 and place < shared
+            style = {"fc": "#cfe4f3" if scored else "white", "hatch": "////" if hatched else None}
             ax.add_patch(plt.Rectangle((left, n), len(label) + 1, 1, ec="#aaaaaa", **style))
-            style = {"weight": "bold" if judged else "normal", "family": "monospace", "size": 7}
+            style = {"weight": "bold" if scored else "normal", "family": "monospace", "size": 7}
             if not hatched:
                 middle = (left + (len(label) + 1) / 2, n + 0.5)
                 ax.text(*middle, label, ha="center", va="center", **style)
@@ -455,36 +450,36 @@ def draw_rows(rows, shared=0):
 
 
 # %%
-first_rows = {}
+first_sequences = {}
 for name in ("physics", "agreement", "phrases"):
     prompts = render(tasks[name], items[name][0])
-    first_rows[name] = tokenise(tasks[name], tokenizer, prompts, 256)
-    draw_rows(first_rows[name])
+    first_sequences[name] = tokenise(tasks[name], tokenizer, prompts, 256)
+    draw_sequences(first_sequences[name])
 
 
 # %% [markdown]
-# Blue and bold is judged; • is `<|bos|>`, ␣ a space. Above, a multiple choice: the options differ from the blue on. In the middle,
+# Blue and bold is scored; • is `<|bos|>`, ␣ a space. Above, a multiple choice: the options differ from the blue on. In the middle,
 # a schema: the contexts differ, the blue end is the same, and the question is after which context it is likelier. Below,
 # language modelling: the answer begins with its space.
 #
 # ## 4. The score
 #
 # The options have different lengths. The sum of the losses would favour the short ones, since each further token costs. So CORE
-# takes the **mean** loss over the judged tokens, and the lowest one wins. First the plain way, one option at a time, from the
+# takes the **mean** loss over the scored tokens, and the lowest one wins. First the plain way, one option at a time, from the
 # logits:
 
 # %%
-def plain_loss(row):
-    """Mean loss of the judged tokens: one option, no batch, straight from the definition."""
-    logits = model(mx.array([row.ids[:-1]]))[0]  # (T, V): the last id only is a target
+def plain_loss(sequence):
+    """Mean loss of the scored tokens: one option, no batch, straight from the definition."""
+    logits = model(mx.array([sequence.ids[:-1]]))[0]  # (T, V): the last id only is a target
     log_p = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-    places = range(row.start, len(row.ids))
-    return -sum(log_p[place - 1, row.ids[place]].item() for place in places) / len(places)
+    places = range(sequence.start, len(sequence.ids))
+    return -sum(log_p[place - 1, sequence.ids[place]].item() for place in places) / len(places)
 
 
-losses = [plain_loss(row) for row in first_rows["physics"]]
-for row, loss in zip(first_rows["physics"], losses, strict=True):
-    print(f"{loss:.3f} {tokenizer.decode(row.ids[row.start :])!r}")
+losses = [plain_loss(each) for each in first_sequences["physics"]]
+for each, loss in zip(first_sequences["physics"], losses, strict=True):
+    print(f"{loss:.3f} {tokenizer.decode(each.ids[each.start :])!r}")
 print(f"chosen: option {losses.index(min(losses))}, right: {items['physics'][0]['gold']}")
 
 
@@ -496,12 +491,12 @@ print(f"chosen: option {losses.index(min(losses))}, right: {items['physics'][0][
 #
 # Options of different lengths go into one batch, padded at the end; causal attention keeps the padding out (chapter 04). And
 # options of one item share their beginning, which with five solved items in front is most of the prompt. Chapter 07 had the way to
-# read it once: a cache of keys and values. This one holds a single prefix for any number of rows:
+# read it once: a cache of keys and values. This one holds a single prefix for any number of sequences:
 
 # %%
-#| export evaluate.core
+#| export evaluate.scoring
 class PrefixCache:
-    """What one block keeps of a prefix, for all rows that go on from it."""
+    """What one block keeps of a prefix, for all sequences that go on from it."""
 
     def __init__(self):
         self.offset, self._prefix = 0, None
@@ -517,35 +512,37 @@ class PrefixCache:
         )
 
 
-def shared_prefix(rows: list[Row]) -> int:
-    """How many first ids the model may read once for all rows: shared, and not needed to judge."""
-    if len(rows) < 2:
+def shared_prefix(sequences: list[ScoredSequence]) -> int:
+    """How many first ids the model may read once: those that all share and that score nothing."""
+    if len(sequences) < 2:
         return 0
-    return min(common_length([row.ids for row in rows]), min(row.start for row in rows) - 1)
+    first_scored = min(each.start for each in sequences)  # predicted from the token before it
+    return min(common_length([each.ids for each in sequences]), first_scored - 1)
 
 
 # %%
 task = tasks["physics"]
 prompts = render(task, items["physics"][0], fewshot_examples(items["physics"], 0, 1))
-rows = tokenise(task, tokenizer, prompts, 256)
-shared = shared_prefix(rows)
-draw_rows(rows, shared)
-whole = len(rows) * max(len(row.ids) - 1 for row in rows)
-print(f"all rows whole: {whole} tokens; without the hatched: {whole - (len(rows) - 1) * shared}")
+sequences = tokenise(task, tokenizer, prompts, 256)
+shared = shared_prefix(sequences)
+draw_sequences(sequences, shared)
+whole = len(sequences) * max(len(each.ids) - 1 for each in sequences)
+once = whole - (len(sequences) - 1) * shared
+print(f"all of them whole: {whole} tokens; without the hatched: {once}")
 
 
 # %% [markdown]
 # One solved item in front, ↵ ends a line. What is hatched was read with the first line. The token before the blue is shared too,
-# but each line reads it: it predicts the first judged token, so its output is needed.
+# but each line reads it: it predicts the first scored token, so its output is needed.
 #
 # The head is the other expense: logits for 2,048 ids, or 65,536 in the large models, at every position. Only the
-# judged positions need them, so `judged_logits` picks these before the head.
+# scored positions need them, so `scored_logits` picks these before the head.
 
 # %%
-#| export evaluate.core
+#| export evaluate.scoring
 @dataclass(frozen=True)
 class Score:
-    """What the model makes of the judged tokens of a row.
+    """What the model makes of the scored tokens of a sequence.
 
     loss: their mean, in nats; exact: whether each was the model's first choice.
     """
@@ -554,48 +551,47 @@ class Score:
     exact: bool
 
 
-def judged_logits(model: GPT, rows: list[Row], shared: int) -> mx.array:
-    """Logits that predict the judged tokens of all rows, one after the other: (N, vocab_size).
+def scored_logits(model: GPT, sequences: list[ScoredSequence], shared: int) -> mx.array:
+    """Logits that predict the scored tokens of all sequences, one after the other: (N, vocab_size).
 
-    The first `shared` ids are the same in all rows, and read once.
+    The first `shared` ids are the same in all sequences, and read once.
     """
     caches = [PrefixCache() for _ in model.transformer.h] if shared else None
     if shared:
-        model.transformer(mx.array([rows[0].ids[:shared]]), caches)
-    inputs = [row.ids[shared:-1] for row in rows]
+        model.transformer(mx.array([sequences[0].ids[:shared]]), caches)
+    inputs = [each.ids[shared:-1] for each in sequences]
     width = max(map(len, inputs))
     padded = mx.array([ids + [0] * (width - len(ids)) for ids in inputs])  # (B, T)
     x = model.transformer(padded, caches)  # (B, T, n_embd)
-    picked = [
-        x[n, row.start - 1 - shared : len(row.ids) - 1 - shared] for n, row in enumerate(rows)
-    ]
-    return capped_logits(mx.concatenate(picked), model.lm_head.weight, model.config.softcap)
+    places = [slice(each.start - 1 - shared, len(each.ids) - 1 - shared) for each in sequences]
+    picked = [x[n, place] for n, place in enumerate(places)]
+    return model.head(mx.concatenate(picked))
 
 
 # %% [markdown]
-# Then losses and first choices come from these logits, row by row:
+# Then losses and first choices come from these logits, sequence by sequence:
 
 # %%
-#| export evaluate.core
-def score(model: GPT, rows: list[Row], shared: int = 0) -> list[Score]:
-    """Score rows of any lengths in one batch; `shared` as in `judged_logits`."""
-    targets = mx.array([token for row in rows for token in row.ids[row.start :]])
-    logits = judged_logits(model, rows, shared)  # (N, V)
+#| export evaluate.scoring
+def score_sequences(model: GPT, sequences: list[ScoredSequence], shared: int = 0) -> list[Score]:
+    """Score sequences of any lengths in one batch; `shared` as in `scored_logits`."""
+    targets = mx.array([token for each in sequences for token in each.ids[each.start :]])
+    logits = scored_logits(model, sequences, shared)  # (N, V)
     losses, hits = nn.losses.cross_entropy(logits, targets), logits.argmax(axis=-1) == targets
     mx.eval(losses, hits)
     losses, hits = iter(losses.tolist()), iter(hits.tolist())
     scores = []
-    for row in rows:
-        count = len(row.ids) - row.start
+    for each in sequences:
+        count = len(each.ids) - each.start
         loss = sum(next(losses) for _ in range(count)) / count
         scores.append(Score(loss, all([next(hits) for _ in range(count)])))
     return scores
 
 
 # %%
-for one in (score(model, rows), score(model, rows, shared)):
-    for row, found in zip(rows, one, strict=True):
-        assert abs(found.loss - plain_loss(row)) < 2e-2 * found.loss
+for one in (score_sequences(model, sequences), score_sequences(model, sequences, shared)):
+    for sequence, found in zip(sequences, one, strict=True):
+        assert abs(found.loss - plain_loss(sequence)) < 2e-2 * found.loss
 print("one at a time, batched and with the beginning once: the same losses")
 
 
@@ -605,43 +601,43 @@ print("one at a time, batched and with the beginning once: the same losses")
 # Items of `physics`, with five solved ones in front, scored in three ways.
 
 # %%
-def asked_rows(name, count):
-    """The rows of the first items of a task."""
-    task, rows = tasks[name], []
+def asked_sequences(name, count):
+    """The options of the first items of a task, as sequences."""
+    task, sequences = tasks[name], []
     for n, item in enumerate(items[name][:count]):
         shots = fewshot_examples(items[name], n, task.num_fewshot)
-        rows.append(tokenise(task, tokenizer, render(task, item, shots), 256))
-    return rows
+        sequences.append(tokenise(task, tokenizer, render(task, item, shots), 256))
+    return sequences
 
 
-def timed(action, all_rows):
+def timed(action, items_asked):
     """Seconds for all items, each taken as the best of five tries, and the losses."""
     seconds, losses = 0.0, []
-    for rows in all_rows:
+    for options in items_asked:
         tries = []
         for _ in range(5):
             started = time.perf_counter()
-            found = action(rows)
+            found = action(options)
             tries.append(time.perf_counter() - started)
-        seconds, losses = seconds + min(tries), losses + found
+        seconds, losses = seconds + min(tries), losses + [each.loss for each in found]
     return seconds, losses
 
 
 # %%
 ways = {
-    "one option at a time": lambda rows: [score(model, [row])[0].loss for row in rows],
-    "options in a batch": lambda rows: [each.loss for each in score(model, rows)],
-    "beginning once": lambda rows: [each.loss for each in score(model, rows, shared_prefix(rows))],
+    "one option at a time": lambda options: [score_sequences(model, [each])[0] for each in options],
+    "options in a batch": lambda options: score_sequences(model, options),
+    "beginning once": lambda options: score_sequences(model, options, shared_prefix(options)),
 }
-asked = asked_rows("physics", budget(24, quick=6))
+asked = asked_sequences("physics", budget(24, quick=6))
 measured = {way: timed(action, asked) for way, action in ways.items()}
 plain, expected = measured["one option at a time"]
 for way, (seconds, losses) in measured.items():
     gap = max(abs(a - b) for a, b in zip(losses, expected, strict=True))
     print(f"{way:22s} {seconds:6.3f} s {plain / seconds:5.1f} times as fast, off by {gap:.0e}")
     assert gap < 2e-2
-whole = sum(len(row.ids) - 1 for rows in asked for row in rows)
-once = whole - sum((len(rows) - 1) * shared_prefix(rows) for rows in asked)
+whole = sum(len(each.ids) - 1 for options in asked for each in options)
+once = whole - sum((len(options) - 1) * shared_prefix(options) for options in asked)
 print(f"tokens read: {whole:,}, with the beginning once {once:,}: {whole / once:.1f} times fewer")
 
 
@@ -653,12 +649,12 @@ print(f"tokens read: {whole:,}, with the beginning once {once:,}: {whole / once:
 #
 # ## 5. A task
 #
-# Now count. In a choice the lowest loss must be at `gold`. In language modelling there is nothing to choose from: each judged
+# Now count. In a choice the lowest loss must be at `gold`. In language modelling there is nothing to choose from: each scored
 # token must be the model's first choice, all of them.
 
 # %%
 #| export evaluate.core
-def is_right(task: Task, item: dict, scores: list[Score]) -> bool:
+def is_right(task: CoreTask, item: dict, scores: list[Score]) -> bool:
     """Whether the option of lowest loss is right; in language modelling, whether all is exact."""
     if task.kind == "language_modeling":
         return scores[0].exact
@@ -671,11 +667,11 @@ def is_right(task: Task, item: dict, scores: list[Score]) -> bool:
 
 # %%
 for name in ("physics", "phrases"):
-    verdict = is_right(tasks[name], items[name][0], score(model, first_rows[name]))
+    verdict = is_right(tasks[name], items[name][0], score_sequences(model, first_sequences[name]))
     print(f"{name}, first item: {'right' if verdict else 'wrong'}")
-rows = first_rows["phrases"]
-choices = judged_logits(model, rows, 0).argmax(axis=-1).tolist()
-print("asked for:    ", [tokenizer.token(token) for token in rows[0].ids[rows[0].start :]])
+(only,) = first_sequences["phrases"]
+choices = scored_logits(model, [only], 0).argmax(axis=-1).tolist()
+print("asked for:    ", [tokenizer.token(token) for token in only.ids[only.start :]])
 print("first choices:", [tokenizer.token(token) for token in choices])
 
 # %% [markdown]
@@ -733,9 +729,23 @@ for n in (44, 176, 1000, 10_000):
 #
 # with $b$ the accuracy of guessing, the **baseline**. Its standard error is divided by $1 - b$ too. And **CORE** is the mean
 # of the centred scores, each task with the same weight, whether it has fifty items or ten thousand.
+#
+# For that, all one has to know of a task is its baseline. So a result takes any `Task`, CORE's or another (chapter 14 has tasks for
+# chat models). A **protocol** says what such a class must have; nothing need inherit from it.
 
 # %%
 #| export evaluate.core
+class Task(Protocol):
+    """What a result needs to know of a task; baseline: the accuracy of guessing."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def baseline(self) -> float: ...
+
+
 @dataclass(frozen=True)
 class TaskResult:
     """How many items of a task a model got right."""
@@ -783,7 +793,7 @@ def core_error(results: list[TaskResult]) -> float:
 
 
 # %% tags=["nbval-check-output"]
-two, four = (Task("t", "multiple_choice", baseline=b) for b in (0.5, 0.25))
+two, four = (CoreTask("t", "multiple_choice", baseline=b) for b in (0.5, 0.25))
 for task, right in ((two, 50), (four, 50), (four, 25), (four, 100), (four, 0)):
     centred = TaskResult(task, right, 100).centred
     print(f"{right:3d} of 100, guessing {task.baseline:.0%}: centred {centred:+.2f}")
@@ -795,27 +805,27 @@ for task, right in ((two, 50), (four, 50), (four, 25), (four, 100), (four, 0)):
 # ### All items
 #
 # The loop. Items whose options share much are scored one by one, with their beginning read once; others, such as those of
-# language modelling with their single row, fill up batches. With `limit` only the first items are asked, but the solved ones in front
-# still come from all, so that an item is the same question in a short run and a long one.
+# language modelling with their single option, fill up batches. With `limit` only the first items are asked, but the solved ones in
+# front still come from all, so that an item is the same question in a short run and a long one.
 
 # %%
 #| export evaluate.core
 def group_items(
-    asked: Iterable[tuple[dict, list[Row]]], batch_size: int
-) -> Iterator[tuple[list[tuple[dict, list[Row]]], int]]:
-    """Items with their rows as they are scored together, and how many first ids are read once.
+    asked: Iterable[tuple[dict, list[ScoredSequence]]], batch_size: int
+) -> Iterator[tuple[list[tuple[dict, list[ScoredSequence]]], int]]:
+    """Items with their sequences as they are scored together, and how many first ids are read once.
 
-    An item whose rows share half of their tokens or more comes alone, others as about `batch_size`
-    rows.
+    An item whose sequences share half of their tokens or more comes alone, others as about
+    `batch_size` sequences.
     """
     waiting = []
-    for item, rows in asked:
-        shared = shared_prefix(rows)
-        if 2 * shared >= max(len(row.ids) for row in rows):
-            yield [(item, rows)], shared
+    for item, sequences in asked:
+        shared = shared_prefix(sequences)
+        if 2 * shared >= max(len(each.ids) for each in sequences):
+            yield [(item, sequences)], shared
             continue
-        waiting.append((item, rows))
-        if sum(len(rows) for _, rows in waiting) >= batch_size:
+        waiting.append((item, sequences))
+        if sum(len(sequences) for _, sequences in waiting) >= batch_size:
             yield waiting, 0
             waiting = []
     if waiting:
@@ -830,7 +840,7 @@ def group_items(
 def evaluate_task(
     model: GPT,
     tokenizer: Tokenizer,
-    task: Task,
+    task: CoreTask,
     data: list[dict],
     limit: int | None = None,
     batch_size: int = 32,
@@ -838,7 +848,7 @@ def evaluate_task(
 ) -> TaskResult:
     """Ask the model the items of a task, or the first `limit`; all others serve as examples still.
 
-    batch_size: rows at a time, about. on_items(done, count) is called now and then.
+    batch_size: sequences at a time, about. on_items(done, count) is called now and then.
     Raises CourseError for no items, or another tokenizer than the model's.
     """
     count, V = len(data) if limit is None else min(limit, len(data)), tokenizer.vocab_size
@@ -852,15 +862,17 @@ def evaluate_task(
             "give the tokenizer that the model was trained with"
         )
 
-    def rows_of(index: int) -> list[Row]:
+    def sequences_of(index: int) -> list[ScoredSequence]:
         prompts = render(task, data[index], fewshot_examples(data, index, task.num_fewshot))
         return tokenise(task, tokenizer, prompts, model.config.sequence_len)
 
     done = right = 0
-    for items, shared in group_items(((data[n], rows_of(n)) for n in range(count)), batch_size):
-        scores = iter(score(model, [row for _, rows in items for row in rows], shared))
-        for item, rows in items:
-            right += is_right(task, item, [next(scores) for _ in rows])
+    asked = ((data[n], sequences_of(n)) for n in range(count))
+    for items, shared in group_items(asked, batch_size):
+        together = [each for _, sequences in items for each in sequences]
+        scores = iter(score_sequences(model, together, shared))
+        for item, sequences in items:
+            right += is_right(task, item, [next(scores) for _ in sequences])
         done += len(items)
         on_items(done, count)
     return TaskResult(task, right, count)
@@ -880,24 +892,6 @@ print(f"mean of the centred scores {core_score(results):+.3f} ± {core_error(res
 
 
 # %%
-#| export evaluate.core
-def draw_results(ax: Axes, results: list[TaskResult]) -> None:
-    """Centred scores, two standard errors to each side; filled where that is above 0, guessing."""
-    for n, result in enumerate(results):
-        clear = result.centred - 2 * result.centred_error > 0
-        style = {
-            "fmt": "o" if clear else "s",
-            "mfc": "#0072B2" if clear else "white",
-            "color": "#0072B2",
-        }
-        ax.errorbar(result.centred, n, xerr=2 * result.centred_error, capsize=4, **style)
-    ax.axvline(0, color="#D55E00", linestyle="--")
-    ax.set_yticks(range(len(results)), [result.task.name for result in results])
-    ax.set_ylim(len(results) - 0.5, -0.5)
-    ax.set_xlabel("centred score: 0 is guessing, 1 is all right")
-
-
-# %%
 figure, ax = plt.subplots(figsize=(6, 2.8))
 draw_results(ax, results)
 figure.tight_layout()
@@ -906,7 +900,8 @@ clear = [r.task.name for r in results if r.centred > 2 * r.centred_error]
 print("clearly better than guessing:", ", ".join(clear) or "nothing")
 
 # %% [markdown]
-# A filled point is more than two standard errors above guessing (the dashed line), an empty square is not.
+# `draw_results` is in `evaluate.reports`. A filled point is more than two standard errors above guessing (the dashed line), an empty
+# square is not.
 #
 # Be honest about what this shows. A model that read Python's documentation for half a minute knows no physics, and
 # a point right of the line is not yet evidence that it knows something: look at the bars. Five tasks are also five chances to be
@@ -922,9 +917,9 @@ print("clearly better than guessing:", ", ".join(clear) or "nothing")
 margins = {}
 for name in ("words", "physics"):
     margins[name] = []
-    asked = asked_rows(name, budget(60, quick=8))
-    for item, rows in zip(items[name], asked, strict=False):
-        losses = [each.loss for each in score(model, rows, shared_prefix(rows))]
+    asked = asked_sequences(name, budget(60, quick=8))
+    for item, sequences in zip(items[name], asked, strict=False):
+        losses = [each.loss for each in score_sequences(model, sequences, shared_prefix(sequences))]
         right = losses.pop(item["gold"])
         margins[name].append(min(losses) - right)
 
@@ -946,8 +941,8 @@ print(f"items less than half a nat from 0: {near:.0%}")
 #
 # ## 6. From here to the real thing
 #
-# `base_eval` does all of this to a checkpoint. It takes one that `base_train` wrote, by its tag; here it gets this chapter's
-# model, put into a folder of its own.
+# The program `base_eval` does all of this to a checkpoint: bits per byte, tasks, and samples of what the model writes. It takes one
+# that `base_train` wrote, by its tag; here it gets this chapter's model, put into a folder of its own.
 
 # %%
 from course_lib.scripts import base_eval
@@ -971,7 +966,8 @@ assert report["core"]["tasks"]["words"]["items"] == 10
 
 # %% [markdown]
 # With ten items a task the standard errors are huge. That is what `--max-per-task` is for: to see that all works, not to
-# measure. The report is a JSON file beside the checkpoint, and a picture. Ctrl-C keeps the tasks that are done.
+# measure. The report is a JSON file beside the checkpoint, and a picture. It is written after each task, so Ctrl-C keeps those
+# that are done.
 #
 # On a model of yours, and with the 22 real tasks:
 #
@@ -1089,102 +1085,3 @@ check(exercises.bootstrap, bootstrap)
 # - [Language Modeling Is Compression](https://arxiv.org/abs/2309.10668), Delétang et al., 2023: models as compressors, measured.
 #
 # **Next:** [12 · Engine](12_engine.ipynb): a cache that grows, and text that comes fast.
-#
-# ## Appendix: the program
-#
-# ### The files of the tasks
-#
-# `core.yaml` lists the tasks: name, file, kind, how many solved items, delimiter. `eval_meta_data.csv` has the accuracies of guessing, in percent.
-# `eval_data/` has one JSON object a line. Two functions read this course's tasks and the real bundle alike, and name the
-# line that is wrong.
-
-# %%
-#| export evaluate.core
-def load_tasks(folder: Path | None = None) -> list[Task]:
-    """The tasks of a folder: core.yaml, eval_meta_data.csv (baselines in percent), eval_data/.
-
-    folder: by default the tasks of this course. Raises CourseError for what is missing or wrong.
-    """
-    folder = folder or data_dir() / "core"
-    try:
-        with (folder / "eval_meta_data.csv").open(encoding="utf-8", newline="") as file:
-            baselines = {
-                row["Eval Task"]: float(row["Random baseline"]) / 100
-                for row in csv.DictReader(file)
-            }
-        entries = yaml.safe_load((folder / "core.yaml").read_text(encoding="utf-8"))["icl_tasks"]
-        return [
-            Task(
-                name=entry["label"],
-                kind=entry["icl_task_type"],
-                num_fewshot=entry["num_fewshot"][0],
-                delimiter=entry.get("continuation_delimiter", " "),
-                baseline=baselines[entry["label"]],
-                path=folder / "eval_data" / entry["dataset_uri"],
-            )
-            for entry in entries
-        ]
-    except (OSError, KeyError, TypeError, ValueError, IndexError, yaml.YAMLError) as error:
-        if isinstance(error, CourseError):
-            raise
-        raise CourseError(
-            f"the tasks in {folder} cannot be read ({' '.join(repr(error).split())}); expected "
-            "core.yaml and eval_meta_data.csv as in the CORE bundle: get them anew"
-        ) from error
-
-
-# %%
-#| export evaluate.core
-def load_items(task: Task) -> list[dict]:
-    """The items of a task, shuffled as nanochat does it, so that the first ones are a fair sample.
-
-    Raises CourseError for a file that cannot be read or an item that is not of the task's kind.
-    """
-    try:
-        lines = task.path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CourseError(f"cannot read {task.path} ({error}); get the tasks anew") from error
-    items = [read_item(task, line, n) for n, line in enumerate(lines, start=1) if line.strip()]
-    random.Random(1337).shuffle(items)
-    return items
-
-
-def read_item(task: Task, line: str, number: int) -> dict:
-    """The item of a line of JSON. Raises CourseError when it is not of the task's kind."""
-    one, several = FIELDS[task.kind]
-    try:
-        item = json.loads(line)
-        item[one] = _text(item[one])
-        if task.kind == "language_modeling":
-            item[several] = _text(item[several])
-        elif not isinstance(item[several], list) or item["gold"] not in range(len(item[several])):
-            raise ValueError("gold is not one of the options")
-        else:
-            item[several] = [_text(option) for option in item[several]]
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        raise CourseError(
-            f"{task.path}, line {number}: expected a {task.kind} item, with {one} and {several} "
-            f"({error!r}); correct that line, or get the tasks anew"
-        ) from error
-    return item
-
-
-def _text(value: object) -> str:
-    """The value as text: numbers are, too."""
-    if not isinstance(value, str | int | float):
-        raise TypeError(f"{value!r} is no text")
-    return str(value)
-
-
-# %%
-settings_file = load_tasks()[0].path.parents[1] / "core.yaml"
-print(*settings_file.read_text().splitlines()[:6], sep="\n")
-
-# %% [markdown]
-# ### base_eval
-#
-# Flags first. `--checkpoint` takes the folder of a run or one of its steps.
-
-# %% [markdown]
-# The evaluation. Ctrl-C and SIGTERM become a wish, which `pause` grants between two batches; the report is written after each
-# task, so that not even a power cut takes more than the task that was running.

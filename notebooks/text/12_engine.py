@@ -8,7 +8,7 @@
 # | Needs | [07 · Attention](07_attention.ipynb), [08 · GPT](08_gpt.ipynb); it trains with the `Trainer` of chapter 10, without asking how that works |
 # | Time | 60 minutes to read, 75 for the exercises; a minute or two to run |
 # | Memory | under 3 GB |
-# | You will build | a cache of keys and values → `course_lib.generate.kv_cache`; sampling → `course_lib.generate.sampling`; rows that are written together → `course_lib.generate.rows`; `Engine` and `BatchEngine` → `course_lib.generate.engine` |
+# | You will build | a cache of keys and values → `course_lib.generate.kv_cache`; sampling → `course_lib.generate.sampling`; rows that are written together → `course_lib.generate.rows`; `Engine` → `course_lib.generate.engine`; `BatchEngine`, for many users at once → `course_lib.serve.batch_engine` |
 #
 # A GPT gives probabilities for one next token. A text is hundreds of them, one after the other. The loop around the model, the
 # **engine**, decides how fast that goes and how good the text is: the same weights, written with a bad loop, are many times
@@ -39,6 +39,8 @@ import math
 
 import mlx.core as mx
 
+from course_lib.model.head import fast_exp
+
 # %%
 #| export generate.rows
 """Rows of text that are written together: what is asked for, one row, one step for all of them."""
@@ -57,18 +59,16 @@ from course_lib import backend
 from course_lib.generate.kv_cache import KVCache
 from course_lib.generate.sampling import sample
 from course_lib.host.errors import CourseError
-from course_lib.model.gpt import GPT, GPTConfig, capped_logits
+from course_lib.model.gpt import GPT, GPTConfig
 
 # %%
 #| export generate.engine
-"""Text from a model for one user (Engine), and for many at once (BatchEngine)."""
+"""Text from a model: one prompt, several samples of it, or several prompts."""
 
-import atexit
 import operator
-import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -83,8 +83,33 @@ from course_lib.generate.rows import (
     check_count,
     check_request,
     lay_out_for_products,
-    next_logits,
     prefill,
+)
+from course_lib.host.errors import CourseError
+from course_lib.model.gpt import GPT
+
+# %%
+#| export serve.batch_engine
+"""One model for many users at once: continuous batching, in a thread of its own."""
+
+import atexit
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import mlx.core as mx
+
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.generate.engine import Engine
+from course_lib.generate.kv_cache import KVCache
+from course_lib.generate.rows import (
+    Batch,
+    Generation,
+    Request,
+    Row,
+    check_count,
+    check_request,
+    next_logits,
 )
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
@@ -250,9 +275,8 @@ def _capacity(config: GPTConfig, length: int) -> int:
 
 def cache_bytes(config: GPTConfig, rows: int, length: int) -> int:
     """Bytes of a cache in which `rows` rows have grown to `length` positions; no cache is made."""
-    head_dim = config.n_embd // config.n_head
-    numbers = 2 * config.n_layer * rows * config.n_kv_head * _capacity(config, length) * head_dim
-    return numbers * backend.compute_dtype().size
+    numbers = 2 * config.n_layer * rows * config.n_kv_head * _capacity(config, length)
+    return numbers * config.head_dim * backend.compute_dtype().size
 
 
 # %%
@@ -282,7 +306,7 @@ class LayerCache:
     def __init__(self, cache: "KVCache"):
         self._cache = cache
         config = cache.config
-        shape = 0, config.n_kv_head, 0, config.n_embd // config.n_head
+        shape = 0, config.n_kv_head, 0, config.head_dim
         self.keys = self.values = mx.zeros(shape, backend.compute_dtype())
 
     @property
@@ -450,7 +474,7 @@ print(f"after {last} tokens: {uncached[last] / cached[last]:.0f} times faster")
 # cost, against a write in place?
 
 # %%
-shape = 1, big_config.n_kv_head, 1, big_config.n_embd // big_config.n_head
+shape = 1, big_config.n_kv_head, 1, big_config.head_dim
 new = mx.ones(shape, backend.compute_dtype())
 cache = KVCache(big_config)
 cache.reserve(1, 1000)
@@ -772,13 +796,13 @@ print({letter: round(logit, 2) for letter, logit in zip(letters, logits[0].tolis
 
 # %% [markdown]
 # Softmax makes probabilities of logits: e to the power of each, divided by the sum. The largest logit is subtracted first, so
-# that no power overflows; it cancels out. (`mx.power(math.e, x)` is `exp`; on a CPU it is faster than MLX's own `exp`.)
+# that no power overflows; it cancels out. (`fast_exp` is chapter 08's.)
 
 # %%
 #| export generate.sampling
 def probabilities(logits: mx.array) -> mx.array:
-    """Softmax over the last axis. On a CPU, MLX's power is faster than its exp."""
-    weights = mx.power(math.e, logits - logits.max(axis=-1, keepdims=True))
+    """Softmax over the last axis."""
+    weights = fast_exp(logits - logits.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
@@ -914,7 +938,7 @@ def draw(logits: mx.array, uniform: mx.array) -> mx.array:
     Lay the probabilities side by side from 0 to 1: uniform (B, 1), 0 <= u < 1, falls into one of
     them.
     """
-    ends = mx.cumsum(mx.power(math.e, logits - logits.max(axis=-1, keepdims=True)), axis=-1)
+    ends = mx.cumsum(fast_exp(logits - logits.max(axis=-1, keepdims=True)), axis=-1)
     return (ends <= uniform * ends[:, -1:]).sum(axis=-1)
 
 
@@ -1282,8 +1306,7 @@ def next_logits(model: GPT, ids: mx.array, cache: KVCache) -> mx.array:
 
     Only the last place goes through the head.
     """
-    x = model.transformer(ids, cache.layers)[:, -1]  # (B, n_embd)
-    return capped_logits(x, model.lm_head.weight, model.config.softcap)
+    return model.head(model.transformer(ids, cache.layers)[:, -1])  # (B, n_embd) -> (B, V)
 
 
 def prefill(
@@ -1482,7 +1505,7 @@ def generate(
     top_p: float | None = None,
     min_p: float | None = None,
     seed: int = 42,
-) -> Iterator[tuple[list[int], list[int]]]:
+) -> Generator[tuple[list[int], list[int]], None, list[str | None]]:
     """Yields, at each step, (token_column, token_masks): a token of every sample, and its mask.
 
     mask 1: sampled; 0: forced by a tool's result, or filled up with <|assistant_end|> behind a
@@ -1499,15 +1522,17 @@ def generate(
 
 
 @add_to(Engine)
-def _columns(self, rows: list[Row]) -> Iterator[tuple[list[int], list[int]]]:
+def _columns(
+    self, rows: list[Row]
+) -> Generator[tuple[list[int], list[int]], None, list[str | None]]:
     batch, single = Batch(self.model), len(rows) == 1
     if not rows[0].finish_reason:
         self._start(batch, rows)
     while batch.rows:
-        column = [row.shown for row in rows]
+        tokens, masks = zip(*(row.shown for row in rows), strict=True)
         self._settle(batch, keep=single)
         try:
-            yield tuple(map(list, zip(*column, strict=True)))
+            yield list(tokens), list(masks)
         except GeneratorExit:  # the reader has had enough
             if single and batch.rows:
                 self.keep(rows[0], batch)
@@ -1741,7 +1766,7 @@ print("at the very best:", math.ceil(sum(lengths_wanted) / 3), "steps with three
 # `Condition` wakes the threads that wait.
 
 # %%
-#| export generate.engine
+#| export serve.batch_engine
 class QueueFull(CourseError):
     """Too many requests wait already."""
 
@@ -1767,7 +1792,7 @@ class Handle(Row):
 
 
 # %%
-#| export generate.engine
+#| export serve.batch_engine
 @add_to(Handle)
 def __iter__(self) -> Iterator[tuple[int, int]]:
     seen, done = 0, None
@@ -1797,7 +1822,7 @@ def result(self, timeout: float | None = None) -> Generation:
 # The engine's thread tells it what is new:
 
 # %%
-#| export generate.engine
+#| export serve.batch_engine
 @add_to(Handle)
 def _tell(self) -> None:
     """Something is new. A listener that fails has gone away."""
@@ -1821,7 +1846,7 @@ def _end(self, reason: str, error: Exception | None = None) -> None:
 # refuses it when the queue is full. An honest "try again" is better than a wait without end.
 
 # %%
-#| export generate.engine
+#| export serve.batch_engine
 class BatchEngine:
     """Many requests at once: each joins the running batch when a row is free, and leaves it.
 
@@ -1863,7 +1888,7 @@ class BatchEngine:
 # Into the queue, from any thread:
 
 # %%
-#| export generate.engine
+#| export serve.batch_engine
 @add_to(BatchEngine)
 @property
 def load(self) -> tuple[int, int]:
@@ -1899,7 +1924,7 @@ def submit(self, request: Request, notify: Callable | None = None) -> Handle:
 # And out of it:
 
 # %%
-#| export generate.engine
+#| export serve.batch_engine
 @add_to(BatchEngine)
 def close(self) -> None:
     """End the thread; requests that have not ended end as "cancelled"."""
@@ -1935,7 +1960,7 @@ def _forget(self, handle: Handle) -> bool:
 # prompt, then **one step** of all rows. `_settle` frees the rows of those that have ended or were cancelled.
 
 # %%
-#| export generate.engine
+#| export serve.batch_engine
 @add_to(BatchEngine)
 def _run(self) -> None:
     """The thread: as long as there is work, a chunk of a prompt, then a step of all rows."""
@@ -1994,11 +2019,11 @@ def _step(self) -> None:
         if rows:
             self._batch.step()
     except Exception as error:
-        for handle in rows:
-            handle.fail(error)
+        for row in rows:
+            row.fail(error)
         self._batch = Batch(self._engine.model)
-    for handle in rows:
-        if not handle.finish_reason:
+    for handle in self._served:
+        if handle.ids and not handle.finish_reason:
             handle._tell()
 
 
@@ -2151,7 +2176,7 @@ print([handle.finish_reason for handle in handles], "after the end of the block"
 # machine with `memory` bytes? The weights take their part first, in the compute type of the device; the rest is for the cache.
 # If not even the weights fit, the answer is 0. Try d20 on 24 GB, with all its heads of keys and values and with one.
 #
-# <details><summary>Hint</summary>`count_parameters` of `course_lib.model.gpt` (chapter 08), `cache_bytes`, and
+# <details><summary>Hint</summary>`count_parameters` of `course_lib.model.sizes` (chapter 08), `cache_bytes`, and
 # `backend.compute_dtype().size`.</details>
 
 # %% tags=["exercise"]
@@ -2261,4 +2286,4 @@ check(exercises.verify, verify)
 # - [Fast Inference from Transformers via Speculative Decoding](https://arxiv.org/abs/2211.17192), Leviathan et al., 2023:
 #   exercise 12.4, for samples as well.
 #
-# **Next:** Part III begins with chapter 13, conversations: a model that completes text becomes one that answers.
+# **Next:** [13 · Conversations](13_conversations.ipynb), where Part III begins: a model that completes text becomes one that answers.

@@ -6,9 +6,9 @@
 # | | |
 # |---|---|
 # | Needs | [05 · Tokenizer](05_tokenizer.ipynb), [10 · Training](10_training.ipynb), [12 · Engine](12_engine.ipynb) |
-# | Time | 45 minutes to read, 60 for the exercises, 10 for the appendix; two minutes to run |
+# | Time | 45 minutes to read, 50 for the exercises; two minutes to run |
 # | Memory | under 1 GB |
-# | You will build | a conversation as ids → `course_lib.chat.conversation`; conversations to practise → `lessons`, `chat_data`; batches of them → `sft`; the program `chat_sft` → `course_lib.scripts` |
+# | You will build | a conversation as ids → `course_lib.chat.conversation`; conversations to practise → `lessons`, `sources`; batches of them → `packing`, all in `course_lib.chat` |
 #
 # A base model has read text, and it goes on with text. Ask it a question, and it may go on with another question: in what it
 # has read, that is as good a continuation as any. What it lacks is not knowledge but a habit. **Supervised fine-tuning** (SFT)
@@ -112,10 +112,9 @@ from course_lib.classroom.draw_tokens import draw_tokens
 from course_lib.classroom.exercises import conversations as exercises
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import open_dataset
-from course_lib.evaluate.core import bits_per_byte
 from course_lib.generate.engine import Engine
 from course_lib.model.gpt import GPT, GPTConfig
-from course_lib.train.trainer import Trainer
+from course_lib.train.trainer import Trainer, validate
 
 backend.seed_everything(42)
 
@@ -895,7 +894,7 @@ of_answers = batches_of(held_out, 4)
 def both():
     """Bits per byte of held-out documentation and of held-out answers."""
     size = tokenizer.token_bytes
-    return bits_per_byte(model, of_documents, size), bits_per_byte(model, of_answers, size)
+    return validate(model, of_documents, size), validate(model, of_answers, size)
 
 
 before = both()
@@ -1161,8 +1160,8 @@ assert sorted(ten(number) for number in range(10)) == list(range(10))
 #
 # ## 7. The program
 #
-# `chat_sft` fine-tunes what `base_train` made: on every core, with checkpoints, resumed by `--resume`, since it is the `Run` of chapter 10 with other batches.
-# Its code is in the appendix. Here both programs run for a few steps, in a home folder of their own:
+# `chat_sft` fine-tunes what `base_train` made: on every core, with checkpoints, resumed by `--resume`: it gives the `train` of chapter 10 another source of batches
+# (`course_lib.chat.fine_tuning`, written by hand). Here both programs run for a few steps, in a home folder of their own:
 
 # %%
 home = tempfile.TemporaryDirectory()
@@ -1285,9 +1284,3 @@ check(exercises.best_fit, best_fit)
 # - [nanochat](https://github.com/karpathy/nanochat): the format and the mask of this chapter are its own.
 #
 # **Next:** [14 · Tools and tasks](14_tools_and_tasks.ipynb) gives the model a calculator, and measures what it can do.
-
-# %% [markdown]
-# ## Appendix: the program `chat_sft`
-#
-# Its settings, what they come to, and a `Run` of chapter 10 whose batches are conversations.
-

@@ -6,9 +6,9 @@
 # | | |
 # |---|---|
 # | Needs | [11 · Evaluation](11_evaluation.ipynb), [12 · Engine](12_engine.ipynb), [13 · Conversations](13_conversations.ipynb) |
-# | Time | 50 minutes to read, 60 for the exercises; one to two minutes to run |
+# | Time | 50 minutes to read, 70 for the exercises; one to two minutes to run |
 # | Memory | under 1 GB |
-# | You will build | a calculator that is safe to give away → `course_lib.chat.calculator`; tasks and their scores → `course_lib.chat.tasks`; the program `chat_eval` → `course_lib.scripts` |
+# | You will build | a calculator that is safe to give away → `course_lib.chat.calculator`; tasks and their scores → `course_lib.chat.tasks` |
 #
 # A language model writes one token after another, each in the same short time. A sum with long numbers needs more work than
 # that. A program needs a millionth of a second for it. So the model should not do the sum: it should *ask for it*. This
@@ -49,7 +49,7 @@ from course_lib.chat.corpora import rows
 from course_lib.chat.lessons import KINDS, blind_questions, lesson
 from course_lib.chat.sources import FROM_HUB
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.evaluate.core import Row, judged_logits
+from course_lib.evaluate.scoring import ScoredSequence, scored_logits
 from course_lib.generate.engine import Engine
 from course_lib.host.errors import CourseError
 
@@ -76,13 +76,8 @@ from course_lib.chat.conversation import render_conversation
 from course_lib.chat.sources import mmlu_messages
 from course_lib.classroom import budget, check
 from course_lib.classroom.exercises import tools_and_tasks as exercises
-from course_lib.evaluate.core import (
-    TaskResult,
-    core_error,
-    core_score,
-    draw_results,
-    standard_error,
-)
+from course_lib.evaluate.core import TaskResult, core_error, core_score, standard_error
+from course_lib.evaluate.reports import draw_results
 from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.train.checkpoint import Checkpoint, save_checkpoint
 from course_lib.train.trainer import Trainer
@@ -97,7 +92,7 @@ print(backend.describe())
 # ### Two ways to answer
 #
 # The user writes `47+85`. One assistant answers at once. The other writes the sum between `<|python_start|>` and
-# `<|python_end|>`, reads the output that somebody puts behind it, and says it. Its user, its words and its model are the same.
+# `<|python_end|>`, reads the output that somebody puts after it, and says it. Its user, its words and its model are the same.
 
 # %%
 def lesson_in_head(question, answer):
@@ -188,7 +183,7 @@ sums_of = {
 
 
 def count_right(way, tool=None):
-    """How many replies are right, by the digits of the numbers; what is behind an output counts."""
+    """How many replies are right, by the digits of the numbers; what follows an output counts."""
     counts = {}
     for n, sums in sums_of.items():
         said = [reply.split("<|output_end|>")[-1] for reply in replies_to(models[way], sums, tool)]
@@ -255,7 +250,7 @@ print(ast.dump(ast.parse("2*(3+4)", mode="eval").body, indent=2))
 # %%
 #| export chat.calculator
 MAX_CHARS = 1000  # of an expression; without powers the result has about as many digits at most
-MAX_DEPTH = 100  # of brackets in brackets, and of the parsed tree
+MAX_DEPTH = 100  # of nested parentheses, and of the parsed tree
 OPERATORS = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -316,7 +311,7 @@ SHAPE = re.compile(rf"(?:[\d+\-*/(). ,]|\.count(?=\s*\()|{STRING})+", re.ASCII)
 
 
 def _brackets(expression: str) -> int:
-    """How deep brackets stand in brackets."""
+    """Maximum nesting depth of parentheses; those inside strings do not count."""
     depth = deepest = 0
     for bracket in re.findall(r"[()]", re.sub(STRING, "", expression)):
         depth += 1 if bracket == "(" else -1
@@ -558,7 +553,7 @@ for prompt, reply in zip(prompts, together, strict=True):
 # %% [markdown]
 # ### The two models again
 #
-# Now the second model of section 1 gets its calculator. A reply is right when what stands behind the output is.
+# Now the second model of section 1 gets its calculator. A reply is right when what comes after the output is.
 
 # %%
 right[with_tool] = count_right(with_tool, use_calculator)
@@ -658,7 +653,7 @@ def same_text(reference: str, reply: str) -> bool:
 
 
 def same_marked_number(reference: str, reply: str) -> bool:
-    """Whether the numbers behind #### are equal, as GSM8K marks the result of its solutions."""
+    """Whether the numbers after #### are equal, as GSM8K marks the result of its solutions."""
     marked = re.compile(rf"####\s*\$?\s*({NUMBER.pattern})", re.ASCII)
     expected, found = marked.findall(reference), marked.findall(reply)
     return bool(expected and found) and _number(expected[-1]) == _number(found[-1])
@@ -686,7 +681,7 @@ def _no_letters(number: int) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Task:
+class ChatTask:
     """Conversations whose last message is the right answer, and how a reply is judged.
 
     kind: "generative", the reply is written, or "categorical", it is the likeliest of some letters.
@@ -729,14 +724,14 @@ def _judge(kind: str) -> Callable[[str, str], bool]:
     return same_text if kind in TEXT_KINDS else same_number
 
 
-def _lesson_task(kind: str, split: str) -> Task:
+def _lesson_task(kind: str, split: str) -> ChatTask:
     def conversation(number: int) -> list[dict]:
         return lesson(kind, split, number)
 
-    return Task(kind, "generative", 0.0, LESSONS, conversation, _judge(kind))
+    return ChatTask(kind, "generative", 0.0, LESSONS, conversation, _judge(kind))
 
 
-def _blind_task(kind: str) -> Task:
+def _blind_task(kind: str) -> ChatTask:
     """The questions of a kind that were written without a look at the templates."""
     asked = [each for each in blind_questions() if each["kind"] == kind]
 
@@ -744,7 +739,7 @@ def _blind_task(kind: str) -> Task:
         question, answer = asked[number]["question"], asked[number]["answer"]
         return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
-    return Task(f"blind-{kind}", "generative", 0.0, len(asked), conversation, _judge(kind))
+    return ChatTask(f"blind-{kind}", "generative", 0.0, len(asked), conversation, _judge(kind))
 
 
 # %%
@@ -772,7 +767,7 @@ def _letters(row: dict) -> tuple[str, ...]:
     return tuple(choices["label"] if isinstance(choices, dict) else "ABCD"[: len(choices)])
 
 
-def _downloaded_task(name: str, split: str) -> Task:
+def _downloaded_task(name: str, split: str) -> ChatTask:
     items = rows(name, split)
     order = _shuffled(len(items))
 
@@ -783,8 +778,8 @@ def _downloaded_task(name: str, split: str) -> Task:
         return _letters(items[order[number]])
 
     if name == "gsm8k":
-        return Task(name, "generative", 0.0, len(items), conversation, same_marked_number)
-    return Task(name, "categorical", 0.25, len(items), conversation, same_text, letters_of)
+        return ChatTask(name, "generative", 0.0, len(items), conversation, same_marked_number)
+    return ChatTask(name, "categorical", 0.25, len(items), conversation, same_text, letters_of)
 
 
 # %%
@@ -798,7 +793,7 @@ def lesson_tasks() -> list[str]:
     return [*KINDS, *(f"blind-{kind}" for kind in KINDS if kind in blind)]
 
 
-def get_task(name: str, split: str = "test") -> Task:
+def get_task(name: str, split: str = "test") -> ChatTask:
     """A task by its name: one of `lesson_tasks()`, or of DOWNLOADED_TASKS, which are fetched once.
 
     split: "train" or "test"; the two have no question in common. Blind questions are for tests.
@@ -860,7 +855,7 @@ for kind in ("calculator", "mental", "spelling", "counting"):
 # ### Asking in batches
 #
 # Questions of a generative task go to `generate_batch`, which writes many rows together. For a categorical one there is nothing to
-# write: one pass over a batch of prompts, and the logits at the last place of each. `judged_logits` of chapter 11 gives them.
+# write: one pass over a batch of prompts, and the logits at the last place of each. `scored_logits` of chapter 11 gives them.
 
 # %%
 #| export chat.tasks
@@ -875,7 +870,7 @@ class Answer:
 
 
 def answers(
-    engine: Engine, task: Task, numbers: list[int], batch_size: int = 16, **settings
+    engine: Engine, task: ChatTask, numbers: list[int], batch_size: int = 16, **settings
 ) -> Iterator[Answer]:
     """Ask a task's questions, `batch_size` rows at a time, and judge the replies, in their order.
 
@@ -901,14 +896,14 @@ def answers(
 # %%
 #| export chat.tasks
 def _choose(
-    engine: Engine, task: Task, prompts: dict[int, list[int]], batch_size: int
+    engine: Engine, task: ChatTask, prompts: dict[int, list[int]], batch_size: int
 ) -> dict[int, str]:
     """The likeliest letter for the reply's first place, by question number; one pass a batch."""
     said, numbers = {}, sorted(prompts, key=lambda n: len(prompts[n]))  # alike: little padding
     for start in range(0, len(numbers), batch_size):
         some = numbers[start : start + batch_size]
-        batch = [Row([*prompts[n], engine.end], len(prompts[n])) for n in some]
-        logits = judged_logits(engine.model, batch, 0)  # (B, V)
+        batch = [ScoredSequence([*prompts[n], engine.end], len(prompts[n])) for n in some]
+        logits = scored_logits(engine.model, batch, 0)  # (B, V)
         if not mx.isfinite(logits).all():
             raise CourseError("the model's logits are not numbers (NaN); take an older checkpoint")
         for n, row in zip(some, logits.tolist(), strict=True):
@@ -952,8 +947,8 @@ for step in range(num_steps):
 engine = Engine(model, tokenizer, use_calculator)
 task = get_task("calculator")
 for answer in answers(engine, task, list(range(5))):
-    mark, question = "✓" if answer.right else "✗", task[answer.number][0]["content"]
-    print(mark, repr(question), "…", repr(answer.reply))
+    verdict, question = "right" if answer.right else "wrong", task[answer.number][0]["content"]
+    print(f"{verdict}:", repr(question), "…", repr(answer.reply))
 
 
 # %% [markdown]
@@ -994,7 +989,7 @@ for _ in range(budget(200, quick=8)):
     row = {"question": f"What is {a} + {b}?", "choices": [str(each) for each in choices]}
     made.append(mmlu_messages({**row, "answer": choices.index(a + b)}))
 
-by_letter = Task(
+by_letter = ChatTask(
     name="letters",
     kind="categorical",
     baseline=0.25,
@@ -1084,8 +1079,8 @@ print(
 #
 # ## 6. The program
 #
-# `chat_eval` does this to a checkpoint that `chat_sft` wrote; its code is at the end of the chapter. Here it gets this chapter's
-# model in a folder of its own.
+# The program `chat_eval` does this to a checkpoint that `chat_sft` wrote: it asks the tasks that you name, keeps what it found about
+# others before, and shows replies if you like. Here it gets this chapter's model in a folder of its own.
 
 # %%
 from course_lib.scripts import chat_eval
@@ -1104,7 +1099,8 @@ report = json.loads((folder / f"chat_eval_{num_steps:06d}.json").read_text())
 assert report["tasks"]["identity"]["items"] == 20
 
 # %% [markdown]
-# The report is a JSON file beside the checkpoint, with a picture. Ctrl-C keeps the tasks that are done. On a model of yours:
+# The report is a JSON file beside the checkpoint, with a picture. It is written after each task, so Ctrl-C keeps those that are
+# done. On a model of yours:
 #
 # ```
 # chat_eval --tag d4
@@ -1232,16 +1228,3 @@ check(exercises.value_with_max, value_with_max)
 #
 # **Next:** [16 · Chat](16_chat.ipynb), where people talk to the model, in a terminal and on a web page. Chapter 15, still to be written,
 # will let it improve on the rule that says "right".
-#
-# ## Appendix: chat_eval
-#
-# Flags, the tasks that they name, and the run's folder: as in `base_eval`, with the stage of the training besides.
-
-# %% [markdown]
-# It grows out of the `Evaluation` of `base_eval`, which knows how to stop and how to write the report.
-
-# %% [markdown]
-# A run about some tasks keeps what an earlier one found about others.
-
-# %% [markdown]
-# Last, the table and the way in.

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 17 · Speedrun
 #
-# **Goal.** One command from nothing to a model that answers, and a report card that says how well, and why.
+# **Goal.** Go from nothing to a model that answers in one command, with a report card that says how well, and why.
 #
 # | | |
 # |---|---|
 # | Needs | [10 · Training](10_training.ipynb), [11 · Evaluation](11_evaluation.ipynb), [13 · Conversations](13_conversations.ipynb), [14 · Tools and tasks](14_tools_and_tasks.ipynb) |
 # | Time | 30 minutes to read, 35 for the exercises; a minute or two to run, and five for a speedrun of your own |
 # | Memory | under 1 GB |
-# | You will build | the report card → `course_lib.pipeline.report_card`; the program `speedrun` → `course_lib.scripts` |
+# | You will build | the report card → `course_lib.pipeline.report_card`; you will use the plan and the stages beside it |
 #
 # You have built every part: a tokenizer, a model, its training, its evaluation, its conversations. Now they run one after the
 # other, without you. That takes three things that no part has: a **plan** that fits the time, stages that can be **broken off**, and
@@ -27,11 +27,10 @@ It is Markdown, and a picture beside it; both are made of one dict, which can be
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# %%
-from course_lib.scripts.speedrun import SHARES, SIZE, Settings, make_plan, tokens_per_second
+from course_lib.host.words import duration
 
 # %% [markdown]
-# These cells open the modules that this chapter builds. The next one is for this notebook only.
+# That cell opens the module that this chapter builds. The next one is for this notebook only.
 
 # %%
 import json
@@ -47,17 +46,18 @@ from course_lib import backend
 from course_lib.classroom import check
 from course_lib.classroom.exercises import speedrun as exercises
 from course_lib.host.paths import data_dir
-from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters, flops_per_token
+from course_lib.pipeline.plan import FINE_TUNING, PRETRAINING, SIZE, make_plan, tokens_per_second
 from course_lib.train import local_ring
 
 backend.seed_everything(42)
 print(backend.describe())
 
-
 # %% [markdown]
 # ## 1. The stages
 #
-# | stage | program | from | to |
+# | stage | as the program | from | to |
 # |---|---|---|---|
 # | tokenizer | `tok_train` | text | a tokenizer |
 # | pretraining | `base_train` | text, tokenizer | a base model |
@@ -66,7 +66,8 @@ print(backend.describe())
 # | chat evaluation | `chat_eval` | the assistant | scores |
 # | samples | | the assistant | replies to six questions, always the same |
 #
-# All of it has settings already. What is left to say is how long it may take:
+# Each is one call of a function that you know: a training takes its `Settings`, as a value. All of them are set already. What is
+# left to say is how long it may take.
 
 # %% [markdown]
 # ## 2. A plan that fits the time
@@ -82,7 +83,7 @@ print(backend.describe())
 
 # %%
 for bound in (1, 5, 20, 60):
-    plan = make_plan(Settings(minutes=bound))
+    plan = make_plan(bound, depth=None, processes=None, min_iterations=None)
     steps = plan.pretraining + plan.fine_tuning
     width = plan.depth * plan.aspect_ratio
     print(
@@ -99,7 +100,7 @@ speed, measured = tokens_per_second(4, processes), flops_per_token(GPTConfig.fro
 depths, ratios = range(2, 9), []
 for depth in depths:
     config = GPTConfig.from_depth(depth, **SIZE)
-    tokens = sum(SHARES.values()) * 60 * bound * speed * measured / flops_per_token(config)
+    tokens = (PRETRAINING + FINE_TUNING) * 60 * bound * speed * measured / flops_per_token(config)
     ratios.append(tokens / count_parameters(config))
 figure, ax = plt.subplots(figsize=(6, 2.8))
 ax.plot(depths, ratios, "o-", color="#0072B2")
@@ -108,14 +109,25 @@ ax.set(xlabel="depth", ylabel="tokens a parameter", yscale="log", title=f"{bound
 ax.legend(frameon=False)
 plt.show()
 
-
 # %% [markdown]
 # The plan takes the last point on or above the dashed line, but no fewer than four layers. It is a rule of thumb, and a good one only near this size.
 #
 # ### A plan is written down
 #
-# Speed is measured once. A run that goes on tomorrow must not come to another plan because the machine is busy, or it would
-# go on with a model of another depth. So the plan is the first thing that a run writes.
+# The depth follows from one measurement. A run that goes on tomorrow must not come to another plan because the machine is busy,
+# or it would go on with a model of another depth. So the plan is the first thing that a run writes.
+#
+# ### By the clock
+#
+# The number of steps is another matter. A plan made at a busy moment once allowed 8 steps of pretraining and 34 of fine-tuning. The
+# machine was free again soon, and the model answered "1" to every sum. So the steps of the plan are a first guess, and each
+# training ends **by the clock**: after $n$ steps in $t$ of its $T$ minutes, it counts on $n \cdot T / t$ steps in all. The
+# learning rates fall with $n$ over that number, which is $t / T$: they fall by the clock, too, and end low at the end. Of several
+# processes the first one's clock counts.
+#
+# And a clock must not end a training that has not learned to answer. Below some 300 steps of fine-tuning the calculator is not
+# called reliably (`dev/LOG.md` has the numbers), so no training has fewer. On a machine that is too slow for its minutes, the run
+# says how many it needs, and takes them.
 
 # %% [markdown]
 # ## 3. Stages that can be broken off
@@ -124,21 +136,11 @@ plt.show()
 # done, written whole or not at all. Called again, the run skips what is done, and resumes the stage that was broken off.
 
 # %% [markdown]
-# A stage calls a program as the command line would, flags and all. Two details come from trying to kill it: the program may end the process, which
-# should end this one with a word; and after a `kill -9` of the first process, others may still be saving for a moment, and hold the
-# run's lock.
-
-# %% [markdown]
-# Now the stages, each of which says in a few words what it has done. Tokenizer and pretraining:
-
-# %% [markdown]
-# Evaluation and fine-tuning. The **control** is a second assistant, fine-tuned in the same way but from new weights: what it can do, pretraining did not bring.
-
-# %% [markdown]
-# And samples. The questions are fixed, so that nobody picks the best replies for the report:
-
-# %% [markdown]
-# What the stages have left in files becomes one dict, the card:
+# The stages are in `course_lib.pipeline.stages`, written by hand. One detail comes from trying to kill it: after a `kill -9` of the
+# first process, others may still be saving for a moment, and hold the run's lock.
+#
+# The **control** (`--control`) is a second assistant, fine-tuned in the same way but from new weights: what it can do,
+# pretraining did not bring. The questions of the samples are fixed, so that nobody picks the best replies for the report.
 
 # %% [markdown]
 # ### Kill it
@@ -147,7 +149,14 @@ plt.show()
 
 # %%
 home = tempfile.TemporaryDirectory()
-command = [sys.executable, "-m", "course_lib.scripts.speedrun", "--minutes=0.1", "--max-per-task=4"]
+command = [
+    sys.executable,
+    "-m",
+    "course_lib.scripts.speedrun",
+    "--minutes=0.1",
+    "--min-iterations=2",
+]
+command += ["--max-per-task=4"]
 environment = {**os.environ, "COURSE_HOME": home.name}
 pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 first = subprocess.Popen(command, env=environment, **pipes)
@@ -168,7 +177,7 @@ print(second.stdout.splitlines()[-2].replace(home.name, "…"))
 home.cleanup()
 
 # %% [markdown]
-# The same plan, the tokenizer "done before", and everything after it. A model that has been trained for two seconds knows nothing, of course; its report card says so.
+# The same plan, the tokenizer "done before", and everything after it. `--min-iterations=2` takes the floor away, for this show only. A model that has been trained for two seconds knows nothing, of course; its report card says so.
 
 # %% [markdown]
 # ## 4. The report card
@@ -184,13 +193,6 @@ STAGES = {  # the trainings that a card compares, as it names and draws them
     "control": ("fine-tuned only", "D", "#009E73"),
     "sft": ("pretrained and fine-tuned", "o", "#0072B2"),
 }
-
-
-def minutes(seconds: float) -> str:
-    """ "4:05", or "2:04:05" from an hour on."""
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -220,13 +222,13 @@ def card_markdown(card: dict) -> str:
     losses, bits_per_byte, core, tasks {a key of STAGES: {task: result}}, tokens_per_second, samples
     [[question, reply]]; a result has accuracy, standard_error, baseline and items.
     """
-    stages = [[each["name"], minutes(each["seconds"]), each["what"]] for each in card["stages"]]
+    stages = [[each["name"], duration(each["seconds"]), each["what"]] for each in card["stages"]]
     total = sum(each["seconds"] for each in card["stages"])
     parts = [
         "# Report card",
         table(["", ""], [[name, str(value)] for name, value in card["model"].items()]),
         "## Time",
-        table(["stage", "time", "what"], [*stages, ["all", minutes(total), ""]]),
+        table(["stage", "time", "what"], [*stages, ["all", duration(total), ""]]),
         "## Before fine-tuning",
         table(
             ["text", "bits per byte"], [[n, f"{v:.3f}"] for n, v in card["bits_per_byte"].items()]
@@ -301,7 +303,7 @@ def draw_times(ax: Axes, stages: list[dict]) -> None:
     )
     for place, each in enumerate(stages):
         ax.annotate(
-            minutes(each["seconds"]), (each["seconds"], place), (4, -4), textcoords="offset points"
+            duration(each["seconds"]), (each["seconds"], place), (4, -4), textcoords="offset points"
         )
     ax.invert_yaxis()
     ax.set(xlabel="seconds", title="time")
@@ -421,7 +423,7 @@ check(exercises.minutes_needed, minutes_needed)
 # %% [markdown]
 # ## Summary
 #
-# - A plan comes before the first step, from a measured speed, and is written down.
+# - A plan comes before the first step, and is written down. A training that must end on time ends by the clock.
 # - A stage is done when a small file says so; called again, the run skips it. What was broken off goes on.
 # - A report says how many questions, what guessing gives, how sure the numbers are, and how long it took.
 # - A control shows what a stage has brought; blind questions show what the templates hide.

@@ -29,7 +29,9 @@ def serve_model(depth: int, rows: int) -> None:
     from course_lib import backend
     from course_lib.data.tokenizer import Tokenizer
     from course_lib.model.gpt import GPT, GPTConfig
-    from course_lib.serve.app import ChatSettings, create_app, serve
+    from course_lib.serve.api import ChatSettings
+    from course_lib.serve.app import create_app
+    from course_lib.serve.transport import serve
 
     words = [f"{first}{last}" for first in "bcdfghklmnprstvwz" for last in ("ako", "eli", "imu", "ona", "ury", "ast")]
     generator = random.Random(1)

@@ -63,9 +63,11 @@ def main() -> None:
 
     from course_lib import backend
     from course_lib.data.tokenizer import Tokenizer
-    from course_lib.generate.engine import BatchEngine, Engine, Request
+    from course_lib.generate.engine import Engine
     from course_lib.generate.kv_cache import KVCache, cache_bytes
+    from course_lib.generate.rows import Request
     from course_lib.model.gpt import GPT, GPTConfig
+    from course_lib.serve.batch_engine import BatchEngine
 
     config = GPTConfig.from_depth(options.depth)
     tokenizer = Tokenizer.train(["a small tokenizer will do "], 300, allow_smaller=True)

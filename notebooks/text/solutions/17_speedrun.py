@@ -8,8 +8,9 @@ import math
 
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import speedrun as exercises
-from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
-from course_lib.scripts.speedrun import SIZE
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters, flops_per_token
+from course_lib.pipeline.plan import SIZE
 
 # %% [markdown]
 # ## Exercise 17.1 — is it better?

@@ -1,0 +1,189 @@
+"""Fine-tuning on conversations: from flags to a recipe, and from there into the training loop of pretraining.
+
+Source: nanochat.
+
+Written by hand; chapter 13 uses it.
+"""
+
+import math
+from collections.abc import Set
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from course_lib import backend
+from course_lib.chat.conversation import render_for_completion
+from course_lib.chat.packing import ConversationLoader
+from course_lib.chat.sources import mixed, open_conversations
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.generate.engine import Engine
+from course_lib.host.errors import FlagError
+from course_lib.host.program import AtLeastOne, Bounds, Fraction, NonNegative
+from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.model.sizes import count_parameters
+from course_lib.train import local_ring
+from course_lib.train.checkpoint import load_model, newest_meta, run_folder
+from course_lib.train.flags import (
+    BatchFlags,
+    CallFlags,
+    Horizon,
+    check_flags,
+    choose_process_count,
+    fill_recipe,
+    fitting_batch_size,
+)
+from course_lib.train.launch import check_same, member_of_a_group, processes_here, start
+from course_lib.train.loop import train
+from course_lib.train.recipe import Rates, Recipe
+from course_lib.train.run_folder import open_run
+
+
+@dataclass(frozen=True)
+class Settings(CallFlags, Rates, Horizon, BatchFlags):
+    """Fine-tune a model of `base_train` on conversations; go on with it by --resume.
+
+    The learning rates are those of pretraining, of which --init-lr-frac takes a share.
+    """
+
+    tag: str = "d4"
+    """Name of the run of `base_train` to begin with."""
+    step: Annotated[int, Bounds(0)] | None = None
+    """Which checkpoint of it; by default the newest."""
+    data: str = "practice"
+    """practice, smoltalk, gsm8k, arc-easy, arc-challenge, mmlu or JSON lines; several by commas."""
+    init_lr_frac: NonNegative | None = None
+    """Share of pretraining's learning rates; by default 0.1, for practice alone 1."""
+    warmdown_ratio: Fraction | None = None
+    """Fraction of the run over which learning rates decay; by default all, for practice alone 0.4."""
+    from_scratch: bool = False
+    """Begin with new weights of that model's shape: what does pretraining bring?"""
+    keep: AtLeastOne = 2
+    """How many checkpoints to keep."""
+    save_as: str | None = None
+    """Name of this run; by default that of --tag."""
+
+
+def make_recipe(
+    settings: Settings,
+    config: GPTConfig,
+    tokens: float,
+    val_tokens: float = math.inf,
+    processes: int = 1,
+    here: int = 1,
+) -> Recipe:
+    """The run that the settings ask for. tokens, val_tokens: of the data once through; inf: it never comes again.
+
+    By default: rows of the model's length, for practice alone 128; 4,096 tokens to a step on a CPU, 32,768 on a GPU;
+    once through the data, for practice 400 steps. Raises FlagError for numbers that do not fit together, CourseError
+    for too little memory.
+    """
+    check_flags(settings)
+    practice, longest = settings.data == "practice", config.sequence_len
+    length = settings.sequence_len or min(128 if practice else longest, longest)
+    if length > longest:
+        raise FlagError(f"--sequence-len is {length}, expected at most {longest}, the model's")
+    usual = 4096 if backend.device_kind() == "cpu" else 32_768
+    size = settings.total_batch_size or max(1, usual // length) * length
+    steps = settings.num_iterations or (400 if math.isinf(tokens) else max(1, round(tokens / size)))
+    share, fall = (1.0, 0.4) if practice else (0.1, 1.0)
+    share = share if settings.init_lr_frac is None else settings.init_lr_frac
+    rates = {name: getattr(settings, name) for name in Rates.__dataclass_fields__}
+    rates |= {name: share * rates[name] for name in ("matrix_lr", "embedding_lr", "unembedding_lr")}
+    if rates["warmdown_ratio"] is None:
+        rates["warmdown_ratio"] = fall
+    cadence = max(1, steps // 10), max(1, steps // 2), max(1, steps // 10)
+    rows = fitting_batch_size(settings, config, length, size, processes, here)
+    return fill_recipe(settings, config, steps, size, length, rows, Rates(**rates), cadence, val_tokens)
+
+
+def open_kinds(data: str) -> dict[str, list]:
+    """For "train" and "val", the conversations of each kind and their number; see `open_conversations`.
+
+    data: names, with commas between.
+    """
+    return {split: [open_conversations(name.strip(), split) for name in data.split(",")] for split in ("train", "val")}
+
+
+def tokens_once(kinds: list, tokenizer: Tokenizer, length: int) -> float:
+    """Tokens of the data once through in rows of `length`, about; inf where it never comes again."""
+    sizes = [size for _, size in kinds]
+    if None in sizes:
+        return math.inf
+    some, rows = min(sum(sizes), 200), 0
+    loader = ConversationLoader(mixed(kinds), tokenizer, 1, length)
+    while loader.state["next"] < some:
+        next(loader)
+        rows += 1
+    return sum(sizes) / loader.state["next"] * rows * length
+
+
+class Talks:
+    """A Source of training batches: conversations of one or several kinds, packed into rows."""
+
+    def __init__(self, kinds: dict[str, list], tokenizer: Tokenizer, recipe: Recipe):
+        self.tokenizer, self.recipe = tokenizer, recipe
+        self._conversations = {split: mixed(found) for split, found in kinds.items()}
+        asked = map(self._conversations["val"], range(3))
+        self._asked = [messages[: 1 + (messages[0]["role"] == "system")] for messages in asked]
+
+    def batches(self, split: str, state: dict | None = None) -> ConversationLoader:
+        """Batches of a split, from a place or from the beginning."""
+        shape = self.recipe.device_batch_size, self.recipe.sequence_len
+        return ConversationLoader(self._conversations[split], self.tokenizer, *shape, state)
+
+    def place(self, state: dict) -> str:
+        """Where in the data a state is."""
+        return f"conversation {state['next']}"
+
+    def preview(self, model: GPT) -> list[tuple[str, str]]:
+        """Three questions that it is not trained on, and its replies."""
+        prompts = [render_for_completion(self.tokenizer, asked) for asked in self._asked]
+        prompts = [ids[: model.config.sequence_len] for ids in prompts]  # for a look
+        replies = Engine(model, self.tokenizer).generate_batch(prompts, max_tokens=32, temperature=0)
+        return [
+            (messages[-1]["content"], self.tokenizer.decode(reply.ids))
+            for messages, reply in zip(self._asked, replies, strict=True)
+        ]
+
+
+def fine_tune(settings: Settings, given: Set[str]) -> int:
+    """Fine-tune as one of the processes of a run: 0, or the exit code of a request to stop.
+
+    given: names of the settings that were asked for; of a resumed run the others are those that it was begun with.
+    """
+    folder = run_folder(settings.save_as or settings.tag, "sft")
+    with member_of_a_group("chat_sft") as (group, stop), open_run(folder, settings, group) as out:
+        settings = out.follow(settings, given)
+        base, tokenizer, meta = load_model(run_folder(settings.tag), settings.step)
+        check_same(group, tokenizer=tokenizer.fingerprint, data=settings.data)
+        kinds, length = open_kinds(settings.data), base.config.sequence_len
+        sizes = [tokens_once(kinds[split], tokenizer, length) for split in ("train", "val")]
+        recipe = make_recipe(settings, base.config, *sizes, group.size(), processes_here(group))
+        about = (
+            f"model        {settings.tag}, step {meta['step']:,}: {count_parameters(base.config):,} parameters\n"
+            f"conversations {settings.data}: {recipe.num_iterations * recipe.total_batch_size:,} tokens in "
+            f"{recipe.num_iterations:,} steps of {recipe.total_batch_size:,}"
+        )
+        notes = {"base": {name: meta[name] for name in ("step", "bits_per_byte", "settings")}}
+        first = partial(init_weights, seed=recipe.seed) if settings.from_scratch else partial(take_weights, base)
+        source = Talks(kinds, tokenizer, recipe)
+        model = out.begin(settings, recipe, source, about, first, notes)
+        return 0 if settings.dry_run else train(recipe, model, source, out, group, stop)
+
+
+def take_weights(base: GPT, model: GPT) -> None:
+    """Give the model the weights of another one of its shape."""
+    model.update(base.parameters())
+
+
+def start_fine_tuning(settings: Settings, given: Set[str]) -> int:
+    """Fine-tune in as many processes as it takes; the exit code of the run."""
+    check_flags(settings)
+
+    def fits(processes: int) -> None:
+        if meta := newest_meta(run_folder(settings.tag)):  # else `fine_tune` says what is missing
+            make_recipe(settings, GPTConfig(**meta["config"]), math.inf, math.inf, processes, processes)
+
+    folder = run_folder(settings.save_as or settings.tag, "sft")
+    processes = 1 if local_ring.in_a_ring() else choose_process_count(settings, folder, fits)
+    return start("chat_sft", partial(fine_tune, settings, given), processes)

@@ -1,0 +1,135 @@
+"""Measure a base model of a run: bits per byte, the tasks of CORE, samples of what it writes.
+
+Source: nanochat, whose three measures these are.
+
+Written by hand; chapter 11 uses it.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from course_lib.data.dataloader import TokenLoader
+from course_lib.data.dataset import Dataset, open_dataset
+from course_lib.data.sizes import corpus_tokens
+from course_lib.evaluate.bundle import fetch_bundle
+from course_lib.evaluate.core import CoreTask, TaskResult, evaluate_task
+from course_lib.evaluate.reports import Evaluation, open_evaluation
+from course_lib.evaluate.task_files import load_items, load_tasks
+from course_lib.host.program import AtLeastOne
+from course_lib.host.words import plural
+from course_lib.train.checkpoint import load_model
+from course_lib.train.trainer import continue_text, validate
+
+PARTS = ("bpb", "core", "sample")
+
+PROMPTS = (  # the first three as in the bundled corpus, the others as anywhere
+    "Return True if",
+    "If the argument is not given,",
+    "This module provides",
+    "The capital of Italy is",
+    "The opposite of up is",
+    "Once upon a time, there was",
+)
+
+KINDS = {"multiple_choice": "choice", "schema": "schema", "language_modeling": "language"}
+
+
+@dataclass(frozen=True)
+class BaseOptions:
+    """How to measure a base model."""
+
+    max_per_task: AtLeastOne | None = None
+    """Items of each task; by default all."""
+    bundle: bool = False
+    """Ask the 22 tasks of CORE (162 MB, fetched once) and not the small ones of this course."""
+    device_batch_size: AtLeastOne = 16
+    """Rows at a time."""
+    split_tokens: AtLeastOne = 100_000
+    """Tokens of the training and of the validation text for bits per byte."""
+    dataset: str | None = None
+    """Text for bits per byte; by default the one that the model was trained on."""
+
+
+def evaluate_base_model(
+    folder: Path,
+    step: int | None,
+    options: BaseOptions,
+    parts: Iterable[str] = PARTS,
+) -> None:
+    """Measure a checkpoint of the run in `folder`, by default the newest; the report is eval_<step>.json there.
+
+    parts: some of PARTS. Raises CourseError when the run, the tasks or the text cannot be used.
+    """
+    model, tokenizer, meta = load_model(folder, step)
+    tasks = load_tasks(fetch_bundle() if options.bundle else None) if "core" in parts else []
+    path = folder / f"eval_{meta['step']:06d}.json"
+    with open_evaluation("base_eval", model, tokenizer, meta["step"], path) as run:
+        for part in parts:
+            run.part = part
+            if part == "bpb":
+                trained, name = meta["settings"], options.dataset
+                text = open_dataset(name) if name else open_dataset(trained["dataset"], trained["streaming"])
+                measure_bits(run, text, options)
+            elif part == "core":
+                ask_tasks(run, tasks, options)
+            else:
+                write_samples(run)
+            run.save()
+
+
+def measure_bits(run: Evaluation, text: Dataset, options: BaseOptions) -> None:
+    """Bits per byte of the first tokens of the training and of the validation text."""
+    values = {}
+    for split, tokens in zip(("train", "val"), corpus_tokens(text, run.tokenizer), strict=True):
+        batches = _batches(run, text, split, int(min(tokens, options.split_tokens)), options.device_batch_size)
+        values[split] = validate(run.model, batches, run.tokenizer.token_bytes)
+        run.status.say(f"{split:5s} {values[split]:.4f} bits per byte of {text.name}")
+    run.found["bits_per_byte"] = {"dataset": text.name, **values}
+
+
+def _batches(run: Evaluation, text: Dataset, split: str, tokens: int, batch_size: int) -> Iterator[tuple]:
+    """The first batches of a split: so many tokens of it, or all, but no text twice."""
+    T = run.model.config.sequence_len
+    rows = max(1, min(batch_size, tokens // T))
+    count = max(1, tokens // (rows * T))
+    with TokenLoader(text, run.tokenizer, split, rows, T, num_threads=1) as loader:
+        for number, batch in enumerate(islice(loader, count)):
+            if number and loader.state["epoch"] > 0:  # this batch has begun the text again
+                break
+            run.pause()
+            yield batch
+
+
+def ask_tasks(run: Evaluation, tasks: list[CoreTask], options: BaseOptions) -> None:
+    """Every task; the result of each is written as soon as it is there."""
+    found = {"tasks_of": "bundle" if options.bundle else "course", "max_per_task": options.max_per_task}
+    found |= {"core": None, "tasks": {}}
+    run.found["core"] = found
+
+    def ask(task: CoreTask, label: str) -> tuple[TaskResult, dict]:
+        def on_items(done: int, count: int) -> None:
+            run.status.hint(f"{label}, {done:,} of {count:,} items")
+            run.pause()
+
+        limit, batch_size = options.max_per_task, options.device_batch_size
+        result = evaluate_task(run.model, run.tokenizer, task, load_items(task), limit, batch_size, on_items)
+        run.status.say(f"{label}, {result.right:,} of {result.count:,} right")
+        return result, {"num_fewshot": task.num_fewshot}
+
+    def kind_of(task: CoreTask) -> str:
+        return f"{KINDS[task.kind]}, {plural(task.num_fewshot, 'shot')}"
+
+    found["core"], found["core_error"] = run.ask_tasks(tasks, ask, found["tasks"], kind_of)
+
+
+def write_samples(run: Evaluation) -> None:
+    """What the model writes after each of PROMPTS."""
+    samples = []
+    for seed, prompt in enumerate(PROMPTS):
+        run.pause()
+        text = continue_text(run.model, run.tokenizer, prompt, max_tokens=32, seed=seed)
+        samples.append([prompt, text])
+        run.status.say(f"  {prompt!r} … {text!r}")
+    run.found["samples"] = samples

@@ -1,0 +1,285 @@
+"""The stages of a speedrun, from nothing to a report card: done once each, and resumed where they were broken off.
+
+Written by hand; chapter 17 uses it.
+"""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from course_lib import backend
+from course_lib.chat import fine_tuning
+from course_lib.chat.calculator import use_calculator
+from course_lib.chat.conversation import render_for_completion
+from course_lib.chat.evaluation import ChatOptions, evaluate_chat_model
+from course_lib.chat.tasks import lesson_tasks, reply_text
+from course_lib.data.dataset import open_dataset
+from course_lib.data.tokenizer_training import train_tokenizer
+from course_lib.evaluate.base_model import BaseOptions, evaluate_base_model
+from course_lib.generate.engine import Engine
+from course_lib.host.errors import CourseError
+from course_lib.host.files import only_one, write_atomically
+from course_lib.host.paths import home_dir
+from course_lib.host.program import AtLeastOne, Bounds
+from course_lib.host.words import plural
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters
+from course_lib.pipeline.plan import BATCH, CHAT_EVALUATION, PRETRAINING, Plan, make_plan
+from course_lib.train import pretraining
+from course_lib.train.checkpoint import checkpoint_folders, load_model, newest_meta, run_folder
+from course_lib.train.metrics import read_metrics
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train a model from nothing, make it an assistant, and write its report card."""
+
+    minutes: Annotated[float, Bounds(0.05)] | None = None
+    """How long all of it may take, about; by default 5, or no bound when --depth is given."""
+    depth: AtLeastOne | None = None
+    """Layers; by default what the minutes allow. 12 is the real one."""
+    min_iterations: AtLeastOne | None = None
+    """Never fewer steps of fine-tuning, whatever the minutes; by default those that answering takes."""
+    dataset: str = "bundled"
+    """Text to pretrain on, as for base_train; for a depth of 12 take fineweb-edu."""
+    streaming: bool = False
+    """Fetch that text while training."""
+    data: str = "practice"
+    """Conversations to fine-tune on, as for chat_sft."""
+    control: bool = False
+    """Fine-tune a model without pretraining as well, to see what pretraining brings."""
+    max_per_task: AtLeastOne = 200
+    """Questions of each task, at most."""
+    device_batch_size: AtLeastOne | None = None
+    """Rows at a time in each process, as for base_train."""
+    processes: AtLeastOne | None = None
+    """Processes on this machine, as for base_train."""
+    tag: str = "speedrun"
+    """Name of the run."""
+    overwrite: bool = False
+    """Throw the run of this name away and begin again."""
+
+
+QUESTIONS = (
+    "What is your name?",
+    "Who made you?",
+    "What is 347 + 2815?",
+    "How many r are in strawberry?",
+    "Spell the word machine.",
+    "What is the capital of France?",
+)
+
+
+class Speedrun:
+    """The stages of one run; what they leave is in the folder speedruns/<tag> of the home."""
+
+    def __init__(self, settings: Settings):
+        self.settings, self.folder = settings, home_dir() / "speedruns" / settings.tag
+        asked = asdict(settings) | {"overwrite": False}
+        if settings.overwrite:
+            for folder in (self.folder, *self.run_folders()):
+                shutil.rmtree(folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        begun = self.read("plan")
+        if begun and begun["settings"] != asked:
+            raise CourseError(
+                f"the run {settings.tag} was begun with other flags; go on with the same ones, "
+                "begin again by --overwrite, or choose another --tag"
+            )
+        if not begun:
+            plan = make_plan(settings.minutes, settings.depth, settings.processes, settings.min_iterations)
+            begun = self.write("plan", {"settings": asked, "plan": asdict(plan)})
+        self.plan = Plan(**begun["plan"])
+
+    def run_folders(self) -> list[Path]:
+        """Where the models of this run are kept."""
+        tag = self.settings.tag
+        return [run_folder(tag), run_folder(tag, "sft"), run_folder(f"{tag}-control", "sft")]
+
+    def read(self, name: str) -> dict | None:
+        """What is known under a name; None when there is nothing."""
+        path = self.folder / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def write(self, name: str, values: dict) -> dict:
+        """Write `values` to <name>.json atomically."""
+        with write_atomically(self.folder / f"{name}.json") as file:
+            file.write(json.dumps(values, indent=1) + "\n")
+        return values
+
+    def stage(self, name: str, work: Callable[[], str]) -> None:
+        """Do a stage unless it is done; `work` returns what to say of it in the card."""
+        if self.read(name):
+            print(f"— {name}: done before")
+            return
+        print(f"— {name}", flush=True)
+        started = time.perf_counter()
+        what = work()
+        seconds = time.perf_counter() - started
+        self.write(name, {"name": name, "seconds": seconds, "what": what})
+
+    @property
+    def seconds(self) -> float:
+        """Of the stages that are done."""
+        return sum(found["seconds"] for name in self.stages() if (found := self.read(name)))
+
+    # ---- the stages
+
+    def stages(self) -> dict[str, Callable[[], str]]:
+        """All stages by name, in their order."""
+        stages = {
+            "tokenizer": self.tokenizer,
+            "pretraining": self.pretraining,
+            "evaluation": self.evaluation,
+            "fine-tuning": self.fine_tuning,
+            "chat evaluation": self.chat_evaluation,
+        }
+        if self.settings.control:
+            stages["fine-tuning without pretraining"] = partial(self.fine_tuning, control=True)
+            stages["its chat evaluation"] = partial(self.chat_evaluation, control=True)
+        return {**stages, "samples": self.samples}
+
+    def tokenizer(self) -> str:
+        """The tokenizer of this run, of its own text."""
+        dataset = open_dataset(self.settings.dataset, self.settings.streaming)
+        tokenizer = train_tokenizer(dataset, self.folder / "tokenizer")
+        return f"{tokenizer.vocab_size:,} tokens"
+
+    def pretraining(self) -> str:
+        """A base model."""
+        asked, plan, folder = self.settings, self.plan, run_folder(self.settings.tag)
+        values = {
+            "depth": plan.depth,
+            "aspect_ratio": plan.aspect_ratio,
+            "head_dim": plan.head_dim,
+            "dataset": asked.dataset,
+            "streaming": asked.streaming,
+            "tokenizer": self.folder / "tokenizer",
+        }
+        if plan.minutes is not None:
+            values |= self.clock(PRETRAINING * plan.minutes, plan.pretraining, plan.min_pretraining)
+        self.train(pretraining.start_pretraining, pretraining.Settings, folder, values)
+        return what_was_trained(folder)
+
+    def fine_tuning(self, control: bool = False) -> str:
+        """An assistant, from the base model; or, as a control, from new weights."""
+        asked, plan = self.settings, self.plan
+        name = f"{asked.tag}-control" if control else asked.tag
+        values = {"data": asked.data, "from_scratch": control, "save_as": name}
+        if plan.minutes is not None:
+            before = sum(self.read(stage)["seconds"] for stage in ("tokenizer", "pretraining", "evaluation"))
+            minutes = max(0.01, (1 - CHAT_EVALUATION) * plan.minutes - before / 60)
+            values |= self.clock(minutes, plan.fine_tuning, plan.min_iterations)
+        folder = run_folder(name, "sft")
+        self.train(fine_tuning.start_fine_tuning, fine_tuning.Settings, folder, values)
+        return what_was_trained(folder)
+
+    def clock(self, minutes: float, guess: int, least: int) -> dict:
+        """Settings of a training that ends by the clock, the same on every kind of machine."""
+        return {
+            "minutes": minutes,
+            "num_iterations": max(guess, least),
+            "min_iterations": least,
+            "total_batch_size": BATCH,
+        }
+
+    def train(self, start: Callable, kind: type, folder: Path, values: dict) -> None:
+        """A training with these settings, or the rest of one that was broken off."""
+        asked = self.settings
+        shared = {"tag": asked.tag, "processes": asked.processes, "device_batch_size": asked.device_batch_size}
+        values |= {name: value for name, value in shared.items() if value is not None}
+        with only_one(folder).acquire(timeout=120):  # a process that was killed may have left others, still saving
+            resume = bool(checkpoint_folders(folder))
+        if code := start(kind(**values, resume=resume), frozenset(values)):
+            print("speedrun: go on with the same command", file=sys.stderr)
+            sys.exit(code)
+
+    def evaluation(self) -> str:
+        """What the base model is worth, as a base model and as an assistant."""
+        folder, questions = run_folder(self.settings.tag), self.settings.max_per_task
+        evaluate_base_model(folder, None, BaseOptions(max_per_task=questions, split_tokens=40_000))
+        ask(folder, min(10, questions), max_tokens=32)
+        return "bits per byte, small CORE tasks, chat tasks"
+
+    def chat_evaluation(self, control: bool = False) -> str:
+        """The share of replies that are right."""
+        tag = f"{self.settings.tag}-control" if control else self.settings.tag
+        ask(run_folder(tag, "sft"), self.settings.max_per_task, max_tokens=64)
+        return "chat tasks"
+
+    def samples(self) -> str:
+        """Replies to QUESTIONS, always the same ones, and how fast they are written."""
+        model, tokenizer, _ = load_model(run_folder(self.settings.tag, "sft"))
+        model.set_dtype(backend.compute_dtype())
+        engine, replies, written, seconds = Engine(model, tokenizer, use_calculator), [], 0, 0.0
+        for question in QUESTIONS:
+            prompt = render_for_completion(tokenizer, [{"role": "user", "content": question}])
+            started = time.perf_counter()
+            (reply,) = engine.generate_batch([prompt], max_tokens=64, temperature=0)
+            seconds, written = seconds + time.perf_counter() - started, written + len(reply.ids)
+            replies.append([question, reply_text(tokenizer, reply.ids)])
+            print(f"  {question} … {replies[-1][1]}")
+        self.write("replies", {"samples": replies, "tokens_per_second": written / seconds})
+        return plural(len(QUESTIONS), "reply", "replies")
+
+    # ---- what they leave
+
+    def card(self) -> dict:
+        """All that the stages have left, as `card_markdown` takes it."""
+        tag = self.settings.tag
+        base, tuned = run_folder(tag), run_folder(tag, "sft")
+        config, measured = GPTConfig(**newest_meta(tuned)["config"]), newest_report(base, "eval")
+        model = {
+            "layers": config.n_layer,
+            "width": config.n_embd,
+            "vocabulary": f"{config.vocab_size:,}",
+            "parameters": f"{count_parameters(config):,}",
+            "pretrained on": self.settings.dataset,
+            "fine-tuned on": self.settings.data,
+        }
+        tasks = {"base": newest_report(base, "chat_eval")["tasks"]}
+        if self.settings.control:
+            tasks["control"] = newest_report(run_folder(f"{tag}-control", "sft"), "chat_eval")["tasks"]
+        tasks["sft"] = newest_report(tuned, "chat_eval")["tasks"]
+        bits = measured["bits_per_byte"]
+        return {
+            "machine": backend.describe(),
+            "model": model,
+            "stages": [self.read(name) for name in self.stages()],
+            "losses": {"pretraining": losses_of(base), "fine-tuning": losses_of(tuned)},
+            "bits_per_byte": {"training text": bits["train"], "validation text": bits["val"]},
+            "core": measured["core"]["tasks"],
+            "tasks": tasks,
+            **self.read("replies"),
+        }
+
+
+def ask(folder: Path, questions: int, max_tokens: int) -> None:
+    """Ask the model of a run the questions of the lessons."""
+    options = ChatOptions(max_per_task=questions, max_tokens=max_tokens, device_batch_size=32)
+    evaluate_chat_model(folder, None, options, lesson_tasks())
+
+
+def what_was_trained(folder: Path) -> str:
+    """Steps and tokens of a finished run."""
+    meta = newest_meta(folder)
+    tokens = meta["step"] * meta["settings"]["total_batch_size"]
+    return f"{tokens:,} tokens in {plural(meta['step'], 'step')}"
+
+
+def newest_report(folder: Path, kind: str) -> dict:
+    """What base_eval ("eval") or chat_eval found of a run's newest checkpoint."""
+    paths = sorted(folder.glob(f"{kind}_*.json"))
+    return json.loads(paths[-1].read_text(encoding="utf-8"))
+
+
+def losses_of(folder: Path) -> list[list[float]]:
+    """[step, smoothed loss] of a run, 200 of them at most."""
+    points = [entry for entry in read_metrics(folder / "metrics.jsonl") if "smoothed" in entry]
+    return [[each["step"], each["smoothed"]] for each in points[:: len(points) // 200 + 1]]

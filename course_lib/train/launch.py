@@ -1,0 +1,74 @@
+"""A run in one process or in several on this machine, and what several processes must agree on.
+
+Written by hand; chapter 10 uses it.
+"""
+
+import pickle
+import socket
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlx.core as mx
+
+from course_lib.host.errors import CourseError
+from course_lib.host.program import call
+from course_lib.host.stop import StopWish, stop_when_asked
+from course_lib.train import local_ring
+from course_lib.train.distributed import Group, broadcast_json
+
+
+def start(program: str, work: Callable[[], int], processes: int) -> int:
+    """Call `work` here, or in that many processes of their own; the exit code of the run.
+
+    program: whose name errors carry; work: made of values that pickle can write, such as a partial of a function and
+    its settings.
+    """
+    if processes == 1:
+        return work()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "work"
+        path.write_bytes(pickle.dumps((program, work)))
+        return local_ring.launch("course_lib.train.launch", [str(path)], processes)
+
+
+@contextmanager
+def member_of_a_group(program: str) -> Iterator[tuple[Group, StopWish]]:
+    """(the group of processes that train together, requests to stop) for the block, which is this process's part.
+
+    When another process is gone, says so and ends this one.
+    """
+    with stop_when_asked() as stop:
+        local_ring.end_with_the_launcher(stop)
+        try:
+            yield mx.distributed.init(), stop
+        except RuntimeError as error:
+            if "[ring]" not in str(error):
+                raise
+            print(
+                f"{program}: another process of this run is gone; what was saved is whole: go on with --resume",
+                file=sys.stderr,
+            )
+            sys.exit(local_ring.LOST)
+
+
+def check_same(group: Group, **facts: str) -> None:
+    """Raise CourseError when this process has other facts than the first one."""
+    for name, theirs in broadcast_json(facts, group).items():
+        if facts[name] != theirs:
+            raise CourseError(
+                f"the {name} here is {facts[name]}, in the first process {theirs}; give all machines the same"
+            )
+
+
+def processes_here(group: Group) -> int:
+    """How many processes of the group share this machine."""
+    name = mx.array([zlib.crc32(socket.gethostname().encode())], mx.uint32)
+    return int((mx.distributed.all_gather(name, group=group) == name).sum().item())
+
+
+if __name__ == "__main__":  # one of the processes that `start` has started
+    call(*pickle.loads(Path(sys.argv[1]).read_bytes()))

@@ -1,0 +1,264 @@
+"""Pretraining on the documents of a dataset: from flags to a recipe, and from there into the training loop.
+
+Source: nanochat, whose defaults these are where nothing else is said.
+
+Written by hand; chapter 10 uses it.
+"""
+
+import math
+from collections.abc import Set
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from course_lib import backend
+from course_lib.data.dataloader import TokenLoader
+from course_lib.data.dataset import Dataset, open_dataset
+from course_lib.data.sizes import corpus_tokens
+from course_lib.data.tokenizer import Tokenizer, default_folder, fitting_vocab_size
+from course_lib.data.tokenizer_training import train_tokenizer
+from course_lib.host.files import only_one
+from course_lib.host.program import AtLeastOne, MoreThanZero
+from course_lib.host.words import plural
+from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
+from course_lib.train import local_ring
+from course_lib.train.checkpoint import run_folder
+from course_lib.train.flags import (
+    BatchFlags,
+    CallFlags,
+    Horizon,
+    check_flags,
+    choose_process_count,
+    fill_recipe,
+    fitting_batch_size,
+)
+from course_lib.train.launch import check_same, member_of_a_group, processes_here, start
+from course_lib.train.loop import train
+from course_lib.train.recipe import Rates, Recipe
+from course_lib.train.run_folder import open_run
+from course_lib.train.speed import machine_flops
+from course_lib.train.trainer import continue_text
+
+EPOCHS = 4  # more passes over the same text teach little (Muennighoff et al., 2023)
+
+SMALL = 50_000_000  # tokens of a corpus
+
+MFU = 0.2  # a first guess for --minutes, until the clock knows better
+
+
+@dataclass(frozen=True)
+class ModelFlags:
+    """The model and its text: what no resumed run may change."""
+
+    depth: AtLeastOne = 4
+    """Layers of the model; everything else about it follows."""
+    aspect_ratio: AtLeastOne = 64
+    """Width of the model for each layer; 32 makes it narrow."""
+    head_dim: AtLeastOne = 128
+    """Target head size; the nearest one that divides the width is used."""
+    n_kv_head: AtLeastOne | None = None
+    """Heads of keys and values; by default as many as query heads."""
+    dataset: str = "bundled"
+    """bundled, fineweb-edu, climbmix (after `get_data`, or with --streaming), or your own text."""
+
+
+@dataclass(frozen=True)
+class PretrainingCall(CallFlags):
+    """Where text and tokenizer come from in this call."""
+
+    streaming: bool = False
+    """Fetch the shards of a remote corpus while training, and keep few."""
+    max_cached_shards: AtLeastOne = 8
+    """How many shards --streaming keeps on disk."""
+    tokenizer: Path | None = None
+    """Folder of the tokenizer; by default the one of `tok_train`, or one that is trained first."""
+
+
+@dataclass(frozen=True)
+class PretrainingHorizon(Horizon):
+    """How long pretraining is."""
+
+    target_flops: MoreThanZero | None = None
+    """Or: as many steps as this many floating-point operations pay for."""
+    tokens_per_param: MoreThanZero | None = None
+    """Or: tokens for each parameter; by default 20, but a small corpus at most four times."""
+
+
+@dataclass(frozen=True)
+class Settings(PretrainingCall, Rates, PretrainingHorizon, BatchFlags, ModelFlags):
+    """Pretrain a GPT, by default one that fits the bundled corpus; go on with it by --resume."""
+
+
+def make_recipe(
+    settings: Settings,
+    vocab_size: int,
+    corpus_tokens: float,
+    val_tokens: float = math.inf,
+    processes: int = 1,
+    here: int = 1,
+    peak: float = 1e11,
+) -> Recipe:
+    """The run that the settings ask for, with a number for everything that they leave open.
+
+    corpus_tokens, val_tokens: of the training and the validation text, about. processes: that share a step; here: how
+    many of them share this machine's memory; peak: operations per second of its matrix products, from which
+    the first guess for --minutes follows. Raises FlagError for numbers that do not fit together, and CourseError for
+    what does not fit the memory.
+    """
+    check_flags(settings)
+    small = corpus_tokens < SMALL or backend.device_kind() == "cpu"
+    sequence_len = settings.sequence_len or (256 if small else 2048)
+    total_batch_size = settings.total_batch_size or (4096 if small else 524_288)
+    config = GPTConfig.from_depth(
+        settings.depth, vocab_size, sequence_len, settings.n_kv_head, settings.aspect_ratio, settings.head_dim
+    )
+    steps = settings.num_iterations or _num_iterations(settings, config, total_batch_size, corpus_tokens, peak)
+    rows = fitting_batch_size(settings, config, sequence_len, total_batch_size, processes, here)
+    often = min(250, max(1, steps // 10))
+    affordable = math.ceil(rows * sequence_len / (3 * max(settings.eval_share, 0.001) * total_batch_size))
+    rates = Rates(**{name: getattr(settings, name) for name in Rates.__dataclass_fields__})
+    cadence = max(often, affordable), min(2000, max(1, steps // 5)), often
+    return fill_recipe(settings, config, steps, total_batch_size, sequence_len, rows, rates, cadence, val_tokens)
+
+
+def _num_iterations(
+    settings: Settings, config: GPTConfig, total_batch_size: int, corpus_tokens: float, peak: float
+) -> int:
+    if settings.minutes is not None:
+        tokens = 60 * settings.minutes * MFU * peak / flops_per_token(config)
+    elif settings.target_flops is not None:
+        tokens = settings.target_flops / flops_per_token(config)
+    elif settings.tokens_per_param is not None:
+        tokens = settings.tokens_per_param * count_parameters(config)
+    else:
+        tokens = min(20 * count_parameters(config), EPOCHS * corpus_tokens)
+    return max(1, int(tokens / total_batch_size))
+
+
+def describe(recipe: Recipe, corpus_tokens: float, here: int = 1) -> str:
+    """Summary of a run: size, tokens, FLOPs, memory, validation."""
+    config, cadence = recipe.model, recipe.cadence
+    parameters, flops = count_parameters(config), flops_per_token(config)
+    tokens = recipe.num_iterations * recipe.total_batch_size
+    memory = estimate_memory(config, recipe.device_batch_size, recipe.sequence_len, recipe.recompute)["total"]
+    evaluated = cadence.eval_batches * recipe.device_batch_size * recipe.sequence_len
+    share = evaluated / 3 / (cadence.eval_every * recipe.total_batch_size)
+    epochs = "" if math.isinf(corpus_tokens) else f", {tokens / corpus_tokens:.1f} times the corpus"
+    many = "" if here == 1 else f" in each of {here} processes"
+    return "\n".join(
+        [
+            f"model        d{config.n_layer}: {plural(config.n_layer, 'layer')}, n_embd {config.n_embd}, "
+            f"{plural(config.n_head, 'head')}, vocabulary {config.vocab_size:,}",
+            f"parameters   {parameters:,}",
+            f"tokens       {tokens:,} in {recipe.num_iterations:,} steps of "
+            f"{recipe.total_batch_size:,} ({tokens / parameters:.1f} a parameter{epochs})",
+            f"operations   {flops / 1e6:,.0f} million FLOPs a token, {flops * tokens:.3g} in all",
+            f"memory       {memory / 1e9:.2f} GB needed{many}, {backend.memory_bytes() / 1e9:.1f} GB here",
+            f"validation   {evaluated:,} tokens every {cadence.eval_every:,} steps, {share:.1%} of the work",
+        ]
+    )
+
+
+class Documents:
+    """A Source of training batches: the documents of a dataset."""
+
+    def __init__(self, dataset: Dataset, tokenizer: Tokenizer, recipe: Recipe, is_first: bool = True):
+        self.dataset, self.tokenizer, self.recipe, self.is_first = dataset, tokenizer, recipe, is_first
+        self._prompts = [" ".join(text.split()[:6]) for text in islice(dataset.documents("val"), 3)]
+
+    def batches(self, split: str, state: dict | None = None) -> TokenLoader:
+        """Batches of a split, from a place or from the beginning."""
+        if state and not self.is_first:
+            state = {**state, "dataset": self.dataset.name}  # the same text, by check_same
+        return TokenLoader(
+            self.dataset,
+            self.tokenizer,
+            split,
+            batch_size=self.recipe.device_batch_size,
+            sequence_len=self.recipe.sequence_len,
+            state=state,
+            num_threads=1 if backend.device_kind() == "cpu" else None,
+        )
+
+    def place(self, state: dict) -> str:
+        """Where in the text a state is."""
+        return "token {token} of row {row} of {shard}, epoch {epoch}".format(**state)
+
+    def preview(self, model: GPT) -> list[tuple[str, str]]:
+        """The first words of three validation documents, and how the model continues them."""
+        numbered = enumerate(self._prompts)
+        return [(prompt, continue_text(model, self.tokenizer, prompt, seed=seed)) for seed, prompt in numbered]
+
+
+def open_data(settings: Settings, folder: Path) -> tuple[Dataset, Tokenizer]:
+    """Dataset and tokenizer of a run; where there is no tokenizer, one is trained that fits."""
+    dataset = open_dataset(settings.dataset, settings.streaming, settings.max_cached_shards)
+    if settings.resume and (folder / "tokenizer").exists():
+        return dataset, Tokenizer.load(folder / "tokenizer")
+    path = tokenizer_folder(settings, dataset)
+    with only_one(path):
+        if settings.tokenizer is None and not (path / "tokenizer.json").exists():
+            print("there is no tokenizer for this text yet: training one", flush=True)
+            train_tokenizer(dataset, path)
+    return dataset, Tokenizer.load(path)
+
+
+def tokenizer_folder(settings: Settings, dataset: Dataset) -> Path:
+    """The flag's; else the default one, or one beside it for text that fits many more tokens.
+
+    Eight times as many: so one of the bundled corpus is not taken for a corpus of the hub.
+    """
+    default = default_folder()
+    if settings.tokenizer is not None or not (default / "tokenizer.json").exists():
+        return settings.tokenizer or default
+    fitting = 65_536 if dataset.streamed else fitting_vocab_size(dataset.num_bytes("train"))
+    if 8 * Tokenizer.load(default).vocab_size > fitting:
+        return default
+    return default.with_name(f"tokenizer-{dataset.name.replace('/', '-')}")
+
+
+def _size_of(dataset: Dataset) -> str:
+    """What two machines can compare, whose own texts have different names."""
+    if dataset.streamed:
+        return dataset.name
+    return f"{dataset.num_rows('train')} documents of {dataset.num_bytes('train')} bytes"
+
+
+def folder_of(settings: Settings) -> Path:
+    """Where the run is kept."""
+    return run_folder(f"d{settings.depth}" if settings.tag is None else settings.tag)
+
+
+def pretrain(settings: Settings, given: Set[str]) -> int:
+    """Pretrain as one of the processes of a run: 0, or the exit code of a request to stop.
+
+    given: names of the settings that were asked for; of a resumed run the others are those that it was begun with.
+    """
+    folder = folder_of(settings)
+    with member_of_a_group("base_train") as (group, stop), open_run(folder, settings, group) as out:
+        settings = out.follow(settings, given)
+        dataset, tokenizer = open_data(settings, folder)
+        check_same(group, tokenizer=tokenizer.fingerprint, text=_size_of(dataset))
+        sizes, here = corpus_tokens(dataset, tokenizer), processes_here(group)
+        peak = machine_flops(group) if settings.minutes else 0.0
+        recipe = make_recipe(settings, tokenizer.vocab_size, *sizes, group.size(), here, peak)
+        about = describe(recipe, sizes[0], here)
+        source = Documents(dataset, tokenizer, recipe, group.rank() == 0)
+        model = out.begin(settings, recipe, source, about, partial(init_weights, seed=recipe.seed))
+        return 0 if settings.dry_run else train(recipe, model, source, out, group, stop)
+
+
+def start_pretraining(settings: Settings, given: Set[str]) -> int:
+    """Pretrain in as many processes as it takes; the exit code of the run."""
+    check_flags(settings)
+    folder = folder_of(settings)
+
+    def fits(processes: int) -> Recipe:
+        dataset, tokenizer = open_data(settings, folder)
+        sizes = corpus_tokens(dataset, tokenizer)
+        return make_recipe(settings, tokenizer.vocab_size, *sizes, processes, processes)
+
+    processes = 1 if local_ring.in_a_ring() else choose_process_count(settings, folder, fits)
+    return start("base_train", partial(pretrain, settings, given), processes)

@@ -1,0 +1,105 @@
+"""A run as a value: the model, the steps, the rates, how often it looks at itself and saves.
+
+Exported from notebooks/10_training.ipynb; edit it there.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import mlx.core as mx
+
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.host.program import Fraction, NonNegative
+from course_lib.model.gpt import GPT, GPTConfig
+
+# ---- 3. The Trainer
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates, and how they change over a run."""
+
+    matrix_lr: NonNegative = 0.02
+    """Learning rate of Muon, for the matrices of the blocks."""
+    embedding_lr: NonNegative = 0.2
+    """Learning rate of AdamW for wte, at n_embd 768."""
+    unembedding_lr: NonNegative = 0.004
+    """Learning rate of AdamW for lm_head, at n_embd 768."""
+    grad_clip: NonNegative = 1.0
+    """Largest norm of the gradients; 0 to leave them."""
+    warmup_ratio: Fraction = 0.0
+    """Fraction of the run over which learning rates rise."""
+    warmdown_ratio: Fraction = 0.2
+    """Fraction of the run over which learning rates decay."""
+    final_lr_frac: Fraction = 0.0
+    """Final rate as a fraction of the peak."""
+
+
+# ---- 5. A run
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """Steps between evaluations, samples and saves; eval_batches: of one, over all processes."""
+
+    eval_every: int
+    eval_batches: int
+    sample_every: int
+    save_every: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run with every number known: what a checkpoint keeps, and what `train` follows.
+
+    total_batch_size: tokens of a step, over all processes. device_batch_size: rows at a time in
+    each process. minutes: end by the clock of the first process, and take num_iterations for a
+    first guess; never before min_iterations.
+    """
+
+    model: GPTConfig
+    num_iterations: int
+    total_batch_size: int
+    sequence_len: int
+    device_batch_size: int
+    rates: Rates
+    cadence: Cadence
+    seed: int = 42
+    recompute: bool = False
+    max_rise: float = 1.5
+    minutes: float | None = None
+    min_iterations: int = 1
+
+    def micro_batches(self, processes: int) -> int:
+        """Micro-batches of each process in a step."""
+        return self.total_batch_size // (self.sequence_len * self.device_batch_size * processes)
+
+
+class Batches(Protocol):
+    """Pairs (inputs, targets), each (B, T), for ever; `state`: where the next begins, for JSON."""
+
+    state: dict
+
+    def __iter__(self) -> Iterator[tuple[mx.array, mx.array]]: ...
+    def __next__(self) -> tuple[mx.array, mx.array]: ...
+    def __enter__(self) -> "Batches": ...
+    def __exit__(self, *error) -> None: ...
+
+
+class Source(Protocol):
+    """What a run learns from: documents or conversations."""
+
+    tokenizer: Tokenizer
+
+    def batches(self, split: str, state: dict | None = None) -> Batches:
+        """Batches of "train" or "val", from a place or from the beginning."""
+        ...
+
+    def place(self, state: dict) -> str:
+        """In words, where in the data a `state` is."""
+        ...
+
+    def preview(self, model: GPT) -> list[tuple[str, str]]:
+        """A few prompts, and what the model makes of them now."""
+        ...

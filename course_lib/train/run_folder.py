@@ -1,0 +1,255 @@
+"""A run's folder, and what a terminal shows of the run: everything around the training loop.
+
+Written by hand; chapter 10 uses it.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import mlx.core as mx
+from filelock import FileLock, Timeout
+from mlx.utils import tree_flatten
+
+from course_lib import backend
+from course_lib.host.errors import CourseError
+from course_lib.host.files import only_one
+from course_lib.host.progress import StatusLine
+from course_lib.host.words import duration
+from course_lib.model.gpt import GPT
+from course_lib.train.checkpoint import (
+    Checkpoint,
+    checkpoint_folders,
+    load_weights,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from course_lib.train.distributed import Group, all_max, broadcast, broadcast_json
+from course_lib.train.flags import CallFlags, Flags, resumed, stored
+from course_lib.train.metrics import MetricsLog, read_metrics, save_curves
+from course_lib.train.recipe import Recipe, Source
+from course_lib.train.speed import Speed, trial
+from course_lib.train.trainer import Diverged, LossWatch, StepResult, Trainer
+
+
+@contextmanager
+def open_run(folder: Path, flags: CallFlags, group: Group) -> Iterator["RunFolder"]:
+    """The folder of a run, locked while the block runs; with --resume, its newest whole checkpoint is read.
+
+    Raises CourseError when another process writes there, or when it holds a run that the flags do not ask for.
+    """
+    with ExitStack() as stack:
+        if group.rank() == 0 and not flags.dry_run:
+            stack.callback(_lock(folder, flags).release)
+        yield RunFolder(folder, flags, group, stack)
+
+
+def _lock(folder: Path, flags: CallFlags) -> FileLock:
+    lock = only_one(folder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise CourseError(f"another run is writing in {folder}; wait for its end, or choose another --tag") from error
+    here = checkpoint_folders(folder)
+    if here and not (flags.resume or flags.overwrite):
+        lock.release()
+        raise CourseError(
+            f"{folder} holds a run already, up to {here[0].name}; go on with it by --resume, "
+            "throw it away by --overwrite, or choose another --tag"
+        )
+    return lock
+
+
+class RunFolder:
+    """What a run leaves and shows; made by `open_run`. Of several processes the first one writes.
+
+    meta: what the checkpoint to go on from says, in every process; {} for a new run.
+    """
+
+    def __init__(self, folder: Path, flags: CallFlags, group: Group, stack: ExitStack):
+        self.folder, self.flags, self.group, self._stack = folder, flags, group, stack
+        self.is_first = group.rank() == 0
+        self._checkpoint = newest_checkpoint(folder) if self.is_first and flags.resume else None
+        self.meta: dict = broadcast_json(self._checkpoint.meta if self._checkpoint else {}, group)
+        self._log: MetricsLog | None = None
+
+    def follow(self, asked: Flags, given: Set[str]) -> Flags:
+        """The flags that the run follows: those asked for, or of a resumed run those that it was begun with."""
+        if not self.meta:
+            return asked
+        flags = resumed(asked, given, self.meta["settings"])
+        if self.meta["processes"] != self.group.size() and "device_batch_size" not in given:
+            flags = replace(flags, device_batch_size=None)  # with other rows for each, another may fit
+        return flags
+
+    def begin(
+        self,
+        flags: CallFlags,
+        recipe: Recipe,
+        source: Source,
+        about: str,
+        first_weights: Callable[[GPT], None],
+        notes: dict | None = None,
+    ) -> GPT:
+        """The model with its first weights, after a few steps of trial that tell its speed.
+
+        flags: those that the run follows, see `resumed`; about: lines to print; notes: what checkpoints say besides. Of
+        a resumed run the notes stay. Raises CourseError when it was another run.
+        """
+        self.flags, self.recipe, self._tokenizer = flags, recipe, source.tokenizer
+        self._notes = {name: self.meta.get(name, note) for name, note in (notes or {}).items()}
+        if self.meta and self.meta["tokenizer"] != source.tokenizer.fingerprint:
+            raise CourseError(
+                f"the run in {self.folder} was begun with another tokenizer than the one that is "
+                "here now; give it back, or begin again by --overwrite"
+            )
+        done = self.meta.get("step", 0)
+        if recipe.num_iterations < done and not recipe.minutes:
+            raise CourseError(
+                f"this run has done {done} steps already, and --num-iterations={recipe.num_iterations} "
+                "is fewer; give as many or more"
+            )
+        self._status = self._stack.enter_context(StatusLine(recipe.num_iterations, quiet=not self.is_first))
+        self._status.say(about)
+        model = GPT(recipe.model, recipe.recompute)
+        shape = (2, recipe.device_batch_size, recipe.sequence_len)
+        noise = mx.random.randint(0, recipe.model.vocab_size, shape)
+        seconds = trial(model, (noise[0], noise[1]), recipe.micro_batches(self.group.size()), self.group)
+        self._speed = Speed(recipe, seconds, self.flags.eval_share, self.group)
+        left = f"{recipe.minutes:g} minutes" if recipe.minutes else self._speed.left(recipe.num_iterations - done)
+        products = f"{self._speed.peak / 1e9:,.0f} GFLOP/s of matrix products"
+        self._status.say(f"speed        {self._speed} of {products}; about {left} to go")
+        backend.seed_everything(recipe.seed)
+        first_weights(model)
+        return model
+
+    def resume(self, trainer: Trainer) -> dict | None:
+        """Give the trainer what the checkpoint holds, the same in every process; the place in the data, if any."""
+        if self._checkpoint:
+            load_weights(trainer.model, self._checkpoint.weights)
+            trainer.load_state(self._checkpoint.step, self._checkpoint.state)
+            self._checkpoint = None  # its arrays are the model's now
+        load_weights(trainer.model, broadcast(dict(tree_flatten(trainer.model.parameters())), self.group))
+        trainer.load_state(self.meta.get("step", 0), broadcast(trainer.state(), self.group))
+        self._watch = LossWatch(self.recipe.max_rise, **self.meta.get("watch", {}))
+        self._bits_per_byte = self.meta.get("bits_per_byte")
+        self._began = time.monotonic() - self.meta.get("seconds", 0.0)
+        return self.meta.get("data")
+
+    def open(self, step: int) -> None:
+        """Write from `step` on; the first moment at which a run that is thrown away loses anything."""
+        if self.is_first:
+            if self.flags.overwrite:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._tokenizer.save(self.folder / "tokenizer")
+            self._log = MetricsLog(self.folder / "metrics.jsonl", step)
+            self._stack.callback(self._log.close)
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, time between its parts left out."""
+        return time.monotonic() - self._began
+
+    def num_iterations(self, step: int) -> int:
+        """Steps of the whole run, as known after `step` of them.
+
+        Of a run with minutes: by the clock of the first process, as many as make `step` the share of the run that its
+        time is. So the learning rates fall by the clock, too.
+        """
+        if self.recipe.minutes is None or step == 0:
+            return self.recipe.num_iterations
+        by_clock = step * 60 * self.recipe.minutes / self.seconds if self.is_first else 0
+        return max(self.recipe.min_iterations, step, round(all_max(by_clock, self.group)))
+
+    def show(self, step: int, batches: Iterable) -> Iterator:
+        """The same batches; a terminal shows how far a long step is."""
+        self._step, self._started = step, time.perf_counter()
+        count = self.recipe.micro_batches(self.group.size())
+        for number, batch in enumerate(batches):
+            if count > 8:
+                self._status.hint(f"step {step + 1:,}: {number} of {count} micro-batches  {self._speed}")
+            yield batch
+
+    def watch(self, result: StepResult) -> None:
+        """Write a step down and show it. Raises Diverged when the smoothed loss has risen too far."""
+        smoothed = self._watch.add(result.loss)
+        seconds = time.perf_counter() - self._started
+        self._speed.add(seconds)
+        if self._log:
+            self._log.add(
+                self._step,
+                loss=result.loss,
+                smoothed=smoothed,
+                grad_norm=result.grad_norm,
+                lr_multiplier=result.lr_multiplier,
+                tokens_per_second=self.recipe.total_batch_size / seconds,
+                seconds=self.seconds,
+                memory=mx.get_peak_memory(),
+            )
+        done = self._step + 1
+        left = self._speed.left(self.recipe.num_iterations - done)
+        if self.recipe.minutes:
+            left = duration(max(0, 60 * self.recipe.minutes - self.seconds))
+        memory = f"{mx.get_peak_memory() / 1e9:.1f} GB"
+        self._status.show(done, f"step {done:,}  loss {smoothed:.3f}  {self._speed}  {memory}  {left} left")
+
+    @contextmanager
+    def explaining(self, step: int, place: str) -> Iterator[None]:
+        """A Diverged of the block says at which step, on which text, and what to do."""
+        try:
+            yield
+        except Diverged as error:
+            raise Diverged(
+                f"step {step}: {error}; its text begins at {place}; the last checkpoint "
+                "is from before: go on from it with --resume and look at that text, or begin again "
+                "with lower learning rates (--matrix-lr, --embedding-lr)"
+            ) from error
+
+    def log(self, step: int, **values: object) -> None:
+        """Write down bits_per_byte or samples, (prompt, text) each, and print them."""
+        if self._log:
+            self._log.add(step, **values)
+        if "bits_per_byte" in values:
+            self._bits_per_byte = values["bits_per_byte"]
+            self._status.say(f"step {step:,}: {self._bits_per_byte:.4f} bits per byte of validation text")
+        for prompt, text in values.get("samples", ()):
+            self._status.say(f"  {prompt!r} … {text!r}")
+
+    def save(self, trainer: Trainer, place: dict) -> None:
+        """Write a checkpoint; the first process does. Raises Diverged rather than save no numbers."""
+        weights = dict(tree_flatten(trainer.model.parameters()))
+        if not all(mx.isfinite(weight).all().item() for weight in weights.values()):
+            raise Diverged(f"after step {trainer.iteration - 1} some weights are no numbers; nothing was saved of it")
+        if self.is_first:
+            meta = {
+                "config": asdict(self.recipe.model),
+                "tokenizer": self._tokenizer.fingerprint,
+                "recipe": asdict(self.recipe),
+                "settings": stored(self.flags, self.recipe),
+                "processes": self.group.size(),
+                "data": place,
+                "watch": self._watch.state(),
+                "seconds": self.seconds,
+                "bits_per_byte": self._bits_per_byte,
+                **self._notes,
+            }
+            save_checkpoint(self.folder, Checkpoint(trainer.iteration, weights, trainer.state(), meta), self.flags.keep)
+        all_max(0, self.group)  # the others wait: a launcher may end all of them when one ends
+
+    def stopped(self, code: int) -> int:
+        """The last line of a run that is to stop; its exit code."""
+        self._status.say(
+            f"stopped after {self._step + 1:,} steps and saved them; go on with --resume --tag={self.folder.name}"
+        )
+        return code
+
+    def finish(self) -> int:
+        """The curves, and a last line; exit code 0."""
+        if self.is_first:
+            save_curves(self.folder / "curves.png", read_metrics(self.folder / "metrics.jsonl"))
+            self._status.say(f"done in {duration(self.seconds)} of training; model and curves are in {self.folder}")
+        return 0
