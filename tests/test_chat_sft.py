@@ -191,6 +191,7 @@ def test_two_processes_end_as_one_with_twice_the_accumulation(train, home):
         assert one == pytest.approx(two, rel=1e-6) and len(one) >= 3
 
 
+@pytest.mark.slow
 def test_a_run_that_is_done_can_be_made_longer_and_not_shorter(train, home):
     train("--num-iterations=3")
     assert train("--resume", "--num-iterations=4", tiny=())[0] == 0

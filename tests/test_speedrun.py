@@ -151,6 +151,7 @@ def test_both_trainings_get_the_same_steps_on_every_kind_of_machine(home, monkey
     assert (before.min_iterations, after.min_iterations) == (run.plan.min_pretraining, LEAST_STEPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("least, steps", [(2, 20), (30, 30)])
 def test_a_training_ends_by_the_clock_and_never_before_its_least_steps(home, monkeypatch, tmp_path, least, steps):
     """A clock on which each step takes 0.1 seconds, and a run of two of them; the rates fall by the clock as well."""
