@@ -19,6 +19,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from course_lib import backend
 from course_lib.host.errors import CourseError
 from course_lib.model.attention import CausalSelfAttention, Linear, rms_norm
+from course_lib.model.products import project
 
 # ---- 1. One dial
 
@@ -153,7 +154,7 @@ def _exp(x: mx.array) -> mx.array:
 
 def capped_logits(x: mx.array, weight: mx.array, softcap: float) -> mx.array:
     """softcap · tanh(x Wᵀ / softcap) in float32: (…, n_embd), (V, n_embd) -> (…, V)."""
-    logits = (x @ weight.astype(x.dtype).T).astype(mx.float32)
+    logits = project(x, weight).astype(mx.float32)
     logits = mx.minimum(logits, 10 * softcap)  # tanh(10) is 1, and exp stays finite
     return softcap - 2 * softcap / (_exp(logits * (2 / softcap)) + 1)  # tanh, with one exp
 
