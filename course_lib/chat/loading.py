@@ -14,10 +14,7 @@ from course_lib.train.checkpoint import load_model
 
 
 def load_for_chat(folder: Path, step: int | None = None) -> tuple[GPT, Tokenizer, str, int]:
-    """Model, tokenizer, name and step of a run: of its newest checkpoint, or of a step of yours.
-
-    The model is in the compute type of this machine. Raises CourseError when there is none.
-    """
+    """Model, in this machine's compute type, tokenizer, name and step of a run; by default its newest checkpoint."""
     model, tokenizer, meta = load_model(folder, step)
     model.set_dtype(backend.compute_dtype())
     mx.eval(model.parameters())

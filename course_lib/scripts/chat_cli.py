@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import tyro
@@ -85,10 +86,7 @@ def work(settings: Settings) -> None:
                 sys.exit(stop.code)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("chat_cli", Settings, work, argv)
-
+main = partial(run_program, "chat_cli", Settings, work)
 
 if __name__ == "__main__":
     main()
