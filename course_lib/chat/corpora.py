@@ -55,9 +55,7 @@ class Rows(Sequence):
         return self.table.num_rows
 
     def __getitem__(self, number: int) -> dict:
-        if not -len(self) <= number < len(self):
-            raise IndexError(f"there is no row {number}; there are {len(self)}")
-        return self.table.slice(number % len(self), 1).to_pylist()[0]
+        return self.table.slice(range(len(self))[number], 1).to_pylist()[0]
 
     def __iter__(self) -> Iterator[dict]:
         for batch in self.table.to_batches(max_chunksize=1000):

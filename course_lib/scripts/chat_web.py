@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Annotated
 
+from course_lib import backend
 from course_lib.chat.calculator import use_calculator
-from course_lib.chat.loading import load_for_chat
 from course_lib.host.errors import FlagError
 from course_lib.host.program import Bounds, run_program
 from course_lib.serve.api import ChatSettings, ServerFlags
 from course_lib.serve.app import create_app
 from course_lib.serve.transport import address_of, listen, run_forever
+from course_lib.train.checkpoint import load_model
 from course_lib.train.which import WhichModel
 
 
@@ -42,10 +43,13 @@ def work(settings: Settings) -> None:
     if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key != ""):
         raise FlagError("--api-key is not a word of plain letters and digits; give another")
     with listen(settings.host, settings.port) as listener:  # before the model is loaded: a port may be taken
-        model, tokenizer, name, step = load_for_chat(*settings.place(settings.stage))
+        folder, step = settings.place(settings.stage)
+        model, tokenizer, meta = load_model(folder, step)
+        model.set_dtype(backend.compute_dtype())
+        name = f"{folder.name} {folder.parent.name}"
         flags = {field.name: getattr(settings, field.name) for field in fields(ServerFlags)}
         app = create_app(model, tokenizer, ChatSettings(**flags, name=name, tool=use_calculator))
-        print(f"{name}, step {step:,} is on {address_of(listener)} (Ctrl-C ends it)", flush=True)
+        print(f"{name}, step {meta['step']:,} is on {address_of(listener)} (Ctrl-C ends it)", flush=True)
         if not is_local(settings.host) and key is None:
             print("chat_web: other machines can use it, without --api-key", file=sys.stderr)
         run_forever(app, listener)

@@ -873,18 +873,15 @@ def _choose(
         if not mx.isfinite(logits).all():
             raise CourseError("the model's logits are not numbers (NaN); take an older checkpoint")
         for n, row in zip(some, logits.tolist(), strict=True):
-            ids = {letter: _only_id(engine.tokenizer, letter) for letter in task.letters_of(n)}
-            said[n] = max(ids, key=lambda letter: row[ids[letter]])
+            scores = {}
+            for letter in task.letters_of(n):
+                ids = engine.tokenizer.encode(letter)
+                if len(ids) != 1:
+                    problem = f"the choice {letter!r} is {len(ids)} tokens, expected one"
+                    raise CourseError(f"{problem}; name the choices A, B, C, …")
+                scores[letter] = row[ids[0]]
+            said[n] = max(scores, key=scores.get)
     return said
-
-
-def _only_id(tokenizer: Tokenizer, letter: str) -> int:
-    ids = tokenizer.encode(letter)
-    if len(ids) != 1:
-        raise CourseError(
-            f"the choice {letter!r} is {len(ids)} tokens, expected one; name the choices A, B, C, …"
-        )
-    return ids[0]
 
 
 # %% [markdown]

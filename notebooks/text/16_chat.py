@@ -824,7 +824,7 @@ running.close()
 # uv run chat_cli -p "Why is the sky blue?"
 # ```
 #
-# Both need a model: `base_train` and then `chat_sft` make one, and `load_for_chat` (`course_lib.chat.loading`) finds it.
+# Both need a model, which `base_train` and then `chat_sft` make.
 #
 # ## Exercises
 #
