@@ -80,6 +80,20 @@ def teach(folder: Path) -> None:
     save_checkpoint(folder, Checkpoint(60, weights, {}, meta))
 
 
+@cache
+def babbling_folder() -> Path:
+    """A run whose model writes letters for seconds, for whoever must catch it in the middle of a reply."""
+    folder = run_folder("babbling", "sft")
+    tokenizer = taught()[1]
+    with only_one(folder):
+        if not folder.is_dir():
+            model = writes_letters(tokenizer, 4096, 4)
+            tokenizer.save(folder / "tokenizer")
+            meta = {"config": asdict(model.config), "tokenizer": tokenizer.fingerprint}
+            save_checkpoint(folder, Checkpoint(1, dict(tree_flatten(model.parameters())), {}, meta))
+    return folder
+
+
 def writes_letters(tokenizer: Tokenizer, sequence_len: int, n_layer: int) -> GPT:
     """A model that writes "a" or "b" for as long as it may."""
     model = GPT(GPTConfig(sequence_len, tokenizer.vocab_size, n_layer=n_layer, n_head=2, n_kv_head=2, n_embd=64))

@@ -1017,6 +1017,7 @@ def test_a_tenth_of_all_cores_is_the_limit(monkeypatch, course, seconds, fine):
             run.run(Pair(course, "00_first"))
 
 
+@pytest.mark.slow
 def test_what_this_process_and_its_children_used_is_not_of_others(monkeypatch):
     monkeypatch.undo()
     machine = SimpleNamespace(user=1000.0, nice=100.0, system=10.0, idle=9999.0, steal=1.0)

@@ -23,6 +23,7 @@ from test_base_train import (
     text,
     train,
 )
+from waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -41,13 +42,6 @@ def lines_in(path):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "what was waited for did not come"
-        time.sleep(0.002)
-
-
 KILLS = int(os.environ.get("COURSE_TEST_KILLS", "5"))
 
 
@@ -58,11 +52,12 @@ def test_killed_at_random_moments_it_loses_at_most_the_steps_since_the_last_save
     folder, draw = folder_of(home, "killed"), random.Random(time.time_ns())
     saved = 0
     for kill in range(KILLS):
-        begun = bool(checkpoint_folders(folder))  # else killed before the first save: begin again
+        begun = bool(checkpoint_folders(folder))
         before = lines_in(folder / "metrics.jsonl") if begun else 0
         with spawn(text, *flags, "--processes=1", "--tag=killed", *["--resume"] * begun) as process:
-            if kill and draw.random() < 0.25:
-                time.sleep(draw.random())  # while it starts
+            if kill and draw.random() < 0.25:  # while it starts
+                for _ in range(draw.randrange(6)):
+                    process.stdout.readline()
             else:
                 enough = before + draw.randrange(4, 14)
                 wait_for(lambda: process.poll() is not None or lines_in(folder / "metrics.jsonl") >= enough)  # noqa: B023
@@ -70,11 +65,11 @@ def test_killed_at_random_moments_it_loses_at_most_the_steps_since_the_last_save
             process.kill()
             _, err = process.communicate(timeout=60)
         assert err == "", err
-        done = 1 + max((entry["step"] for entry in whole_lines(folder) if "loss" in entry), default=-1)
         here = [path.name for path in checkpoint_folders(folder)]
-        if not here and not saved:
+        if not here and not saved:  # killed before the first save
             shutil.rmtree(folder, ignore_errors=True)
             continue
+        done = 1 + max((entry["step"] for entry in whole_lines(folder) if "loss" in entry), default=-1)
         checkpoint = newest_checkpoint(folder)
         assert checkpoint.step == int(here[0].removeprefix("step_")) >= saved
         assert done - checkpoint.step <= every

@@ -13,7 +13,7 @@ import time
 
 import httpx
 import pytest
-from chat_models import ANSWERS, taught_folder
+from chat_models import ANSWERS, babbling_folder, taught_folder
 
 from course_lib.scripts import chat_web
 from course_lib.scripts.chat_cli import main
@@ -24,10 +24,19 @@ pytestmark = pytest.mark.slow
 WAIT = 60  # seconds: far more than anything here takes
 
 
+def chat_cli_with(folder):
+    return [sys.executable, "-m", "course_lib.scripts.chat_cli", "--temperature", "0", "--checkpoint", str(folder)]
+
+
 @pytest.fixture(scope="module")
 def command():
-    flags = ["--temperature", "0", "--checkpoint", str(taught_folder())]
-    return [sys.executable, "-m", "course_lib.scripts.chat_cli", *flags]
+    return chat_cli_with(taught_folder())
+
+
+@pytest.fixture(scope="module")
+def babbling():
+    """A program whose replies take seconds: "abab…"."""
+    return [*chat_cli_with(babbling_folder()), "--max-tokens", "4000"]
 
 
 def run(command, text="", code=0, **arguments):
@@ -83,11 +92,17 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(command):
-    terminal = Terminal([*command, "--max-tokens", "300"])
-    terminal.until("you> ")
-    yield terminal
-    os.close(terminal.file)
+def open_terminal():
+    opened = []
+
+    def start(command):
+        opened.append(Terminal(command))
+        opened[-1].until("you> ")
+        return opened[-1]
+
+    yield start
+    for terminal in opened:
+        os.close(terminal.file)
 
 
 def test_a_single_prompt_prints_the_reply_and_nothing_else(command):
@@ -119,7 +134,8 @@ def test_bad_bytes_and_a_line_that_is_too_long_end_nothing(command):
     assert "send a shorter one" in done.stderr.decode() and ANSWERS["Hi"] in done.stdout.decode()
 
 
-def test_a_terminal_streams_answers_edits_lines_and_keeps_history(terminal):
+def test_a_terminal_streams_answers_edits_lines_and_keeps_history(open_terminal, command):
+    terminal = open_terminal([*command, "--max-tokens", "300"])
     terminal.type("Hj\x7fi\n")  # a backspace
     assert ANSWERS["Hi"] in terminal.until("tokens/s")
     terminal.until("you> ")
@@ -132,31 +148,33 @@ def test_a_terminal_streams_answers_edits_lines_and_keeps_history(terminal):
     assert terminal.end() == 0
 
 
-def test_ctrl_c_stops_the_reply_and_not_the_program(terminal):
-    terminal.type("Count\n")
-    terminal.until("1 2 3")
+def test_ctrl_c_stops_the_reply_and_not_the_program(open_terminal, babbling):
+    terminal = open_terminal(babbling)
+    terminal.type("Hi\n")
+    terminal.until("[ab]{5}")
     terminal.type("\x03")
     text = terminal.until("you> ")
-    assert "stopped" in text and " 80" not in text
+    assert "stopped" in text and len(re.findall("[ab]", text)) < 3900
     terminal.type("half a line")
     terminal.until("half a line")
     terminal.interrupt_until(r"Ctrl-D leaves\)")
     terminal.type("/clear\n")
     terminal.until("forgotten")
-    terminal.type("Smile\n")
-    assert "🦊" in terminal.until("tokens/s")
-    terminal.until("you> ")
+    terminal.type("Hi\n")
+    terminal.until("[ab]{5}")
+    terminal.type("\x03")
+    assert "stopped" in terminal.until("you> ")
     terminal.type("/quit\n")
     assert terminal.end() == 0
 
 
-def test_sigterm_during_a_reply_ends_the_program_with_its_code(command):
-    process = subprocess.Popen([*command, "-p", "Count"], stdout=subprocess.PIPE)
-    assert process.stdout.read(5) == b"1 2 3"
+def test_sigterm_during_a_reply_ends_the_program_with_its_code(babbling):
+    process = subprocess.Popen([*babbling, "-p", "Hi"], stdout=subprocess.PIPE)
+    assert set(process.stdout.read(5)) <= set(b"ab")
     process.send_signal(signal.SIGTERM)
     rest = process.stdout.read()
     assert process.wait(WAIT) == 143
-    assert b" 80" not in rest
+    assert len(rest) < 3900
 
 
 def test_a_second_turn_reads_only_what_is_new(command, monkeypatch, capsys):

@@ -93,8 +93,8 @@ def error_of(response, status):
     return error["message"]
 
 
-def until(ready, seconds=WAIT):
-    end = time.monotonic() + seconds
+def until(ready):
+    end = time.monotonic() + WAIT
     while not ready():
         assert time.monotonic() < end, "it did not come to pass"
         time.sleep(0.01)
@@ -532,8 +532,8 @@ def test_a_client_that_goes_away_frees_its_row(slow_model, path, stream):
         until(lambda: chat.engine.load == (1, 0))
         assert chat.counts["gone"] == 0
         connection.close()
-        until(lambda: chat.engine.load == (0, 0), 5)
-        until(lambda: chat.counts["gone"] == 1, 5)
+        until(lambda: chat.engine.load == (0, 0))
+        until(lambda: chat.counts["gone"] == 1)  # and not because it was written to its end
 
 
 def test_a_full_queue_says_when_to_come_back_and_who_leaves_it_makes_room(slow_model):
@@ -550,7 +550,8 @@ def test_a_full_queue_says_when_to_come_back_and_who_leaves_it_makes_room(slow_m
                 refused = post(address, body, path)
                 assert "wait already" in error_of(refused, 429)
                 assert 1 <= int(refused.headers["retry-after"]) <= 60
-        until(lambda: sum(chat.engine.load) == 0, 5)
+        until(lambda: sum(chat.engine.load) == 0)
+        until(lambda: chat.counts["gone"] == 2)
         assert post(address, {**body, "max_tokens": 2}).status_code == 200
         assert chat.counts["refused"] == 2
 
@@ -581,20 +582,20 @@ def test_a_head_that_does_not_end_closes_the_connection(address, monkeypatch, he
         started = time.monotonic()
         connection.sendall(head)
         with contextlib.suppress(OSError):
-            while time.monotonic() - started < 5:
+            while time.monotonic() - started < WAIT:
                 connection.settimeout(0.1)
                 try:
                     if connection.recv(100) == b"":
                         break
                 except TimeoutError:
                     connection.sendall(b"x" if head else b"")
-        assert 0.2 < time.monotonic() - started < 3
+        assert 0.2 < time.monotonic() - started < WAIT / 2
 
 
 def test_a_body_that_does_not_end_is_refused(slow_model):
     with serving(*slow_model, body_seconds=0.3) as (address, _):
         host, port = address.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=5) as connection:
+        with socket.create_connection((host, int(port)), timeout=WAIT) as connection:
             head = f"POST /chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
             connection.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
@@ -627,13 +628,11 @@ def test_the_end_of_the_server_ends_the_replies_and_says_so(slow_model):
         with httpx.stream("POST", f"{address}/chat/completions", json=body, timeout=WAIT) as response:
             blocks = response.iter_text()
             next(blocks)
-            started = time.monotonic()
             closer = threading.Thread(target=stack.close)
             closer.start()
             rest = "".join(blocks)
             closer.join(WAIT)
-    assert "server was stopped" in rest
-    assert time.monotonic() - started < 4
+    assert "server was stopped" in rest and not closer.is_alive()
 
 
 def test_stats_count(address):

@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 from test_base_train import assert_same_run, contents, metrics, stop_after
+from waiting import wait_for
 
 from course_lib import backend
 from course_lib.chat import fine_tuning
@@ -165,10 +165,7 @@ def test_killed_in_the_middle_it_goes_on_from_the_last_save(train, home):
     assert train(*flags, "--tag=whole")[0] == 0
     file = folder_of(home, "parts") / "metrics.jsonl"
     with spawn(*flags, "--processes=1", "--tag=parts") as process:
-        end = time.monotonic() + 100
-        while not file.exists() or file.read_bytes().count(b"\n") < 6:
-            assert time.monotonic() < end and process.poll() is None
-            time.sleep(0.002)
+        wait_for(lambda: process.poll() is not None or file.exists() and file.read_bytes().count(b"\n") >= 6)
         process.kill()
         _, err = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL and err == ""
@@ -194,6 +191,7 @@ def test_two_processes_end_as_one_with_twice_the_accumulation(train, home):
         assert one == pytest.approx(two, rel=1e-6) and len(one) >= 3
 
 
+@pytest.mark.slow
 def test_a_run_that_is_done_can_be_made_longer_and_not_shorter(train, home):
     train("--num-iterations=3")
     assert train("--resume", "--num-iterations=4", tiny=())[0] == 0

@@ -16,7 +16,7 @@ from mlx_lm.models import nanochat as peer
 from mlx_lm.models.cache import KVCache
 
 from course_lib import backend
-from course_lib.evaluate.core import Row, judged_logits
+from course_lib.evaluate.scoring import ScoredSequence, scored_logits
 from course_lib.generate import kv_cache as engine_cache
 from course_lib.generate.rows import next_logits
 from course_lib.host.errors import CourseError
@@ -157,12 +157,12 @@ def test_the_head_is_the_last_step_of_the_model_in_training_in_writing_and_in_sc
     plain, halved = random_model(), Halved(GPTConfig(**TINY))
     halved.update(plain.parameters())
     ids = random_ids(plain, (1, 9))
-    row = [Row(ids[0].tolist(), 4)]
+    row = [ScoredSequence(ids[0].tolist(), 4)]
     for logits_of in (
         lambda model: model(ids),
         lambda model: model.head(model.transformer(ids)),
         lambda model: next_logits(model, ids, engine_cache.KVCache(model.config)),
-        lambda model: judged_logits(model, row, 0),
+        lambda model: scored_logits(model, row, 0),
     ):
         logits = logits_of(plain)
         assert logits.dtype == mx.float32 and logits.shape[-1] == 37

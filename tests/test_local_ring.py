@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from waiting import wait_for
 
 from course_lib.host.errors import CourseError
 from course_lib.host.stop import StopWish
@@ -57,7 +58,8 @@ with stop_when_asked() as stop:
         (folder / f"lost_{rank}").write_text("")
         sys.exit(local_ring.LOST)
     if rank == 0:
-        time.sleep(2)  # a large checkpoint
+        (folder / "saving").write_text("")
+        time.sleep(100 if how == "slow" else 2)  # a large checkpoint
         (folder / "saved").write_text("")
     sys.exit(code)
 """
@@ -89,13 +91,6 @@ def launch_in_time(module, arguments, processes, seconds=120):
 
 def launch(how, folder, processes=2):
     return launch_in_time("member_of_the_ring", [how, str(folder)], processes)
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "what was waited for did not come"
-        time.sleep(0.01)
 
 
 def pids(folder, count=2):
@@ -144,16 +139,17 @@ def test_a_wish_before_they_can_listen_is_a_stop_and_no_death(member):
 def test_a_second_ctrl_c_kills_them(member):
     def twice(_):
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.5)
+        wait_for((member / "saving").exists)
         os.kill(os.getpid(), signal.SIGINT)
 
     once_they_run(member, twice)
-    assert launch("loop", member) == 130
+    assert launch("slow", member) == 130
     assert not (member / "saved").exists() and all(is_gone(pid) for pid in pids(member))
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_one_that_is_killed_ends_all_with_a_sentence(member, rank):
+def test_one_that_is_killed_ends_all_with_a_sentence(member, rank, monkeypatch):
+    monkeypatch.setattr(local_ring, "GRACE", 60.0)
     once_they_run(member, lambda numbers: os.kill(numbers[rank], signal.SIGKILL))
     with pytest.raises(CourseError, match=f"process {rank} of 2 died of SIGKILL, so all have stopped") as caught:
         launch("loop", member)

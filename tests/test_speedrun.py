@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from test_base_train import write_text
 
 from course_lib.host.errors import CourseError
 from course_lib.host.words import duration
@@ -150,13 +151,21 @@ def test_both_trainings_get_the_same_steps_on_every_kind_of_machine(home, monkey
     assert (before.min_iterations, after.min_iterations) == (run.plan.min_pretraining, LEAST_STEPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("least, steps", [(2, 20), (30, 30)])
-def test_a_training_ends_by_the_clock_and_never_before_its_least_steps(home, monkeypatch, least, steps):
+def test_a_training_ends_by_the_clock_and_never_before_its_least_steps(home, monkeypatch, tmp_path, least, steps):
     """A clock on which each step takes 0.1 seconds, and a run of two of them; the rates fall by the clock as well."""
     taken = property(lambda out: 0.1 * (getattr(out, "_step", -1) + 1))
     monkeypatch.setattr(run_folder.RunFolder, "seconds", taken)
     values = {"depth": 1, "total_batch_size": 512, "sequence_len": 32, "processes": 1, "num_iterations": 10_000}
-    values |= {"minutes": 2 / 60, "min_iterations": least, "eval_every": 5000, "save_every": 5000, "sample_every": 5000}
+    values |= {
+        "dataset": str(write_text(tmp_path / "own")),
+        "minutes": 2 / 60,
+        "min_iterations": least,
+        "eval_every": 5000,
+        "save_every": 5000,
+        "sample_every": 5000,
+    }
     assert stages.pretraining.start_pretraining(stages.pretraining.Settings(**values), frozenset(values)) == 0
     folder = home / "checkpoints" / "base" / "d1"
     assert newest_meta(folder)["step"] == steps

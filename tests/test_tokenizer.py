@@ -87,6 +87,7 @@ def test_the_merges_are_those_of_the_naive_reference(texts, vocab_size):
     assert Tokenizer.train(texts, vocab_size + 9).mergeable_ranks == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(alphabet="abc é'1\n", max_size=20), max_size=5), st.integers(0, 40))
 @example(["abab", "baba"], 3)

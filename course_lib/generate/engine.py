@@ -20,11 +20,11 @@ from course_lib.generate.rows import (
     Row,
     check_count,
     check_request,
-    lay_out_for_products,
     prefill,
 )
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
+from course_lib.model.products import lay_out
 
 
 class Engine:
@@ -34,7 +34,7 @@ class Engine:
     returns is put behind, between <|output_start|> and <|output_end|>. None: nothing is put there.
     keep_prefixes: how many texts' caches to keep, so that a prompt which begins as one of them need
     not be read from its beginning. They are forgotten when the model gets other weights.
-    On a CPU the weights are put into another order in memory (`lay_out_for_products`).
+    On a CPU its weights are put into the order in memory that is faster here (`lay_out`).
     On a GPU, `model.set_dtype(backend.compute_dtype())` makes a model that is not to be trained any
     further faster and smaller.
     """
@@ -91,7 +91,7 @@ class Engine:
         same = len(weights) == len(known) and all(map(operator.is_, weights, known))
         if not same:
             self.prefixes.clear()
-            lay_out_for_products(self.model)
+            lay_out(self.model)
             laid_out = tree_flatten(self.model.parameters())
             self._weights = [weakref.ref(array) for _, array in laid_out]
 

@@ -23,7 +23,9 @@ def work(settings: Settings) -> None:
         print(f"plan: {run.plan}")
         if run.plan.minutes and run.plan.minutes_needed > 1.2 * run.plan.minutes:
             needed = run.plan.minutes_needed
-            print(f"for a model that answers, this machine needs about {needed:.0f} minutes, so it takes them")
+            print(
+                f"at this moment's speed a model that answers takes about {needed:.0f} minutes; the run takes what it must"
+            )
         for name, do in run.stages().items():
             run.stage(name, do)
         card = run.write("card", run.card())
