@@ -1,6 +1,7 @@
 """How often a chat model's replies are right, task by task: `chat_eval --help`."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from course_lib.chat.evaluation import ChatOptions, evaluate_chat_model
@@ -42,10 +43,7 @@ def work(settings: Settings) -> None:
     evaluate_chat_model(folder, step, settings, names)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("chat_eval", Settings, work, argv)
-
+main = partial(run_program, "chat_eval", Settings, work)
 
 if __name__ == "__main__":
     main()

@@ -3,6 +3,8 @@
 What is done is skipped when it is called again.
 """
 
+from functools import partial
+
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -35,10 +37,7 @@ def work(settings: Settings) -> None:
         print(f"talk to it: chat_cli --tag {settings.tag}, or chat_web --tag {settings.tag}")
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("speedrun", Settings, work, argv)
-
+main = partial(run_program, "speedrun", Settings, work)
 
 if __name__ == "__main__":
     main()

@@ -95,6 +95,7 @@ import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import mlx.core as mx
 
@@ -1792,7 +1793,11 @@ class Handle(Row):
     def cancel(self) -> None:
         """Take it out: at once if it waits, before the next step if it runs."""
         self.cancelled = True
-        if self._server._forget(self):
+        with self._server._changed:
+            waits = self in self._server._waiting
+            if waits:
+                self._server._waiting.remove(self)
+        if waits:
             self._end("cancelled")
 
 
@@ -1852,7 +1857,7 @@ def _end(self, reason: str, error: Exception | None = None) -> None:
 
 # %%
 #| export serve.batch_engine
-class BatchEngine:
+class BatchEngine(AbstractContextManager):
     """Many requests at once: each joins the running batch when a row is free, and leaves it.
 
     They start in the order in which they came. A long prompt is read in chunks, with a step of the
@@ -1941,23 +1946,8 @@ def close(self) -> None:
 
 
 @add_to(BatchEngine)
-def __enter__(self) -> "BatchEngine":
-    return self
-
-
-@add_to(BatchEngine)
 def __exit__(self, *exception: object) -> None:
     self.close()
-
-
-@add_to(BatchEngine)
-def _forget(self, handle: Handle) -> bool:
-    """Take a handle out of the queue; False if it does not wait there."""
-    with self._changed:
-        waits = handle in self._waiting
-        if waits:
-            self._waiting.remove(handle)
-        return waits
 
 
 # %% [markdown]
