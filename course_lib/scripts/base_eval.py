@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from course_lib.evaluate.base_model import PARTS, evaluate_base_model
 from course_lib.host.errors import FlagError
 from course_lib.host.program import AtLeastOne, run_program
-from course_lib.train.which import WhichModel
+from course_lib.train.flags import WhichModel
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from course_lib.host.program import AtLeastOne, AtLeastZero, Bounds, run_program
 from course_lib.serve.api import ChatSettings
 from course_lib.serve.app import create_app
 from course_lib.serve.transport import address_of, listen, run_forever
-from course_lib.train.which import WhichModel
+from course_lib.train.flags import WhichModel
 
 
 @dataclass(frozen=True)
