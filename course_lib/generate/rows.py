@@ -43,7 +43,7 @@ def lay_out_for_products(model: GPT) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt, and how to go on from it. Its fields are those of `Engine.generate`."""
+    """A prompt, and how to go on from it."""
 
     prompt_ids: list[int]
     max_tokens: int = 256
