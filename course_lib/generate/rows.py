@@ -21,7 +21,7 @@ from course_lib.model.products import inference_mode
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt, and how to go on from it. Its fields are those of `Engine.generate`."""
+    """A prompt, and how to go on from it."""
 
     prompt_ids: list[int]
     max_tokens: int = 256

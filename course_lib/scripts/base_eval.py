@@ -6,7 +6,7 @@ from functools import partial
 from course_lib.evaluate.base_model import PARTS, BaseOptions, evaluate_base_model
 from course_lib.host.errors import FlagError
 from course_lib.host.program import run_program
-from course_lib.train.which import WhichModel
+from course_lib.train.flags import WhichModel
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from course_lib.host.errors import CourseError
 from course_lib.host.program import AtLeastOne, AtLeastZero, Bounds, run_program
 from course_lib.serve.terminal import TerminalChat
 from course_lib.train.checkpoint import load_model
-from course_lib.train.which import WhichModel
+from course_lib.train.flags import WhichModel
 
 
 @dataclass(frozen=True)

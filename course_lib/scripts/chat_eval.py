@@ -8,7 +8,7 @@ from course_lib.chat.evaluation import ChatOptions, evaluate_chat_model
 from course_lib.chat.tasks import DOWNLOADED_TASKS, lesson_tasks
 from course_lib.host.errors import FlagError
 from course_lib.host.program import run_program
-from course_lib.train.which import WhichModel
+from course_lib.train.flags import WhichModel
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from course_lib.serve.api import ChatSettings, ServerFlags
 from course_lib.serve.app import create_app
 from course_lib.serve.transport import address_of, listen, run_forever
 from course_lib.train.checkpoint import load_model
-from course_lib.train.which import WhichModel
+from course_lib.train.flags import WhichModel
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,7 @@ def work(settings: Settings) -> None:
         print(f"plan: {run.plan}")
         if run.plan.minutes and run.plan.minutes_needed > 1.2 * run.plan.minutes:
             needed = run.plan.minutes_needed
-            print(
-                f"at this moment's speed a model that answers takes about {needed:.0f} minutes; the run takes what it must"
-            )
+            print(f"at the speed of this moment an answering model takes about {needed:.0f} minutes; it gets them")
         for name, do in run.stages().items():
             run.stage(name, do)
         card = run.write("card", run.card())

@@ -87,6 +87,8 @@ from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
 from course_lib.model.products import lay_out
 
+Columns = Generator[tuple[list[int], list[int]], None, list[str | None]]
+
 # %%
 #| export serve.batch_engine
 """One model for many users at once: continuous batching, in a thread of its own."""
@@ -1120,7 +1122,7 @@ assert sample(mx.array([[1.0, mx.nan]])).item() == -1
 #| export generate.rows
 @dataclass(frozen=True)
 class Request:
-    """A prompt, and how to go on from it. Its fields are those of `Engine.generate`."""
+    """A prompt, and how to go on from it."""
 
     prompt_ids: list[int]
     max_tokens: int = 256
@@ -1501,36 +1503,24 @@ def _meet_weights(self) -> None:
 # %%
 #| export generate.engine
 @add_to(Engine)
-def generate(
-    self,
-    prompt_ids: list[int],
-    num_samples: int = 1,
-    max_tokens: int = 256,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    seed: int = 42,
-) -> Generator[tuple[list[int], list[int]], None, list[str | None]]:
+def generate(self, prompt_ids: list[int], num_samples: int = 1, **settings) -> Columns:
     """Yields, at each step, (token_column, token_masks): a token of every sample, and its mask.
 
-    mask 1: sampled; 0: forced by a tool's result, or filled up with <|assistant_end|> behind a
-    sample that has ended. A sample ends with <|assistant_end|> or <|bos|> (which is in the
-    column), after max_tokens tokens, or when prompt and tokens are more than sequence_len; the
-    generator returns the finish reasons. With max_tokens=0 nothing is yielded. Samples differ
-    by their random numbers: sample n is the same whatever num_samples is.
+    settings: the other fields of `Request`. mask 1: sampled; 0: forced by a tool's result, or
+    filled up with <|assistant_end|> after the end of a sample. A sample ends with <|assistant_end|>
+    or <|bos|> (which is in the column), after max_tokens tokens, or when prompt and tokens are more
+    than sequence_len; the generator returns the finish reasons. With max_tokens=0 nothing is
+    yielded. Samples differ by their random numbers: sample n is the same whatever num_samples is.
     Raises CourseError, at once, for what a model cannot do, and when its logits are NaN.
     """
-    request = Request(prompt_ids, max_tokens, temperature, top_k, top_p, min_p, seed)
+    request = Request(prompt_ids, **settings)
     check_request(request, self.model.config)
     check_count("num_samples", num_samples)
     return self._columns([Row(self, request, n) for n in range(num_samples)])
 
 
 @add_to(Engine)
-def _columns(
-    self, rows: list[Row]
-) -> Generator[tuple[list[int], list[int]], None, list[str | None]]:
+def _columns(self, rows: list[Row]) -> Columns:
     batch, single = Batch(self.model), len(rows) == 1
     if not rows[0].finish_reason:
         self._start(batch, rows)

@@ -79,11 +79,12 @@ def measure(options: argparse.Namespace) -> None:
 
     from course_lib import backend
     from course_lib.data.tokenizer import Tokenizer
-    from course_lib.generate.engine import BatchEngine, Engine, Request
+    from course_lib.generate.engine import Engine
     from course_lib.generate.kv_cache import KVCache, cache_bytes
-    from course_lib.generate.rows import next_logits
+    from course_lib.generate.rows import Request, next_logits
     from course_lib.model.gpt import GPT, GPTConfig
     from course_lib.model.products import in_order, inference_mode, lay_out
+    from course_lib.serve.batch_engine import BatchEngine
 
     config = GPTConfig.from_depth(options.depth)
     tokenizer = Tokenizer.train(["a small tokenizer will do "], 300, allow_smaller=True)
