@@ -168,10 +168,10 @@ def fine_tune(settings: Settings, given: Set[str]) -> int:
             f"conversations {settings.data}: {recipe.num_iterations * recipe.total_batch_size:,} tokens in "
             f"{recipe.num_iterations:,} steps of {recipe.total_batch_size:,}"
         )
-        notes = {"base": {name: meta[name] for name in ("step", "bits_per_byte", "settings")}}
+        noted = {name: meta[name] for name in ("step", "bits_per_byte", "settings")}
         first = partial(init_weights, seed=recipe.seed) if settings.from_scratch else partial(take_weights, base)
         source = Talks(kinds, tokenizer, recipe)
-        model = out.begin(settings, recipe, source, about, first, notes)
+        model = out.begin(settings, recipe, source, about, first, base=noted)
         return 0 if settings.dry_run else train(recipe, model, source, out, group, stop)
 
 
