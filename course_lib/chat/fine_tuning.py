@@ -53,7 +53,7 @@ class Settings(CallFlags, Rates, Horizon, BatchFlags):
     """practice, smoltalk, gsm8k, arc-easy, arc-challenge, mmlu or JSON lines; several by commas."""
     init_lr_frac: NonNegative | None = None
     """Share of pretraining's learning rates; by default 0.1, for practice alone 1."""
-    warmdown_ratio: Fraction | None = None
+    warmdown_ratio: Fraction | None = None  # ty: ignore[incompatible-attribute-override]
     """Fraction of the run over which learning rates decay; by default all, for practice alone 0.4."""
     from_scratch: bool = False
     """Begin with new weights of that model's shape: what does pretraining bring?"""

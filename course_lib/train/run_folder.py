@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 from filelock import Timeout
@@ -189,7 +190,7 @@ class RunFolder:
                 "with lower learning rates (--matrix-lr, --embedding-lr)"
             ) from error
 
-    def log(self, step: int, **values: object) -> None:
+    def log(self, step: int, **values: Any) -> None:
         """Write down bits_per_byte or samples, (prompt, text) each, and print them."""
         if self._log:
             self._log.add(step, **values)
