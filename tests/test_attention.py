@@ -15,7 +15,7 @@ from mlx_lm.models.cache import KVCache
 
 from course_lib.classroom.exercises import attention as exercises
 from course_lib.host.errors import CourseError
-from course_lib.model.attention import CausalSelfAttention, Linear, rms_norm, rotary_wavelengths, rotate
+from course_lib.model.attention import CausalSelfAttention, Linear, inverse_frequencies, rms_norm, rotate
 
 N_EMBD, N_HEAD, D = 48, 6, 8
 KV_HEADS = (6, 3, 2, 1)  # MHA, two kinds of GQA, MQA
@@ -88,45 +88,42 @@ def numpy_attention(layer, x, offset=0, eps=1e-5, base=10000.0):
 @pytest.mark.parametrize("offset", [0, 1, 100, 2047, 65536])
 def test_rotate_is_a_turn_by_minus_theta_of_the_halves(head_dim, offset):
     x = random(2, 3, 5, head_dim)
-    found = np.array(rotate(x, rotary_wavelengths(head_dim), offset))
+    found = np.array(rotate(x, inverse_frequencies(head_dim), offset))
     tolerance = 1e-5 + 4e-7 * (offset + 5)  # float32 holds an angle to about 1e-7 of its size
     np.testing.assert_allclose(found, numpy_rotate(np.array(x, np.float64), offset), atol=tolerance)
 
 
 def test_position_zero_is_left_as_it_is_and_lengths_stay():
     x = random(2, 3, 9, 16)
-    turned = rotate(x, rotary_wavelengths(16))
+    turned = rotate(x, inverse_frequencies(16))
     assert mx.allclose(turned[:, :, 0], x[:, :, 0], atol=1e-6)
     assert mx.allclose(mx.linalg.norm(turned, axis=-1), mx.linalg.norm(x, axis=-1), atol=1e-5)
 
 
 def test_each_text_of_a_batch_and_each_way_of_storing_it_is_turned_alike():
     x = random(3, 4, 1, 8)  # a single new position for several texts
-    turned = rotate(x, rotary_wavelengths(8), 11)
+    turned = rotate(x, inverse_frequencies(8), 11)
     for b in range(3):
-        assert mx.allclose(rotate(x[b : b + 1], rotary_wavelengths(8), 11), turned[b : b + 1], atol=1e-6)
+        assert mx.allclose(rotate(x[b : b + 1], inverse_frequencies(8), 11), turned[b : b + 1], atol=1e-6)
     stored_by_position = mx.contiguous(random(2, 5, 3, 8)).transpose(0, 2, 1, 3)  # (B, H, T, D), not contiguous
-    plain = rotate(mx.contiguous(stored_by_position), rotary_wavelengths(8), 3)
-    assert mx.allclose(rotate(stored_by_position, rotary_wavelengths(8), 3), plain, atol=1e-6)
+    plain = rotate(mx.contiguous(stored_by_position), inverse_frequencies(8), 3)
+    assert mx.allclose(rotate(stored_by_position, inverse_frequencies(8), 3), plain, atol=1e-6)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2000), st.integers(0, 2000), st.integers(0, 500), st.sampled_from([4, 16, 64]))
 def test_the_dot_product_depends_on_the_distance_only(here, there, distance, head_dim):
-    wavelengths = rotary_wavelengths(head_dim)
+    w = inverse_frequencies(head_dim)
     q, k = random(1, 1, 1, head_dim, seed=1), random(1, 1, 1, head_dim, seed=2)
-    scores = [
-        (rotate(q, wavelengths, start + distance) * rotate(k, wavelengths, start)).sum().item()
-        for start in (here, there)
-    ]
+    scores = [(rotate(q, w, start + distance) * rotate(k, w, start)).sum().item() for start in (here, there)]
     assert scores[0] == pytest.approx(scores[1], abs=3e-3 * math.sqrt(head_dim))
 
 
-def test_wavelengths_go_from_one_to_nearly_the_base():
-    assert rotary_wavelengths(8).tolist() == pytest.approx([1, 10, 100, 1000], rel=1e-6)
-    assert rotary_wavelengths(4, base=100.0).tolist() == pytest.approx([1, 10], rel=1e-6)
-    assert rotary_wavelengths(128).shape == (64,)
-    assert rotary_wavelengths(128)[-1].item() == pytest.approx(10000 ** (126 / 128), rel=1e-5)
+def test_inverse_frequencies_go_from_one_to_nearly_the_base():
+    assert inverse_frequencies(8).tolist() == pytest.approx([1, 10, 100, 1000], rel=1e-6)
+    assert inverse_frequencies(4, base=100.0).tolist() == pytest.approx([1, 10], rel=1e-6)
+    assert inverse_frequencies(128).shape == (64,)
+    assert inverse_frequencies(128)[-1].item() == pytest.approx(10000 ** (126 / 128), rel=1e-5)
 
 
 # --- norm ----------------------------------------------------------------------------------------
@@ -280,12 +277,15 @@ def test_the_parameters_are_the_four_matrices_and_nothing_else(n_kv_head, tmp_pa
     assert mx.load(str(tmp_path / "layer.safetensors")).keys() == shapes.keys()
 
 
-def test_a_training_step_leaves_the_wavelengths_alone():
+def test_a_training_step_leaves_the_inverse_frequencies_alone():
     layer, x = layer_with(2), random(1, 9, N_EMBD, seed=9)
     gradients = nn.value_and_grad(layer, lambda x: layer(x).square().sum())(x)[1]
     layer.update({name: {"weight": gradient["weight"]} for name, gradient in gradients.items() if gradient})
     layer.apply(lambda array: array.astype(mx.bfloat16))
-    assert mx.array_equal(layer._wavelengths, rotary_wavelengths(D)) and layer._wavelengths.dtype == mx.float32
+    assert (
+        mx.array_equal(layer._inverse_frequencies, inverse_frequencies(D))
+        and layer._inverse_frequencies.dtype == mx.float32
+    )
 
 
 def test_bfloat16_goes_in_and_out_while_the_weights_stay_float32():
@@ -317,7 +317,7 @@ def test_numbers_that_do_not_divide_are_refused_by_name(sizes):
 @pytest.mark.parametrize("head_dim", [0, 1, 7, -2])
 def test_an_odd_head_is_refused(head_dim):
     with pytest.raises(CourseError, match=f"head_dim={head_dim}: .* even"):
-        rotary_wavelengths(head_dim)
+        inverse_frequencies(head_dim)
 
 
 def test_a_layer_with_odd_heads_is_refused():
@@ -356,10 +356,8 @@ def test_entropy_catches_nan_and_a_missing_sign():
 
 
 def test_rotate_neighbours_catches_the_other_sign_and_halves():
-    def turn(x, wavelengths, offset=0, sign=-1):
-        return mx.fast.rope(
-            x, x.shape[-1], traditional=True, base=None, scale=1.0, offset=offset, freqs=sign * wavelengths
-        )
+    def turn(x, w, offset=0, sign=-1):
+        return mx.fast.rope(x, x.shape[-1], traditional=True, base=None, scale=1.0, offset=offset, freqs=sign * w)
 
     exercises.rotate_neighbours(turn)
     with pytest.raises(AssertionError, match="clockwise"):

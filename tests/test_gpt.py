@@ -2,6 +2,7 @@
 
 import gc
 import math
+from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,8 +20,11 @@ from course_lib.evaluate.core import Row, judged_logits
 from course_lib.generate import kv_cache as engine_cache
 from course_lib.generate.rows import next_logits
 from course_lib.host.errors import CourseError
-from course_lib.model import gpt
-from course_lib.model.gpt import GPT, GPTConfig, count_parameters, estimate_memory, flops_per_token, init_weights
+from course_lib.model import loss as chunked
+from course_lib.model import sizes
+from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.model.head import capped_logits
+from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
 
 TINY = dict(sequence_len=24, vocab_size=37, n_layer=2, n_head=4, n_kv_head=4, n_embd=32)
 
@@ -153,17 +157,17 @@ def test_the_head_is_the_last_step_of_the_model_in_training_in_writing_and_in_sc
     plain, halved = random_model(), Halved(GPTConfig(**TINY))
     halved.update(plain.parameters())
     ids = random_ids(plain, (1, 9))
-    row = [Row(ids[0].tolist(), 4)]
-    for logits_of in (
-        lambda model: model(ids),
-        lambda model: model.head(model.transformer(ids)),
-        lambda model: next_logits(model, ids, engine_cache.KVCache(model.config)),
-        lambda model: judged_logits(model, row, 0),
+    whole = plain(ids)
+    for logits_of, expected in (
+        (lambda model: model(ids), whole),
+        (lambda model: model.head(model.transformer(ids)), whole),
+        (lambda model: next_logits(model, ids, engine_cache.KVCache(model.config)), whole[:, -1]),
+        (lambda model: judged_logits(model, [Row(ids[0].tolist(), 4)], 0), whole[0, 3:8]),
     ):
         logits = logits_of(plain)
-        assert logits.dtype == mx.float32 and logits.shape[-1] == 37
+        assert logits.dtype == mx.float32 and mx.allclose(logits, expected, atol=1e-5)
         assert mx.array_equal(logits_of(halved), logits / 2)
-    assert mx.array_equal(plain.head(plain.transformer(ids)), plain(ids))
+    assert mx.array_equal(plain.head(plain.transformer(ids)), whole)
 
 
 @pytest.mark.parametrize("recompute", [False, True])
@@ -289,7 +293,7 @@ def test_first_steps_move_the_head_then_the_outputs_then_the_rest():
 @pytest.mark.parametrize("n_kv_head", [4, 2, 1])
 @pytest.mark.parametrize("at_once", [1, 37, 4 * 37, 5 * 37 + 36, 27 * 37, 1 << 24])  # rows: 1, 1, 4, 5, all, all
 def test_loss_and_gradients_equal_automatic_differentiation_of_the_plain_model(n_kv_head, at_once, monkeypatch):
-    monkeypatch.setattr(gpt, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(chunked, "LOGITS_AT_ONCE", at_once)
     ids = random_ids(random_model())
     for spread, recompute in ((None, False), (0.3, False), (None, True)):
         model = random_model(n_kv_head=n_kv_head, spread=spread, recompute=recompute)
@@ -378,7 +382,7 @@ def test_in_bfloat16_weights_gradients_logits_and_loss_stay_float32(monkeypatch)
     logits, (loss, gradients) = model(ids), gradients_of(model, lambda: model.loss(ids, targets))
     mx.eval(logits, loss, gradients)
     monkeypatch.setattr(backend, "compute_dtype", lambda: mx.bfloat16)
-    monkeypatch.setattr(gpt, "LOGITS_AT_ONCE", 5 * 37)
+    monkeypatch.setattr(chunked, "LOGITS_AT_ONCE", 5 * 37)
     assert model.transformer(ids).dtype == mx.bfloat16
     low_logits = model(ids)
     low_loss, low_gradients = gradients_of(model, lambda: model.loss(ids, targets))
@@ -416,7 +420,7 @@ def test_recomputation_gives_the_same_for_less_memory():
 
 
 def test_memory_of_the_loss_is_bounded_by_the_chunk_and_not_by_the_batch(monkeypatch):
-    monkeypatch.setattr(gpt, "LOGITS_AT_ONCE", 1 << 20)
+    monkeypatch.setattr(chunked, "LOGITS_AT_ONCE", 1 << 20)
     V, C = 65536, 16
     weight = mx.random.normal((V, C), key=mx.random.key(0))
 
@@ -429,13 +433,14 @@ def test_memory_of_the_loss_is_bounded_by_the_chunk_and_not_by_the_batch(monkeyp
         mx.eval(x, targets, weight)
         return peak_bytes(lambda: mx.value_and_grad(loss, (0, 1))(x, weight, targets, mx.ones((rows,))))
 
-    fused = gpt._fused_loss(15.0)
+    fused = partial(chunked.fused_loss, softcap=15.0)
     small, large, all_at_once = peak(fused, 64), peak(fused, 256), peak(naive, 256)
     assert large < 10 * (4 << 20) + 4 * weight.nbytes and large < 1.1 * small
     assert all_at_once > 4 * 256 * V * 2 > 2 * large
     x, targets = mx.random.normal((256, C)), mx.zeros((256,), dtype=mx.int32)
     mx.eval(x, targets)
-    assert peak_bytes(lambda: gpt.row_losses(x, weight, targets, 15.0)) < 10 * (4 << 20)
+    head = partial(capped_logits, weight=weight, softcap=15.0)
+    assert peak_bytes(lambda: chunked.row_losses(head, x, targets, V)) < 10 * (4 << 20)
 
 
 @pytest.mark.parametrize(
@@ -530,10 +535,73 @@ def test_every_depth_has_heads_that_divide(depth):
     assert GPTConfig.from_depth(depth, n_kv_head=1).n_kv_head == 1
 
 
-@pytest.mark.parametrize("sizes", [{}, {"n_kv_head": 2}, {"n_kv_head": 1}, {"n_layer": 5, "vocab_size": 101}])
-def test_the_count_is_that_of_the_model(sizes):
-    model = GPT(GPTConfig(**TINY | sizes))
+@pytest.mark.parametrize("options", [{}, {"n_kv_head": 2}, {"n_kv_head": 1}, {"n_layer": 5, "vocab_size": 101}])
+def test_the_count_is_that_of_the_model(options):
+    model = GPT(GPTConfig(**TINY | options))
     assert count_parameters(model.config) == sum(array.size for array in weights_of(model).values())
+
+
+def closed_forms(c):
+    """Parameters and FLOPs a token of a GPT from its sizes, and the bytes of Muon's and AdamW's states."""
+    kv = c.n_kv_head * c.n_embd // c.n_head
+    blocks, table = c.n_layer * (10 * c.n_embd + 2 * kv) * c.n_embd, c.vocab_size * c.n_embd
+    flops = 6 * (blocks + table) + 12 * c.n_layer * c.n_embd * c.sequence_len
+    return blocks + 2 * table, flops, 4 * blocks + 2 * 8 * table
+
+
+@pytest.mark.parametrize("depth", range(4, 27))
+def test_counts_of_the_models_arrays_equal_the_closed_forms(depth):
+    heads = GPTConfig.from_depth(depth).n_head
+    for n_kv_head in (n for n in range(1, heads + 1) if heads % n == 0):
+        config = GPTConfig.from_depth(depth, 65536 - depth, 1024 + depth, n_kv_head)
+        found = count_parameters(config), flops_per_token(config), estimate_memory(config, 1)["optimizer"]
+        assert found == closed_forms(config), f"n_kv_head={n_kv_head}"
+
+
+def test_counting_takes_no_memory_and_leaves_random_numbers_as_they_were():
+    sizes._counts.cache_clear()
+    mx.random.seed(3)
+    expected = mx.random.normal((4,))
+    mx.random.seed(3)
+    mx.eval(expected, mx.random.state)
+    gc.collect()
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    assert count_parameters(GPTConfig.from_depth(26)) == 1_081_999_360
+    assert mx.get_peak_memory() - before < 100_000, "of the 4 GB of the weights"
+    assert mx.array_equal(mx.random.normal((4,)), expected)
+
+
+class WithMore(GPT):
+    """A GPT with a table of positions and a second head, and with a gain in each block."""
+
+    def __init__(self, config, recompute=False):
+        super().__init__(config, recompute)
+        self.wpe = nn.Embedding(config.sequence_len, config.n_embd)
+        self.second_head = nn.Linear(config.n_embd, 10, bias=False)
+        for block in self.transformer.h:
+            block.gain = mx.ones((config.n_embd,))
+
+
+def test_a_changed_model_is_counted_without_a_change_elsewhere(monkeypatch):
+    config = GPTConfig(**TINY)
+    plain = [count_parameters(config), flops_per_token(config), estimate_memory(config, 2)]
+    monkeypatch.setattr(sizes, "GPT", WithMore)  # as if gpt.py had been edited
+    monkeypatch.setattr(sizes, "_counts", sizes._counts.__wrapped__)
+    table, head, gains = 24 * 32, 10 * 32, 2 * 32
+    assert count_parameters(config) - plain[0] == table + head + gains
+    assert flops_per_token(config) - plain[1] == 6 * (head + gains), "a table is looked up: it multiplies nothing"
+    memory = estimate_memory(config, 2)
+    assert memory["weights"] - plain[2]["weights"] == 4 * (table + head + gains)
+    assert memory["optimizer"] - plain[2]["optimizer"] == 4 * gains + 8 * (table + head)
+
+
+def test_starting_values_leave_what_is_no_matrix_to_its_layer():
+    model = WithMore(GPTConfig(**TINY))
+    init_weights(model, seed=1)
+    assert all((block.gain == 1).all() for block in model.transformer.h)
+    assert mx.std(model.transformer.wte.weight).item() == pytest.approx(1, rel=0.1)
 
 
 # ---- what cannot work
@@ -611,6 +679,34 @@ def test_targets_that_cannot_work_are_refused():
                 nn.value_and_grad(model, model.loss)(ids, mx.array(targets), reduction)
     with pytest.raises(CourseError, match="reduction='max', expected 'mean', 'sum' or 'none'"):
         model.loss(ids, ids, "max")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_ids_and_targets_are_looked_at_once_a_call_and_never_in_a_compiled_one(compiled, monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where MLX keeps compiled kernels on a CPU
+    model = random_model()
+    ids, targets = random_ids(model), random_ids(model, seed=3, ignored=0.3)
+    loss = mx.compile(model.loss) if compiled else model.loss
+    loss(ids, targets)
+    waits, really = [], mx.eval
+    monkeypatch.setattr(mx, "eval", lambda *arrays: waits.append(arrays) or really(*arrays))
+    for _ in range(3):
+        loss(ids, targets)
+    assert len(waits) == (0 if compiled else 3)
+
+
+def test_who_compiles_can_check_before(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    model = random_model()
+    ids = random_ids(model)
+    loss, wrong = mx.compile(model.loss), mx.full(ids.shape, 37)
+    loss(ids, wrong)  # nobody notices
+    for arrays, words in (((wrong,), "ids go from 37 to 37"), ((ids, wrong), "targets go from 37 to 37")):
+        with pytest.raises(CourseError, match=words):
+            model.check_ids(*arrays)
+    model.check_ids(ids, ids)
+    with pytest.raises(CourseError, match="must have the same shape"):
+        loss(ids, ids[:2])
 
 
 def test_with_a_cache_positions_may_pass_sequence_len_but_ids_are_still_checked():

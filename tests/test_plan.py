@@ -10,7 +10,7 @@ import tyro
 
 from course_lib import backend
 from course_lib.host.errors import CourseError, FlagError
-from course_lib.model.gpt import count_parameters, estimate_memory, flops_per_token
+from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
 from course_lib.train import plan
 from course_lib.train.plan import Settings, describe, make_config, resolve, validation_batches
 from course_lib.train.trainer import LossWatch, Trainer

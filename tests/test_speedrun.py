@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from course_lib.host.errors import CourseError
-from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters, flops_per_token
 from course_lib.pipeline import report_card as report
 from course_lib.pipeline.report_card import card_markdown, draw_card, in_one_line, minutes, score
 from course_lib.scripts import speedrun

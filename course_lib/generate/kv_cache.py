@@ -25,9 +25,8 @@ def _capacity(config: GPTConfig, length: int) -> int:
 
 def cache_bytes(config: GPTConfig, rows: int, length: int) -> int:
     """Bytes of a cache in which `rows` rows have grown to `length` positions; no cache is made."""
-    head_dim = config.n_embd // config.n_head
-    numbers = 2 * config.n_layer * rows * config.n_kv_head * _capacity(config, length) * head_dim
-    return numbers * backend.compute_dtype().size
+    numbers = 2 * config.n_layer * rows * config.n_kv_head * _capacity(config, length)
+    return numbers * config.head_dim * backend.compute_dtype().size
 
 
 class LayerCache:
@@ -36,7 +35,7 @@ class LayerCache:
     def __init__(self, cache: "KVCache"):
         self._cache = cache
         config = cache.config
-        shape = 0, config.n_kv_head, 0, config.n_embd // config.n_head
+        shape = 0, config.n_kv_head, 0, config.head_dim
         self.keys = self.values = mx.zeros(shape, backend.compute_dtype())
 
     @property

@@ -7,10 +7,12 @@ import math
 
 import mlx.core as mx
 
+from course_lib.model.head import fast_exp
+
 
 def probabilities(logits: mx.array) -> mx.array:
-    """Softmax over the last axis. On a CPU, MLX's power is faster than its exp."""
-    weights = mx.power(math.e, logits - logits.max(axis=-1, keepdims=True))
+    """Softmax over the last axis."""
+    weights = fast_exp(logits - logits.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
@@ -37,7 +39,7 @@ def draw(logits: mx.array, uniform: mx.array) -> mx.array:
     Lay the probabilities side by side from 0 to 1: uniform (B, 1), 0 <= u < 1, falls into one of
     them.
     """
-    ends = mx.cumsum(mx.power(math.e, logits - logits.max(axis=-1, keepdims=True)), axis=-1)
+    ends = mx.cumsum(fast_exp(logits - logits.max(axis=-1, keepdims=True)), axis=-1)
     return (ends <= uniform * ends[:, -1:]).sum(axis=-1)
 
 

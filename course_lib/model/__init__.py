@@ -1,4 +1,4 @@
 """The GPT of nanochat at any depth.
 
-Chapters 07 and 08 build it: `attention`, then `gpt`, which is the whole model. Start with `gpt`.
+Chapters 07 and 08 build it: `attention`, `head`, and `gpt`, the whole model; start there. By hand: `loss` and `sizes`.
 """

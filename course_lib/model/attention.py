@@ -11,9 +11,10 @@ from course_lib.host.errors import CourseError
 # ---- 2. Positions as rotations
 
 
-def rotary_wavelengths(head_dim: int, base: float = 10000.0) -> mx.array:
-    """Positions that each pair of numbers takes for one radian: (head_dim / 2,), 1 … nearly `base`.
+def inverse_frequencies(head_dim: int, base: float = 10000.0) -> mx.array:
+    """Positions per radian of rotation for each pair of numbers: (head_dim / 2,), 1 … below `base`.
 
+    A whole turn takes 2π times as many. (What others call `inv_freq` is 1 over these.)
     Raises CourseError for an odd head_dim.
     """
     if head_dim < 2 or head_dim % 2:
@@ -21,13 +22,13 @@ def rotary_wavelengths(head_dim: int, base: float = 10000.0) -> mx.array:
     return base ** (mx.arange(0, head_dim, 2, dtype=mx.float32) / head_dim)
 
 
-def rotate(x: mx.array, wavelengths: mx.array, offset: int | mx.array = 0) -> mx.array:
-    """Turn each pair (x[i], x[i + D/2]) by -position / wavelengths[i] (RoPE: Su et al., 2021).
+def rotate(x: mx.array, w: mx.array, offset: int | mx.array = 0) -> mx.array:
+    """Turn each pair (x[i], x[i + D/2]) by -position / w[i] radians (RoPE: Su et al., 2021).
 
-    x: (B, H, T, D), whose first position is `offset`, or (B,) of them, one for each row. Sign and
-    halves are nanochat's, so that its weights fit.
+    x: (B, H, T, D), whose first position is `offset`, or (B,) of them, one for each row; w: (D/2,),
+    the inverse frequencies. Sign and halves are nanochat's, so that its weights fit.
     """
-    return mx.fast.rope(x, x.shape[-1], traditional=False, base=None, scale=1.0, offset=offset, freqs=-wavelengths)
+    return mx.fast.rope(x, x.shape[-1], traditional=False, base=None, scale=1.0, offset=offset, freqs=-w)
 
 
 # ---- 3. QK norm
@@ -90,8 +91,8 @@ class CausalSelfAttention(nn.Module):
         self.c_k = Linear(n_embd, n_kv_head * self.head_dim)
         self.c_v = Linear(n_embd, n_kv_head * self.head_dim)
         self.c_proj = Linear(n_embd, n_embd)
-        # The underscore keeps the wavelengths out of the parameters: not trained, counted or saved.
-        self._wavelengths = rotary_wavelengths(self.head_dim, rope_base)
+        # The underscore keeps these out of the parameters: not trained, counted or saved.
+        self._inverse_frequencies = inverse_frequencies(self.head_dim, rope_base)
 
     def __call__(self, x: mx.array, cache=None) -> mx.array:
         """x: (B, T, n_embd), the T positions after those that the cache holds.
@@ -105,7 +106,7 @@ class CausalSelfAttention(nn.Module):
             for linear in (self.c_q, self.c_k, self.c_v)
         )
         offset = 0 if cache is None else cache.offset
-        q, k = (rms_norm(rotate(a, self._wavelengths, offset), self.norm_eps) for a in (q, k))
+        q, k = (rms_norm(rotate(a, self._inverse_frequencies, offset), self.norm_eps) for a in (q, k))
         if cache is not None:
             k, v = cache.update_and_fetch(k, v)  # (B, n_kv_head, S, D)
         mask = causal_mask(offset, T, k.shape[2])

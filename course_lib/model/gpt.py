@@ -1,4 +1,4 @@
-"""nanochat's GPT, any size from one dial, the depth: its weight names, its counts, its logits.
+"""nanochat's GPT, any size from one dial, the depth: its weight names, its logits, its loss.
 
 What is special about it: rotary positions, QK norm, norms without weights and one of them right
 after the token embedding, ReLU² in the MLP, no biases, a head of its own that starts at zero,
@@ -8,9 +8,7 @@ Exported from notebooks/08_gpt.ipynb; edit it there.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,7 +17,8 @@ from mlx.utils import tree_flatten, tree_unflatten
 from course_lib import backend
 from course_lib.host.errors import CourseError
 from course_lib.model.attention import CausalSelfAttention, Linear, rms_norm
-from course_lib.model.head import capped_logits, fast_exp
+from course_lib.model.head import capped_logits
+from course_lib.model.loss import fused_loss, row_losses
 
 # ---- 1. One dial
 
@@ -52,6 +51,11 @@ class GPTConfig:
                 f"n_kv_head={self.n_kv_head} does not divide n_head={self.n_head}; expected one of "
                 f"{[n for n in range(1, self.n_head + 1) if self.n_head % n == 0]}"
             )
+
+    @property
+    def head_dim(self) -> int:
+        """Numbers of one head."""
+        return self.n_embd // self.n_head
 
     @classmethod
     def from_depth(
@@ -110,7 +114,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then MLP; each reads a normed copy of the stream and adds its result to it."""
+    """Attention, then MLP; each adds what it makes of a normed copy of x, the residual stream."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -167,21 +171,45 @@ class GPT(nn.Module):
         cache: one for each block, see CausalSelfAttention. Raises CourseError for ids outside the
         vocabulary, or more than sequence_len of them without a cache.
         """
-        self._check(ids, whole=cache is None)
+        self.check_ids(ids, whole=cache is None)
         return self.head(self.transformer(ids, cache))
 
     def head(self, x: mx.array) -> mx.array:
-        """Logits (…, vocab_size), float32, of what leaves the trunk, (…, n_embd)."""
+        """Logits (…, vocab_size), float32, of what leaves the trunk, (…, n_embd): the only head.
+
+        `fused_loss` has the gradient of this head written out: change both together.
+        """
         return capped_logits(x, self.lm_head.weight, self.config.softcap)
 
-    def _check(self, ids: mx.array, whole: bool) -> None:
+    def check_ids(self, ids: mx.array, targets: mx.array | None = None, whole: bool = True) -> None:
+        """Refuse ids (B, T) that have no row in wte, and targets that are neither ids nor -1.
+
+        Raises CourseError, also for shapes that do not fit and, if `whole`, for more than sequence_len
+        positions. Inside mx.compile arrays have no numbers yet, and only their shapes are checked: who
+        compiles `loss` calls this first.
+        """
         if ids.ndim != 2 or ids.size == 0:
             raise CourseError(f"ids have shape {ids.shape}, expected (B, T) with one token or more")
         if whole and ids.shape[1] > self.config.sequence_len:
             raise CourseError(
                 f"{ids.shape[1]} positions, but the model has sequence_len={self.config.sequence_len}; give fewer"
             )
-        _check_ids("ids", ids, 0, self.config.vocab_size)
+        checked = [("ids", ids, 0)]
+        if targets is not None:
+            checked.append(("targets", targets, -1))
+            if targets.shape != ids.shape:
+                raise CourseError(f"ids {ids.shape} and targets {targets.shape} must have the same shape (B, T)")
+        bounds = [(array.min(), array.max()) for _, array, _ in checked]
+        try:
+            mx.eval(bounds)  # one wait for the device
+        except ValueError:  # inside mx.compile
+            return
+        for (name, _, least), (low, high) in zip(checked, bounds, strict=True):
+            if low.item() < least or high.item() >= self.config.vocab_size:
+                raise CourseError(
+                    f"{name} go from {low.item()} to {high.item()}, but this model knows {least} to "
+                    f"{self.config.vocab_size - 1}; use the tokenizer that it was trained with"
+                )
 
     def loss(self, ids: mx.array, targets: mx.array, reduction: str = "mean") -> mx.array:
         """Cross-entropy in nats of targets (B, T) that are not -1: "mean", "sum", or "none": (B, T).
@@ -192,32 +220,16 @@ class GPT(nn.Module):
         """
         if reduction not in ("mean", "sum", "none"):
             raise CourseError(f"reduction={reduction!r}, expected 'mean', 'sum' or 'none'")
-        if ids.shape != targets.shape:
-            raise CourseError(f"ids {ids.shape} and targets {targets.shape} must have the same shape (B, T)")
-        self._check(ids, whole=True)
-        _check_ids("targets", targets, -1, self.config.vocab_size)
+        self.check_ids(ids, targets)
         x = self.transformer(ids).reshape(-1, self.config.n_embd)  # (B T, n_embd)
         counts = (targets.reshape(-1) >= 0).astype(mx.float32)  # (B T,)
         targets_or_0 = mx.maximum(targets.reshape(-1), 0)
         if reduction == "none":
-            losses = row_losses(x, self.lm_head.weight, targets_or_0, self.config.softcap)
+            losses = row_losses(self.head, x, targets_or_0, self.config.vocab_size)
             return (losses * counts).reshape(targets.shape)
         if reduction == "mean":
             counts = counts / mx.maximum(counts.sum(), 1)
-        return _fused_loss(self.config.softcap)(x, self.lm_head.weight, targets_or_0, counts)
-
-
-def _check_ids(name: str, ids: mx.array, least: int, vocab_size: int) -> None:
-    """Raises CourseError for an id outside least … vocab_size - 1, which MLX would not notice."""
-    try:
-        low, high = ids.min().item(), ids.max().item()
-    except ValueError:  # inside mx.compile the ids are not known; the first, uncompiled call has checked
-        return
-    if low < least or high >= vocab_size:
-        raise CourseError(
-            f"{name} go from {low} to {high}, but this model knows {least} to {vocab_size - 1}; "
-            "use the tokenizer that it was trained with"
-        )
+        return fused_loss(x, self.lm_head.weight, targets_or_0, counts, self.config.softcap)
 
 
 def init_weights(model: GPT, seed: int) -> None:
@@ -229,144 +241,13 @@ def init_weights(model: GPT, seed: int) -> None:
     keys = mx.random.split(mx.random.key(seed), len(weights))
     new = []
     for (name, weight), key in zip(weights, keys, strict=True):
+        if weight.ndim != 2:  # a gain or a bias keeps what its layer gave it
+            continue
         fan_out, fan_in = weight.shape
-        spread = min(1, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
+        std = min(1, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
         if "wte" in name:
-            spread = 1.0
+            std = 1.0
         if "c_proj" in name or "lm_head" in name:
-            spread = 0.0
-        new.append((name, spread * mx.random.normal(weight.shape, key=key)))
+            std = 0.0
+        new.append((name, std * mx.random.normal(weight.shape, key=key)))
     model.update(tree_unflatten(new))
-
-
-# ---- 5. The loss, without ever holding all logits
-
-
-LOGITS_AT_ONCE = 1 << 24  # numbers of one array of logits: 64 MB
-
-
-def _chunks(x: mx.array, weight: mx.array) -> list[slice]:
-    rows = max(1, LOGITS_AT_ONCE // weight.shape[0])
-    return [slice(start, start + rows) for start in range(0, x.shape[0], rows)]
-
-
-def row_losses(x: mx.array, weight: mx.array, targets: mx.array, softcap: float) -> mx.array:
-    """Cross-entropy of each row in nats: x (N, n_embd), weight (V, n_embd), targets (N,) -> (N,).
-
-    A chunk of rows at a time, so that the logits of all are never in memory together.
-    """
-    losses = []
-    for rows in _chunks(x, weight):
-        part = mx.depends(x[rows], losses[-1:]) if losses else x[rows]  # one chunk after the other
-        logits = capped_logits(part, weight, softcap)
-        losses.append(nn.losses.cross_entropy(logits, targets[rows]))
-    return mx.concatenate(losses)
-
-
-def _loss_and_gradients(
-    x: mx.array, weight: mx.array, targets: mx.array, importance: mx.array, softcap: float
-) -> tuple[mx.array, mx.array, mx.array]:
-    """Sum of importance · cross-entropy over some rows, and its gradients for x and weight."""
-    logits = capped_logits(x, weight, softcap)  # (n, V)
-    exp = fast_exp(logits)  # at most e^15: no maximum need be subtracted
-    total = exp.sum(axis=-1, keepdims=True)  # (n, 1)
-    target = targets[:, None]
-    losses = mx.log(total) - mx.take_along_axis(logits, target, axis=-1)  # (n, 1)
-    share = importance[:, None]
-    slope = exp * (share / total)  # p - onehot: the gradient with respect to the capped logits
-    at_target = mx.take_along_axis(slope, target, axis=-1) - share
-    slope = mx.put_along_axis(slope, target, at_target, axis=-1)
-    slope = (slope * (1 - mx.square(logits / softcap))).astype(x.dtype)  # through tanh
-    return (
-        (losses * share).sum(),
-        slope @ weight.astype(x.dtype),
-        (slope.T @ x).astype(weight.dtype),
-    )
-
-
-@cache
-def _fused_loss(softcap: float) -> Callable:
-    """A function of (x, weight, targets, importance): the loss, in chunks, with its gradient."""
-
-    @mx.custom_function
-    def loss_and_gradients(x, weight, targets, importance):
-        loss, for_x, for_weight = mx.array(0.0), [], mx.zeros_like(weight)
-        for rows in _chunks(x, weight):
-            part = mx.depends(x[rows], [loss, for_weight, *for_x[-1:]]) if for_x else x[rows]
-            more = _loss_and_gradients(part, weight, targets[rows], importance[rows], softcap)
-            loss, for_weight = loss + more[0], for_weight + more[2]
-            for_x.append(more[1])
-        return loss, mx.concatenate(for_x), for_weight
-
-    @loss_and_gradients.vjp
-    def scale(primals, cotangents, outputs):
-        _, _, targets, importance = primals
-        slope = cotangents[0]
-        for_x, for_weight = outputs[1:]
-        return (
-            (slope * for_x).astype(for_x.dtype),
-            slope * for_weight,
-            mx.zeros_like(targets),
-            mx.zeros_like(importance),
-        )
-
-    return lambda *arrays: loss_and_gradients(*arrays)[0]
-
-
-# ---- 6. Counting before building
-
-
-def count_parameters(config: GPTConfig) -> int:
-    """How many numbers are trained; no model is made. 12 L d² + 2 V d when n_kv_head = n_head."""
-    d, kv = config.n_embd, config.n_embd * config.n_kv_head // config.n_head
-    return config.n_layer * (2 * d * d + 2 * d * kv + 8 * d * d) + 2 * config.vocab_size * d
-
-
-def flops_per_token(config: GPTConfig) -> int:
-    """Floating-point operations to train on one token: 6 for each weight but wte, and 12 L d T.
-
-    The second part is attention's, at T = sequence_len. Source: Kaplan et al., 2020, and nanochat.
-    """
-    weights = count_parameters(config) - config.vocab_size * config.n_embd
-    return 6 * weights + 12 * config.n_layer * config.n_embd * config.sequence_len
-
-
-def estimate_memory(
-    config: GPTConfig, batch_size: int, sequence_len: int | None = None, recompute: bool = False
-) -> dict[str, int]:
-    """Bytes that a training step needs, by what needs them, and their "total"; no model is made.
-
-    "weights" and "gradients" are float32. "optimizer": Muon keeps one number for each weight of the
-    blocks, AdamW two for each of wte and lm_head. "activations": all else at the fullest moment,
-    which is when the head works, or the last block goes backward, or all gradients are there.
-    Fitted to MLX on a CPU, where it is off by less than 25 %.
-    """
-    B, T, d = batch_size, sequence_len or config.sequence_len, config.n_embd
-    rows, V, size = B * T, config.vocab_size, backend.compute_dtype().size
-    weights, table = 4 * count_parameters(config), 4 * V * d
-    in_blocks = weights - 2 * table
-    # the weights of the products once more, in the compute type
-    copies = 0 if size == 4 else (in_blocks + table) * size // 4
-
-    stream = rows * d * size  # one array (B, T, n_embd)
-    # attention matrices: only on CUDA does MLX train without keeping them
-    scores = 0 if backend.device_kind() == "cuda" else B * config.n_head * T * T * size
-    in_attention = 7 * stream + 3 * stream * config.n_kv_head // config.n_head + scores
-    kept = in_attention + 8 * stream  # by one block: norm, q, k, v, y; stream, norm, the MLP's two
-    at_work = 21 * stream + 2 * scores  # passing, while one block goes backward
-    if recompute:
-        kept, at_work = stream, at_work + 2 * kept  # MLX begins the next block before one is done
-
-    logits = 4 * V * min(rows, 2 * max(1, LOGITS_AT_ONCE // V))  # of a chunk, and of the next one
-    fullest = copies + max(
-        config.n_layer * kept + 14 * stream + 5 * logits + 3 * table,  # old sum, new part, new sum
-        config.n_layer * kept + at_work + table,
-        weights + kept + at_work,  # weights: as large as the gradients
-    )
-    sizes = {
-        "weights": weights,
-        "gradients": weights,
-        "optimizer": in_blocks + 4 * table,
-        "activations": fullest - weights,
-    }
-    return sizes | {"total": sum(sizes.values())}

@@ -17,7 +17,8 @@ from course_lib.chat.sources import mixed, open_conversations
 from course_lib.generate.engine import Engine
 from course_lib.host.errors import FlagError
 from course_lib.host.program import check_least, run_program
-from course_lib.model.gpt import GPTConfig, count_parameters
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters
 from course_lib.train import local_ring
 from course_lib.train.checkpoint import load_model, run_folder
 from course_lib.train.plan import fitting_batch_size, validation_batches

@@ -27,7 +27,8 @@ from course_lib.host.errors import CourseError
 from course_lib.host.files import only_one, write_atomically
 from course_lib.host.paths import home_dir
 from course_lib.host.program import check_least, run_program
-from course_lib.model.gpt import GPT, GPTConfig, count_parameters, flops_per_token
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.sizes import count_parameters, flops_per_token
 from course_lib.pipeline.report_card import card_markdown, draw_card, minutes
 from course_lib.scripts import base_eval, base_train, chat_eval, chat_sft, tok_train
 from course_lib.train import local_ring

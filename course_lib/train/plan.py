@@ -10,7 +10,8 @@ from pathlib import Path
 from course_lib import backend
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.program import check_least
-from course_lib.model.gpt import GPTConfig, count_parameters, estimate_memory, flops_per_token
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
 
 
 @dataclass(frozen=True)

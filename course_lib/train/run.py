@@ -26,7 +26,8 @@ from course_lib.host.errors import CourseError
 from course_lib.host.files import only_one
 from course_lib.host.progress import StatusLine
 from course_lib.host.stop import StopWish, stop_when_asked
-from course_lib.model.gpt import GPT, GPTConfig, flops_per_token, init_weights
+from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.model.sizes import flops_per_token
 from course_lib.train import local_ring
 from course_lib.train.checkpoint import (
     META,

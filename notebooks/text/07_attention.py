@@ -157,14 +157,15 @@ for position in range(4):
 #
 # $$ \theta_i = \frac{p}{w_i}, \qquad w_i = \text{base}^{\,2i/D}, \qquad i = 0, 1, \ldots, D/2 - 1 $$
 #
-# The speed is now $1/w_i$. Angles are in radians, 2π to the turn, so $w_i$ is the number of positions for one radian. We call
-# the $w_i$ wavelengths, though strictly a whole wave, one turn, takes $2\pi w_i$ positions. The usual base is 10,000.
+# The speed is now $1/w_i$, the **frequency** of the pair. Angles are in radians, 2π to the turn, so its inverse $w_i$ is the
+# number of positions for one radian, and a whole turn takes $2\pi w_i$ positions. The usual base is 10,000.
 
 # %%
 #| export model.attention
-def rotary_wavelengths(head_dim: int, base: float = 10000.0) -> mx.array:
-    """Positions that each pair of numbers takes for one radian: (head_dim / 2,), 1 … nearly `base`.
+def inverse_frequencies(head_dim: int, base: float = 10000.0) -> mx.array:
+    """Positions per radian of rotation for each pair of numbers: (head_dim / 2,), 1 … below `base`.
 
+    A whole turn takes 2π times as many. (What others call `inv_freq` is 1 over these.)
     Raises CourseError for an odd head_dim.
     """
     if head_dim < 2 or head_dim % 2:
@@ -175,9 +176,9 @@ def rotary_wavelengths(head_dim: int, base: float = 10000.0) -> mx.array:
 
 
 # %%
-wavelengths = rotary_wavelengths(8)
-print([round(w, 3) for w in wavelengths.tolist()])
-assert mx.allclose(wavelengths, mx.array([1.0, 10.0, 100.0, 1000.0]))
+w8 = inverse_frequencies(8)
+print([round(w, 3) for w in w8.tolist()])
+assert mx.allclose(w8, mx.array([1.0, 10.0, 100.0, 1000.0]))
 
 
 # %% [markdown]
@@ -185,17 +186,17 @@ assert mx.allclose(wavelengths, mx.array([1.0, 10.0, 100.0, 1000.0]))
 # $(x_i, x_{i+D/2})$. In code, all pairs at once:
 
 # %%
-def naive_rotate(x, wavelengths, offset=0):
+def naive_rotate(x, w, offset=0):
     """Turn each pair (x[i], x[i + D/2]) clockwise; the first row of x stands at `offset`."""
     positions = mx.arange(offset, offset + x.shape[-2])
-    theta = positions[:, None] / wavelengths  # (T, D/2)
+    theta = positions[:, None] / w  # (T, D/2)
     cos, sin = mx.cos(theta), mx.sin(theta)
     x1, x2 = mx.split(x, 2, axis=-1)  # (..., T, D/2) each
     return mx.concatenate([x1 * cos + x2 * sin, x2 * cos - x1 * sin], axis=-1)
 
 
 up = mx.concatenate([mx.zeros((8, 4)), mx.ones((8, 4))], axis=-1)  # (T, D): all four arrows up
-hands = naive_rotate(up, rotary_wavelengths(8, base=100))
+hands = naive_rotate(up, inverse_frequencies(8, base=100))
 print([round(number, 2) for number in hands[1].tolist()])
 
 
@@ -204,7 +205,7 @@ def places(rows, columns):
     return [(row, column) for row in range(rows) for column in range(columns)]
 
 
-def draw_hands(hands, wavelengths):
+def draw_hands(hands, w):
     """One clock face for each pair (row) and position (column)."""
     positions, pairs = hands.shape[0], hands.shape[1] // 2
     figure, axes = plt.subplots(pairs, positions, figsize=(7, 3.9))
@@ -219,13 +220,13 @@ def draw_hands(hands, wavelengths):
         if pair == 0:
             ax.set_title(f"position {position}", fontsize=8)
         if position == 0:
-            turn = 2 * math.pi * wavelengths[pair].item()
+            turn = 2 * math.pi * w[pair].item()
             ax.set_ylabel(f"pair {pair}\n1 turn: {turn:.0f}", rotation=0, ha="right", va="center")
     figure.tight_layout()
     plt.show()
 
 
-draw_hands(hands, rotary_wavelengths(8, base=100))
+draw_hands(hands, inverse_frequencies(8, base=100))
 
 # %% [markdown]
 # Four pairs over eight positions, with base 100 so that the slow ones move at all. The first hand takes about six positions
@@ -236,7 +237,7 @@ draw_hands(hands, rotary_wavelengths(8, base=100))
 # positions, the dashed line.
 
 # %%
-w128 = rotary_wavelengths(128)
+w128 = inverse_frequencies(128)
 turns = [2 * math.pi * w for w in w128.tolist()]  # positions for one whole turn
 figure, ax = plt.subplots(figsize=(5.5, 3))
 ax.semilogy(turns, "o", markersize=3, color="#0072B2")
@@ -257,7 +258,7 @@ print(f"from {turns[0]:.1f} to {turns[-1]:,.0f} positions; {slow} of 64 do not g
 # A random query and a random key, put at several places:
 
 # %%
-w64 = rotary_wavelengths(64)
+w64 = inverse_frequencies(64)
 query, key = mx.random.normal((1, 64)), mx.random.normal((1, 64))
 
 
@@ -307,26 +308,26 @@ plt.show()
 #
 # From here on arrays have four axes, as `mx.fast` wants them: (B, H, T, D) for B texts, H heads, T positions, D numbers.
 # `mx.fast.rope` is MLX's own rotation; on a GPU it is one kernel (a program that the GPU runs). It turns counter-clockwise,
-# and what it calls `freqs` are what positions are divided by: our wavelengths, with a minus sign to turn clockwise. They take
-# the place of a `base`, and `scale=1.0` leaves the positions as they are.
+# and what it calls `freqs` are what positions are divided by: our inverse frequencies, with a minus sign to turn clockwise. They
+# take the place of a `base`, and `scale=1.0` leaves the positions as they are.
 
 # %%
 #| export model.attention
-def rotate(x: mx.array, wavelengths: mx.array, offset: int | mx.array = 0) -> mx.array:
-    """Turn each pair (x[i], x[i + D/2]) by -position / wavelengths[i] (RoPE: Su et al., 2021).
+def rotate(x: mx.array, w: mx.array, offset: int | mx.array = 0) -> mx.array:
+    """Turn each pair (x[i], x[i + D/2]) by -position / w[i] radians (RoPE: Su et al., 2021).
 
-    x: (B, H, T, D), whose first position is `offset`, or (B,) of them, one for each row. Sign and
-    halves are nanochat's, so that its weights fit.
+    x: (B, H, T, D), whose first position is `offset`, or (B,) of them, one for each row; w: (D/2,),
+    the inverse frequencies. Sign and halves are nanochat's, so that its weights fit.
     """
     return mx.fast.rope(
-        x, x.shape[-1], traditional=False, base=None, scale=1.0, offset=offset, freqs=-wavelengths
+        x, x.shape[-1], traditional=False, base=None, scale=1.0, offset=offset, freqs=-w
     )
 
 
 # %%
 gaps = []
 for head_dim, offset in ((2, 0), (8, 5), (64, 5), (128, 0), (128, 1000)):
-    w, sample = rotary_wavelengths(head_dim), mx.random.normal((2, 3, 7, head_dim))
+    w, sample = inverse_frequencies(head_dim), mx.random.normal((2, 3, 7, head_dim))
     gaps.append(mx.abs(rotate(sample, w, offset) - naive_rotate(sample, w, offset)).max().item())
 print(f"rotate and naive_rotate: largest difference {max(gaps):.1e}")
 assert max(gaps) < 1e-2
@@ -852,8 +853,8 @@ class CausalSelfAttention(nn.Module):
         self.c_k = Linear(n_embd, n_kv_head * self.head_dim)
         self.c_v = Linear(n_embd, n_kv_head * self.head_dim)
         self.c_proj = Linear(n_embd, n_embd)
-        # The underscore keeps the wavelengths out of the parameters: not trained, counted or saved.
-        self._wavelengths = rotary_wavelengths(self.head_dim, rope_base)
+        # The underscore keeps these out of the parameters: not trained, counted or saved.
+        self._inverse_frequencies = inverse_frequencies(self.head_dim, rope_base)
 
     def __call__(self, x: mx.array, cache=None) -> mx.array:
         """x: (B, T, n_embd), the T positions after those that the cache holds.
@@ -867,7 +868,9 @@ class CausalSelfAttention(nn.Module):
             for linear in (self.c_q, self.c_k, self.c_v)
         )
         offset = 0 if cache is None else cache.offset
-        q, k = (rms_norm(rotate(a, self._wavelengths, offset), self.norm_eps) for a in (q, k))
+        q, k = (
+            rms_norm(rotate(a, self._inverse_frequencies, offset), self.norm_eps) for a in (q, k)
+        )
         if cache is not None:
             k, v = cache.update_and_fetch(k, v)  # (B, n_kv_head, S, D)
         mask = causal_mask(offset, T, k.shape[2])
@@ -925,8 +928,8 @@ print([name for name, _ in parameters])
 
 
 # %% [markdown]
-# Four matrices and nothing else. The wavelengths are no parameter, though the class keeps them: MLX leaves out names that begin
-# with an underscore.
+# Four matrices and nothing else. The inverse frequencies are no parameter, though the class keeps them: MLX leaves out names
+# that begin with an underscore.
 #
 # The whole way from chapter 03:
 #
@@ -1003,7 +1006,7 @@ check(exercises.entropy, entropy)
 #
 # 35 minutes, ●●●. Someone gives you weights that were trained with neighbours $(x_0, x_1), (x_2, x_3), \ldots$ as pairs.
 #
-# 1. Write `rotate_neighbours(x, wavelengths, offset=0)`, the naive rotation for such pairs, clockwise.
+# 1. Write `rotate_neighbours(x, w, offset=0)`, the naive rotation for such pairs, clockwise.
 # 2. Write `to_halves(weight, head_dim)`: put the rows of `c_q` or `c_k`, (H · head_dim, C), into another order, so that
 #    `rotate` gives the same scores as `rotate_neighbours` did. So such weights can be used after all.
 #
@@ -1012,7 +1015,7 @@ check(exercises.entropy, entropy)
 # A reshape to (H, head_dim / 2, 2, C) and a swap of two axes do it.</details>
 
 # %% tags=["exercise"]
-def rotate_neighbours(x, wavelengths, offset=0):
+def rotate_neighbours(x, w, offset=0):
     raise NotImplementedError
 
 
@@ -1041,8 +1044,8 @@ check(exercises.to_halves, to_halves)
 #
 # - Neighbours in place of halves, or the wrong sign of θ: another model, and no error. Only a comparison with known outputs
 #   finds it.
-# - Tables of cosines and sines, or the wavelengths, as plain attributes of a module: MLX takes them for parameters and trains
-#   them.
+# - Tables of cosines and sines, or the inverse frequencies, as plain attributes of a module: MLX takes them for parameters
+#   and trains them.
 # - Repeating the whole row of kv heads, not each in place: some query heads read somebody else's keys. With MHA and MQA nobody
 #   notices.
 # - A mask aligned at the start when there is a cache: new tokens cannot see themselves.

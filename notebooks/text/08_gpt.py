@@ -8,7 +8,7 @@
 # | Needs | [03 · microGPT](03_microgpt.ipynb), [06 · Data](06_data.ipynb), [07 · Attention](07_attention.ipynb) |
 # | Time | 70 minutes to read, 70 for the exercises; two to five minutes to run |
 # | Memory | under 4 GB |
-# | You will build | the model, its loss, its starting values, its bookkeeping → `course_lib.model.gpt` |
+# | You will build | the model: its blocks, its head, its starting values → `course_lib.model.head`, `course_lib.model.gpt` |
 #
 # This is nanochat's model: with `depth` 12 it is the d12 of 185,597,952 parameters, with the same names for its weights. That
 # the same weights give the same logits is checked outside this notebook, in `tests/test_gpt.py`, against the model of mlx-lm.
@@ -20,7 +20,7 @@
 
 # %%
 #| export model.gpt
-"""nanochat's GPT, any size from one dial, the depth: its weight names, its counts, its logits.
+"""nanochat's GPT, any size from one dial, the depth: its weight names, its logits, its loss.
 
 What is special about it: rotary positions, QK norm, norms without weights and one of them right
 after the token embedding, ReLU² in the MLP, no biases, a head of its own that starts at zero,
@@ -28,9 +28,7 @@ capped logits.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -39,7 +37,8 @@ from mlx.utils import tree_flatten, tree_unflatten
 from course_lib import backend
 from course_lib.host.errors import CourseError
 from course_lib.model.attention import CausalSelfAttention, Linear, rms_norm
-from course_lib.model.head import capped_logits, fast_exp
+from course_lib.model.head import capped_logits
+from course_lib.model.loss import fused_loss, row_losses
 
 # %% [markdown]
 # That cell opens the module that this chapter builds. The next one is for this notebook only.
@@ -57,7 +56,9 @@ from course_lib.classroom.exercises import gpt as exercises
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import open_dataset
 from course_lib.data.tokenizer import Tokenizer
+from course_lib.model import loss as loss_module
 from course_lib.model.attention import rotate
+from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
 
 backend.seed_everything(42)
 print(backend.describe())
@@ -104,6 +105,11 @@ class GPTConfig:
                 f"{[n for n in range(1, self.n_head + 1) if self.n_head % n == 0]}"
             )
 
+    @property
+    def head_dim(self) -> int:
+        """Numbers of one head."""
+        return self.n_embd // self.n_head
+
     @classmethod
     def from_depth(
         cls,
@@ -138,7 +144,7 @@ class GPTConfig:
 print("depth  n_embd  n_head  numbers a head")
 for depth in (1, 2, 4, 5, 6, 8, 12, 20, 26):
     config = GPTConfig.from_depth(depth)
-    print(f"{depth:5d} {config.n_embd:7d} {config.n_head:7d} {config.n_embd // config.n_head:11d}")
+    print(f"{depth:5d} {config.n_embd:7d} {config.n_head:7d} {config.head_dim:11d}")
 
 # %% [markdown]
 # Look at depth 5: 320 numbers would make $320/128 = 2.5$ heads, rounded up 3, and 320 cannot be shared out to 3 heads. So
@@ -205,7 +211,7 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# On the right, follow the line at the left side, the **stream**: it goes straight up, and each part takes a normed copy of it
+# On the right, follow the line at the left side, the **residual stream**: it goes straight up, and each part takes a normed copy of it
 # and adds its result.
 #
 # What is special about it, next to microGPT:
@@ -225,7 +231,7 @@ plt.show()
 #
 # ### ReLU², and what it does to a number
 #
-# Between the two matrices of the MLP stands a bend. **ReLU** keeps what is positive and makes the rest 0. **ReLU²** squares
+# Between the two matrices of the MLP stands an **activation function**. **ReLU** keeps what is positive and makes the rest 0. **ReLU²** squares
 # what is left. GPT-2 had **GELU**, a ReLU with a round corner.
 
 # %% tags=["nbval-check-output"]
@@ -235,12 +241,12 @@ print("relu²", mx.square(nn.relu(hidden)).tolist())
 
 # %%
 x = np.linspace(-2, 2, 81)
-bends = {"ReLU": (nn.relu, "--"), "ReLU²": (nn.relu2, "-"), "GELU": (nn.gelu, ":")}
+activations = {"ReLU": (nn.relu, "--"), "ReLU²": (nn.relu2, "-"), "GELU": (nn.gelu, ":")}
 figure, ax = plt.subplots(figsize=(5, 2.8))
-for (label, (bend, line)), color in zip(
-    bends.items(), ("#D55E00", "#0072B2", "#000000"), strict=True
+for (label, (activation, line)), color in zip(
+    activations.items(), ("#D55E00", "#0072B2", "#000000"), strict=True
 ):
-    ax.plot(x, np.array(bend(mx.array(x, dtype=mx.float32))), line, color=color, label=label)
+    ax.plot(x, np.array(activation(mx.array(x, dtype=mx.float32))), line, color=color, label=label)
 ax.set_xlabel("in")
 ax.set_ylabel("out")
 ax.legend(frameon=False)
@@ -305,7 +311,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then MLP; each reads a normed copy of the stream and adds its result to it."""
+    """Attention, then MLP; each adds what it makes of a normed copy of x, the residual stream."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -455,7 +461,7 @@ def capped_logits(x: mx.array, weight: mx.array, softcap: float) -> mx.array:
 
 
 # %% [markdown]
-# `x.dtype` is the type of the trunk's output; the product is turned into float32 **before** the bend. Against MLX's own tanh,
+# `x.dtype` is the type of the trunk's output; the product is turned into float32 **before** the cap. Against MLX's own tanh,
 # and at both ends:
 
 # %%
@@ -512,21 +518,31 @@ class GPT(nn.Module):
         cache: one for each block, see CausalSelfAttention. Raises CourseError for ids outside the
         vocabulary, or more than sequence_len of them without a cache.
         """
-        self._check(ids, whole=cache is None)
+        self.check_ids(ids, whole=cache is None)
         return self.head(self.transformer(ids, cache))
 
     def head(self, x: mx.array) -> mx.array:
-        """Logits (…, vocab_size), float32, of what leaves the trunk, (…, n_embd)."""
+        """Logits (…, vocab_size), float32, of what leaves the trunk, (…, n_embd): the only head.
+
+        `fused_loss` has the gradient of this head written out: change both together.
+        """
         return capped_logits(x, self.lm_head.weight, self.config.softcap)
 
 
 # %% [markdown]
-# Two checks before any work. MLX does not refuse an id that has no row in the table: it reads whatever lies there.
+# A check before any work. MLX does not refuse an id that has no row in the table: it reads whatever lies there. (`targets`
+# waits until section 5.) To look at the numbers, Python must wait for the device, so it waits once for all of them.
 
 # %%
 #| export model.gpt
 @add_to(GPT)
-def _check(self, ids: mx.array, whole: bool) -> None:
+def check_ids(self, ids: mx.array, targets: mx.array | None = None, whole: bool = True) -> None:
+    """Refuse ids (B, T) that have no row in wte, and targets that are neither ids nor -1.
+
+    Raises CourseError, also for shapes that do not fit and, if `whole`, for more than sequence_len
+    positions. Inside mx.compile arrays have no numbers yet, and only their shapes are checked: who
+    compiles `loss` calls this first.
+    """
     if ids.ndim != 2 or ids.size == 0:
         raise CourseError(f"ids have shape {ids.shape}, expected (B, T) with one token or more")
     if whole and ids.shape[1] > self.config.sequence_len:
@@ -534,31 +550,31 @@ def _check(self, ids: mx.array, whole: bool) -> None:
             f"{ids.shape[1]} positions, but the model has "
             f"sequence_len={self.config.sequence_len}; give fewer"
         )
-    _check_ids("ids", ids, 0, self.config.vocab_size)
-
-
-# %%
-#| export model.gpt
-def _check_ids(name: str, ids: mx.array, least: int, vocab_size: int) -> None:
-    """Raises CourseError for an id outside least … vocab_size - 1, which MLX would not notice."""
+    checked = [("ids", ids, 0)]
+    if targets is not None:
+        checked.append(("targets", targets, -1))
+        if targets.shape != ids.shape:
+            raise CourseError(
+                f"ids {ids.shape} and targets {targets.shape} must have the same shape (B, T)"
+            )
+    bounds = [(array.min(), array.max()) for _, array, _ in checked]
     try:
-        low, high = ids.min().item(), ids.max().item()
-    except (
-        ValueError
-    ):  # inside mx.compile the ids are not known; the first, uncompiled call has checked
+        mx.eval(bounds)  # one wait for the device
+    except ValueError:  # inside mx.compile
         return
-    if low < least or high >= vocab_size:
-        raise CourseError(
-            f"{name} go from {low} to {high}, but this model knows {least} to {vocab_size - 1}; "
-            "use the tokenizer that it was trained with"
-        )
+    for (name, _, least), (low, high) in zip(checked, bounds, strict=True):
+        if low.item() < least or high.item() >= self.config.vocab_size:
+            raise CourseError(
+                f"{name} go from {low.item()} to {high.item()}, but this model knows {least} to "
+                f"{self.config.vocab_size - 1}; use the tokenizer that it was trained with"
+            )
 
 
 # %% [markdown]
 # ### Starting values
 #
-# A matrix of shape (fan_out, fan_in) makes each of its fan_out results from fan_in numbers. If these have size 1 and the
-# weights are random with spread (standard deviation) $s$, the result has size $s\sqrt{\text{fan\_in}}$. So $s = 1/\sqrt{\text{fan\_in}}$ keeps
+# A matrix of shape (fan_out, fan_in) makes each of its fan_out results from fan_in numbers. If these have size 1 (their root mean square, RMS) and the
+# weights are random with standard deviation $s$, the result has size $s\sqrt{\text{fan\_in}}$. So $s = 1/\sqrt{\text{fan\_in}}$ keeps
 # size 1 at every width. (Where the result is shorter than the input, nanochat takes a smaller $s$, times
 # $\sqrt{\text{fan\_out}/\text{fan\_in}}$.) The last matrices of attention and MLP start at zero, as in microGPT, and so
 # does the head.
@@ -574,21 +590,22 @@ def init_weights(model: GPT, seed: int) -> None:
     keys = mx.random.split(mx.random.key(seed), len(weights))
     new = []
     for (name, weight), key in zip(weights, keys, strict=True):
+        if weight.ndim != 2:  # a gain or a bias keeps what its layer gave it
+            continue
         fan_out, fan_in = weight.shape
-        spread = min(1, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
+        std = min(1, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
         if "wte" in name:
-            spread = 1.0
+            std = 1.0
         if "c_proj" in name or "lm_head" in name:
-            spread = 0.0
-        new.append((name, spread * mx.random.normal(weight.shape, key=key)))
+            std = 0.0
+        new.append((name, std * mx.random.normal(weight.shape, key=key)))
     model.update(tree_unflatten(new))
 
 
 # %%
 model = GPT(tiny)
 for name, weight in tree_flatten(model.parameters()):
-    spread = mx.sqrt(mx.square(weight).mean()).item()
-    print(f"{name:36s} {str(weight.shape):9s} spread {spread:.2f}")
+    print(f"{name:36s} {str(weight.shape):9s} std {mx.std(weight).item():.2f}")
 
 # %% [markdown]
 # These names and no others: nanochat's, so that weights can go back and forth between programs. The rotations of
@@ -603,8 +620,8 @@ after = {"by the rule": [], "0.02 everywhere": []}
 for width in widths:
     x = mx.random.normal((64, width))
     weight = mx.random.normal((4 * width, width))
-    for sizes, spread in zip(after.values(), (width**-0.5, 0.02), strict=True):
-        sizes.append(mx.sqrt(mx.square(x @ (spread * weight).T).mean()).item())
+    for sizes, std in zip(after.values(), (width**-0.5, 0.02), strict=True):
+        sizes.append(mx.sqrt(mx.square(x @ (std * weight).T).mean()).item())
 assert all(abs(size - 1) < 0.1 for size in after["by the rule"])
 
 
@@ -624,8 +641,8 @@ def stream_sizes(change, depth=12):
 
 def random_c_proj(name, weight):
     fan_out, fan_in = weight.shape
-    spread = min(1, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
-    return spread * mx.random.normal(weight.shape) if "c_proj" in name else weight
+    std = min(1, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
+    return std * mx.random.normal(weight.shape) if "c_proj" in name else weight
 
 
 through = {
@@ -704,6 +721,26 @@ assert all(steps[2] == "moves" for steps in moved.values())
 #
 # ## 5. The loss, without ever holding all logits
 #
+# ### The simple one
+#
+# Logits, cross-entropy, mean, as in chapter 03. One thing is new: a target of −1 means *no question here*: padding, or the
+# user's words in a chat (chapter 13). Such a row counts 0 times. As an index, −1 would be the last id, so 0 takes its place. If
+# no row counts, the mean is 0 and not a division by zero.
+
+# %%
+def simple_loss(model, ids, targets):
+    """Mean cross-entropy of the targets (B, T) that are not -1, in nats."""
+    losses = nn.losses.cross_entropy(model(ids), mx.maximum(targets, 0))  # (B, T)
+    counts = targets >= 0
+    return (losses * counts).sum() / mx.maximum(counts.sum(), 1)
+
+
+model.lm_head.weight = 0.5 * mx.random.normal(model.lm_head.weight.shape)  # no longer zero
+targets = mx.array([[1, 4, 1, 5, -1], [2, -1, -1, -1, -1]])
+value, gradients = nn.value_and_grad(model, simple_loss)(model, ids, targets)
+print(f"loss {value.item():.4f}")
+
+# %% [markdown]
 # ### The problem
 #
 # A logit is a float32, 4 bytes. There is one for each id of the vocabulary, at each position, in each text:
@@ -718,61 +755,15 @@ print(f"all weights of one d12 block: {one_block:.3f} GB")
 
 
 # %% [markdown]
-# And that is the logits alone. The plain loss also holds what softmax made of them, and their gradient: a few arrays of
-# that size at the same time. With V in the tens of thousands, this one line would need more memory than all the rest of the
-# model.
-
-# %%
-def naive_loss(x, weight, targets, softcap):
-    """Mean cross-entropy, all rows at once. x: (N, n_embd), weight: (V, n_embd), targets: (N,)."""
-    return nn.losses.cross_entropy(capped_logits(x, weight, softcap), targets).mean()
-
-
-# %% [markdown]
+# And that is the logits alone. The simple loss also holds what softmax made of them, and their gradient: a few arrays of
+# that size at the same time. With V in the tens of thousands, these three lines would need more memory than all the rest
+# of the model.
+#
 # ### First idea: some rows at a time
 #
 # A row, one position of one text, has a loss of its own. Nothing connects it with the other rows. So take some rows, make
-# their logits, their loss, throw the logits away, take the next. `mx.depends` says that the next chunk must wait for the
-# one before: MLX is lazy, and would otherwise be free to make them all first. (x comes as rows here, (N, n_embd), with N =
-# B · T.)
-
-# %%
-#| export model.gpt
-LOGITS_AT_ONCE = 1 << 24  # numbers of one array of logits: 64 MB
-
-
-def _chunks(x: mx.array, weight: mx.array) -> list[slice]:
-    rows = max(1, LOGITS_AT_ONCE // weight.shape[0])
-    return [slice(start, start + rows) for start in range(0, x.shape[0], rows)]
-
-
-def row_losses(x: mx.array, weight: mx.array, targets: mx.array, softcap: float) -> mx.array:
-    """Cross-entropy of each row in nats: x (N, n_embd), weight (V, n_embd), targets (N,) -> (N,).
-
-    A chunk of rows at a time, so that the logits of all are never in memory together.
-    """
-    losses = []
-    for rows in _chunks(x, weight):
-        part = mx.depends(x[rows], losses[-1:]) if losses else x[rows]  # one chunk after the other
-        logits = capped_logits(part, weight, softcap)
-        losses.append(nn.losses.cross_entropy(logits, targets[rows]))
-    return mx.concatenate(losses)
-
-
-# %%
-x, weight = mx.random.normal((10, 16)), mx.random.normal((32, 16))
-targets = mx.random.randint(0, 32, (10,))
-at_once = LOGITS_AT_ONCE
-LOGITS_AT_ONCE = 96  # for a moment: 3 rows of 32
-print("chunks of", [len(range(10)[rows]) for rows in _chunks(x, weight)], "rows")
-by_chunks = row_losses(x, weight, targets, 15.0)  # (10,)
-LOGITS_AT_ONCE = at_once
-naive = naive_loss(x, weight, targets, 15.0)
-print(f"naive {naive.item():.6f} | in chunks {by_chunks.mean().item():.6f}")
-assert abs(naive.item() - by_chunks.mean().item()) < 1e-5 * naive.item()
-
-
-# %% [markdown]
+# their logits, their loss, throw the logits away, take the next.
+#
 # That is enough to *measure* a loss. Training needs the gradient too, and there it fails: automatic differentiation
 # (chapter 02) keeps the logits of every chunk until the way back. We save nothing.
 #
@@ -812,125 +803,75 @@ assert np.allclose(by_hand, measured, atol=1e-6)
 # chunk are in memory for the loss, make the gradient of this chunk as well, and then throw the logits away. What is kept is
 # the gradient of $x$, as large as $x$, and the gradient of the head's matrix, as large as that matrix.
 #
-# ### How to tell MLX
+# ### `model.loss`
 #
-# With `mx.custom_function` again, and one trick. The toy of section 2 made its slope on the way back. This one makes it on
-# the way *forward*, as a second output, and the way back only multiplies. `primals` are the inputs. With several outputs,
-# `cotangents` has the slope that comes in for each. With several inputs, the vjp must return a gradient for each; for those
-# that nobody trains, such as `offset` here, an array of zeros will do.
+# Both ideas together are `fused_loss` in the package, [course_lib/model/loss.py](../course_lib/model/loss.py): a few dozen lines
+# written by hand, which this chapter uses and does not build. It is an `mx.custom_function` like that of section 2, with one
+# difference: it makes the gradients on the way *forward*, as further outputs, and the way back only multiplies them by the slope
+# that comes in. For each chunk of rows it computes in essence this, where `importance` is how much a row counts: one over the
+# number of rows that count, or 0.
+#
+# ```python
+# logits = capped_logits(x, weight, softcap)         # (n, V)
+# slope = importance * (softmax(logits) - onehot)    # the gradient with respect to the capped logits
+# slope = slope * (1 - (logits / softcap) ** 2)      # and through the cap
+# for_x, for_weight = slope @ weight, slope.T @ x    # what is kept; logits and slope are not
+# ```
+#
+# `row_losses`, from the same module, is the first idea alone, for evaluation.
+
+# %%
+#| export model.gpt
+@add_to(GPT)
+def loss(self, ids: mx.array, targets: mx.array, reduction: str = "mean") -> mx.array:
+    """Cross-entropy in nats of targets (B, T) that are not -1: "mean", "sum", or "none": (B, T).
+
+    With no such target the mean is 0. "mean" and "sum" make their gradient at once: to evaluate,
+    take "none".
+    Raises CourseError as `__call__` does, and for targets that do not fit the ids.
+    """
+    if reduction not in ("mean", "sum", "none"):
+        raise CourseError(f"reduction={reduction!r}, expected 'mean', 'sum' or 'none'")
+    self.check_ids(ids, targets)
+    x = self.transformer(ids).reshape(-1, self.config.n_embd)  # (B T, n_embd)
+    counts = (targets.reshape(-1) >= 0).astype(mx.float32)  # (B T,)
+    targets_or_0 = mx.maximum(targets.reshape(-1), 0)
+    if reduction == "none":
+        losses = row_losses(self.head, x, targets_or_0, self.config.vocab_size)
+        return (losses * counts).reshape(targets.shape)
+    if reduction == "mean":
+        counts = counts / mx.maximum(counts.sum(), 1)
+    return fused_loss(x, self.lm_head.weight, targets_or_0, counts, self.config.softcap)
+
+
+# %% [markdown]
+# The same loss and the same gradients as the simple one, in chunks of 3 of the 10 rows:
+
+# %%
+at_once = loss_module.LOGITS_AT_ONCE
+loss_module.LOGITS_AT_ONCE = 3 * tiny.vocab_size  # for a moment
+fused, fused_gradients = nn.value_and_grad(model, GPT.loss)(model, ids, targets)
+each = model.loss(ids, targets, reduction="none")  # (2, 5)
+mx.eval(fused, fused_gradients, each)
+loss_module.LOGITS_AT_ONCE = at_once
+close = 1e-4 if backend.compute_dtype() == mx.float32 else 2e-2
+pairs = zip(tree_flatten(gradients), tree_flatten(fused_gradients), strict=True)
+worst = max(mx.abs(a - b).max().item() for (_, a), (_, b) in pairs)
+print(f"simple {value.item():.6f} | fused {fused.item():.6f} | gradients differ by {worst:.0e}")
+print("of each target:", [round(loss, 2) for loss in each.flatten().tolist()])
+assert abs(value.item() - fused.item()) < close and worst < close
+assert abs(each.sum().item() / (targets >= 0).sum().item() - value.item()) < close
+assert model.loss(ids, mx.full(ids.shape, -1)).item() == 0
+
+# %% [markdown]
+# And what the model says to an id that it does not know, to a text that is too long, and to a wrong shape:
 
 # %% tags=["nbval-check-output"]
-@mx.custom_function
-def square_and_slope(x, offset):
-    return x * x + offset, 2 * x
-
-
-@square_and_slope.vjp
-def use_slope(primals, cotangents, outputs):
-    return cotangents[0] * outputs[1], mx.zeros_like(primals[1])
-
-
-def cost(x):
-    return 10 * square_and_slope(x, mx.ones(3))[0].sum()
-
-
-print(mx.grad(cost)(mx.array([1.0, 2.0, -3.0])).tolist())
-
-
-# %% [markdown]
-# The same numbers as before. What comes in for the second output is ignored: nobody must build a loss on that output, and
-# so the real function hides it.
-#
-# ### The real one
-#
-# Loss and gradient of some rows. `importance` is how much each row counts: $1/N$ for a mean over $N$ rows, 0 for a row to
-# be ignored. No logit is above 15, and $e^{15}$ fits a float32 easily, so softmax needs no maximum subtracted first: one
-# pass less over the largest array of the whole program.
-
-# %%
-#| export model.gpt
-def _loss_and_gradients(
-    x: mx.array, weight: mx.array, targets: mx.array, importance: mx.array, softcap: float
-) -> tuple[mx.array, mx.array, mx.array]:
-    """Sum of importance · cross-entropy over some rows, and its gradients for x and weight."""
-    logits = capped_logits(x, weight, softcap)  # (n, V)
-    exp = fast_exp(logits)  # at most e^15: no maximum need be subtracted
-    total = exp.sum(axis=-1, keepdims=True)  # (n, 1)
-    target = targets[:, None]
-    losses = mx.log(total) - mx.take_along_axis(logits, target, axis=-1)  # (n, 1)
-    share = importance[:, None]
-    slope = exp * (share / total)  # p - onehot: the gradient with respect to the capped logits
-    at_target = mx.take_along_axis(slope, target, axis=-1) - share
-    slope = mx.put_along_axis(slope, target, at_target, axis=-1)
-    slope = (slope * (1 - mx.square(logits / softcap))).astype(x.dtype)  # through tanh
-    return (
-        (losses * share).sum(),
-        slope @ weight.astype(x.dtype),
-        (slope.T @ x).astype(weight.dtype),
-    )
-
-
-# %%
-importance = mx.full((10,), 0.1)  # the mean over 10 rows
-loss, for_x, for_weight = _loss_and_gradients(x, weight, targets, importance, 15.0)
-value, (naive_x, naive_weight) = mx.value_and_grad(naive_loss, argnums=(0, 1))(
-    x, weight, targets, 15.0
-)
-differences = [
-    mx.abs(a - b).max().item() for a, b in ((for_x, naive_x), (for_weight, naive_weight))
-]
-largest = " and ".join(f"{difference:.0e}" for difference in differences)
-print(f"loss {loss.item():.6f} and {value.item():.6f} | largest differences {largest}")
-assert abs(loss.item() - value.item()) < 1e-4 and max(differences) < 1e-5
-
-
-# %% [markdown]
-# The same over all chunks, as a custom function. The forward pass adds up the losses and the gradients of the matrix and
-# keeps the gradients of x in a row; the way back multiplies what is there by the slope that comes in, which is 1 in a
-# training step. Targets and importance are not trained: zeros. `mx.depends` gets a list here: a chunk waits for both sums and
-# for the gradient of x before it. `@cache` makes one such function for each cap and gives the same one again.
-
-# %%
-#| export model.gpt
-@cache
-def _fused_loss(softcap: float) -> Callable:
-    """A function of (x, weight, targets, importance): the loss, in chunks, with its gradient."""
-
-    @mx.custom_function
-    def loss_and_gradients(x, weight, targets, importance):
-        loss, for_x, for_weight = mx.array(0.0), [], mx.zeros_like(weight)
-        for rows in _chunks(x, weight):
-            part = mx.depends(x[rows], [loss, for_weight, *for_x[-1:]]) if for_x else x[rows]
-            more = _loss_and_gradients(part, weight, targets[rows], importance[rows], softcap)
-            loss, for_weight = loss + more[0], for_weight + more[2]
-            for_x.append(more[1])
-        return loss, mx.concatenate(for_x), for_weight
-
-    @loss_and_gradients.vjp
-    def scale(primals, cotangents, outputs):
-        _, _, targets, importance = primals
-        slope = cotangents[0]
-        for_x, for_weight = outputs[1:]
-        return (
-            (slope * for_x).astype(for_x.dtype),
-            slope * for_weight,
-            mx.zeros_like(targets),
-            mx.zeros_like(importance),
-        )
-
-    return lambda *arrays: loss_and_gradients(*arrays)[0]
-
-
-# %%
-LOGITS_AT_ONCE = 96  # several chunks again
-fused = mx.value_and_grad(_fused_loss(15.0), argnums=(0, 1))
-loss, gradients = fused(x, weight, targets, importance)
-mx.eval(loss, gradients)
-LOGITS_AT_ONCE = at_once
-assert abs(loss.item() - value.item()) < 1e-4
-assert mx.allclose(gradients[0], naive_x, atol=1e-5)
-assert mx.allclose(gradients[1], naive_weight, atol=1e-5)
-print("equal in value and in both gradients")
+for wrong in (mx.array([[31, 32]]), mx.zeros((1, 17), mx.int32), mx.zeros((3,), mx.int32)):
+    try:
+        model(wrong)
+    except CourseError as error:
+        print(error)
 
 
 # %% [markdown]
@@ -950,81 +891,30 @@ def time_and_peak(function, *arrays):
     return time.perf_counter() - started, (mx.get_peak_memory() - before) / 1e6
 
 
-def naive_and_gradients(x, weight, targets, importance):
-    return mx.value_and_grad(naive_loss, argnums=(0, 1))(x, weight, targets, 15.0)
+def simple(x, weight, targets, importance):
+    losses = nn.losses.cross_entropy(capped_logits(x, weight, 15.0), targets)
+    return (losses * importance).sum()
+
+
+def fused(x, weight, targets, importance):
+    return fused_loss(x, weight, targets, importance, 15.0)
 
 
 N, V = budget(1024, quick=128), budget(65536, quick=16384)
 weight = mx.random.normal((V, 128))
-for label, way, rows in (
-    ("naive", naive_and_gradients, N),
-    ("fused", fused, N),
-    ("fused", fused, 4 * N),
-):
+for label, way, rows in (("simple", simple, N), ("fused", fused, N), ("fused", fused, 4 * N)):
     x, targets = mx.random.normal((rows, 128)), mx.random.randint(0, V, (rows,))
+    way = mx.value_and_grad(way, argnums=(0, 1))
     seconds, peak = time_and_peak(way, x, weight, targets, mx.full((rows,), 1 / rows))
     print(f"{label}, N={rows}: the logits alone {rows * V * 4 / 1e6:5.0f} MB, ", end="")
     print(f"peak {peak:5.0f} MB, {seconds:5.2f} s")
 
 
 # %% [markdown]
-# The naive peak is several times the logits, and it grows with the length of the text. The fused peak is set by the chunk and
+# The simple peak is several times the logits, and it grows with the length of the text. The fused peak is set by the chunk and
 # hardly grows: a chunk's logits are 64 MB, about ten arrays of that size are alive together (exponentials, slopes, and the
 # next chunk's, since MLX works ahead), and there is the gradient of the head. Times differ between machines.
 #
-# ### `model.loss`
-#
-# A target of −1 means *no question here*: padding, or the user's words in a chat (chapter 13). Such rows have importance 0.
-# If no row counts, the mean is 0 and not a division by zero.
-
-# %%
-#| export model.gpt
-@add_to(GPT)
-def loss(self, ids: mx.array, targets: mx.array, reduction: str = "mean") -> mx.array:
-    """Cross-entropy in nats of targets (B, T) that are not -1: "mean", "sum", or "none": (B, T).
-
-    With no such target the mean is 0. "mean" and "sum" make their gradient at once: to evaluate,
-    take "none".
-    Raises CourseError as `__call__` does, and for targets that do not fit the ids.
-    """
-    if reduction not in ("mean", "sum", "none"):
-        raise CourseError(f"reduction={reduction!r}, expected 'mean', 'sum' or 'none'")
-    if ids.shape != targets.shape:
-        raise CourseError(
-            f"ids {ids.shape} and targets {targets.shape} must have the same shape (B, T)"
-        )
-    self._check(ids, whole=True)
-    _check_ids("targets", targets, -1, self.config.vocab_size)
-    x = self.transformer(ids).reshape(-1, self.config.n_embd)  # (B T, n_embd)
-    counts = (targets.reshape(-1) >= 0).astype(mx.float32)  # (B T,)
-    targets_or_0 = mx.maximum(targets.reshape(-1), 0)
-    if reduction == "none":
-        losses = row_losses(x, self.lm_head.weight, targets_or_0, self.config.softcap)
-        return (losses * counts).reshape(targets.shape)
-    if reduction == "mean":
-        counts = counts / mx.maximum(counts.sum(), 1)
-    return _fused_loss(self.config.softcap)(x, self.lm_head.weight, targets_or_0, counts)
-
-
-# %%
-model.lm_head.weight = 0.5 * mx.random.normal(model.lm_head.weight.shape)  # no longer zero
-targets = mx.array([[1, 4, 1, 5, -1], [2, -1, -1, -1, -1]])
-losses = model.loss(ids, targets, reduction="none")  # (2, 5)
-real = targets >= 0
-by_hand = (losses * real).sum().item() / real.sum().item()
-print([round(loss, 2) for loss in losses[0].tolist()], "mean of the real ones", round(by_hand, 4))
-assert abs(model.loss(ids, targets).item() - by_hand) < 1e-4
-assert model.loss(ids, mx.full(ids.shape, -1)).item() == 0
-
-# %% tags=["nbval-check-output"]
-for wrong in (mx.array([[31, 32]]), mx.zeros((1, 17), mx.int32), mx.zeros((3,), mx.int32)):
-    try:
-        model(wrong)
-    except CourseError as error:
-        print(error)
-
-
-# %% [markdown]
 # ## 6. Counting before building
 #
 # ### Parameters
@@ -1036,18 +926,30 @@ for wrong in (mx.array([[31, 32]]), mx.zeros((1, 17), mx.int32), mx.zeros((3,), 
 # $$ N = 12 L d^2 + 2 V d $$
 
 # %%
-#| export model.gpt
-def count_parameters(config: GPTConfig) -> int:
-    """How many numbers are trained; no model is made. 12 L d² + 2 V d when n_kv_head = n_head."""
-    d, kv = config.n_embd, config.n_embd * config.n_kv_head // config.n_head
-    return config.n_layer * (2 * d * d + 2 * d * kv + 8 * d * d) + 2 * config.vocab_size * d
+def by_formula(config):
+    return 12 * config.n_layer * config.n_embd**2 + 2 * config.vocab_size * config.n_embd
 
+
+before, started = mx.get_active_memory(), time.perf_counter()
+big = GPT(GPTConfig.from_depth(26))
+milliseconds = 1000 * (time.perf_counter() - started)
+count = sum(array.size for _, array in tree_flatten(big.parameters()))
+print(f"d26: {count:,} parameters, made in {milliseconds:.0f} ms, ", end="")
+print(f"{(mx.get_active_memory() - before) / 1e6:.1f} MB")
+assert count == by_formula(big.config)
+
+# %% [markdown]
+# A billion parameters and hardly a byte: MLX is lazy, and nobody has asked for the numbers of this model yet. So you need not
+# trust a formula. `count_parameters(config)` of [course_lib/model/sizes.py](../course_lib/model/sizes.py) makes the model and
+# adds up its arrays. Change the model, and the count changes with it. With fewer heads of keys and values there are fewer than the
+# formula says:
 
 # %%
-for config in (tiny, GPTConfig(64, 100, 3, 6, 2, 48), GPTConfig.from_depth(1, vocab_size=512)):
-    real = sum(array.size for _, array in tree_flatten(GPT(config).parameters()))
-    print(f"counted {count_parameters(config):7,d} | in the model {real:7,d}")
-    assert count_parameters(config) == real
+for config in (tiny, GPTConfig(64, 100, 3, 6, 6, 48), GPTConfig.from_depth(1, vocab_size=512)):
+    counted, formula = count_parameters(config), by_formula(config)
+    heads = f"n_head {config.n_head}, n_kv_head {config.n_kv_head}"
+    print(f"counted {counted:7,d} | formula {formula:7,d} | {heads}")
+    assert counted == formula if config.n_kv_head == config.n_head else counted < formula
 
 
 # %% [markdown]
@@ -1057,24 +959,23 @@ for config in (tiny, GPTConfig(64, 100, 3, 6, 2, 48), GPTConfig.from_depth(1, vo
 # makes a gradient for the input and one for the weight. So 6 operations for each weight and token. `wte` is left out: a row
 # is looked up, nothing is multiplied. Attention multiplies queries with keys and weights with values too, work that depends
 # on T and not on any weight.
+#
+# $$ 6 \, (N - V d) + 12 L d T $$
+#
+# (Where $12LdT$ comes from: two products, 2 operations for each of $d \cdot T$ pairs of numbers, three times for forward and
+# backward, in $L$ blocks.) `flops_per_token`, from the same module, reads both parts off the model: every weight but those of
+# an `nn.Embedding`, and the queries of every attention.
 
 # %%
-#| export model.gpt
-def flops_per_token(config: GPTConfig) -> int:
-    """Floating-point operations to train on one token: 6 for each weight but wte, and 12 L d T.
-
-    The second part is attention's, at T = sequence_len. Source: Kaplan et al., 2020, and nanochat.
-    """
-    weights = count_parameters(config) - config.vocab_size * config.n_embd
-    return 6 * weights + 12 * config.n_layer * config.n_embd * config.sequence_len
-
+for config in (GPTConfig.from_depth(4), GPTConfig.from_depth(12)):
+    weights = by_formula(config) - config.vocab_size * config.n_embd
+    attention = 12 * config.n_layer * config.n_embd * config.sequence_len
+    print(f"d{config.n_layer}: {flops_per_token(config):,}, of which attention {attention:,}")
+    assert flops_per_token(config) == 6 * weights + attention
 
 # %% [markdown]
-# (Where $12LdT$ comes from: two products, 2 operations for each of $d \cdot T$ pairs of numbers, three times for forward and
-# backward, in $L$ blocks.)
-#
-# The sizes of the course, at a vocabulary of 65,536 and texts of 2,048 tokens. Nothing is allocated for this table. For its
-# last column: about 20 tokens for each parameter was the best use of a fixed number of operations in the experiments of
+# The sizes of the course, at a vocabulary of 65,536 and texts of 2,048 tokens. For the last column of the table: about 20 tokens
+# for each parameter was the best use of a fixed number of operations in the experiments of
 # [Hoffmann et al., 2022](https://arxiv.org/abs/2203.15556), known as Chinchilla. Divide GFLOPs by the GFLOP/s of chapter 00,
 # and you have the seconds of one token.
 
@@ -1142,50 +1043,8 @@ plt.show()
 # | norm before the MLP | what goes in, what comes out | 2 |
 # | MLP | what ReLU² takes, what it gives: each four times as wide | 8 |
 #
-# Together 7 + 8 arrays for attention and MLP, and 3 for keys and values, as in the code. The rest of its numbers, for what is alive for a moment only, is fitted to measurements.
-
-# %%
-#| export model.gpt
-def estimate_memory(
-    config: GPTConfig, batch_size: int, sequence_len: int | None = None, recompute: bool = False
-) -> dict[str, int]:
-    """Bytes that a training step needs, by what needs them, and their "total"; no model is made.
-
-    "weights" and "gradients" are float32. "optimizer": Muon keeps one number for each weight of the
-    blocks, AdamW two for each of wte and lm_head. "activations": all else at the fullest moment,
-    which is when the head works, or the last block goes backward, or all gradients are there.
-    Fitted to MLX on a CPU, where it is off by less than 25 %.
-    """
-    B, T, d = batch_size, sequence_len or config.sequence_len, config.n_embd
-    rows, V, size = B * T, config.vocab_size, backend.compute_dtype().size
-    weights, table = 4 * count_parameters(config), 4 * V * d
-    in_blocks = weights - 2 * table
-    # the weights of the products once more, in the compute type
-    copies = 0 if size == 4 else (in_blocks + table) * size // 4
-
-    stream = rows * d * size  # one array (B, T, n_embd)
-    # attention matrices: only on CUDA does MLX train without keeping them
-    scores = 0 if backend.device_kind() == "cuda" else B * config.n_head * T * T * size
-    in_attention = 7 * stream + 3 * stream * config.n_kv_head // config.n_head + scores
-    kept = in_attention + 8 * stream  # by one block: norm, q, k, v, y; stream, norm, the MLP's two
-    at_work = 21 * stream + 2 * scores  # passing, while one block goes backward
-    if recompute:
-        kept, at_work = stream, at_work + 2 * kept  # MLX begins the next block before one is done
-
-    logits = 4 * V * min(rows, 2 * max(1, LOGITS_AT_ONCE // V))  # of a chunk, and of the next one
-    fullest = copies + max(
-        config.n_layer * kept + 14 * stream + 5 * logits + 3 * table,  # old sum, new part, new sum
-        config.n_layer * kept + at_work + table,
-        weights + kept + at_work,  # weights: as large as the gradients
-    )
-    sizes = {
-        "weights": weights,
-        "gradients": weights,
-        "optimizer": in_blocks + 4 * table,
-        "activations": fullest - weights,
-    }
-    return sizes | {"total": sum(sizes.values())}
-
+# Together 7 + 8 arrays for attention and MLP, and 3 for keys and values: this is how `estimate_memory` counts, also in
+# `course_lib.model.sizes`. The rest of its numbers, for what is alive for a moment only, is fitted to measurements.
 
 # %%
 d12 = GPTConfig.from_depth(12)
@@ -1359,7 +1218,7 @@ def attend(self, layer, x):
         for linear in (layer.c_q, layer.c_k, layer.c_v)
     )
     if "RoPE" in self.ideas:
-        q, k = rotate(q, layer._wavelengths), rotate(k, layer._wavelengths)
+        q, k = rotate(q, layer._inverse_frequencies), rotate(k, layer._inverse_frequencies)
     if "QK norm" in self.ideas:
         q, k = rms_norm(q), rms_norm(k)
     y = mx.fast.scaled_dot_product_attention(q, k, v, scale=layer.head_dim**-0.5, mask="causal")
@@ -1374,8 +1233,8 @@ def __call__(self, ids):
     x = rms_norm(x.astype(backend.compute_dtype()))
     for block in self.transformer.h:
         x = x + self.attend(block.attn, rms_norm(x))
-        bend = relu_squared if "ReLU²" in self.ideas else nn.relu
-        x = x + block.mlp.c_proj(bend(block.mlp.c_fc(rms_norm(x))))
+        activation = relu_squared if "ReLU²" in self.ideas else nn.relu
+        x = x + block.mlp.c_proj(activation(block.mlp.c_fc(rms_norm(x))))
     own = "own head" in self.ideas
     weight = self.lm_head.weight if own else self.transformer.wte.weight
     if "softcap" in self.ideas:

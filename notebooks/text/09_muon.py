@@ -47,7 +47,8 @@ from course_lib.classroom.exercises import muon as exercises
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import open_dataset
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.model.gpt import GPT, GPTConfig, flops_per_token, init_weights
+from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.model.sizes import flops_per_token
 from course_lib.names.batching import batches, make_batch
 from course_lib.names.bigram import CharTokenizer, load_names, split_names
 

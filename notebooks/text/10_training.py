@@ -68,7 +68,8 @@ from course_lib.classroom import LiveCurve, add_to, budget, check, draw_loss_log
 from course_lib.classroom.exercises import training as exercises
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import bundled_folder, open_dataset
-from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters, flops_per_token
 from course_lib.train.metrics import draw_metrics
 from course_lib.train.muon import newton_schulz
 from course_lib.train.plan import Settings, describe, resolve, validation_batches
@@ -1592,7 +1593,8 @@ from pathlib import Path
 from course_lib import backend
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.program import check_least
-from course_lib.model.gpt import GPTConfig, count_parameters, estimate_memory, flops_per_token
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
 
 
 # %%
@@ -1973,7 +1975,8 @@ from course_lib.host.errors import CourseError
 from course_lib.host.files import only_one
 from course_lib.host.progress import StatusLine
 from course_lib.host.stop import StopWish, stop_when_asked
-from course_lib.model.gpt import GPT, GPTConfig, flops_per_token, init_weights
+from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.model.sizes import flops_per_token
 from course_lib.train import local_ring
 from course_lib.train.checkpoint import (
     META,

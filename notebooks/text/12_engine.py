@@ -39,6 +39,8 @@ import math
 
 import mlx.core as mx
 
+from course_lib.model.head import fast_exp
+
 # %%
 #| export generate.rows
 """Rows of text that are written together: what is asked for, one row, one step for all of them."""
@@ -250,9 +252,8 @@ def _capacity(config: GPTConfig, length: int) -> int:
 
 def cache_bytes(config: GPTConfig, rows: int, length: int) -> int:
     """Bytes of a cache in which `rows` rows have grown to `length` positions; no cache is made."""
-    head_dim = config.n_embd // config.n_head
-    numbers = 2 * config.n_layer * rows * config.n_kv_head * _capacity(config, length) * head_dim
-    return numbers * backend.compute_dtype().size
+    numbers = 2 * config.n_layer * rows * config.n_kv_head * _capacity(config, length)
+    return numbers * config.head_dim * backend.compute_dtype().size
 
 
 # %%
@@ -282,7 +283,7 @@ class LayerCache:
     def __init__(self, cache: "KVCache"):
         self._cache = cache
         config = cache.config
-        shape = 0, config.n_kv_head, 0, config.n_embd // config.n_head
+        shape = 0, config.n_kv_head, 0, config.head_dim
         self.keys = self.values = mx.zeros(shape, backend.compute_dtype())
 
     @property
@@ -450,7 +451,7 @@ print(f"after {last} tokens: {uncached[last] / cached[last]:.0f} times faster")
 # cost, against a write in place?
 
 # %%
-shape = 1, big_config.n_kv_head, 1, big_config.n_embd // big_config.n_head
+shape = 1, big_config.n_kv_head, 1, big_config.head_dim
 new = mx.ones(shape, backend.compute_dtype())
 cache = KVCache(big_config)
 cache.reserve(1, 1000)
@@ -772,13 +773,13 @@ print({letter: round(logit, 2) for letter, logit in zip(letters, logits[0].tolis
 
 # %% [markdown]
 # Softmax makes probabilities of logits: e to the power of each, divided by the sum. The largest logit is subtracted first, so
-# that no power overflows; it cancels out. (`mx.power(math.e, x)` is `exp`; on a CPU it is faster than MLX's own `exp`.)
+# that no power overflows; it cancels out. (`fast_exp` is chapter 08's.)
 
 # %%
 #| export generate.sampling
 def probabilities(logits: mx.array) -> mx.array:
-    """Softmax over the last axis. On a CPU, MLX's power is faster than its exp."""
-    weights = mx.power(math.e, logits - logits.max(axis=-1, keepdims=True))
+    """Softmax over the last axis."""
+    weights = fast_exp(logits - logits.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
@@ -914,7 +915,7 @@ def draw(logits: mx.array, uniform: mx.array) -> mx.array:
     Lay the probabilities side by side from 0 to 1: uniform (B, 1), 0 <= u < 1, falls into one of
     them.
     """
-    ends = mx.cumsum(mx.power(math.e, logits - logits.max(axis=-1, keepdims=True)), axis=-1)
+    ends = mx.cumsum(fast_exp(logits - logits.max(axis=-1, keepdims=True)), axis=-1)
     return (ends <= uniform * ends[:, -1:]).sum(axis=-1)
 
 
@@ -2150,7 +2151,7 @@ print([handle.finish_reason for handle in handles], "after the end of the block"
 # machine with `memory` bytes? The weights take their part first, in the compute type of the device; the rest is for the cache.
 # If not even the weights fit, the answer is 0. Try d20 on 24 GB, with all its heads of keys and values and with one.
 #
-# <details><summary>Hint</summary>`count_parameters` of `course_lib.model.gpt` (chapter 08), `cache_bytes`, and
+# <details><summary>Hint</summary>`count_parameters` of `course_lib.model.sizes` (chapter 08), `cache_bytes`, and
 # `backend.compute_dtype().size`.</details>
 
 # %% tags=["exercise"]

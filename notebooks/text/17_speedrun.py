@@ -47,7 +47,8 @@ from course_lib import backend
 from course_lib.classroom import check
 from course_lib.classroom.exercises import speedrun as exercises
 from course_lib.host.paths import data_dir
-from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters, flops_per_token
 from course_lib.train import local_ring
 
 backend.seed_everything(42)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import mlx.core as mx
 
 from course_lib import backend
-from course_lib.model.attention import CausalSelfAttention, rms_norm, rotary_wavelengths, rotate
+from course_lib.model.attention import CausalSelfAttention, inverse_frequencies, rms_norm, rotate
 
 
 def naive_attention(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
@@ -28,9 +28,9 @@ def fast_attention(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask="causal")
 
 
-def naive_rotate(x: mx.array, wavelengths: mx.array) -> mx.array:
+def naive_rotate(x: mx.array, w: mx.array) -> mx.array:
     """The turn by cosines and sines."""
-    angles = mx.arange(x.shape[2])[:, None] / wavelengths
+    angles = mx.arange(x.shape[2])[:, None] / w
     cos, sin = mx.cos(angles).astype(x.dtype), mx.sin(angles).astype(x.dtype)
     first, second = mx.split(x, 2, axis=-1)
     return mx.concatenate([first * cos + second * sin, second * cos - first * sin], axis=-1)
@@ -76,13 +76,13 @@ def main() -> None:
     arguments = parser.parse_args()
     print(backend.describe())
     rounds, heads, head_dim = arguments.rounds, arguments.heads, arguments.head_dim
-    wavelengths = rotary_wavelengths(head_dim)
+    w = inverse_frequencies(head_dim)
     for T in arguments.lengths:
         x = mx.random.normal((3, 1, heads, T, head_dim)).astype(backend.compute_dtype())
         q, k, v = x
         print(f"T={T}, {heads} heads of {head_dim}, {x.dtype}")
         pairs = {"rms_norm": (naive_norm, rms_norm, (q,)), "attention": (naive_attention, fast_attention, (q, k, v))}
-        turns = [lambda x, f=f: f(x, wavelengths) for f in (naive_rotate, rotate)]
+        turns = [lambda x, f=f: f(x, w) for f in (naive_rotate, rotate)]
         for name, (naive, fast, arrays) in {"rotate": (*turns, (q,)), **pairs}.items():
             mx.eval(*arrays)
             both = [lambda f=f, a=arrays: f(*a) for f in (naive, fast)]

@@ -18,7 +18,8 @@ import time
 import mlx.core as mx
 
 from course_lib import backend
-from course_lib.model.gpt import GPT, GPTConfig, estimate_memory, flops_per_token
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.sizes import estimate_memory, flops_per_token
 from course_lib.train.trainer import Trainer
 
 

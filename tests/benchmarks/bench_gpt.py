@@ -19,7 +19,8 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from course_lib import backend
-from course_lib.model.gpt import GPT, GPTConfig, flops_per_token
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.sizes import flops_per_token
 
 try:
     import torch

@@ -22,7 +22,8 @@ import mlx.core as mx
 import mlx.optimizers as optim
 
 from course_lib import backend
-from course_lib.model.gpt import GPT, flops_per_token
+from course_lib.model.gpt import GPT
+from course_lib.model.sizes import flops_per_token
 from course_lib.train.local_ring import launch
 from course_lib.train.optim import make_optimizer
 from course_lib.train.trainer import Trainer

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from course_lib.model.attention import rotary_wavelengths, rotate
+from course_lib.model.attention import inverse_frequencies, rotate
 
 
 def repeat_heads(answer: Callable) -> None:
@@ -63,8 +63,8 @@ def entropy(answer: Callable) -> None:
     assert mx.allclose(found, -(weights * mx.log(weights)).sum(axis=-1), atol=1e-4), "random weights came out wrong"
 
 
-def _neighbours_of_mlx(x: mx.array, wavelengths: mx.array, offset: int = 0) -> mx.array:
-    return mx.fast.rope(x, x.shape[-1], traditional=True, base=None, scale=1.0, offset=offset, freqs=-wavelengths)
+def _neighbours_of_mlx(x: mx.array, w: mx.array, offset: int = 0) -> mx.array:
+    return mx.fast.rope(x, x.shape[-1], traditional=True, base=None, scale=1.0, offset=offset, freqs=-w)
 
 
 def rotate_neighbours(answer: Callable) -> None:
@@ -75,13 +75,13 @@ def rotate_neighbours(answer: Callable) -> None:
     x, y = turned.flatten().tolist()
     assert abs(x + 1) > 1e-3 or abs(y) > 1e-3, "(0, 1) went left: clockwise is x1·cos + x2·sin, x2·cos - x1·sin"
     assert abs(x - 1) < 1e-3 and abs(y) < 1e-3, f"up, turned a quarter clockwise, is (1, 0), not ({x:.2f}, {y:.2f})"
-    wavelengths = rotary_wavelengths(8)
+    w = inverse_frequencies(8)
     x = mx.random.normal((2, 3, 5, 8), key=mx.random.key(0))
     for offset in (0, 7):
-        right = _neighbours_of_mlx(x, wavelengths, offset)
-        found = answer(x, wavelengths, offset)
+        right = _neighbours_of_mlx(x, w, offset)
+        found = answer(x, w, offset)
         assert found.shape == x.shape, f"the shape stays: {x.shape}, not {found.shape}"
-        assert not mx.allclose(found, rotate(x, wavelengths, offset), atol=1e-3), (
+        assert not mx.allclose(found, rotate(x, w, offset), atol=1e-3), (
             "these are the pairs of halves; neighbours are (x0, x1), (x2, x3), ..."
         )
         assert mx.allclose(found, right, atol=1e-3), f"with offset={offset} it differs from mx.fast.rope's neighbours"
@@ -89,13 +89,13 @@ def rotate_neighbours(answer: Callable) -> None:
 
 def to_halves(answer: Callable) -> None:
     """Exercise 7.4, second part."""
-    wavelengths = rotary_wavelengths(8)
+    w = inverse_frequencies(8)
     texts = mx.random.normal((1, 6, 12), key=mx.random.key(1))  # (B, T, C)
     trained = [mx.random.normal((16, 12), key=mx.random.key(seed)) / 4 for seed in (2, 3)]  # two heads of 8
 
     def scores(weights: list[mx.array], turn: Callable) -> mx.array:
         heads = ((texts @ weight.T).reshape(1, 6, 2, 8).transpose(0, 2, 1, 3) for weight in weights)
-        q, k = (turn(a, wavelengths, 0) for a in heads)
+        q, k = (turn(a, w, 0) for a in heads)
         return q @ mx.swapaxes(k, -1, -2)
 
     permuted = [answer(weight, 8) for weight in trained]

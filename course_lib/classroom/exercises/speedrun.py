@@ -2,7 +2,8 @@
 
 import math
 
-from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters, flops_per_token
 
 
 def z_score(answer) -> None:

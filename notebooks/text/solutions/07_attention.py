@@ -96,8 +96,8 @@ plt.show()
 # The rotation of neighbours, and an order of rows that makes the rotation of halves do the same.
 
 # %%
-def rotate_neighbours(x, wavelengths, offset=0):
-    theta = mx.arange(offset, offset + x.shape[-2])[:, None] / wavelengths  # (T, D/2)
+def rotate_neighbours(x, w, offset=0):
+    theta = mx.arange(offset, offset + x.shape[-2])[:, None] / w  # (T, D/2)
     cos, sin = mx.cos(theta), mx.sin(theta)
     x1, x2 = x[..., 0::2], x[..., 1::2]
     return mx.stack([x1 * cos + x2 * sin, x2 * cos - x1 * sin], axis=-1).reshape(x.shape)

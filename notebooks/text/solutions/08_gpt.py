@@ -9,7 +9,8 @@ import mlx.core as mx
 from course_lib import backend
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import gpt as exercises
-from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters, flops_per_token
 
 backend.seed_everything(42)
 

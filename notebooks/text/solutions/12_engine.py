@@ -15,7 +15,8 @@ from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import engine as exercises
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.kv_cache import KVCache, cache_bytes
-from course_lib.model.gpt import GPT, GPTConfig, count_parameters
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.sizes import count_parameters
 from course_lib.names.bigram import load_names
 from course_lib.train.trainer import Trainer
 

@@ -8,7 +8,8 @@ import math
 
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import speedrun as exercises
-from course_lib.model.gpt import GPTConfig, count_parameters, flops_per_token
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.sizes import count_parameters, flops_per_token
 from course_lib.scripts.speedrun import SIZE
 
 # %% [markdown]

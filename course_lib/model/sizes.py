@@ -1,0 +1,99 @@
+"""What a model comes to before it is trained: parameters and operations, read off its own arrays, and memory.
+
+MLX is lazy: a model of any size is made in milliseconds, and takes no memory until its numbers are asked for.
+
+Written by hand; chapter 08 uses it.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from course_lib import backend
+from course_lib.model import loss
+from course_lib.model.attention import CausalSelfAttention
+from course_lib.model.gpt import GPT, GPTConfig
+
+
+class Counts(NamedTuple):
+    """Numbers of a model that are trained: all, those of its blocks, of its embeddings; and of a token's queries."""
+
+    parameters: int
+    in_blocks: int
+    looked_up: int  # rows of embeddings: they multiply nothing
+    queries: int  # over all layers
+
+
+@cache
+def _counts(config: GPTConfig) -> Counts:
+    state = mx.array(mx.random.state[0])
+    model = GPT(config)
+    mx.random.state[0][:] = state  # new layers draw random numbers: counting must not change those that come later
+    modules = model.modules()
+    return Counts(
+        _numbers(model),
+        sum(_numbers(block) for block in model.transformer.h),
+        sum(_numbers(module) for module in modules if isinstance(module, nn.Embedding)),
+        sum(module.c_q.weight.shape[0] for module in modules if isinstance(module, CausalSelfAttention)),
+    )
+
+
+def _numbers(module: nn.Module) -> int:
+    return sum(array.size for _, array in tree_flatten(module.parameters()))
+
+
+def count_parameters(config: GPTConfig) -> int:
+    """How many numbers are trained: 12 L d² + 2 V d when n_kv_head = n_head."""
+    return _counts(config).parameters
+
+
+def flops_per_token(config: GPTConfig) -> int:
+    """Floating-point operations to train on one token: 6 for each weight that multiplies, and attention's 12 L d T.
+
+    Of the 6, 2 are forward and 4 backward. T is sequence_len. Source: Kaplan et al., 2020, and nanochat.
+    """
+    found = _counts(config)
+    return 6 * (found.parameters - found.looked_up) + 12 * found.queries * config.sequence_len
+
+
+def estimate_memory(
+    config: GPTConfig, batch_size: int, sequence_len: int | None = None, recompute: bool = False
+) -> dict[str, int]:
+    """Bytes that a training step needs, by what needs them, and their "total"; on a CPU off by less than 25 %.
+
+    "weights" and "gradients" are float32. "optimizer": Muon keeps one number for each weight of the blocks, AdamW two
+    for each of the others. "activations": all else at the fullest moment, which is when the head works, or the last
+    block goes backward, or all gradients are there; fitted to MLX on a CPU.
+    """
+    found = _counts(config)
+    B, T, V, d = batch_size, sequence_len or config.sequence_len, config.vocab_size, config.n_embd
+    rows, size = B * T, backend.compute_dtype().size
+    weights, in_blocks, table = 4 * found.parameters, 4 * found.in_blocks, 4 * V * d
+    # the weights of the products once more, in the compute type
+    copies = 0 if size == 4 else (found.parameters - found.looked_up) * size
+
+    stream = rows * d * size  # one array (B, T, n_embd)
+    # attention matrices: only on CUDA does MLX train without keeping them
+    scores = 0 if backend.device_kind() == "cuda" else B * config.n_head * T * T * size
+    in_attention = 7 * stream + 3 * stream * config.n_kv_head // config.n_head + scores
+    kept = in_attention + 8 * stream  # by one block: norm, q, k, v, y; stream, norm, the MLP's two
+    at_work = 21 * stream + 2 * scores  # passing, while one block goes backward
+    if recompute:
+        kept, at_work = stream, at_work + 2 * kept  # MLX begins the next block before one is done
+
+    logits = 4 * V * min(rows, 2 * max(1, loss.LOGITS_AT_ONCE // V))  # of a chunk, and of the next one
+    fullest = copies + max(
+        config.n_layer * kept + 14 * stream + 5 * logits + 3 * table,  # old sum, new part, new sum
+        config.n_layer * kept + at_work + table,
+        weights + kept + at_work,  # weights: as large as the gradients
+    )
+    sizes = {
+        "weights": weights,
+        "gradients": weights,
+        "optimizer": in_blocks + 2 * (weights - in_blocks),
+        "activations": fullest - weights,
+    }
+    return sizes | {"total": sum(sizes.values())}
