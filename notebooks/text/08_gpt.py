@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | Needs | [03 · microGPT](03_microgpt.ipynb), [06 · Data](06_data.ipynb), [07 · Attention](07_attention.ipynb) |
-# | Time | 70 minutes to read, 70 for the exercises; two to five minutes to run |
+# | Time | 70 minutes to read, 65 for the exercises; two to five minutes to run |
 # | Memory | under 4 GB |
 # | You will build | the model: its blocks, its head, its starting values → `course_lib.model.head`, `course_lib.model.gpt` |
 #
@@ -1487,4 +1487,4 @@ check(exercises.accuracy, accuracy)
 #   idea as section 5, inside one GPU kernel.
 # - [Training Deep Nets with Sublinear Memory Cost](https://arxiv.org/abs/1604.06174), Chen et al., 2016: recomputation.
 #
-# **Next:** chapter 09, Muon: three ways to take a step, on the same problem.
+# **Next:** [09 · Muon](09_muon.ipynb): three ways to take a step, on the same problem.
