@@ -26,7 +26,7 @@ from course_lib.train.checkpoint import checkpoint_folders, load_checkpoint, loa
 from course_lib.train.flags import CallFlags, Horizon, resumed, stored
 from course_lib.train.metrics import save_curves
 from course_lib.train.pretraining import PretrainingCall, PretrainingHorizon, Settings, make_recipe
-from course_lib.train.speed import Speed
+from course_lib.train.run_folder import Speed
 from course_lib.train.trainer import Diverged, Trainer
 
 WORDS = "the cat dog sees a red blue ball runs under over tree house and then it sleeps by river with old friend"

@@ -16,6 +16,7 @@ from course_lib.generate.engine import Engine
 from course_lib.generate.kv_cache import KVCache
 from course_lib.generate.rows import Request, Row, prefill
 from course_lib.host.errors import CourseError
+from course_lib.model import products
 from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.serve.batch_engine import BatchEngine, QueueFull
 from course_lib.train.trainer import Trainer
@@ -55,6 +56,13 @@ def engine(model, tokenizer):
 def prompts(tokenizer):
     texts = ("some words", "1", "of them, and some, and some more of them", "words")
     return [tokenizer.encode(text, bos=True) for text in texts]
+
+
+@pytest.fixture
+def columns_win(monkeypatch):
+    """Even a small weight is faster column after column."""
+    monkeypatch.setattr(products, "ORDERED", 0)
+    monkeypatch.setattr(products, "columns_are_faster", lambda shape: True)
 
 
 def uncached_greedy(model, prompt, count, stops):
@@ -580,7 +588,7 @@ def test_numpy_integers_are_integers(engine):
 
 
 @pytest.mark.skipif(backend.device_kind() != "cpu", reason="only a CPU wants another order in memory")
-def test_weights_are_put_into_column_order_once_and_keep_their_numbers(tokenizer):
+def test_weights_are_put_into_the_faster_order_once_and_keep_their_numbers(tokenizer, columns_win):
     model, prompt = make_model(tokenizer), tokenizer.encode("some", bos=True)
     before = {name: mx.array(weight) for name, weight in tree_flatten(model.parameters())}
     wanted = model(mx.array([prompt]))
@@ -594,7 +602,18 @@ def test_weights_are_put_into_column_order_once_and_keep_their_numbers(tokenizer
     assert all(weight is after[name] for name, weight in tree_flatten(model.parameters()))  # a first engine's stay
 
 
-def test_a_model_that_was_laid_out_saves_and_trains_as_before(tokenizer, tmp_path):
+@pytest.mark.skipif(backend.device_kind() != "cpu", reason="a GPU has one way for every number of rows")
+def test_a_row_alone_and_among_others_writes_the_same_when_one_row_leaves_mlx(tokenizer, prompts, monkeypatch):
+    monkeypatch.setattr(products, "LARGE", 0)
+    model = make_model(tokenizer)
+    engine = Engine(model, tokenizer)
+    together = engine.generate_batch(prompts, max_tokens=12, temperature=0)
+    for prompt, generation in zip(prompts, together, strict=True):
+        (alone,) = engine.generate_batch([prompt], max_tokens=12, temperature=0)
+        assert alone.ids == generation.ids == uncached_greedy(model, prompt, 12, engine.stops)
+
+
+def test_a_model_that_was_laid_out_saves_and_trains_as_before(tokenizer, tmp_path, columns_win):
     models = [make_model(tokenizer), make_model(tokenizer)]
     Engine(models[1], tokenizer).generate_batch([[1]], max_tokens=1)
     batch = (mx.array([[1, 2, 3, 4]]), mx.array([[2, 3, 4, 5]]))

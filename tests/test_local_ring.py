@@ -24,7 +24,9 @@ from course_lib.host.stop import stop_when_asked
 
 how, folder, rank = sys.argv[1], pathlib.Path(sys.argv[2]), int(os.environ["MLX_RANK"])
 if how == "early":
-    (folder / f"pid_{rank}").write_text(str(os.getpid()))
+    here = folder / f"here_{rank}"
+    here.write_text(str(os.getpid()))
+    here.rename(folder / f"pid_{rank}")  # whole from the first moment
     time.sleep(100)
 group = mx.distributed.init()
 assert group.rank() == rank

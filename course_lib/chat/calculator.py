@@ -6,6 +6,7 @@ Exported from notebooks/14_tools_and_tasks.ipynb; edit it there.
 """
 
 import ast
+import itertools
 import math
 import operator
 import re
@@ -59,11 +60,9 @@ SHAPE = re.compile(rf"(?:[\d+\-*/(). ,]|\.count(?=\s*\()|{STRING})+", re.ASCII)
 
 def _brackets(expression: str) -> int:
     """Maximum nesting depth of parentheses; those inside strings do not count."""
-    depth = deepest = 0
-    for bracket in re.findall(r"[()]", re.sub(STRING, "", expression)):
-        depth += 1 if bracket == "(" else -1
-        deepest = max(deepest, depth)
-    return deepest
+    found = re.findall(r"[()]", re.sub(STRING, "", expression))
+    steps = (1 if bracket == "(" else -1 for bracket in found)
+    return max(itertools.accumulate(steps, initial=0))
 
 
 def _without_commas(expression: str) -> str:

@@ -26,30 +26,25 @@ def check_messages(messages: Sequence[dict]) -> None:
         if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
             raise CourseError(f'message {number} is {message!r:.80}, expected {{"role": …, "content": …}}')
         role, content = message["role"], message["content"]
-        if system and number == 0:
-            expected = "system"
-        else:
-            expected = ("user", "assistant")[(number - system) % 2]
+        turn = ("user", "assistant")[(number - system) % 2]
+        expected = "system" if system and number == 0 else turn
         if role != expected:
             raise CourseError(
                 f"message {number} is from {role!r:.80}, expected {expected!r}: user and assistant "
                 "take turns, the user first; only the very first message may be from the system"
             )
-        if role == "assistant" and isinstance(content, list):
-            _check_parts(number, content)
-        elif not isinstance(content, str):
-            raise CourseError(f"message {number}, from {role}, has the content {content!r:.80}, expected a text")
+        if role != "assistant" or not isinstance(content, list):
+            if not isinstance(content, str):
+                said = f"message {number}, from {role}, has the content {content!r:.80}"
+                raise CourseError(f"{said}, expected a text")
+            continue
+        for part in content:
+            known = isinstance(part, dict) and part.get("type") in PARTS
+            if not known or not isinstance(part.get("text"), str):
+                said = f'{part!r:.80}, expected {{"type": one of {", ".join(PARTS)}, "text": …}}'
+                raise CourseError(f"message {number} has the part {said}")
     if system and len(messages) == 1:
         raise CourseError("a system message needs a user message after it, which it is joined to")
-
-
-def _check_parts(number: int, parts: list) -> None:
-    for part in parts:
-        known = isinstance(part, dict) and part.get("type") in PARTS
-        if not known or not isinstance(part.get("text"), str):
-            raise CourseError(
-                f'message {number} has the part {part!r:.80}, expected {{"type": one of {", ".join(PARTS)}, "text": …}}'
-            )
 
 
 def without_system(messages: Sequence[dict]) -> list[dict]:
@@ -63,11 +58,11 @@ def without_system(messages: Sequence[dict]) -> list[dict]:
 def render_conversation(
     tokenizer: Tokenizer, messages: Sequence[dict], max_tokens: int = 2048
 ) -> tuple[list[int], list[int]]:
-    """(ids, mask) of a conversation, cut after max_tokens; mask is 1 for what is trained.
+    """(ids, mask) of a conversation, cut after max_tokens.
 
-    That is what the assistant writes: its text, its tool calls and <|assistant_end|>. A tool's
-    output is not, nor is what the user writes.
-    Raises CourseError as `check_messages` does.
+    mask is 1 for what is trained: what the assistant writes, with its tool calls and
+    <|assistant_end|>; 0 for a tool's output, and for what the user writes. Raises CourseError as
+    `check_messages` does.
     """
     check_messages(messages)
     special, ids, mask = tokenizer.special, [tokenizer.bos], [0]

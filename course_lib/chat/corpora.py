@@ -22,36 +22,26 @@ class ChatCorpus:
     """A data set on the hub. columns: those that are read; files: for each split, the parquet files in order."""
 
     repo: str
-    columns: tuple[str, ...]
-    files: dict[str, tuple[str, ...]]
+    columns: list[str]
+    files: dict[str, list[str]]
 
 
-def _one(folder: str, train: str = "train") -> dict[str, tuple[str, ...]]:
-    """A data set with one file for each split."""
-    return {
-        split: (f"{folder}/{name}-00000-of-00001.parquet",)
-        for split, name in {"train": train, "validation": "validation", "test": "test"}.items()
-    }
+def _files(folder: str, train: str = "train", train_files: int = 1, validation: bool = True) -> dict[str, list[str]]:
+    """Names as the hub gives them; all splits but train have one file. train: what that one is called there."""
+    found = {"train": [f"{folder}/{train}-{n:05d}-of-{train_files:05d}.parquet" for n in range(train_files)]}
+    for split in ("validation", "test") if validation else ("test",):
+        found[split] = [f"{folder}/{split}-00000-of-00001.parquet"]
+    return found
 
 
-_ARC = ("question", "choices", "answerKey")
+TALK, SUMS = _files("data", train_files=4, validation=False), _files("main", validation=False)
+ARC = ["question", "choices", "answerKey"]
 CHAT_CORPORA = {
-    "smoltalk": ChatCorpus(  # 460,000 conversations in four files of 230 MB
-        "HuggingFaceTB/smol-smoltalk",
-        ("messages",),
-        {
-            "train": tuple(f"data/train-{n:05d}-of-00004.parquet" for n in range(4)),
-            "test": ("data/test-00000-of-00001.parquet",),
-        },
-    ),
-    "gsm8k": ChatCorpus(
-        "openai/gsm8k",
-        ("question", "answer"),
-        {split: (f"main/{split}-00000-of-00001.parquet",) for split in ("train", "test")},
-    ),
-    "mmlu": ChatCorpus("cais/mmlu", ("question", "subject", "choices", "answer"), _one("all", train="auxiliary_train")),
-    "arc-easy": ChatCorpus("allenai/ai2_arc", _ARC, _one("ARC-Easy")),
-    "arc-challenge": ChatCorpus("allenai/ai2_arc", _ARC, _one("ARC-Challenge")),
+    "smoltalk": ChatCorpus("HuggingFaceTB/smol-smoltalk", ["messages"], TALK),  # 460,000 in four files of 230 MB
+    "gsm8k": ChatCorpus("openai/gsm8k", ["question", "answer"], SUMS),
+    "mmlu": ChatCorpus("cais/mmlu", ["question", "subject", "choices", "answer"], _files("all", "auxiliary_train")),
+    "arc-easy": ChatCorpus("allenai/ai2_arc", ARC, _files("ARC-Easy")),
+    "arc-challenge": ChatCorpus("allenai/ai2_arc", ARC, _files("ARC-Challenge")),
 }
 
 
@@ -65,9 +55,7 @@ class Rows(Sequence):
         return self.table.num_rows
 
     def __getitem__(self, number: int) -> dict:
-        if not -len(self) <= number < len(self):
-            raise IndexError(f"there is no row {number}; there are {len(self)}")
-        return self.table.slice(number % len(self), 1).to_pylist()[0]
+        return self.table.slice(range(len(self))[number], 1).to_pylist()[0]
 
     def __iter__(self) -> Iterator[dict]:
         for batch in self.table.to_batches(max_chunksize=1000):
@@ -77,8 +65,7 @@ class Rows(Sequence):
 def rows(corpus: str, split: str, max_files: int | None = None) -> Rows:
     """The rows of a split ("train", "test", …) of one of CHAT_CORPORA, downloaded on the first call.
 
-    max_files: only the first so many of its files; by default all. They are kept in `home_dir()`; a damaged one is
-    fetched again.
+    max_files: only the first so many of its files. They are kept in `home_dir()`; a damaged one is fetched again.
     Raises CourseError for an unknown name, when it cannot be had, and for what is not the data set that is expected.
     """
     if corpus not in CHAT_CORPORA:
@@ -104,17 +91,15 @@ def _table(about: ChatCorpus, name: str, path: Path) -> pa.Table:
     print(f"fetching {name} of {about.repo}, once …", flush=True)
     with bars(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as progress:
         task = progress.add_task(name, total=None)
-        fetch(
-            about.repo,
-            name,
-            path,
-            verify=lambda part: open_whole(part).close(),
-            on_bytes=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+
+        def on_bytes(done: int, total: int | None) -> None:
+            progress.update(task, completed=done, total=total)
+
+        fetch(about.repo, name, path, verify=lambda part: open_whole(part).close(), on_bytes=on_bytes)
     return _read(path, about.columns)
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
+def _read(path: Path, columns: list[str]) -> pa.Table:
     """Those columns of the file. Raises CourseError when it is damaged or lacks one."""
     with open_whole(path) as file:
         missing = [name for name in columns if name not in file.schema_arrow.names]
@@ -124,6 +109,6 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
                 "has changed, or this is another file; delete it and try again"
             )
         try:
-            return file.read(list(columns))
+            return file.read(columns)
         except (pa.ArrowException, OSError) as error:
             raise CourseError(f"{path} is damaged ({str(error).splitlines()[0]}); delete it and try again") from error

@@ -49,25 +49,22 @@ def evaluate_chat_model(folder: Path, step: int | None, options: ChatOptions, na
     engine = Engine(model, tokenizer, use_calculator, keep_prefixes=0)
     path = folder / f"chat_eval_{meta['step']:06d}.json"
     with open_evaluation("chat_eval", model, tokenizer, meta["step"], path) as run:
-        found = run.found
-        found |= {name: _dict(run.earlier().get(name)) for name in ("tasks", "samples")}
+        found, earlier = run.found, run.earlier()
+        for name in ("tasks", "samples"):  # of other tasks; a report may be damaged
+            found[name] = earlier[name] if isinstance(earlier.get(name), dict) else {}
         found |= {"asked": names, "chatcore": None}
 
         def ask(task: ChatTask, label: str) -> tuple[TaskResult, dict]:
             run.part = task.name
             seen = ask_task(run, engine, task, label, options)
+            right, too_long = sum(answer.right for answer in seen), sum(not answer.fits for answer in seen)
+            more = f"; {too_long:,} too long for the model" if too_long else ""
+            run.status.say(f"{label}, {right:,} of {len(seen):,} right{more}")
             found["samples"][task.name] = show_samples(run, task, seen[: options.samples])
-            too_long = sum(not answer.fits for answer in seen)
-            result = TaskResult(task, sum(answer.right for answer in seen), len(seen))
-            return result, {"too_long": too_long, "temperature": options.temperature}
+            return TaskResult(task, right, len(seen)), {"too_long": too_long, "temperature": options.temperature}
 
         found["chatcore"], found["chatcore_error"] = run.ask_tasks(tasks, ask, found["tasks"], lambda task: task.kind)
         run.save()
-
-
-def _dict(value: object) -> dict:
-    """The value if it is a dict, else an empty one: a report may be damaged."""
-    return value if isinstance(value, dict) else {}
 
 
 def ask_task(run: Evaluation, engine: Engine, task: ChatTask, label: str, options: ChatOptions) -> list[Answer]:
@@ -80,9 +77,6 @@ def ask_task(run: Evaluation, engine: Engine, task: ChatTask, label: str, option
         seen.append(answer)
         run.status.hint(f"{label}, {len(seen):,} of {count:,} questions")
         run.pause()
-    right, too_long = sum(answer.right for answer in seen), sum(not answer.fits for answer in seen)
-    more = f"; {too_long:,} too long for the model" if too_long else ""
-    run.status.say(f"{label}, {right:,} of {count:,} right{more}")
     return seen
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Set
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 from course_lib import backend
@@ -21,20 +22,19 @@ from course_lib.host.errors import FlagError
 from course_lib.host.program import AtLeastOne, Bounds, Fraction, NonNegative
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.model.sizes import count_parameters
-from course_lib.train import local_ring
 from course_lib.train.checkpoint import load_model, newest_meta, run_folder
 from course_lib.train.flags import (
     BatchFlags,
     CallFlags,
     Horizon,
     check_flags,
-    choose_process_count,
     fill_recipe,
     fitting_batch_size,
+    rates_of,
 )
 from course_lib.train.launch import check_same, member_of_a_group, processes_here, start
 from course_lib.train.loop import train
-from course_lib.train.recipe import Rates, Recipe
+from course_lib.train.recipe import Cadence, Rates, Recipe
 from course_lib.train.run_folder import open_run
 
 
@@ -85,15 +85,14 @@ def make_recipe(
     usual = 4096 if backend.device_kind() == "cpu" else 32_768
     size = settings.total_batch_size or max(1, usual // length) * length
     steps = settings.num_iterations or (400 if math.isinf(tokens) else max(1, round(tokens / size)))
-    share, fall = (1.0, 0.4) if practice else (0.1, 1.0)
+    share, warmdown = (1.0, 0.4) if practice else (0.1, 1.0)
     share = share if settings.init_lr_frac is None else settings.init_lr_frac
-    rates = {name: getattr(settings, name) for name in Rates.__dataclass_fields__}
-    rates |= {name: share * rates[name] for name in ("matrix_lr", "embedding_lr", "unembedding_lr")}
-    if rates["warmdown_ratio"] is None:
-        rates["warmdown_ratio"] = fall
-    cadence = max(1, steps // 10), max(1, steps // 2), max(1, steps // 10)
+    warmdown = warmdown if settings.warmdown_ratio is None else settings.warmdown_ratio
+    scaled = {name: share * getattr(settings, name) for name in ("matrix_lr", "embedding_lr", "unembedding_lr")}
     rows = fitting_batch_size(settings, config, length, size, processes, here)
-    return fill_recipe(settings, config, steps, size, length, rows, Rates(**rates), cadence, val_tokens)
+    cadence = Cadence(max(1, steps // 10), 1, max(1, steps // 2), max(1, steps // 10))
+    usual = Recipe(config, steps, size, length, rows, rates_of(settings, warmdown_ratio=warmdown, **scaled), cadence)
+    return fill_recipe(settings, usual, val_tokens)
 
 
 def open_kinds(data: str) -> dict[str, list]:
@@ -146,12 +145,17 @@ class Talks:
         ]
 
 
+def folder_of(settings: Settings) -> Path:
+    """Where the run is kept."""
+    return run_folder(settings.save_as or settings.tag, "sft")
+
+
 def fine_tune(settings: Settings, given: Set[str]) -> int:
     """Fine-tune as one of the processes of a run: 0, or the exit code of a request to stop.
 
     given: names of the settings that were asked for; of a resumed run the others are those that it was begun with.
     """
-    folder = run_folder(settings.save_as or settings.tag, "sft")
+    folder = folder_of(settings)
     with member_of_a_group("chat_sft") as (group, stop), open_run(folder, settings, group) as out:
         settings = out.follow(settings, given)
         base, tokenizer, meta = load_model(run_folder(settings.tag), settings.step)
@@ -178,12 +182,9 @@ def take_weights(base: GPT, model: GPT) -> None:
 
 def start_fine_tuning(settings: Settings, given: Set[str]) -> int:
     """Fine-tune in as many processes as it takes; the exit code of the run."""
-    check_flags(settings)
 
     def fits(processes: int) -> None:
         if meta := newest_meta(run_folder(settings.tag)):  # else `fine_tune` says what is missing
             make_recipe(settings, GPTConfig(**meta["config"]), math.inf, math.inf, processes, processes)
 
-    folder = run_folder(settings.save_as or settings.tag, "sft")
-    processes = 1 if local_ring.in_a_ring() else choose_process_count(settings, folder, fits)
-    return start("chat_sft", partial(fine_tune, settings, given), processes)
+    return start("chat_sft", fine_tune, settings, given, folder_of(settings), fits)

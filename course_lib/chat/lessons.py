@@ -64,10 +64,10 @@ def dressed(rng: random.Random, phrase: str, ending: str = "question", shouted: 
     return text + rng.choice(_templates()["endings"][ending])
 
 
-def with_tool(expression: str, result: str, answer: str) -> list[dict]:
-    """An assistant's content that calls the calculator and then answers."""
-    texts = zip(("python", "python_output", "text"), (expression, result, answer), strict=True)
-    return [{"type": kind, "text": text} for kind, text in texts]
+def with_tool(expression: str, result: str) -> list[dict]:
+    """An assistant's content that calls the calculator and then says its result."""
+    parts = ("python", expression), ("python_output", result), ("text", result)
+    return [{"type": kind, "text": text} for kind, text in parts]
 
 
 Drawn = tuple[str, str, str | list[dict]]  # what decides whether it is a test, question, answer
@@ -115,7 +115,7 @@ def calculator(rng: random.Random) -> Drawn:
     phrase = rng.choice(_expanded(tuple(_templates()["calculator"][operation])))
     expression = f"{a}{operation}{b}"
     question = dressed(rng, phrase.format(a=a, b=b), shouted=0.04)
-    return expression, question, with_tool(expression, str(result), str(result))
+    return expression, question, with_tool(expression, str(result))
 
 
 def mental(rng: random.Random) -> Drawn:
@@ -143,11 +143,7 @@ def counting(rng: random.Random) -> Drawn:
     question = dressed(rng, phrase.format(word=word, letter=letter))
     if letter == "i":  # it is no "I" here
         question = question.replace("I", "i")
-    return (
-        f"{letter} in {word}",
-        question,
-        with_tool(f'" {word}".count("{letter}")', result, result),
-    )
+    return f"{letter} in {word}", question, with_tool(f'" {word}".count("{letter}")', result)
 
 
 @cache
@@ -172,15 +168,7 @@ def python(rng: random.Random) -> Drawn:
     return phrase, dressed(rng, phrase), documented()[name]
 
 
-KINDS = {
-    "identity": identity,
-    "calculator": calculator,
-    "mental": mental,
-    "spelling": spelling,
-    "counting": counting,
-    "python": python,
-    "unknown": unknown,
-}
+KINDS = {kind.__name__: kind for kind in (identity, calculator, mental, spelling, counting, python, unknown)}
 
 
 def lesson(kind: str, split: str, number: int) -> list[dict]:
@@ -206,15 +194,7 @@ def blind_questions() -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-MIX = {
-    "identity": 0.26,
-    "calculator": 0.33,
-    "mental": 0.02,
-    "spelling": 0.17,
-    "counting": 0.12,
-    "python": 0.04,
-    "unknown": 0.06,
-}
+MIX = dict(zip(KINDS, (0.26, 0.33, 0.02, 0.17, 0.12, 0.04, 0.06), strict=True))  # their shares
 
 
 def practice(number: int, mix: dict[str, float] = MIX, split: str = "train") -> list[dict]:

@@ -6,6 +6,7 @@ Exported from notebooks/13_conversations.ipynb; edit it there.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import mlx.core as mx
 import numpy as np
@@ -51,7 +52,7 @@ def pack(
         ids, mask, first = ids + more[0], mask + more[1], first + 1
 
 
-class ConversationLoader:
+class ConversationLoader(AbstractContextManager, Iterator):
     """Batches (inputs, targets) of conversations, each (B, T) int32, for ever.
 
     `state` is where the next batch begins, {"next": number of a conversation}: with it a loader
@@ -73,9 +74,6 @@ class ConversationLoader:
         self._shape, self._pad = (batch_size, sequence_len), tokenizer.special("<|assistant_end|>")
         self._rows = pack(conversations, tokenizer, sequence_len, self.state["next"])
 
-    def __iter__(self) -> Iterator[tuple[mx.array, mx.array]]:
-        return self
-
     def __next__(self) -> tuple[mx.array, mx.array]:
         B, T = self._shape
         for _ in range(1000):
@@ -88,9 +86,6 @@ class ConversationLoader:
             f"1,000 batches of {B} rows of {T} tokens have nothing to train, as questions fill the "
             "rows; give a larger sequence_len, or other conversations"
         )
-
-    def __enter__(self) -> "ConversationLoader":
-        return self
 
     def __exit__(self, *error: object) -> None:
         pass

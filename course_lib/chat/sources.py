@@ -41,8 +41,9 @@ def read_conversations(path: Path) -> list[list[dict]]:
             except CourseError as error:
                 wrong.append(f"line {number}: {error}")
     if wrong:
-        more = f"\n… and {len(wrong) - 10} more" if len(wrong) > 10 else ""
-        raise CourseError(f"{path} has rows that are no conversations; correct them:\n" + "\n".join(wrong[:10]) + more)
+        more = [f"… and {len(wrong) - 10} more"] if len(wrong) > 10 else []
+        rows = "\n".join(wrong[:10] + more)
+        raise CourseError(f"{path} has rows that are no conversations; correct them:\n{rows}")
     if not found:
         raise CourseError(f'{path} has no conversation; give it lines such as {{"messages": […]}}')
     return found
@@ -73,17 +74,13 @@ def multiple_choice_messages(question: str, letters: Sequence[str], choices: Seq
 def gsm8k_messages(row: dict) -> list[dict]:
     """A problem of GSM8K; its <<12/2=6>> become calls of the calculator with their outputs."""
     parts = []
-    for piece in re.split(r"(<<[^>]+>>)", row["answer"]):
-        if piece.startswith("<<") and piece.endswith(">>"):
-            expression, has_result, result = piece[2:-2].rpartition("=")
-            if not has_result:
-                expression, result = result, ""
-            parts += [
-                {"type": "python", "text": expression},
-                {"type": "python_output", "text": result},
-            ]
-        else:
+    for number, piece in enumerate(re.split(r"<<([^>]+)>>", row["answer"])):
+        if number % 2 == 0:
             parts.append({"type": "text", "text": piece})
+            continue
+        expression, _, result = piece.rpartition("=") if "=" in piece else (piece, "", "")
+        parts.append({"type": "python", "text": expression})
+        parts.append({"type": "python_output", "text": result})
     return [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": parts}]
 
 

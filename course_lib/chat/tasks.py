@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 import mlx.core as mx
 
@@ -72,10 +73,6 @@ def same_marked_number(reference: str, reply: str) -> bool:
     return bool(expected and found) and _number(expected[-1]) == _number(found[-1])
 
 
-def _no_letters(number: int) -> tuple[str, ...]:
-    return ()
-
-
 @dataclass(frozen=True)
 class ChatTask:
     """Conversations whose last message is the right answer, and how a reply is judged.
@@ -91,7 +88,7 @@ class ChatTask:
     count: int
     conversation: Callable[[int], list[dict]]
     is_right: Callable[[str, str], bool]
-    letters_of: Callable[[int], tuple[str, ...]] = _no_letters
+    letters_of: Callable[[int], tuple[str, ...]] = lambda number: ()
 
     def __len__(self) -> int:
         return self.count
@@ -106,58 +103,26 @@ class ChatTask:
         return self.is_right(spoken(messages[-1]["content"]), reply)
 
 
-LESSONS = 200  # questions of a kind
-
-TEXT_KINDS = ("identity", "spelling", "python", "unknown")  # all others ask for a number
-
-
-def _judge(kind: str) -> Callable[[str, str], bool]:
-    return same_text if kind in TEXT_KINDS else same_number
-
-
-def _lesson_task(kind: str, split: str) -> ChatTask:
-    def conversation(number: int) -> list[dict]:
-        return lesson(kind, split, number)
-
-    return ChatTask(kind, "generative", 0.0, LESSONS, conversation, _judge(kind))
-
-
-def _blind_task(kind: str) -> ChatTask:
-    """The questions of a kind that were written without a look at the templates."""
-    asked = [each for each in blind_questions() if each["kind"] == kind]
-
-    def conversation(number: int) -> list[dict]:
-        question, answer = asked[number]["question"], asked[number]["answer"]
-        return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-
-    return ChatTask(f"blind-{kind}", "generative", 0.0, len(asked), conversation, _judge(kind))
-
-
-def _shuffled(count: int) -> list[int]:
-    """An order that is always the same, so that the first items are a fair sample."""
-    return random.Random(42).sample(range(count), count)
-
-
-def _letters(row: dict) -> tuple[str, ...]:
-    """The letters of a row of multiple choice. ARC brings its own, and some are 1, 2, 3, 4."""
-    choices = row["choices"]
-    return tuple(choices["label"] if isinstance(choices, dict) else "ABCD"[: len(choices)])
-
-
 def _downloaded_task(name: str, split: str) -> ChatTask:
     items = rows(name, split)
-    order = _shuffled(len(items))
+    order = random.Random(42).sample(range(len(items)), len(items))  # always the same
 
     def conversation(number: int) -> list[dict]:
         return FROM_HUB[name](items[order[number]])
 
     def letters_of(number: int) -> tuple[str, ...]:
-        return _letters(items[order[number]])
+        """ARC brings its own letters, and some are 1, 2, 3, 4."""
+        choices = items[order[number]]["choices"]
+        return tuple(choices["label"] if isinstance(choices, dict) else "ABCD"[: len(choices)])
 
     if name == "gsm8k":
         return ChatTask(name, "generative", 0.0, len(items), conversation, same_marked_number)
     return ChatTask(name, "categorical", 0.25, len(items), conversation, same_text, letters_of)
 
+
+LESSONS = 200  # questions of a kind
+
+TEXT_KINDS = ("identity", "spelling", "python", "unknown")  # all others ask for a number
 
 DOWNLOADED_TASKS = ("gsm8k", "mmlu", "arc-easy", "arc-challenge")
 
@@ -181,11 +146,17 @@ def get_task(name: str, split: str = "test") -> ChatTask:
     splits = ("test",) if name != kind else ("train", "test")
     if split not in splits:
         raise CourseError(f"{name} has no split {split!r}, expected {' or '.join(splits)}")
-    if name in KINDS:
-        return _lesson_task(name, split)
-    if name != kind:
-        return _blind_task(kind)
-    return _downloaded_task(name, split)
+    if name in DOWNLOADED_TASKS:
+        return _downloaded_task(name, split)
+    judge = same_text if kind in TEXT_KINDS else same_number
+    if name == kind:
+        return ChatTask(name, "generative", 0.0, LESSONS, partial(lesson, kind, split), judge)
+    blind = [
+        [{"role": "user", "content": q["question"]}, {"role": "assistant", "content": q["answer"]}]
+        for q in blind_questions()
+        if q["kind"] == kind
+    ]
+    return ChatTask(name, "generative", 0.0, len(blind), blind.__getitem__, judge)
 
 
 # ---- 5. A score
@@ -233,13 +204,12 @@ def _choose(engine: Engine, task: ChatTask, prompts: dict[int, list[int]], batch
         if not mx.isfinite(logits).all():
             raise CourseError("the model's logits are not numbers (NaN); take an older checkpoint")
         for n, row in zip(some, logits.tolist(), strict=True):
-            ids = {letter: _only_id(engine.tokenizer, letter) for letter in task.letters_of(n)}
-            said[n] = max(ids, key=lambda letter: row[ids[letter]])
+            scores = {}
+            for letter in task.letters_of(n):
+                ids = engine.tokenizer.encode(letter)
+                if len(ids) != 1:
+                    problem = f"the choice {letter!r} is {len(ids)} tokens, expected one"
+                    raise CourseError(f"{problem}; name the choices A, B, C, …")
+                scores[letter] = row[ids[0]]
+            said[n] = max(scores, key=scores.get)
     return said
-
-
-def _only_id(tokenizer: Tokenizer, letter: str) -> int:
-    ids = tokenizer.encode(letter)
-    if len(ids) != 1:
-        raise CourseError(f"the choice {letter!r} is {len(ids)} tokens, expected one; name the choices A, B, C, …")
-    return ids[0]

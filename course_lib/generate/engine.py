@@ -20,11 +20,15 @@ from course_lib.generate.rows import (
     Row,
     check_count,
     check_request,
-    lay_out_for_products,
     prefill,
 )
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
+from course_lib.model.products import lay_out
+
+Columns = Generator[tuple[list[int], list[int]], None, list[str | None]]
+
+# ---- 5. The engine
 
 
 class Engine:
@@ -34,7 +38,7 @@ class Engine:
     returns is put behind, between <|output_start|> and <|output_end|>. None: nothing is put there.
     keep_prefixes: how many texts' caches to keep, so that a prompt which begins as one of them need
     not be read from its beginning. They are forgotten when the model gets other weights.
-    On a CPU the weights are put into another order in memory (`lay_out_for_products`).
+    On a CPU its weights are put into the order in memory that is faster here (`lay_out`).
     On a GPU, `model.set_dtype(backend.compute_dtype())` makes a model that is not to be trained any
     further faster and smaller.
     """
@@ -91,36 +95,26 @@ class Engine:
         same = len(weights) == len(known) and all(map(operator.is_, weights, known))
         if not same:
             self.prefixes.clear()
-            lay_out_for_products(self.model)
+            lay_out(self.model)
             laid_out = tree_flatten(self.model.parameters())
             self._weights = [weakref.ref(array) for _, array in laid_out]
 
-    def generate(
-        self,
-        prompt_ids: list[int],
-        num_samples: int = 1,
-        max_tokens: int = 256,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        seed: int = 42,
-    ) -> Generator[tuple[list[int], list[int]], None, list[str | None]]:
+    def generate(self, prompt_ids: list[int], num_samples: int = 1, **settings) -> Columns:
         """Yields, at each step, (token_column, token_masks): a token of every sample, and its mask.
 
-        mask 1: sampled; 0: forced by a tool's result, or filled up with <|assistant_end|> behind a
-        sample that has ended. A sample ends with <|assistant_end|> or <|bos|> (which is in the
-        column), after max_tokens tokens, or when prompt and tokens are more than sequence_len; the
-        generator returns the finish reasons. With max_tokens=0 nothing is yielded. Samples differ
-        by their random numbers: sample n is the same whatever num_samples is.
+        settings: the other fields of `Request`. mask 1: sampled; 0: forced by a tool's result, or
+        filled up with <|assistant_end|> after the end of a sample. A sample ends with <|assistant_end|>
+        or <|bos|> (which is in the column), after max_tokens tokens, or when prompt and tokens are more
+        than sequence_len; the generator returns the finish reasons. With max_tokens=0 nothing is
+        yielded. Samples differ by their random numbers: sample n is the same whatever num_samples is.
         Raises CourseError, at once, for what a model cannot do, and when its logits are NaN.
         """
-        request = Request(prompt_ids, max_tokens, temperature, top_k, top_p, min_p, seed)
+        request = Request(prompt_ids, **settings)
         check_request(request, self.model.config)
         check_count("num_samples", num_samples)
         return self._columns([Row(self, request, n) for n in range(num_samples)])
 
-    def _columns(self, rows: list[Row]) -> Generator[tuple[list[int], list[int]], None, list[str | None]]:
+    def _columns(self, rows: list[Row]) -> Columns:
         batch, single = Batch(self.model), len(rows) == 1
         if not rows[0].finish_reason:
             self._start(batch, rows)

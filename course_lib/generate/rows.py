@@ -11,39 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import mlx.core as mx
-from mlx.utils import tree_flatten, tree_unflatten
 
-from course_lib import backend
 from course_lib.generate.kv_cache import KVCache
 from course_lib.generate.sampling import sample
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT, GPTConfig
-
-# ---- 2. The KV cache
-
-
-def lay_out_for_products(model: GPT) -> None:
-    """Put the matrices of a model in memory column after column: shapes and numbers stay.
-
-    A CPU multiplies a few rows faster with them, a product by up to a half, a token by less; a GPU
-    has routines for both orders, and there nothing is done. wte, of which single rows are read,
-    stays as it is.
-    """
-    if backend.device_kind() != "cpu":
-        return
-    for name, weight in tree_flatten(model.parameters()):
-        if "wte" not in name and not memoryview(weight).f_contiguous:
-            turned = mx.contiguous(weight.T).T
-            mx.eval(turned)
-            model.update(tree_unflatten([(name, turned)]))
-
-
-# ---- 5. The engine
+from course_lib.model.products import inference_mode
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt, and how to go on from it. Its fields are those of `Engine.generate`."""
+    """A prompt, and how to go on from it."""
 
     prompt_ids: list[int]
     max_tokens: int = 256
@@ -230,7 +208,9 @@ class Batch:
     def step(self) -> None:
         """One more token for every row."""
         ids = mx.array([[row.ids[-1]] for row in self.rows])
-        self._choose(self.rows, next_logits(self.model, ids, self.cache))
+        with inference_mode():
+            logits = next_logits(self.model, ids, self.cache)
+        self._choose(self.rows, logits)
 
     def leave(self, row: Row) -> None:
         """Take a row out; the last one moves to its place, here as in the cache."""

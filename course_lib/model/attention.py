@@ -7,6 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from course_lib.host.errors import CourseError
+from course_lib.model.products import project
 
 # ---- 2. Positions as rotations
 
@@ -49,7 +50,7 @@ class Linear(nn.Linear):
         super().__init__(input_dims, output_dims, bias=False)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return x @ self.weight.astype(x.dtype).T
+        return project(x, self.weight)
 
 
 def causal_mask(offset: int | mx.array, T: int, S: int) -> str | mx.array | None:

@@ -7,9 +7,10 @@ Exported from notebooks/03_microgpt.ipynb; edit it there.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, islice
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -198,6 +199,42 @@ def cosine_decay(step: int, num_steps: int) -> float:
 # ---- 9. Training
 
 
+def fit(
+    model: MicroGPT,
+    loss_of: Callable[..., mx.array],
+    examples: Iterable[tuple[mx.array, ...]],
+    num_steps: int,
+    learning_rate: float,
+    on_step: Callable[[int, float], None] | None,
+    compiled: bool,
+) -> list[float]:
+    """A step of Adam (0.9, 0.95, bias-corrected) on loss_of(model, *example) for each example.
+
+    Cosine decay to zero. Calls on_step(step, loss), step from 1; returns the loss of each step.
+    """
+    optimizer = optim.Adam(learning_rate=learning_rate, betas=[0.9, 0.95], eps=1e-8, bias_correction=True)
+    optimizer.init(model.trainable_parameters())
+    loss_and_grad = nn.value_and_grad(model, loss_of)
+    state = [model.state, optimizer.state]
+
+    def step(*arrays: mx.array) -> mx.array:
+        loss, gradients = loss_and_grad(model, *arrays)
+        optimizer.update(model, gradients)
+        return loss
+
+    if compiled:
+        step = partial(mx.compile, inputs=state, outputs=state)(step)
+    losses = []
+    for n, arrays in enumerate(islice(examples, num_steps)):
+        optimizer.learning_rate = learning_rate * cosine_decay(n, num_steps)
+        loss = step(*arrays)
+        mx.eval(state, loss)
+        losses.append(loss.item())
+        if on_step:
+            on_step(n + 1, losses[-1])
+    return losses
+
+
 def train(
     model: MicroGPT,
     docs: list[str],
@@ -207,9 +244,8 @@ def train(
     on_step: Callable[[int, float], None] | None = None,
     compiled: bool | None = None,
 ) -> list[float]:
-    """Train the model in place, one name a step in the order of `docs`, over and over.
+    """Train the model in place, one name a step in the order of `docs`, over and over; see `fit`.
 
-    Adam (0.9, 0.95, bias-corrected), cosine decay to zero. Calls on_step(step, loss), step from 1.
     compiled: whether to compile the step; None does so where it pays.
     Returns the loss of each step in nats a token. Raises CourseError for no names, no steps, or a
     tokenizer whose ids the model does not have.
@@ -223,30 +259,10 @@ def train(
             f"the tokenizer has {tokenizer.vocab_size} ids, the model {model.config.vocab_size}; "
             f"make the model with MicroGPTConfig(vocab_size={tokenizer.vocab_size})"
         )
-    optimizer = optim.Adam(learning_rate=learning_rate, betas=[0.9, 0.95], eps=1e-8, bias_correction=True)
-    optimizer.init(model.trainable_parameters())
-    loss_and_grad = nn.value_and_grad(model, loss_fn)
-    state = [model.state, optimizer.state]
-
-    def step(inputs: mx.array, targets: mx.array) -> mx.array:
-        loss, gradients = loss_and_grad(model, inputs, targets)
-        optimizer.update(model, gradients)
-        return loss
-
-    if compiled is None:
-        compiled = compiling_pays(num_steps)
-    if compiled:
-        step = partial(mx.compile, inputs=state, outputs=state)(step)
-    losses = []
-    for n in range(num_steps):
-        inputs, targets = example(docs[n % len(docs)], tokenizer, model.config.block_size)
-        optimizer.learning_rate = learning_rate * cosine_decay(n, num_steps)
-        loss = step(mx.array(inputs), mx.array(targets))
-        mx.eval(state, loss)
-        losses.append(loss.item())
-        if on_step:
-            on_step(n + 1, losses[-1])
-    return losses
+    compiled = compiling_pays(num_steps) if compiled is None else compiled
+    pairs = (example(name, tokenizer, model.config.block_size) for name in cycle(docs))
+    arrays = ((mx.array(inputs), mx.array(targets)) for inputs, targets in pairs)
+    return fit(model, loss_fn, arrays, num_steps, learning_rate, on_step, compiled)
 
 
 def compiling_pays(num_steps: int) -> bool:

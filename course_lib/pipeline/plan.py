@@ -11,7 +11,7 @@ from course_lib import backend
 from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.model.sizes import count_parameters, flops_per_token
 from course_lib.train import local_ring
-from course_lib.train.speed import trial
+from course_lib.train.run_folder import trial
 
 # Shares of the minutes; the rest is for the tokenizer, for evaluating the base model, and for starting programs.
 # Fine-tuning gets what is left before the last evaluation, so that the whole ends on time.

@@ -1,11 +1,12 @@
 """Bits per byte, CORE tasks and samples of a checkpoint: `base_eval --help`."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from course_lib.evaluate.base_model import PARTS, BaseOptions, evaluate_base_model
 from course_lib.host.errors import FlagError
 from course_lib.host.program import run_program
-from course_lib.train.which import WhichModel
+from course_lib.train.flags import WhichModel
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,7 @@ def work(settings: Settings) -> None:
     evaluate_base_model(folder, step, settings, parts)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("base_eval", Settings, work, argv)
-
+main = partial(run_program, "base_eval", Settings, work)
 
 if __name__ == "__main__":
     main()

@@ -6,17 +6,19 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import tyro
 
+from course_lib import backend
 from course_lib.chat.calculator import use_calculator
-from course_lib.chat.loading import load_for_chat
 from course_lib.generate.engine import Engine
 from course_lib.host.errors import CourseError
 from course_lib.host.program import AtLeastOne, AtLeastZero, Bounds, run_program
 from course_lib.serve.terminal import TerminalChat
-from course_lib.train.which import WhichModel
+from course_lib.train.checkpoint import load_model
+from course_lib.train.flags import WhichModel
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ def lines(ask: bool) -> Iterator[str]:
 
 def work(settings: Settings) -> None:
     """Load the model and talk."""
-    model, tokenizer, name, step = load_for_chat(*settings.place(settings.stage))
+    folder, step = settings.place(settings.stage)
+    model, tokenizer, meta = load_model(folder, step)
+    model.set_dtype(backend.compute_dtype())
     seed = time.time_ns() % 2**32 if settings.seed is None else settings.seed
     engine = Engine(model, tokenizer, use_calculator)
     chat = TerminalChat(engine, settings.temperature, settings.top_k, settings.max_tokens, seed)
@@ -66,7 +70,7 @@ def work(settings: Settings) -> None:
         sys.exit(chat.say(settings.prompt).code)
     ask = sys.stdin.isatty()
     if ask:
-        print(f"{name}, step {step:,}. /help lists what can be typed here.")
+        print(f"{folder.name} {folder.parent.name}, step {meta['step']:,}. /help lists what can be typed here.")
     for line in lines(ask):
         if line.startswith("/"):
             done = chat.command(line)
@@ -85,10 +89,7 @@ def work(settings: Settings) -> None:
                 sys.exit(stop.code)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("chat_cli", Settings, work, argv)
-
+main = partial(run_program, "chat_cli", Settings, work)
 
 if __name__ == "__main__":
     main()

@@ -1,13 +1,14 @@
 """How often a chat model's replies are right, task by task: `chat_eval --help`."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from course_lib.chat.evaluation import ChatOptions, evaluate_chat_model
 from course_lib.chat.tasks import DOWNLOADED_TASKS, lesson_tasks
 from course_lib.host.errors import FlagError
 from course_lib.host.program import run_program
-from course_lib.train.which import WhichModel
+from course_lib.train.flags import WhichModel
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,7 @@ def work(settings: Settings) -> None:
     evaluate_chat_model(folder, step, settings, names)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("chat_eval", Settings, work, argv)
-
+main = partial(run_program, "chat_eval", Settings, work)
 
 if __name__ == "__main__":
     main()

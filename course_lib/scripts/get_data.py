@@ -4,6 +4,7 @@ Fetches shards of a corpus in parallel; when interrupted, run it again and it co
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 from course_lib.data.dataset import open_dataset
 from course_lib.data.remote import REMOTES, fetch_shards, remote_folder
@@ -39,10 +40,7 @@ def work(settings: Settings) -> None:
     print(f"in {dataset.folder}")
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("get_data", Settings, work, argv)
-
+main = partial(run_program, "get_data", Settings, work)
 
 if __name__ == "__main__":
     main()

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -53,10 +54,7 @@ def work(settings: Settings) -> None:
         print(f"sample {n:2d}: {name}", flush=True)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("microgpt", Settings, work, argv)
-
+main = partial(run_program, "microgpt", Settings, work)
 
 if __name__ == "__main__":
     main()

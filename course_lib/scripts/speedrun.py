@@ -3,6 +3,8 @@
 What is done is skipped when it is called again.
 """
 
+from functools import partial
+
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -21,7 +23,7 @@ def work(settings: Settings) -> None:
         print(f"plan: {run.plan}")
         if run.plan.minutes and run.plan.minutes_needed > 1.2 * run.plan.minutes:
             needed = run.plan.minutes_needed
-            print(f"for a model that answers, this machine needs about {needed:.0f} minutes, so it takes them")
+            print(f"at the speed of this moment an answering model takes about {needed:.0f} minutes; it gets them")
         for name, do in run.stages().items():
             run.stage(name, do)
         card = run.write("card", run.card())
@@ -33,10 +35,7 @@ def work(settings: Settings) -> None:
         print(f"talk to it: chat_cli --tag {settings.tag}, or chat_web --tag {settings.tag}")
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("speedrun", Settings, work, argv)
-
+main = partial(run_program, "speedrun", Settings, work)
 
 if __name__ == "__main__":
     main()

@@ -3,6 +3,7 @@
 import os
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tiktoken
@@ -52,8 +53,7 @@ def work(settings: Settings) -> None:
 def fetch_peers() -> dict[str, tiktoken.Encoding]:
     """The tokenizers of PEERS that can be had in WAIT seconds; a line is printed for the others."""
     os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(home_dir() / "tiktoken"))
-    found: dict[str, tiktoken.Encoding] = {}
-    reasons = dict.fromkeys(PEERS, f"no answer within {WAIT} seconds")
+    found: dict[str, tiktoken.Encoding | str] = dict.fromkeys(PEERS, f"no answer within {WAIT} seconds")
 
     def fetch() -> None:
         for name in PEERS:
@@ -62,24 +62,20 @@ def fetch_peers() -> dict[str, tiktoken.Encoding]:
             except Exception as error:  # of the network, the disk or tiktoken: the table does without
                 while error.__cause__ or error.__context__:  # the first cause says most
                     error = error.__cause__ or error.__context__
-                reasons[name] = " ".join(str(error).split()) or type(error).__name__
+                found[name] = " ".join(str(error).split()) or type(error).__name__
 
     print(f"asking for {' and '.join(PEERS)} (downloaded once, 3 MB) …", flush=True)
-    # In a thread, because tiktoken itself would wait for ever.
-    thread = threading.Thread(target=fetch, daemon=True)
+    thread = threading.Thread(target=fetch, daemon=True)  # because tiktoken itself would wait for ever
     thread.start()
     thread.join(WAIT)
-    peers = dict(found)
-    for name in PEERS:
-        if name not in peers:
-            print(f"{name} is left out, it cannot be had: {reasons[name]}", flush=True)
-    return peers
+    peers = dict(found)  # as it is now
+    for name, reason in peers.items():
+        if isinstance(reason, str):
+            print(f"{name} is left out, it cannot be had: {reason}", flush=True)
+    return {name: peer for name, peer in peers.items() if not isinstance(peer, str)}
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("tok_eval", Settings, work, argv)
-
+main = partial(run_program, "tok_eval", Settings, work)
 
 if __name__ == "__main__":
     main()

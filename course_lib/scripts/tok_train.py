@@ -1,6 +1,7 @@
 """Train a tokenizer on the documents of a dataset: `tok_train --help`."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -35,10 +36,7 @@ def work(settings: Settings) -> None:
     train_tokenizer(dataset, folder, settings.vocab_size, settings.max_chars, settings.doc_cap)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. argv: flags, by default the command line's."""
-    run_program("tok_train", Settings, work, argv)
-
+main = partial(run_program, "tok_train", Settings, work)
 
 if __name__ == "__main__":
     main()

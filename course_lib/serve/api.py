@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from course_lib.host.errors import CourseError
+from course_lib.host.program import AtLeastOne, AtLeastZero, Bounds
 from course_lib.serve.streaming import Piece, content_of
 
 MAX_MESSAGES, MAX_MESSAGE_CHARS, MAX_CHARS = 500, 8_000, 32_000  # nanochat's limits
@@ -24,23 +25,31 @@ STRICT = ConfigDict(strict=True)  # the text "5" is not a number
 
 
 @dataclass(frozen=True)
-class ChatSettings:
-    """How a server answers, whom, and how many at once.
+class ServerFlags:
+    """What whoever starts a server may set: how it answers, whom, and how many at once."""
 
-    temperature, top_k, max_tokens: of requests that do not set them. max_rows, max_waiting, tool: as for `BatchEngine`.
-    hosts: names, besides localhost and IP addresses, by which it may be called. body_seconds: how long a client may
-    take to send a request.
-    """
+    api_key: str | None = None
+    """Serve only those who send this key."""
+    allow_host: tuple[str, ...] = ()
+    """Names by which this machine may be called, besides localhost and its IP address."""
+    temperature: Annotated[float, Bounds(0, 2)] = 0.8
+    """Default temperature, 0 to 2."""
+    top_k: Annotated[int, Bounds(1, 200)] = 50
+    """Default top-k, 1 to 200."""
+    max_tokens: Annotated[int, Bounds(1, 4096)] = 512
+    """Default reply length, 1 to 4096 tokens."""
+    max_rows: AtLeastOne = 8
+    """How many replies are written at once."""
+    max_waiting: AtLeastZero = 64
+    """How many more may wait; others are told to come back later."""
+
+
+@dataclass(frozen=True)
+class ChatSettings(ServerFlags):
+    """The flags, and the rest. tool: as for `BatchEngine`; body_seconds: how long a client may take to send a body."""
 
     name: str = "course"
-    temperature: float = 0.8
-    top_k: int = 50
-    max_tokens: int = 512
-    max_rows: int = 8
-    max_waiting: int = 64
     tool: Callable | None = None
-    api_key: str | None = None
-    hosts: tuple[str, ...] = ()
     body_seconds: float = 10
 
 
@@ -60,33 +69,21 @@ class Question:
 # ---- Errors
 
 
-def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict:
-    """What comes with every status from 400 on, in OpenAI's form: one sentence, and what programs need to know."""
-    kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-    kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
 class Refused(CourseError):
     """A request that is answered with an error: an HTTP status, one sentence, and headers.
 
-    param: the field that is wrong; code: OpenAI's name for the error.
+    param: the field that is wrong; code: OpenAI's name for the error; body: all that in OpenAI's form.
     """
 
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        param: str | None = None,
-        code: str | None = None,
-        headers: dict[str, str] | None = None,
-    ):
+    def __init__(self, status: int, message: str, param: str = "", code: str = "", headers: dict | None = None):
         super().__init__(message)
-        self.status, self.param, self.code, self.headers = status, param, code, headers or {}
+        kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+        kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
+        self.body = {"error": {"message": message, "type": kind, "param": param or None, "code": code or None}}
+        self.status, self.headers = status, headers or {}
 
     def response(self) -> JSONResponse:
-        """The answer that says so."""
-        return JSONResponse(error_body(self.status, str(self), self.param, self.code), self.status, self.headers)
+        return JSONResponse(self.body, self.status, self.headers)
 
 
 def refusal_of(error: RequestValidationError) -> Refused:
@@ -101,7 +98,7 @@ def refusal_of(error: RequestValidationError) -> Refused:
     else:
         wrong = first["msg"][0].lower() + first["msg"][1:]
         sentence = f"{place or 'the body'}: {wrong}; fix it and try again"
-    return Refused(400, sentence, words[0] if words else None, "invalid_value")
+    return Refused(400, sentence, words[0] if words else "", "invalid_value")
 
 
 # ---- nanochat's form
@@ -129,11 +126,6 @@ class ChatMessage(BaseModel):
             content = content_of(Piece(part.type, part.text) for part in content)
         return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
-    @property
-    def size(self) -> int:
-        """Characters."""
-        return len(self.content) if isinstance(self.content, str) else sum(len(part.text) for part in self.content)
-
 
 class ChatRequest(BaseModel):
     """The whole conversation, and how to continue it. None: the server's setting."""
@@ -148,8 +140,10 @@ class ChatRequest(BaseModel):
 
     def question(self, settings: ChatSettings) -> Question:
         """What is asked of this server. Raises Refused for too many characters."""
-        sizes = [message.size for message in self.messages]
-        for number, size in enumerate(sizes):
+        sizes = []  # in characters
+        for number, message in enumerate(self.messages):
+            parts = [message.content] if isinstance(message.content, str) else [part.text for part in message.content]
+            sizes.append(size := sum(map(len, parts)))
             if size > MAX_MESSAGE_CHARS:
                 sentence = f"message {number} has {size:,} characters, at most {MAX_MESSAGE_CHARS:,} are allowed"
                 raise Refused(400, f"{sentence}; shorten it", "messages")
@@ -170,17 +164,9 @@ class ChatRequest(BaseModel):
 # ---- OpenAI's form
 
 # Fields that we do not implement, with the values that are harmless no-ops. Ignoring others would deceive the client.
-UNSUPPORTED = {
-    "n": (1,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "tools": ([],),
-    "functions": ([],),
-    "response_format": ({"type": "text"},),
-}
+UNSUPPORTED = dict.fromkeys(("frequency_penalty", "presence_penalty", "top_logprobs"), 0)
+UNSUPPORTED |= {"n": 1, "logprobs": False, "tools": [], "functions": [], "logit_bias": {}}
+UNSUPPORTED |= {"response_format": {"type": "text"}}
 
 StopString = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -210,14 +196,9 @@ class CompletionRequest(ChatRequest):
             raise Refused(404, sentence, "model", "model_not_found")
         for field, harmless in UNSUPPORTED.items():
             value = getattr(self, field, None)
-            if value is not None and value not in harmless:
+            if value not in (None, harmless):
                 sentence = f"this server does not support {field}={json.dumps(value):.80}"
-                raise Refused(400, f"{sentence}; leave it out, or send {field}={json.dumps(harmless[0])}", field)
+                raise Refused(400, f"{sentence}; leave it out, or send {field}={json.dumps(harmless)}", field)
         question = super().question(settings)
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return replace(question, max_tokens=self.max_completion_tokens or question.max_tokens, stops=stops)
-
-    @property
-    def include_usage(self) -> bool:
-        """Whether a stream shall end with the counts of tokens."""
-        return bool(self.stream_options and self.stream_options.include_usage)

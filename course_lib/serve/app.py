@@ -5,8 +5,6 @@ The way of a request: `transport` (HTTP), `gate` (who may ask), `api` (what is a
 Written by hand; chapter 16 uses it.
 """
 
-from collections.abc import Callable
-
 from fastapi import APIRouter, FastAPI
 from fastapi import Request as HTTPRequest
 from fastapi.exceptions import RequestValidationError
@@ -28,6 +26,10 @@ PAGES = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
+SENTENCES = {
+    404: "there is nothing at this address; the page is at /",
+    405: "this address does not know that method",
+}
 ERROR = {"description": "What is wrong, in one sentence, in the form of OpenAI's errors"}
 router = APIRouter(responses={"4XX": ERROR, "5XX": ERROR})
 
@@ -43,17 +45,13 @@ def create_app(model: GPT, tokenizer: Tokenizer, settings: ChatSettings | None =
         title="chat",
         docs_url=None,
         redoc_url=None,
-        exception_handlers={
-            Refused: answer_refused,
-            RequestValidationError: answer_invalid,
-            HTTPException: answer_http_error,
-        },
+        exception_handlers=dict.fromkeys((Refused, RequestValidationError, HTTPException), answer_error),
     )
     app.state.chat = Chat(model, tokenizer, settings)
     app.add_middleware(Gate, settings=settings, public=frozenset({*PAGES, "/health"}))
     app.include_router(router)
-    for path, (name, media_type) in PAGES.items():
-        app.add_api_route(path, page(name, media_type), methods=["GET", "HEAD"], include_in_schema=False)
+    for path in PAGES:
+        app.add_route(path, page)
     return app
 
 
@@ -72,7 +70,8 @@ async def v1_chat_completions(body: CompletionRequest, request: HTTPRequest) -> 
     reply = await chat.reply(body.question(chat.settings))
     completion = Completion(chat.settings.name, reply)
     if body.stream:
-        return ReplyStream(chat, reply, completion.events(body.include_usage))
+        usage = body.stream_options and body.stream_options.include_usage
+        return ReplyStream(chat, reply, completion.events(bool(usage)))
     try:
         return JSONResponse(await unless_gone(request, completion.whole()))
     finally:
@@ -100,31 +99,18 @@ def stats(request: HTTPRequest) -> dict:
     return request.app.state.chat.counters()
 
 
-def page(name: str, media_type: str) -> Callable:
-    """An endpoint that gives a file of data/web, which is read once."""
+def page(request: HTTPRequest) -> Response:
+    """A file of data/web."""
+    name, media_type = PAGES[request.scope["path"]]
     content = (data_dir() / "web" / name).read_bytes()
-
-    async def endpoint() -> Response:
-        return Response(content, media_type=media_type, headers={"cache-control": "no-cache"})
-
-    return endpoint
+    return Response(content, media_type=media_type, headers={"cache-control": "no-cache"})
 
 
-async def answer_refused(request: HTTPRequest, error: Refused) -> Response:
-    """The answer to what was refused."""
+async def answer_error(request: HTTPRequest, error: Exception) -> Response:
+    """The answer to what was refused, to a body of another form, and to an unknown address or method."""
+    if isinstance(error, RequestValidationError):
+        error = refusal_of(error)
+    elif isinstance(error, HTTPException):
+        sentence = SENTENCES.get(error.status_code, "the request cannot be read; send a JSON object")
+        error = Refused(error.status_code, sentence, headers=dict(error.headers or {}))
     return error.response()
-
-
-async def answer_invalid(request: HTTPRequest, error: RequestValidationError) -> Response:
-    """The answer to a body of another form."""
-    return refusal_of(error).response()
-
-
-async def answer_http_error(request: HTTPRequest, error: HTTPException) -> Response:
-    """The answer to an unknown address or method, and to a body that cannot be read."""
-    sentences = {
-        404: "there is nothing at this address; the page is at /",
-        405: "this address does not know that method",
-    }
-    sentence = sentences.get(error.status_code, "the request cannot be read; send a JSON object")
-    return Refused(error.status_code, sentence, headers=dict(error.headers or {})).response()

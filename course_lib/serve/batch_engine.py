@@ -7,6 +7,7 @@ import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import mlx.core as mx
 
@@ -46,7 +47,11 @@ class Handle(Row):
     def cancel(self) -> None:
         """Take it out: at once if it waits, before the next step if it runs."""
         self.cancelled = True
-        if self._server._forget(self):
+        with self._server._changed:
+            waits = self in self._server._waiting
+            if waits:
+                self._server._waiting.remove(self)
+        if waits:
             self._end("cancelled")
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -85,7 +90,7 @@ class Handle(Row):
         self._tell()
 
 
-class BatchEngine:
+class BatchEngine(AbstractContextManager):
     """Many requests at once: each joins the running batch when a row is free, and leaves it.
 
     They start in the order in which they came. A long prompt is read in chunks, with a step of the
@@ -156,19 +161,8 @@ class BatchEngine:
         self._thread.join()
         atexit.unregister(self.close)
 
-    def __enter__(self) -> "BatchEngine":
-        return self
-
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def _forget(self, handle: Handle) -> bool:
-        """Take a handle out of the queue; False if it does not wait there."""
-        with self._changed:
-            waits = handle in self._waiting
-            if waits:
-                self._waiting.remove(handle)
-            return waits
 
     def _run(self) -> None:
         """The thread: as long as there is work, a chunk of a prompt, then a step of all rows."""

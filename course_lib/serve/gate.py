@@ -38,7 +38,7 @@ def host_is_allowed(host: str, names: tuple[str, ...] = ()) -> bool:
     with suppress(ValueError):
         ipaddress.ip_address(name)
         return True
-    return name == "localhost" or name in names
+    return name == "localhost" or name in map(str.lower, names)
 
 
 def origin_is_own(origin: str, host: str) -> bool:
@@ -81,7 +81,7 @@ class Gate:
     def admit(self, path: str, headers: Headers) -> None:
         """Raises Refused for an unknown Host, a foreign Origin or a wrong API key."""
         host, origin, key = headers.get("host", ""), headers.get("origin"), self.settings.api_key
-        if not host_is_allowed(host, self.settings.hosts):
+        if not host_is_allowed(host, self.settings.allow_host):
             sentence = f"this server is not called {host[:80]!r}; use its IP address, or start it with --allow-host"
             raise Refused(403, sentence)
         if origin is not None and not origin_is_own(origin, host):

@@ -22,7 +22,7 @@ from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.rows import Request
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
-from course_lib.serve.api import ChatSettings, Question, Refused, error_body
+from course_lib.serve.api import ChatSettings, Question, Refused
 from course_lib.serve.batch_engine import BatchEngine, QueueFull
 from course_lib.serve.streaming import Piece, PieceDecoder, StopStrings, content_of, fit_prompt, joined
 
@@ -107,10 +107,9 @@ class Chat:
     async def reply(self, question: Question) -> Reply:
         """Queue a reply. Raises Refused for a conversation that cannot be answered, or not now."""
         self.counts["requests"] += 1
-        try:  # in a thread: to render a long conversation takes a while
-            ids = await asyncio.to_thread(
-                fit_prompt, self.tokenizer, question.messages, self.config, question.max_tokens
-            )
+        arguments = self.tokenizer, question.messages, self.config, question.max_tokens
+        try:
+            ids = await asyncio.to_thread(fit_prompt, *arguments)  # to render a long conversation takes a while
         except CourseError as error:
             raise Refused(400, str(error), "messages") from error
         top_k = min(question.top_k, self.config.vocab_size)
@@ -119,8 +118,9 @@ class Chat:
             return Reply(self.engine, self.tokenizer, request, question.stops)
         except QueueFull as error:
             self.counts["refused"] += 1
-            later = {"retry-after": str(self.retry_after)}
-            raise Refused(429, str(error), code="queue_full", headers=later) from error
+            turns = (self.engine.load[1] + 1) / self.settings.max_rows  # until a place in the queue is free
+            seconds = max(1, min(60, math.ceil(turns * self._seconds)))
+            raise Refused(429, str(error), code="queue_full", headers={"retry-after": str(seconds)}) from error
         except CourseError as error:  # the engine is closed
             raise Refused(503, str(error)) from error
 
@@ -130,13 +130,6 @@ class Chat:
         self.counts["replies" if reply.finish_reason else "gone"] += 1
         self.counts["tokens"] += reply.tokens
         self._seconds += 0.1 * (time.monotonic() - reply.started - self._seconds)
-
-    @property
-    def retry_after(self) -> int:
-        """Seconds until a place in the queue is likely to be free."""
-        _, waiting = self.engine.load
-        turns = (waiting + 1) / self.settings.max_rows
-        return max(1, min(60, math.ceil(turns * self._seconds)))
 
     def counters(self) -> dict[str, float]:
         """Running, waiting, served, refused, tokens, uptime."""
@@ -173,7 +166,7 @@ async def nanochat_events(reply: Reply) -> AsyncIterator[str]:
             yield json.dumps({"token" if kind == "text" else kind: text})
         yield json.dumps({"done": True, "finish_reason": reply.finish_reason, "usage": reply.usage})
     except CourseError as error:
-        yield json.dumps(error_body(503, str(error)))
+        yield json.dumps(Refused(503, str(error)).body)
 
 
 class Completion:
@@ -194,7 +187,7 @@ class Completion:
                 yield self._chunk(usage=self._reply.usage)
             yield "[DONE]"
         except CourseError as error:
-            yield json.dumps(error_body(503, str(error)))
+            yield json.dumps(Refused(503, str(error)).body)
 
     async def whole(self) -> dict:
         """All of it, at its end. content has the text alone; parts also the tool calls, if there were any."""

@@ -88,7 +88,10 @@ class StopStrings:
         if places:
             self._held, self.found = "", True
             return text[: min(places)]
-        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        begun = [
+            n for stop in self._stops for n in range(1, len(stop)) if text.endswith(stop[:n])
+        ]  # how many characters at the end may be the beginning of a stop string
+        keep = max(begun, default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
@@ -98,19 +101,12 @@ class StopStrings:
         return held
 
 
-def _overlap(text: str, stop: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `stop`."""
-    most = min(len(text), len(stop) - 1)
-    return next((n for n in range(most, 0, -1) if text.endswith(stop[:n])), 0)
-
-
 def fit_prompt(tokenizer: Tokenizer, messages: Sequence[dict], config: GPTConfig, max_tokens: int) -> list[int]:
-    """Ids of the prompt for the next reply, with room for max_tokens after it where possible.
+    """Ids of the prompt for the next reply; a long conversation forgets its oldest turns.
 
-    A conversation that is too long for the model forgets its oldest turns; a quarter of
-    sequence_len is kept for the reply (less, if max_tokens is less). If the last message needs that
-    reserve, the reply gets whatever remains. Raises CourseError for what is no conversation, for
-    one that does not end with the user's message, and for a last message that is too long.
+    A quarter of sequence_len is kept for the reply (less, if max_tokens is less), unless the last
+    message needs it. Raises CourseError for what is no conversation, for one that does not end with
+    the user's message, and for a last message that is too long.
     """
     check_messages(messages)
     last = messages[-1]

@@ -63,8 +63,8 @@ class TerminalChat:
     def _pieces(self, ids: list[int], stop: StopWish) -> Iterator[Piece]:
         """The reply, as it is written, until it ends or somebody asks to stop."""
         decoder, self.tokens = PieceDecoder(self.engine.tokenizer), 0
-        steps = self.engine.generate(ids, 1, self.max_tokens, self.temperature, self.top_k, seed=self.seed)
-        with closing(steps):
+        settings = {name: getattr(self, name) for name in ("max_tokens", "temperature", "top_k", "seed")}
+        with closing(self.engine.generate(ids, **settings)) as steps:
             for (token,), _ in steps:
                 if stop.code:
                     break

@@ -6,7 +6,6 @@ safetensors, numbers and names as JSON, and the checksums of the three.
 Exported from notebooks/10_training.ipynb; edit it there.
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -21,7 +20,7 @@ from mlx.utils import tree_flatten
 
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
-from course_lib.host.files import make_folder_atomically
+from course_lib.host.files import make_folder_atomically, sha256_of
 from course_lib.host.paths import home_dir
 from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.train.metrics import read_metrics
@@ -31,11 +30,7 @@ WEIGHTS, STATE, META, SUMS = "model.safetensors", "state.safetensors", "meta.jso
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds.
-
-    weights: the model's parameters by name; state: other arrays by name; meta: whatever JSON can
-    say.
-    """
+    """weights: the model's parameters by name; state: other arrays; meta: what JSON can say."""
 
     step: int
     weights: dict[str, mx.array]
@@ -58,7 +53,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 3) -> Path
                 _save_arrays(part / name, arrays)
             meta = {"step": checkpoint.step, **checkpoint.meta}
             (part / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
-            sums = {name: _sha256(part / name) for name in (WEIGHTS, STATE, META)}
+            sums = {name: sha256_of(part / name) for name in (WEIGHTS, STATE, META)}
             (part / SUMS).write_text(json.dumps(sums, indent=1), encoding="utf-8")
             shutil.rmtree(target, ignore_errors=True)  # of the same step: a damaged one, most likely
     except (OSError, RuntimeError) as error:
@@ -78,11 +73,6 @@ def _save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
         header = int.from_bytes(file.read(8), "little")
     if path.stat().st_size != 8 + header + sum(array.nbytes for array in arrays.values()):
         raise OSError("the disk is full")  # MLX does not say so
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:
@@ -108,13 +98,6 @@ def _or_damaged(path: Path) -> Iterator[None]:
         raise CourseError(f"{path} is damaged or no checkpoint ({error}); use another checkpoint") from error
 
 
-def _check_sums(path: Path) -> None:
-    sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
-    for name in (WEIGHTS, STATE, META):
-        if _sha256(path / name) != sums[name]:
-            raise CourseError(f"{path} is damaged: {name} is not what was written; use another checkpoint")
-
-
 def read_meta(path: Path) -> dict:
     """What a checkpoint says of itself, without its arrays. Raises CourseError when it cannot."""
     with _or_damaged(path):
@@ -128,7 +111,10 @@ def read_meta(path: Path) -> dict:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint. Raises CourseError when a file is missing or is not what was written."""
     with _or_damaged(path):
-        _check_sums(path)
+        sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
+        for name in (WEIGHTS, STATE, META):
+            if sha256_of(path / name) != sums[name]:
+                raise CourseError(f"{path} is damaged: {name} is not what was written; use another checkpoint")
         weights, state = mx.load(str(path / WEIGHTS)), mx.load(str(path / STATE))
         mx.eval(weights, state)  # else they are read when needed, and the files may be gone by then
         meta = read_meta(path)

@@ -1,26 +1,26 @@
-"""What the training programs are asked: flags that they share, and how a resumed run reads them.
+"""Flags that programs share: those of every training, and those that name a trained model.
 
-A program's flags are one dataclass made of these. What may be different when a run is resumed stands in `CallFlags` and
+A training's flags are one dataclass made of these. What may be different when it is resumed stands in `CallFlags` and
 `Horizon`, or in a subclass of them; everything else is what the run was begun with.
 
-Written by hand; chapter 10 uses it.
+Written by hand; chapters 10, 11, 14 and 16 use it.
 """
 
-from collections.abc import Callable, Set
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Set
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
 from course_lib import backend
 from course_lib.host.errors import CourseError, FlagError
-from course_lib.host.program import AtLeastOne, MoreThanZero, NonNegative, Seed, check_bounds
+from course_lib.host.program import AtLeastOne, AtLeastZero, MoreThanZero, NonNegative, Seed, check_bounds
 from course_lib.host.words import plural
 from course_lib.model.gpt import GPTConfig
 from course_lib.model.sizes import estimate_memory
-from course_lib.train import local_ring
-from course_lib.train.checkpoint import newest_meta
-from course_lib.train.recipe import Cadence, Rates, Recipe
+from course_lib.train.checkpoint import run_folder
+from course_lib.train.recipe import Rates, Recipe
 
+OF_ONE_CALL = frozenset({"resume", "overwrite", "dry_run", "processes"})  # flags that no checkpoint keeps
 FILLED = 0.85  # of the memory: the estimate may be off by a fifth, and other programs need some
 
 
@@ -80,6 +80,39 @@ class BatchFlags:
     """Random seed for the initial weights."""
 
 
+@dataclass(frozen=True)
+class WhichModel:
+    """Flags of the programs that take a trained model."""
+
+    tag: str | None = None
+    """Name of the run; by default d4."""
+    checkpoint: Path | None = None
+    """Or the run's folder, or one of its step_… folders."""
+    step: AtLeastZero | None = None
+    """Which checkpoint of the run; by default the newest."""
+
+    def place(self, stage: str = "base") -> tuple[Path, int | None]:
+        """The run's folder, and the step that is asked for, if any; stage: of the runs that --tag names.
+
+        Raises FlagError for flags that contradict each other, and CourseError when there is no such folder.
+        """
+        if self.tag is not None and self.checkpoint is not None:
+            raise FlagError("--tag and --checkpoint each name a run; give one of them")
+        folder, step = self.checkpoint and self.checkpoint.expanduser().resolve(), self.step
+        if folder is None:
+            folder = run_folder(self.tag or "d4", stage)
+        elif folder.name.startswith("step_") and (number := folder.name.removeprefix("step_")).isdigit():
+            if step not in (None, int(number)):
+                raise FlagError(f"--step is {step}, but --checkpoint names {folder.name}; give one of them")
+            folder, step = folder.parent, int(number)
+        if not folder.is_dir():
+            program, flags = ("base_train", "--tag") if stage == "base" else ("chat_sft", "--tag, --stage")
+            raise CourseError(
+                f"there is no run in {folder}; train one with `{program}`, or give another {flags} or --checkpoint"
+            )
+        return folder, step
+
+
 Flags = TypeVar("Flags", bound=CallFlags)
 
 
@@ -89,21 +122,17 @@ def check_flags(flags: CallFlags) -> None:
     if flags.resume and flags.overwrite:
         raise FlagError("--resume goes on with a run and --overwrite throws it away; give one of them")
     horizons = ("minutes", "num_iterations", "target_flops", "tokens_per_param")
-    asked = [name for name in horizons if getattr(flags, name, None) is not None]
-    if asked[:2] == ["minutes", "num_iterations"]:  # then the second is a first guess
-        del asked[1]
-    if len(asked) > 1:
-        first, second = (f"--{name.replace('_', '-')}" for name in asked[:2])
-        raise FlagError(f"{first} and {second} each say how long; give one of them")
+    asked = [f"--{name.replace('_', '-')}" for name in horizons if getattr(flags, name, None) is not None]
+    if len(asked) > 1 and asked != ["--minutes", "--num-iterations"]:  # of these the second is a first guess
+        raise FlagError(f"{asked[0]} and {asked[-1]} each say how long; give one of them")
 
 
 def stored(flags: CallFlags, recipe: Recipe) -> dict:
     """The flags as a checkpoint keeps them, those that were left open filled in from the recipe."""
     known = {**asdict(recipe), **asdict(recipe.cadence)}
     values = {name: known.get(name) if value is None else value for name, value in asdict(flags).items()}
-    for name in ("resume", "overwrite", "dry_run", "processes"):
-        del values[name]
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    kept = values.keys() - OF_ONE_CALL
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items() if name in kept}
 
 
 def resumed(asked: Flags, given: Set[str], begun: dict) -> Flags:
@@ -114,7 +143,10 @@ def resumed(asked: Flags, given: Set[str], begun: dict) -> Flags:
     """
     kind = type(asked)
     values = {field.name: begun.get(field.name, field.default) for field in fields(kind)}
-    call, horizon = (_fields_of(kind, part) for part in (CallFlags, Horizon))
+    call, horizon = (
+        {name for base in kind.__mro__[1:] if issubclass(base, part) for name in base.__annotations__}
+        for part in (CallFlags, Horizon)
+    )
     for name in sorted(given - call - horizon):
         if getattr(asked, name) != values[name]:
             flag = name.replace("_", "-")
@@ -126,15 +158,23 @@ def resumed(asked: Flags, given: Set[str], begun: dict) -> Flags:
         values |= {name: getattr(asked, name) for name in horizon}
     elif values["minutes"] is None:  # the steps that it was begun with, whatever they followed from
         values |= dict.fromkeys(horizon - {"num_iterations", "minutes", "min_iterations"})
-    always = {"resume", "overwrite", "dry_run", "processes"}
-    values |= {name: getattr(asked, name) for name in (given & call) | always}
+    values |= {name: getattr(asked, name) for name in (given & call) | OF_ONE_CALL}
     return kind(**{name: Path(value) if name == "tokenizer" and value else value for name, value in values.items()})
 
 
-def _fields_of(kind: type, part: type) -> frozenset[str]:
-    """Names of the fields of `kind` that `part`, or a subclass of it among its bases, declares."""
-    bases = [base for base in kind.__mro__[1:] if issubclass(base, part)]
-    return frozenset(name for base in bases for name in base.__annotations__)
+def rates_of(flags: Rates, **changed: float) -> Rates:
+    """The Rates among the flags, some of them changed."""
+    return Rates(**{name: getattr(flags, name) for name in Rates.__dataclass_fields__} | changed)
+
+
+def fill_recipe(flags: CallFlags, usual: Recipe, val_tokens: float) -> Recipe:
+    """The usual recipe, changed to what the flags say. val_tokens: of the validation text, about."""
+    asked = {name: getattr(flags, name) for name in ("eval_every", "sample_every", "save_every")}
+    cadence = replace(usual.cadence, **{name: every for name, every in asked.items() if every})
+    batch = usual.device_batch_size * usual.sequence_len
+    batches = eval_batches(flags.eval_share, cadence.eval_every, usual.total_batch_size, batch, val_tokens)
+    rest = {name: getattr(flags, name) for name in ("seed", "recompute", "max_rise", "minutes", "min_iterations")}
+    return replace(usual, cadence=replace(cadence, eval_batches=batches), **rest)
 
 
 def eval_batches(eval_share: float, eval_every: int, total_batch_size: int, batch: int, val_tokens: float) -> int:
@@ -147,50 +187,17 @@ def eval_batches(eval_share: float, eval_every: int, total_batch_size: int, batc
     return max(1, int(min(tokens, val_tokens) // batch))
 
 
-def fill_recipe(
-    flags: CallFlags,
-    model: GPTConfig,
-    num_iterations: int,
-    total_batch_size: int,
-    sequence_len: int,
-    rows: int,
-    rates: Rates,
-    cadence: tuple[int, int, int],
-    val_tokens: float,
-) -> Recipe:
-    """A recipe of what was found out, and of what the flags say.
-
-    cadence: steps between evaluations, samples and saves where the flags leave them open; val_tokens: of the validation
-    text, about.
-    """
-    asked = flags.eval_every, flags.sample_every, flags.save_every
-    eval_every, sample_every, save_every = (flag or usual for flag, usual in zip(asked, cadence, strict=True))
-    batches = eval_batches(flags.eval_share, eval_every, total_batch_size, rows * sequence_len, val_tokens)
-    return Recipe(
-        model,
-        num_iterations,
-        total_batch_size,
-        sequence_len,
-        rows,
-        rates,
-        Cadence(eval_every, batches, sample_every, save_every),
-        **{name: getattr(flags, name) for name in ("seed", "recompute", "max_rise", "minutes", "min_iterations")},
-    )
-
-
-def fitting_batch_size(
-    flags, config: GPTConfig, sequence_len: int, total_batch_size: int, processes: int, here: int
-) -> int:
-    """Rows at a time: the flag's, or the most that memory allows. CourseError when none fits.
+def fitting_batch_size(flags, config: GPTConfig, length: int, total_batch_size: int, processes: int, here: int) -> int:
+    """Rows of `length` at a time: the flag's, or the most that memory allows. CourseError when none fits.
 
     processes: that share a step; here: how many of them share this machine's memory.
     """
-    together = sequence_len * processes  # tokens of one row in every process
+    together = length * processes  # tokens of one row in every process
     if total_batch_size % together:
         among = f" in each of {processes} processes" if processes > 1 else ""
         raise FlagError(
             f"--total-batch-size is {total_batch_size} tokens, expected a multiple of {together}: a row of "
-            f"{sequence_len}{among}"
+            f"{length}{among}"
         )
     rows = total_batch_size // together
     possible = [size for size in range(min(rows, 32), 0, -1) if rows % size == 0]
@@ -202,37 +209,17 @@ def fitting_batch_size(
         )
 
     def need(size: int) -> float:
-        return here * estimate_memory(config, size, sequence_len, flags.recompute)["total"]
+        return here * estimate_memory(config, size, length, flags.recompute)["total"]
 
-    fitting = [size for size in possible if need(size) <= have]
-    if asked is None and fitting:
-        return fitting[0]
-    if asked is not None and need(asked) <= have:
-        return asked
+    fitting = next((size for size in possible if need(size) <= have), None)
+    size = asked or fitting or 1
+    if need(size) <= have:
+        return size
     better = "no --device-batch-size fits; take --recompute, fewer --processes, or a smaller --depth or --sequence-len"
     if fitting:
-        better = f"--device-batch-size={fitting[0]} would fit"
+        better = f"--device-batch-size={fitting} would fit"
     raise CourseError(
-        f"a step with --device-batch-size={asked or 1} needs {need(asked or 1) / 1e9:.1f} GB in "
+        f"a step with --device-batch-size={size} needs {need(size) / 1e9:.1f} GB in "
         f"{plural(here, 'process', 'processes')}, but of this machine's memory it may take {have / 1e9:.1f} GB; "
         f"{better}"
     )
-
-
-def choose_process_count(flags, folder: Path, fits: Callable[[int], object]) -> int:
-    """How many processes to start: the flag's, else what the run had, else one for each core, halved until it fits.
-
-    fits: raises CourseError for a number of processes that cannot be; so does this for the flag's.
-    """
-    if flags.resume and (meta := newest_meta(folder)):
-        return flags.processes or meta["processes"]
-    processes = flags.processes or local_ring.fitting_processes(backend.device_kind())
-    while processes > 1:
-        try:
-            fits(processes)
-            return processes
-        except CourseError:
-            if flags.processes:
-                raise
-            processes //= 2
-    return 1

@@ -8,31 +8,55 @@ import socket
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
 
+from course_lib import backend
 from course_lib.host.errors import CourseError
 from course_lib.host.program import call
 from course_lib.host.stop import StopWish, stop_when_asked
 from course_lib.train import local_ring
+from course_lib.train.checkpoint import newest_meta
 from course_lib.train.distributed import Group, broadcast_json
+from course_lib.train.flags import CallFlags, check_flags
 
 
-def start(program: str, work: Callable[[], int], processes: int) -> int:
-    """Call `work` here, or in that many processes of their own; the exit code of the run.
+def start(
+    program: str, work: Callable, settings: CallFlags, given: Set[str], folder: Path, fits: Callable[[int], object]
+) -> int:
+    """Call work(settings, given) here, or in several processes of their own; the exit code of the run.
 
-    program: whose name errors carry; work: made of values that pickle can write, such as a partial of a function and
-    its settings.
+    program: whose name errors carry; folder: of the run; fits: raises CourseError for a number of processes that cannot
+    be. There are as many as --processes says, else as the run had, else one for each core, halved until they fit.
     """
+    check_flags(settings)
+    processes = 1 if local_ring.in_a_ring() else _process_count(settings, folder, fits)
+    work = partial(work, settings, given)
     if processes == 1:
         return work()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "work"
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "work"
         path.write_bytes(pickle.dumps((program, work)))
         return local_ring.launch("course_lib.train.launch", [str(path)], processes)
+
+
+def _process_count(settings: CallFlags, folder: Path, fits: Callable[[int], object]) -> int:
+    if settings.resume and (meta := newest_meta(folder)):
+        return settings.processes or meta["processes"]
+    processes = settings.processes or local_ring.fitting_processes(backend.device_kind())
+    while processes > 1:
+        try:
+            fits(processes)
+            return processes
+        except CourseError:
+            if settings.processes:
+                raise
+            processes //= 2
+    return 1
 
 
 @contextmanager

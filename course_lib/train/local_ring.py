@@ -7,6 +7,7 @@ Written by hand; chapter 10 uses it.
 """
 
 import json
+import math
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from course_lib.host.errors import CourseError
@@ -57,18 +58,12 @@ def launch(module: str, arguments: list[str], processes: int) -> int:
         complaints = [Path(folder) / f"stderr_{rank}" for rank in range(processes)]
         running = []
         try:
-            for rank in range(processes):
-                with complaints[rank].open("wb") as quiet:
-                    running.append(
-                        subprocess.Popen(
-                            command,
-                            env={**environment, "MLX_RANK": str(rank)},
-                            stdin=subprocess.PIPE,  # it ends when we do: see end_with_the_launcher
-                            stdout=None if rank == 0 else subprocess.DEVNULL,
-                            stderr=None if rank == 0 else quiet,
-                            start_new_session=True,  # a Ctrl-C of the terminal reaches us alone
-                        )
-                    )
+            for rank, complaint in enumerate(complaints):
+                with complaint.open("wb") as quiet:
+                    heard = {"stdout": subprocess.DEVNULL, "stderr": quiet} if rank else {}
+                    # stdin ends when we do, see end_with_the_launcher; and a Ctrl-C of the terminal reaches us alone
+                    more = {"stdin": subprocess.PIPE, "start_new_session": True, **heard}
+                    running.append(subprocess.Popen(command, env={**environment, "MLX_RANK": str(rank)}, **more))
             return _watch(running, complaints, stop)
         except KeyboardInterrupt:
             return 130
@@ -80,29 +75,21 @@ def launch(module: str, arguments: list[str], processes: int) -> int:
 
 def _free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _watch(running: list[subprocess.Popen], complaints: list[Path], stop: StopWish) -> int:
-    """Wait for the end of all: their exit code, the first that is not 0."""
-    told = 0
-    while None in (codes := [process.poll() for process in running]):  # all of them, whatever the first one says
+    """Wait for the end of all, or until GRACE after one has failed: their exit code, the first that is not 0."""
+    told, deadline = 0, math.inf
+    while None in (codes := [process.poll() for process in running]) and time.monotonic() < deadline:
         if stop.code and not told:
             told = stop.code
             for process in running:
                 process.send_signal(told - 128)
-        if any(code not in (None, 0, told) for code in codes):
-            break  # one that ends as it was told is no reason to hurry the first one, which may still be saving
-        time.sleep(0.05)
-    deadline = time.monotonic() + GRACE
-    while any(process.poll() is None for process in running) and time.monotonic() < deadline:
+        if deadline == math.inf and any(code not in (None, 0, told) for code in codes):
+            deadline = time.monotonic() + GRACE  # one that ends as it was told does not hurry the others: they save
         time.sleep(0.05)
     killed = {rank for rank, process in enumerate(running) if process.poll() is None}
     for rank in killed:

@@ -23,28 +23,24 @@ from course_lib.host.program import AtLeastOne, MoreThanZero
 from course_lib.host.words import plural
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
-from course_lib.train import local_ring
 from course_lib.train.checkpoint import run_folder
 from course_lib.train.flags import (
     BatchFlags,
     CallFlags,
     Horizon,
     check_flags,
-    choose_process_count,
     fill_recipe,
     fitting_batch_size,
+    rates_of,
 )
 from course_lib.train.launch import check_same, member_of_a_group, processes_here, start
 from course_lib.train.loop import train
-from course_lib.train.recipe import Rates, Recipe
-from course_lib.train.run_folder import open_run
-from course_lib.train.speed import machine_flops
+from course_lib.train.recipe import Cadence, Rates, Recipe
+from course_lib.train.run_folder import machine_flops, open_run
 from course_lib.train.trainer import continue_text
 
 EPOCHS = 4  # more passes over the same text teach little (Muennighoff et al., 2023)
-
 SMALL = 50_000_000  # tokens of a corpus
-
 MFU = 0.2  # a first guess for --minutes, until the clock knows better
 
 
@@ -118,14 +114,12 @@ def make_recipe(
     rows = fitting_batch_size(settings, config, sequence_len, total_batch_size, processes, here)
     often = min(250, max(1, steps // 10))
     affordable = math.ceil(rows * sequence_len / (3 * max(settings.eval_share, 0.001) * total_batch_size))
-    rates = Rates(**{name: getattr(settings, name) for name in Rates.__dataclass_fields__})
-    cadence = max(often, affordable), min(2000, max(1, steps // 5)), often
-    return fill_recipe(settings, config, steps, total_batch_size, sequence_len, rows, rates, cadence, val_tokens)
+    cadence = Cadence(max(often, affordable), 1, min(2000, max(1, steps // 5)), often)
+    usual = Recipe(config, steps, total_batch_size, sequence_len, rows, rates_of(settings), cadence)
+    return fill_recipe(settings, usual, val_tokens)
 
 
-def _num_iterations(
-    settings: Settings, config: GPTConfig, total_batch_size: int, corpus_tokens: float, peak: float
-) -> int:
+def _num_iterations(settings: Settings, config: GPTConfig, batch: int, corpus_tokens: float, peak: float) -> int:
     if settings.minutes is not None:
         tokens = 60 * settings.minutes * MFU * peak / flops_per_token(config)
     elif settings.target_flops is not None:
@@ -134,7 +128,7 @@ def _num_iterations(
         tokens = settings.tokens_per_param * count_parameters(config)
     else:
         tokens = min(20 * count_parameters(config), EPOCHS * corpus_tokens)
-    return max(1, int(tokens / total_batch_size))
+    return max(1, int(tokens / batch))
 
 
 def describe(recipe: Recipe, corpus_tokens: float, here: int = 1) -> str:
@@ -252,13 +246,10 @@ def pretrain(settings: Settings, given: Set[str]) -> int:
 
 def start_pretraining(settings: Settings, given: Set[str]) -> int:
     """Pretrain in as many processes as it takes; the exit code of the run."""
-    check_flags(settings)
-    folder = folder_of(settings)
 
     def fits(processes: int) -> Recipe:
-        dataset, tokenizer = open_data(settings, folder)
+        dataset, tokenizer = open_data(settings, folder_of(settings))
         sizes = corpus_tokens(dataset, tokenizer)
         return make_recipe(settings, tokenizer.vocab_size, *sizes, processes, processes)
 
-    processes = 1 if local_ring.in_a_ring() else choose_process_count(settings, folder, fits)
-    return start("base_train", partial(pretrain, settings, given), processes)
+    return start("base_train", pretrain, settings, given, folder_of(settings), fits)

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import mlx.core as mx
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from mlx.utils import tree_flatten
 
 from course_lib import backend
@@ -20,18 +20,12 @@ from course_lib.host.files import only_one
 from course_lib.host.progress import StatusLine
 from course_lib.host.words import duration
 from course_lib.model.gpt import GPT
-from course_lib.train.checkpoint import (
-    Checkpoint,
-    checkpoint_folders,
-    load_weights,
-    newest_checkpoint,
-    save_checkpoint,
-)
-from course_lib.train.distributed import Group, all_max, broadcast, broadcast_json
+from course_lib.model.sizes import flops_per_token
+from course_lib.train.checkpoint import Checkpoint, checkpoint_folders, load_weights, newest_checkpoint, save_checkpoint
+from course_lib.train.distributed import Group, all_max, all_sum, broadcast, broadcast_json
 from course_lib.train.flags import CallFlags, Flags, resumed, stored
 from course_lib.train.metrics import MetricsLog, read_metrics, save_curves
 from course_lib.train.recipe import Recipe, Source
-from course_lib.train.speed import Speed, trial
 from course_lib.train.trainer import Diverged, LossWatch, StepResult, Trainer
 
 
@@ -43,24 +37,19 @@ def open_run(folder: Path, flags: CallFlags, group: Group) -> Iterator["RunFolde
     """
     with ExitStack() as stack:
         if group.rank() == 0 and not flags.dry_run:
-            stack.callback(_lock(folder, flags).release)
+            try:
+                stack.enter_context(only_one(folder).acquire(timeout=0))
+            except Timeout as error:
+                raise CourseError(
+                    f"another run is writing in {folder}; wait for its end, or choose another --tag"
+                ) from error
+            here = checkpoint_folders(folder)
+            if here and not (flags.resume or flags.overwrite):
+                raise CourseError(
+                    f"{folder} holds a run already, up to {here[0].name}; go on with it by --resume, "
+                    "throw it away by --overwrite, or choose another --tag"
+                )
         yield RunFolder(folder, flags, group, stack)
-
-
-def _lock(folder: Path, flags: CallFlags) -> FileLock:
-    lock = only_one(folder)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise CourseError(f"another run is writing in {folder}; wait for its end, or choose another --tag") from error
-    here = checkpoint_folders(folder)
-    if here and not (flags.resume or flags.overwrite):
-        lock.release()
-        raise CourseError(
-            f"{folder} holds a run already, up to {here[0].name}; go on with it by --resume, "
-            "throw it away by --overwrite, or choose another --tag"
-        )
-    return lock
 
 
 class RunFolder:
@@ -253,3 +242,46 @@ class RunFolder:
             save_curves(self.folder / "curves.png", read_metrics(self.folder / "metrics.jsonl"))
             self._status.say(f"done in {duration(self.seconds)} of training; model and curves are in {self.folder}")
         return 0
+
+
+# ---- how fast it trains
+
+
+def trial(model: GPT, batch: tuple[mx.array, mx.array], count: int, group: Group) -> float:
+    """Seconds of a step of `count` micro-batches, told from steps of one and of two.
+
+    It spoils the weights: make them anew.
+    """
+    trainer, seconds = Trainer(model, 10, group=group), {}
+    for size in (1, 1) if count == 1 else (1, 2, 1, 2):  # the first ones load and compile
+        started = time.perf_counter()
+        trainer.step([batch] * size)
+        seconds[size] = time.perf_counter() - started
+    return seconds[1] + (count - 1) * (seconds.get(2, 0) - seconds[1])
+
+
+def machine_flops(group: Group) -> float:
+    """Operations per second of matrix products, of all processes of the group together."""
+    n = 1024 if backend.device_kind() == "cpu" else 4096
+    return 1e9 * all_sum([backend.matmul_gflops(n, backend.compute_dtype())], group)[0]
+
+
+class Speed:
+    """Seconds of a step, and what follows: tokens per second, share of the machine, time left."""
+
+    def __init__(self, recipe: Recipe, seconds: float, eval_share: float, group: Group):
+        self.seconds, self.tokens, self.eval_share = seconds, recipe.total_batch_size, eval_share
+        self.flops, self.peak = flops_per_token(recipe.model), machine_flops(group)
+
+    def add(self, seconds: float) -> None:
+        """Note the time of a step."""
+        self.seconds = 0.9 * self.seconds + 0.1 * seconds
+
+    def __str__(self) -> str:
+        """Tokens per second, and model FLOPs utilization: the share of the speed of matrix products."""
+        speed = self.tokens / self.seconds
+        return f"{speed:,.0f} tokens/s, MFU {self.flops * speed / self.peak:.0%}"
+
+    def left(self, steps: int) -> str:
+        """How long this many steps will take, evaluation included, such as "1:02:09"."""
+        return duration(steps * self.seconds * (1 + self.eval_share))

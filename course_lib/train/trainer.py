@@ -223,15 +223,8 @@ def validate(
     return nats / (math.log(2) * size) if size else math.nan
 
 
-def continue_text(
-    model: GPT,
-    tokenizer: Tokenizer,
-    prompt: str,
-    max_tokens: int = 24,
-    temperature: float = 0.8,
-    seed: int = 0,
-) -> str:
-    """What the model writes after `prompt`, up to <|bos|>.
+def continue_text(model: GPT, tokenizer: Tokenizer, prompt: str, max_tokens: int = 24, seed: int = 0) -> str:
+    """What the model writes after `prompt`, up to <|bos|>, at temperature 0.8.
 
     For a look during training: the whole text goes through the model for every token.
     """
@@ -240,7 +233,7 @@ def continue_text(
     for _ in range(max_tokens):
         logits = model(mx.array([ids[-model.config.sequence_len :]]))[0, -1]  # (V,)
         key, now = mx.random.split(key)
-        following = mx.random.categorical(logits / temperature, key=now).item()
+        following = mx.random.categorical(logits / 0.8, key=now).item()
         if following == tokenizer.bos:
             break
         ids.append(following)

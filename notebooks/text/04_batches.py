@@ -23,15 +23,13 @@
 
 import random
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
-import mlx.optimizers as optim
 
 from course_lib.host.errors import CourseError
 from course_lib.names.bigram import CharTokenizer
-from course_lib.names.microgpt import MicroGPT, cosine_decay, example
+from course_lib.names.microgpt import MicroGPT, example, fit
 
 # %%
 import math
@@ -230,7 +228,7 @@ assert sorted(two_epochs[:5]) == sorted(two_epochs[5:]) == ["a", "b", "c", "d", 
 # %% [markdown]
 # ## 4. One compiled step for a whole batch
 #
-# The loop is chapter 03's, with a batch in place of a name, and compiled by default: the longer the training, the sooner
+# The loop is chapter 03's `fit`, with batches in place of names, and compiled by default: the longer the training, the sooner
 # that pays. The learning rate may change from step to step, because the optimizer keeps it as an array in its state, which
 # `mx.compile` knows of. A plain Python number read inside the step would be frozen at its first value (chapter 00).
 
@@ -247,37 +245,17 @@ def train_batches(
     compiled: bool = True,
     on_step: Callable[[int, float], None] | None = None,
 ) -> list[float]:
-    """Train the model in place on `batch_size` names per step: Adam as in chapter 03, cosine decay.
+    """Train the model in place on `batch_size` names per step; see `microgpt.fit`.
 
-    Calls on_step(step, loss), step from 1. Returns the loss of each step in nats a token.
+    Returns the loss of each step in nats a token.
     Raises CourseError for no names, no steps or an empty batch.
     """
     if not docs or num_steps < 1 or batch_size < 1:
         given = f"{len(docs)} names, {num_steps} steps, batch_size={batch_size}"
         raise CourseError(f"{given}: give at least one of each")
-    optimizer = optim.Adam(
-        learning_rate=learning_rate, betas=[0.9, 0.95], eps=1e-8, bias_correction=True
-    )
-    optimizer.init(model.trainable_parameters())
-    loss_and_grad = nn.value_and_grad(model, masked_loss)
-    state = [model.state, optimizer.state]
-
-    def step(inputs: mx.array, targets: mx.array, mask: mx.array) -> mx.array:
-        loss, gradients = loss_and_grad(model, inputs, targets, mask)
-        optimizer.update(model, gradients)
-        return loss
-
-    if compiled:
-        step = partial(mx.compile, inputs=state, outputs=state)(step)
-    losses, stream = [], batches(docs, batch_size, seed)
-    for n in range(num_steps):
-        optimizer.learning_rate = learning_rate * cosine_decay(n, num_steps)
-        loss = step(*make_batch(next(stream), tokenizer, model.config.block_size))
-        mx.eval(state, loss)
-        losses.append(loss.item())
-        if on_step:
-            on_step(n + 1, losses[-1])
-    return losses
+    stream = batches(docs, batch_size, seed)
+    arrays = (make_batch(some, tokenizer, model.config.block_size) for some in stream)
+    return fit(model, masked_loss, arrays, num_steps, learning_rate, on_step, compiled)
 
 
 # %% [markdown]

@@ -27,6 +27,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from course_lib.host.errors import CourseError
+from course_lib.model.products import project
 
 # %% [markdown]
 # That cell opens the module that this chapter builds. The next one is for this notebook only.
@@ -774,6 +775,8 @@ for T in (64, 256, budget(1024, quick=512)):
 #
 # **Linear.** The weights of a model are kept in float32, since small updates would be lost in bfloat16. A GPU
 # multiplies faster in bfloat16. So the weight is cast to the type of the input at each product, and itself stays as it is.
+# That product is `project(x, weight)`, which is `x @ weight.astype(x.dtype).T`. Chapter 12 shows the second way that it knows,
+# for writing on a CPU.
 
 # %%
 #| export model.attention
@@ -784,12 +787,14 @@ class Linear(nn.Linear):
         super().__init__(input_dims, output_dims, bias=False)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return x @ self.weight.astype(x.dtype).T
+        return project(x, self.weight)
 
 
 # %% tags=["nbval-check-output"]
 linear = Linear(16, 8)
-print(linear(mx.ones((2, 16), dtype=mx.bfloat16)).dtype, linear.weight.dtype)
+x = mx.ones((2, 16), dtype=mx.bfloat16)
+assert mx.array_equal(linear(x), x @ linear.weight.astype(x.dtype).T)
+print(linear(x).dtype, linear.weight.dtype)
 
 
 # %% [markdown]

@@ -446,6 +446,7 @@ import math
 import mlx.core as mx
 
 from course_lib import backend
+from course_lib.model.products import project
 
 
 def fast_exp(x: mx.array) -> mx.array:
@@ -455,7 +456,7 @@ def fast_exp(x: mx.array) -> mx.array:
 
 def capped_logits(x: mx.array, weight: mx.array, softcap: float) -> mx.array:
     """softcap · tanh(x Wᵀ / softcap) in float32: (…, n_embd), (V, n_embd) -> (…, V)."""
-    logits = (x @ weight.astype(x.dtype).T).astype(mx.float32)
+    logits = project(x, weight).astype(mx.float32)
     logits = mx.minimum(logits, 10 * softcap)  # tanh(10) is 1, and exp stays finite
     return softcap - 2 * softcap / (fast_exp(logits * (2 / softcap)) + 1)  # tanh, with one exp
 

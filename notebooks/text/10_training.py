@@ -672,14 +672,9 @@ print(f"a token of validation takes {looking / training:.0%} of a token of train
 # %%
 #| export train.trainer
 def continue_text(
-    model: GPT,
-    tokenizer: Tokenizer,
-    prompt: str,
-    max_tokens: int = 24,
-    temperature: float = 0.8,
-    seed: int = 0,
+    model: GPT, tokenizer: Tokenizer, prompt: str, max_tokens: int = 24, seed: int = 0
 ) -> str:
-    """What the model writes after `prompt`, up to <|bos|>.
+    """What the model writes after `prompt`, up to <|bos|>, at temperature 0.8.
 
     For a look during training: the whole text goes through the model for every token.
     """
@@ -688,7 +683,7 @@ def continue_text(
     for _ in range(max_tokens):
         logits = model(mx.array([ids[-model.config.sequence_len :]]))[0, -1]  # (V,)
         key, now = mx.random.split(key)
-        following = mx.random.categorical(logits / temperature, key=now).item()
+        following = mx.random.categorical(logits / 0.8, key=now).item()
         if following == tokenizer.bos:
             break
         ids.append(following)
@@ -975,7 +970,6 @@ A run's folder has step_000200, step_000400, …, each with the weights and what
 safetensors, numbers and names as JSON, and the checksums of the three.
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -990,7 +984,7 @@ from mlx.utils import tree_flatten
 
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
-from course_lib.host.files import make_folder_atomically
+from course_lib.host.files import make_folder_atomically, sha256_of
 from course_lib.host.paths import home_dir
 from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.train.metrics import read_metrics
@@ -1002,11 +996,7 @@ WEIGHTS, STATE, META, SUMS = "model.safetensors", "state.safetensors", "meta.jso
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds.
-
-    weights: the model's parameters by name; state: other arrays by name; meta: whatever JSON can
-    say.
-    """
+    """weights: the model's parameters by name; state: other arrays; meta: what JSON can say."""
 
     step: int
     weights: dict[str, mx.array]
@@ -1035,7 +1025,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 3) -> Path
                 _save_arrays(part / name, arrays)
             meta = {"step": checkpoint.step, **checkpoint.meta}
             (part / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
-            sums = {name: _sha256(part / name) for name in (WEIGHTS, STATE, META)}
+            sums = {name: sha256_of(part / name) for name in (WEIGHTS, STATE, META)}
             (part / SUMS).write_text(json.dumps(sums, indent=1), encoding="utf-8")
             shutil.rmtree(
                 target, ignore_errors=True
@@ -1063,11 +1053,6 @@ def _save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
         header = int.from_bytes(file.read(8), "little")
     if path.stat().st_size != 8 + header + sum(array.nbytes for array in arrays.values()):
         raise OSError("the disk is full")  # MLX does not say so
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:
@@ -1159,15 +1144,6 @@ def _or_damaged(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_sums(path: Path) -> None:
-    sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
-    for name in (WEIGHTS, STATE, META):
-        if _sha256(path / name) != sums[name]:
-            raise CourseError(
-                f"{path} is damaged: {name} is not what was written; use another checkpoint"
-            )
-
-
 def read_meta(path: Path) -> dict:
     """What a checkpoint says of itself, without its arrays. Raises CourseError when it cannot."""
     with _or_damaged(path):
@@ -1181,7 +1157,12 @@ def read_meta(path: Path) -> dict:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint. Raises CourseError when a file is missing or is not what was written."""
     with _or_damaged(path):
-        _check_sums(path)
+        sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
+        for name in (WEIGHTS, STATE, META):
+            if sha256_of(path / name) != sums[name]:
+                raise CourseError(
+                    f"{path} is damaged: {name} is not what was written; use another checkpoint"
+                )
         weights, state = mx.load(str(path / WEIGHTS)), mx.load(str(path / STATE))
         mx.eval(weights, state)  # else they are read when needed, and the files may be gone by then
         meta = read_meta(path)

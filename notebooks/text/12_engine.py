@@ -53,13 +53,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import mlx.core as mx
-from mlx.utils import tree_flatten, tree_unflatten
 
-from course_lib import backend
 from course_lib.generate.kv_cache import KVCache
 from course_lib.generate.sampling import sample
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.products import inference_mode
 
 # %%
 #| export generate.engine
@@ -82,11 +81,13 @@ from course_lib.generate.rows import (
     Row,
     check_count,
     check_request,
-    lay_out_for_products,
     prefill,
 )
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
+from course_lib.model.products import lay_out
+
+Columns = Generator[tuple[list[int], list[int]], None, list[str | None]]
 
 # %%
 #| export serve.batch_engine
@@ -96,6 +97,7 @@ import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import mlx.core as mx
 
@@ -119,13 +121,16 @@ from course_lib.model.gpt import GPT
 
 # %%
 import time
+from contextlib import nullcontext
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
 
+from course_lib import backend
 from course_lib.classroom import add_to, budget, check
 from course_lib.classroom.exercises import engine as exercises
+from course_lib.model.products import in_order
 from course_lib.names.bigram import load_names
 from course_lib.train.trainer import Trainer
 
@@ -532,78 +537,79 @@ print(f"{reached / speed:.0%} of the memory's speed; at 100 % {speed / read:.0f}
 
 # %% [markdown]
 # The last number is a ceiling that no better program gets over: with one text at a time, only fewer bytes would help. How
-# near you come differs. On a Linux CPU with nothing else to do expect a quarter to a half: MLX multiplies one row with a
-# routine that is made for many, and starting some hundred small operations takes time as well. On a GPU with a small model
-# the starting dominates.
+# near you come differs. On a GPU with a small model, starting some hundred small operations takes most of the time. On a CPU
+# you may come nearer than that line.
 #
-# ### The order in memory
+# ### One row on a CPU
 #
-# A CPU can come nearer. A weight has the shape (out, in) and lies in memory row after row: `[[1, 2, 3], [4, 5, 6]]` lies as
-# 1 2 3 4 5 6, so what belongs to *one* output is side by side. The routine for many rows works on several outputs at a time. It
-# wants the numbers that one input is multiplied with side by side, column after column: 1 4 2 5 3 6. So it first copies the
-# matrix into such an order. With a single row in `x`, that copying is a good part of the work, and it is quicker when the
-# matrix lies column after column from the start.
+# The library that multiplies has two routines. `sgemm` multiplies two matrices. It copies the weight, piece by piece, into an
+# order that suits it, so that each number, once there, meets many rows. `sgemv` multiplies a matrix with a vector, and reads
+# each number once, from where it is. MLX knows the first only. With a single row in `x` its copying is more work than the
+# product. NumPy calls the second for `matrix @ vector`, and it reads an MLX array in place, without a copy:
 
 # %%
-#| export generate.rows
-def lay_out_for_products(model: GPT) -> None:
-    """Put the matrices of a model in memory column after column: shapes and numbers stay.
-
-    A CPU multiplies a few rows faster with them, a product by up to a half, a token by less; a GPU
-    has routines for both orders, and there nothing is done. wte, of which single rows are read,
-    stays as it is.
-    """
-    if backend.device_kind() != "cpu":
-        return
-    for name, weight in tree_flatten(model.parameters()):
-        if "wte" not in name and not memoryview(weight).f_contiguous:
-            turned = mx.contiguous(weight.T).T
-            mx.eval(turned)
-            model.update(tree_unflatten([(name, turned)]))
-
-
-# %%
-def product_seconds(x, weight):
-    """Time of one product."""
-    mx.eval(x, weight)
-    return seconds_of(lambda: mx.eval(x @ weight.T), times=20)
-
-
 head = big.lm_head.weight
-turned = mx.contiguous(head.T).T
-assert turned.shape == head.shape and mx.array_equal(turned, head)
-for count in (1, 8):
-    x = mx.random.normal((count, big_config.n_embd)).astype(head.dtype)
-    before, after = product_seconds(x, head), product_seconds(x, turned)
-    print(f"rows: {count}   as it was {1000 * before:.2f} ms, turned {1000 * after:.2f} ms")
+x = mx.random.normal((1, big_config.n_embd)).astype(head.dtype)
+mx.eval(x)
+if backend.device_kind() == "cpu":
+    matrix, vector = np.array(head, copy=False), np.array(x, copy=False)[0]
+    assert mx.allclose(mx.array(matrix @ vector), x @ head.T, atol=1e-4)
+    sgemm = seconds_of(lambda: mx.eval(x @ head.T), times=50)
+    sgemv = seconds_of(lambda: matrix @ vector, times=50)
+    print(f"sgemm {1000 * sgemm:.2f} ms, sgemv {1000 * sgemv:.2f} ms")
 
 # %% [markdown]
-# And a whole token? The model with its weights in both orders, in turn:
+# `project`, the product in every `Linear` and before the cap, knows both. It takes NumPy's way for one row and a large weight,
+# and only inside `with inference_mode():`, where nobody may ask for a gradient. A small weight is not worth it: MLX must first
+# finish what it has begun. A whole token:
 
 # %%
-orders = {"as they were": big.parameters()}
-lay_out_for_products(big)
-orders["turned"] = big.parameters()
 cache = KVCache(big_config)
 mx.eval(big(long_text[:, :64], cache.layers))
 
 
-def token_seconds(order):
-    """Time of one token with the weights in this order."""
-    big.update(orders[order])
-    return seconds_of(lambda: mx.eval(big(long_text[:, :1], cache.layers)), times=1)
+def token_seconds(mode):
+    """Time of one token in this mode."""
+    with mode():
+        return seconds_of(lambda: mx.eval(big(long_text[:, :1], cache.layers)), times=1)
 
 
 speed = max(speed, memory_speed())
-for order, seconds in best_of(token_seconds, orders, rounds=50).items():
+modes = {nullcontext: "through MLX alone", inference_mode: "in inference mode"}
+for mode, seconds in best_of(token_seconds, modes, rounds=50).items():
     share = read / seconds / speed
-    print(f"{order:12s} {1000 * seconds:5.1f} ms a token, {share:.0%} of the memory's speed")
+    print(f"{modes[mode]} {1000 * seconds:5.1f} ms a token, {share:.0%} of the memory's speed")
 
 
 # %% [markdown]
-# The same numbers in less time. A token gains less than a large product, as it is more than products. How much differs from
-# machine to machine, and from run to run where others use the machine as well; on a GPU nothing is turned. `Engine`, below,
-# turns the weights of its model when it first sees them.
+# On a GPU nothing changes: MLX has routines of both kinds there.
+#
+# ### The order in memory
+#
+# Several rows go through `sgemm`. A weight has the shape (out, in) and MLX puts it in memory row after row: `[[1, 2, 3],
+# [4, 5, 6]]` lies as 1 2 3 4 5 6. It may as well lie column after column, as 1 4 2 5 3 6. Shape and numbers stay, and so does the
+# product. Its time does not: `sgemm` copies one of the two orders faster.
+
+# %%
+block = big.transformer.h[0].mlp
+for name, weight in (
+    ("lm_head", head),
+    ("c_fc", block.c_fc.weight),
+    ("c_proj", block.c_proj.weight),
+):
+    eight = mx.random.normal((8, weight.shape[1])).astype(weight.dtype)
+    orders = [in_order(weight, by_columns) for by_columns in (False, True)]
+    assert mx.array_equal(*orders)
+    by_rows, by_columns = (
+        1000 * seconds_of(lambda w=w, x=eight: mx.eval(x @ w.T), times=20) for w in orders
+    )
+    print(f"{name:8s}{weight.shape}: by rows {by_rows:.2f} ms, by columns {by_columns:.2f} ms")
+
+# %% [markdown]
+# Which order wins? No rule says so: the library has an `sgemm` for each kind of processor, and they differ. One likes columns
+# throughout, the next only for some shapes. So `lay_out` measures. It multiplies eight rows in both orders, once for each shape
+# of the model, and keeps the faster order. `Engine`, below, lays out the weights of its model when it first sees them. For one
+# row it matters little, as `sgemv` reads either order well. On a GPU nothing is changed.
 #
 # For section 6, remember that weights are fetched for each *pass*, however many rows it has.
 #
@@ -1116,7 +1122,7 @@ assert sample(mx.array([[1.0, mx.nan]])).item() == -1
 #| export generate.rows
 @dataclass(frozen=True)
 class Request:
-    """A prompt, and how to go on from it. Its fields are those of `Engine.generate`."""
+    """A prompt, and how to go on from it."""
 
     prompt_ids: list[int]
     max_tokens: int = 256
@@ -1362,7 +1368,9 @@ class Batch:
     def step(self) -> None:
         """One more token for every row."""
         ids = mx.array([[row.ids[-1]] for row in self.rows])
-        self._choose(self.rows, next_logits(self.model, ids, self.cache))
+        with inference_mode():
+            logits = next_logits(self.model, ids, self.cache)
+        self._choose(self.rows, logits)
 
     def leave(self, row: Row) -> None:
         """Take a row out; the last one moves to its place, here as in the cache."""
@@ -1404,7 +1412,7 @@ class Engine:
     returns is put behind, between <|output_start|> and <|output_end|>. None: nothing is put there.
     keep_prefixes: how many texts' caches to keep, so that a prompt which begins as one of them need
     not be read from its beginning. They are forgotten when the model gets other weights.
-    On a CPU the weights are put into another order in memory (`lay_out_for_products`).
+    On a CPU its weights are put into the order in memory that is faster here (`lay_out`).
     On a GPU, `model.set_dtype(backend.compute_dtype())` makes a model that is not to be trained any
     further faster and smaller.
     """
@@ -1483,7 +1491,7 @@ def _meet_weights(self) -> None:
     same = len(weights) == len(known) and all(map(operator.is_, weights, known))
     if not same:
         self.prefixes.clear()
-        lay_out_for_products(self.model)
+        lay_out(self.model)
         laid_out = tree_flatten(self.model.parameters())
         self._weights = [weakref.ref(array) for _, array in laid_out]
 
@@ -1495,36 +1503,24 @@ def _meet_weights(self) -> None:
 # %%
 #| export generate.engine
 @add_to(Engine)
-def generate(
-    self,
-    prompt_ids: list[int],
-    num_samples: int = 1,
-    max_tokens: int = 256,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    seed: int = 42,
-) -> Generator[tuple[list[int], list[int]], None, list[str | None]]:
+def generate(self, prompt_ids: list[int], num_samples: int = 1, **settings) -> Columns:
     """Yields, at each step, (token_column, token_masks): a token of every sample, and its mask.
 
-    mask 1: sampled; 0: forced by a tool's result, or filled up with <|assistant_end|> behind a
-    sample that has ended. A sample ends with <|assistant_end|> or <|bos|> (which is in the
-    column), after max_tokens tokens, or when prompt and tokens are more than sequence_len; the
-    generator returns the finish reasons. With max_tokens=0 nothing is yielded. Samples differ
-    by their random numbers: sample n is the same whatever num_samples is.
+    settings: the other fields of `Request`. mask 1: sampled; 0: forced by a tool's result, or
+    filled up with <|assistant_end|> after the end of a sample. A sample ends with <|assistant_end|>
+    or <|bos|> (which is in the column), after max_tokens tokens, or when prompt and tokens are more
+    than sequence_len; the generator returns the finish reasons. With max_tokens=0 nothing is
+    yielded. Samples differ by their random numbers: sample n is the same whatever num_samples is.
     Raises CourseError, at once, for what a model cannot do, and when its logits are NaN.
     """
-    request = Request(prompt_ids, max_tokens, temperature, top_k, top_p, min_p, seed)
+    request = Request(prompt_ids, **settings)
     check_request(request, self.model.config)
     check_count("num_samples", num_samples)
     return self._columns([Row(self, request, n) for n in range(num_samples)])
 
 
 @add_to(Engine)
-def _columns(
-    self, rows: list[Row]
-) -> Generator[tuple[list[int], list[int]], None, list[str | None]]:
+def _columns(self, rows: list[Row]) -> Columns:
     batch, single = Batch(self.model), len(rows) == 1
     if not rows[0].finish_reason:
         self._start(batch, rows)
@@ -1787,7 +1783,11 @@ class Handle(Row):
     def cancel(self) -> None:
         """Take it out: at once if it waits, before the next step if it runs."""
         self.cancelled = True
-        if self._server._forget(self):
+        with self._server._changed:
+            waits = self in self._server._waiting
+            if waits:
+                self._server._waiting.remove(self)
+        if waits:
             self._end("cancelled")
 
 
@@ -1847,7 +1847,7 @@ def _end(self, reason: str, error: Exception | None = None) -> None:
 
 # %%
 #| export serve.batch_engine
-class BatchEngine:
+class BatchEngine(AbstractContextManager):
     """Many requests at once: each joins the running batch when a row is free, and leaves it.
 
     They start in the order in which they came. A long prompt is read in chunks, with a step of the
@@ -1936,23 +1936,8 @@ def close(self) -> None:
 
 
 @add_to(BatchEngine)
-def __enter__(self) -> "BatchEngine":
-    return self
-
-
-@add_to(BatchEngine)
 def __exit__(self, *exception: object) -> None:
     self.close()
-
-
-@add_to(BatchEngine)
-def _forget(self, handle: Handle) -> bool:
-    """Take a handle out of the queue; False if it does not wait there."""
-    with self._changed:
-        waits = handle in self._waiting
-        if waits:
-            self._waiting.remove(handle)
-        return waits
 
 
 # %% [markdown]
@@ -2257,7 +2242,7 @@ check(exercises.verify, verify)
 #
 # - Without a cache each token costs a pass over the whole text. With one, a pass over one token: the ids are the same.
 # - Decoding can be no faster than weights are fetched from memory. They are fetched once for a pass, so rows are nearly free
-#   at first. On a CPU their order in memory matters.
+#   at first. A CPU has one routine for a single row and another for several, to which the order in memory matters.
 # - Rows of different lengths share a batch when each has its own positions and its own mask, and its own random numbers.
 # - Temperature changes how even the probabilities are; top-k, top-p and min-p cut off the tail, the last two by how sure the
 #   model is.

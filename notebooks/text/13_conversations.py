@@ -82,6 +82,7 @@ Source: nanochat, which gives each conversation a row of its own.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import mlx.core as mx
 import numpy as np
@@ -204,33 +205,25 @@ def check_messages(messages: Sequence[dict]) -> None:
                 f'message {number} is {message!r:.80}, expected {{"role": …, "content": …}}'
             )
         role, content = message["role"], message["content"]
-        if system and number == 0:
-            expected = "system"
-        else:
-            expected = ("user", "assistant")[(number - system) % 2]
+        turn = ("user", "assistant")[(number - system) % 2]
+        expected = "system" if system and number == 0 else turn
         if role != expected:
             raise CourseError(
                 f"message {number} is from {role!r:.80}, expected {expected!r}: user and assistant "
                 "take turns, the user first; only the very first message may be from the system"
             )
-        if role == "assistant" and isinstance(content, list):
-            _check_parts(number, content)
-        elif not isinstance(content, str):
-            raise CourseError(
-                f"message {number}, from {role}, has the content {content!r:.80}, expected a text"
-            )
+        if role != "assistant" or not isinstance(content, list):
+            if not isinstance(content, str):
+                said = f"message {number}, from {role}, has the content {content!r:.80}"
+                raise CourseError(f"{said}, expected a text")
+            continue
+        for part in content:
+            known = isinstance(part, dict) and part.get("type") in PARTS
+            if not known or not isinstance(part.get("text"), str):
+                said = f'{part!r:.80}, expected {{"type": one of {", ".join(PARTS)}, "text": …}}'
+                raise CourseError(f"message {number} has the part {said}")
     if system and len(messages) == 1:
         raise CourseError("a system message needs a user message after it, which it is joined to")
-
-
-def _check_parts(number: int, parts: list) -> None:
-    for part in parts:
-        known = isinstance(part, dict) and part.get("type") in PARTS
-        if not known or not isinstance(part.get("text"), str):
-            raise CourseError(
-                f"message {number} has the part {part!r:.80}, expected "
-                f'{{"type": one of {", ".join(PARTS)}, "text": …}}'
-            )
 
 
 def without_system(messages: Sequence[dict]) -> list[dict]:
@@ -285,11 +278,11 @@ print(len(ids), "tokens, none of them special:", [tokenizer.decode([token]) for 
 def render_conversation(
     tokenizer: Tokenizer, messages: Sequence[dict], max_tokens: int = 2048
 ) -> tuple[list[int], list[int]]:
-    """(ids, mask) of a conversation, cut after max_tokens; mask is 1 for what is trained.
+    """(ids, mask) of a conversation, cut after max_tokens.
 
-    That is what the assistant writes: its text, its tool calls and <|assistant_end|>. A tool's
-    output is not, nor is what the user writes.
-    Raises CourseError as `check_messages` does.
+    mask is 1 for what is trained: what the assistant writes, with its tool calls and
+    <|assistant_end|>; 0 for a tool's output, and for what the user writes. Raises CourseError as
+    `check_messages` does.
     """
     check_messages(messages)
     special, ids, mask = tokenizer.special, [tokenizer.bos], [0]
@@ -499,7 +492,7 @@ plt.show()
 
 # %%
 #| export chat.packing
-class ConversationLoader:
+class ConversationLoader(AbstractContextManager, Iterator):
     """Batches (inputs, targets) of conversations, each (B, T) int32, for ever.
 
     `state` is where the next batch begins, {"next": number of a conversation}: with it a loader
@@ -523,9 +516,6 @@ class ConversationLoader:
         self._shape, self._pad = (batch_size, sequence_len), tokenizer.special("<|assistant_end|>")
         self._rows = pack(conversations, tokenizer, sequence_len, self.state["next"])
 
-    def __iter__(self) -> Iterator[tuple[mx.array, mx.array]]:
-        return self
-
     def __next__(self) -> tuple[mx.array, mx.array]:
         B, T = self._shape
         for _ in range(1000):
@@ -538,9 +528,6 @@ class ConversationLoader:
             f"1,000 batches of {B} rows of {T} tokens have nothing to train, as questions fill the "
             "rows; give a larger sequence_len, or other conversations"
         )
-
-    def __enter__(self) -> "ConversationLoader":
-        return self
 
     def __exit__(self, *error: object) -> None:
         pass
@@ -622,10 +609,10 @@ def dressed(rng: random.Random, phrase: str, ending: str = "question", shouted: 
     return text + rng.choice(_templates()["endings"][ending])
 
 
-def with_tool(expression: str, result: str, answer: str) -> list[dict]:
-    """An assistant's content that calls the calculator and then answers."""
-    texts = zip(("python", "python_output", "text"), (expression, result, answer), strict=True)
-    return [{"type": kind, "text": text} for kind, text in texts]
+def with_tool(expression: str, result: str) -> list[dict]:
+    """An assistant's content that calls the calculator and then says its result."""
+    parts = ("python", expression), ("python_output", result), ("text", result)
+    return [{"type": kind, "text": text} for kind, text in parts]
 
 
 # %%
@@ -692,7 +679,7 @@ def calculator(rng: random.Random) -> Drawn:
     phrase = rng.choice(_expanded(tuple(_templates()["calculator"][operation])))
     expression = f"{a}{operation}{b}"
     question = dressed(rng, phrase.format(a=a, b=b), shouted=0.04)
-    return expression, question, with_tool(expression, str(result), str(result))
+    return expression, question, with_tool(expression, str(result))
 
 
 def mental(rng: random.Random) -> Drawn:
@@ -725,11 +712,7 @@ def counting(rng: random.Random) -> Drawn:
     question = dressed(rng, phrase.format(word=word, letter=letter))
     if letter == "i":  # it is no "I" here
         question = question.replace("I", "i")
-    return (
-        f"{letter} in {word}",
-        question,
-        with_tool(f'" {word}".count("{letter}")', result, result),
-    )
+    return f"{letter} in {word}", question, with_tool(f'" {word}".count("{letter}")', result)
 
 
 @cache
@@ -762,13 +745,8 @@ def python(rng: random.Random) -> Drawn:
 # %%
 #| export chat.lessons
 KINDS = {
-    "identity": identity,
-    "calculator": calculator,
-    "mental": mental,
-    "spelling": spelling,
-    "counting": counting,
-    "python": python,
-    "unknown": unknown,
+    kind.__name__: kind
+    for kind in (identity, calculator, mental, spelling, counting, python, unknown)
 }
 
 
@@ -796,15 +774,7 @@ def blind_questions() -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-MIX = {
-    "identity": 0.26,
-    "calculator": 0.33,
-    "mental": 0.02,
-    "spelling": 0.17,
-    "counting": 0.12,
-    "python": 0.04,
-    "unknown": 0.06,
-}
+MIX = dict(zip(KINDS, (0.26, 0.33, 0.02, 0.17, 0.12, 0.04, 0.06), strict=True))  # their shares
 
 
 def practice(number: int, mix: dict[str, float] = MIX, split: str = "train") -> list[dict]:
@@ -973,12 +943,9 @@ def read_conversations(path: Path) -> list[list[dict]]:
             except CourseError as error:
                 wrong.append(f"line {number}: {error}")
     if wrong:
-        more = f"\n… and {len(wrong) - 10} more" if len(wrong) > 10 else ""
-        raise CourseError(
-            f"{path} has rows that are no conversations; correct them:\n"
-            + "\n".join(wrong[:10])
-            + more
-        )
+        more = [f"… and {len(wrong) - 10} more"] if len(wrong) > 10 else []
+        rows = "\n".join(wrong[:10] + more)
+        raise CourseError(f"{path} has rows that are no conversations; correct them:\n{rows}")
     if not found:
         raise CourseError(f'{path} has no conversation; give it lines such as {{"messages": […]}}')
     return found
@@ -1034,17 +1001,13 @@ def multiple_choice_messages(
 def gsm8k_messages(row: dict) -> list[dict]:
     """A problem of GSM8K; its <<12/2=6>> become calls of the calculator with their outputs."""
     parts = []
-    for piece in re.split(r"(<<[^>]+>>)", row["answer"]):
-        if piece.startswith("<<") and piece.endswith(">>"):
-            expression, has_result, result = piece[2:-2].rpartition("=")
-            if not has_result:
-                expression, result = result, ""
-            parts += [
-                {"type": "python", "text": expression},
-                {"type": "python_output", "text": result},
-            ]
-        else:
+    for number, piece in enumerate(re.split(r"<<([^>]+)>>", row["answer"])):
+        if number % 2 == 0:
             parts.append({"type": "text", "text": piece})
+            continue
+        expression, _, result = piece.rpartition("=") if "=" in piece else (piece, "", "")
+        parts.append({"type": "python", "text": expression})
+        parts.append({"type": "python_output", "text": result})
     return [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": parts}]
 
 

@@ -25,6 +25,7 @@ Source: nanochat, whose language this is.
 """
 
 import ast
+import itertools
 import math
 import operator
 import re
@@ -41,6 +42,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 import mlx.core as mx
 
@@ -312,11 +314,9 @@ SHAPE = re.compile(rf"(?:[\d+\-*/(). ,]|\.count(?=\s*\()|{STRING})+", re.ASCII)
 
 def _brackets(expression: str) -> int:
     """Maximum nesting depth of parentheses; those inside strings do not count."""
-    depth = deepest = 0
-    for bracket in re.findall(r"[()]", re.sub(STRING, "", expression)):
-        depth += 1 if bracket == "(" else -1
-        deepest = max(deepest, depth)
-    return deepest
+    found = re.findall(r"[()]", re.sub(STRING, "", expression))
+    steps = (1 if bracket == "(" else -1 for bracket in found)
+    return max(itertools.accumulate(steps, initial=0))
 
 
 def _without_commas(expression: str) -> str:
@@ -676,10 +676,6 @@ for reply in ("132", "It is 132.", "132.0", "47 + 85 = 132", "1320", "132, or 13
 
 # %%
 #| export chat.tasks
-def _no_letters(number: int) -> tuple[str, ...]:
-    return ()
-
-
 @dataclass(frozen=True)
 class ChatTask:
     """Conversations whose last message is the right answer, and how a reply is judged.
@@ -695,7 +691,7 @@ class ChatTask:
     count: int
     conversation: Callable[[int], list[dict]]
     is_right: Callable[[str, str], bool]
-    letters_of: Callable[[int], tuple[str, ...]] = _no_letters
+    letters_of: Callable[[int], tuple[str, ...]] = lambda number: ()
 
     def __len__(self) -> int:
         return self.count
@@ -711,6 +707,29 @@ class ChatTask:
 
 
 # %% [markdown]
+# Larger tasks are downloaded when somebody asks for them: GSM8K, and two sets of multiple choice, MMLU and ARC. They are shuffled,
+# always in the same way, so that the first hundred are a fair sample.
+
+# %%
+#| export chat.tasks
+def _downloaded_task(name: str, split: str) -> ChatTask:
+    items = rows(name, split)
+    order = random.Random(42).sample(range(len(items)), len(items))  # always the same
+
+    def conversation(number: int) -> list[dict]:
+        return FROM_HUB[name](items[order[number]])
+
+    def letters_of(number: int) -> tuple[str, ...]:
+        """ARC brings its own letters, and some are 1, 2, 3, 4."""
+        choices = items[order[number]]["choices"]
+        return tuple(choices["label"] if isinstance(choices, dict) else "ABCD"[: len(choices)])
+
+    if name == "gsm8k":
+        return ChatTask(name, "generative", 0.0, len(items), conversation, same_marked_number)
+    return ChatTask(name, "categorical", 0.25, len(items), conversation, same_text, letters_of)
+
+
+# %% [markdown]
 # The lessons of chapter 13 have a test side, so each kind of lesson is a task. And there are **blind** questions: somebody wrote
 # them who had not seen the templates that the lessons are made from.
 
@@ -718,72 +737,6 @@ class ChatTask:
 #| export chat.tasks
 LESSONS = 200  # questions of a kind
 TEXT_KINDS = ("identity", "spelling", "python", "unknown")  # all others ask for a number
-
-
-def _judge(kind: str) -> Callable[[str, str], bool]:
-    return same_text if kind in TEXT_KINDS else same_number
-
-
-def _lesson_task(kind: str, split: str) -> ChatTask:
-    def conversation(number: int) -> list[dict]:
-        return lesson(kind, split, number)
-
-    return ChatTask(kind, "generative", 0.0, LESSONS, conversation, _judge(kind))
-
-
-def _blind_task(kind: str) -> ChatTask:
-    """The questions of a kind that were written without a look at the templates."""
-    asked = [each for each in blind_questions() if each["kind"] == kind]
-
-    def conversation(number: int) -> list[dict]:
-        question, answer = asked[number]["question"], asked[number]["answer"]
-        return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-
-    return ChatTask(f"blind-{kind}", "generative", 0.0, len(asked), conversation, _judge(kind))
-
-
-# %%
-for task in (_lesson_task("calculator", "test"), _blind_task("calculator")):
-    user, assistant = task[1]
-    print(f"{task.name}: {len(task)} questions, such as {user['content']!r}")
-    print("  right is", repr(spoken(assistant["content"])))
-    assert not task.evaluate(task[1], "I do not know.")
-
-
-# %% [markdown]
-# Larger tasks are downloaded when somebody asks for them: GSM8K, and two sets of multiple choice, MMLU and ARC. They are shuffled,
-# always in the same way, so that the first hundred are a fair sample.
-
-# %%
-#| export chat.tasks
-def _shuffled(count: int) -> list[int]:
-    """An order that is always the same, so that the first items are a fair sample."""
-    return random.Random(42).sample(range(count), count)
-
-
-def _letters(row: dict) -> tuple[str, ...]:
-    """The letters of a row of multiple choice. ARC brings its own, and some are 1, 2, 3, 4."""
-    choices = row["choices"]
-    return tuple(choices["label"] if isinstance(choices, dict) else "ABCD"[: len(choices)])
-
-
-def _downloaded_task(name: str, split: str) -> ChatTask:
-    items = rows(name, split)
-    order = _shuffled(len(items))
-
-    def conversation(number: int) -> list[dict]:
-        return FROM_HUB[name](items[order[number]])
-
-    def letters_of(number: int) -> tuple[str, ...]:
-        return _letters(items[order[number]])
-
-    if name == "gsm8k":
-        return ChatTask(name, "generative", 0.0, len(items), conversation, same_marked_number)
-    return ChatTask(name, "categorical", 0.25, len(items), conversation, same_text, letters_of)
-
-
-# %%
-#| export chat.tasks
 DOWNLOADED_TASKS = ("gsm8k", "mmlu", "arc-easy", "arc-challenge")
 
 
@@ -806,12 +759,25 @@ def get_task(name: str, split: str = "test") -> ChatTask:
     splits = ("test",) if name != kind else ("train", "test")
     if split not in splits:
         raise CourseError(f"{name} has no split {split!r}, expected {' or '.join(splits)}")
-    if name in KINDS:
-        return _lesson_task(name, split)
-    if name != kind:
-        return _blind_task(kind)
-    return _downloaded_task(name, split)
+    if name in DOWNLOADED_TASKS:
+        return _downloaded_task(name, split)
+    judge = same_text if kind in TEXT_KINDS else same_number
+    if name == kind:
+        return ChatTask(name, "generative", 0.0, LESSONS, partial(lesson, kind, split), judge)
+    blind = [
+        [{"role": "user", "content": q["question"]}, {"role": "assistant", "content": q["answer"]}]
+        for q in blind_questions()
+        if q["kind"] == kind
+    ]
+    return ChatTask(name, "generative", 0.0, len(blind), blind.__getitem__, judge)
 
+
+# %%
+for task in (get_task("calculator"), get_task("blind-calculator")):
+    user, assistant = task[1]
+    print(f"{task.name}: {len(task)} questions, such as {user['content']!r}")
+    print("  right is", repr(spoken(assistant["content"])))
+    assert not task.evaluate(task[1], "I do not know.")
 
 # %%
 print(lesson_tasks())
@@ -907,18 +873,15 @@ def _choose(
         if not mx.isfinite(logits).all():
             raise CourseError("the model's logits are not numbers (NaN); take an older checkpoint")
         for n, row in zip(some, logits.tolist(), strict=True):
-            ids = {letter: _only_id(engine.tokenizer, letter) for letter in task.letters_of(n)}
-            said[n] = max(ids, key=lambda letter: row[ids[letter]])
+            scores = {}
+            for letter in task.letters_of(n):
+                ids = engine.tokenizer.encode(letter)
+                if len(ids) != 1:
+                    problem = f"the choice {letter!r} is {len(ids)} tokens, expected one"
+                    raise CourseError(f"{problem}; name the choices A, B, C, …")
+                scores[letter] = row[ids[0]]
+            said[n] = max(scores, key=scores.get)
     return said
-
-
-def _only_id(tokenizer: Tokenizer, letter: str) -> int:
-    ids = tokenizer.encode(letter)
-    if len(ids) != 1:
-        raise CourseError(
-            f"the choice {letter!r} is {len(ids)} tokens, expected one; name the choices A, B, C, …"
-        )
-    return ids[0]
 
 
 # %% [markdown]

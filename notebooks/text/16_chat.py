@@ -289,7 +289,10 @@ class StopStrings:
         if places:
             self._held, self.found = "", True
             return text[: min(places)]
-        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        begun = [
+            n for stop in self._stops for n in range(1, len(stop)) if text.endswith(stop[:n])
+        ]  # how many characters at the end may be the beginning of a stop string
+        keep = max(begun, default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
@@ -297,12 +300,6 @@ class StopStrings:
         """What was held back: no stop string has come of it."""
         held, self._held = self._held, ""
         return held
-
-
-def _overlap(text: str, stop: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `stop`."""
-    most = min(len(text), len(stop) - 1)
-    return next((n for n in range(most, 0, -1) if text.endswith(stop[:n])), 0)
 
 
 # %%
@@ -329,12 +326,11 @@ for token in ids_of("Hi"):
 def fit_prompt(
     tokenizer: Tokenizer, messages: Sequence[dict], config: GPTConfig, max_tokens: int
 ) -> list[int]:
-    """Ids of the prompt for the next reply, with room for max_tokens after it where possible.
+    """Ids of the prompt for the next reply; a long conversation forgets its oldest turns.
 
-    A conversation that is too long for the model forgets its oldest turns; a quarter of
-    sequence_len is kept for the reply (less, if max_tokens is less). If the last message needs that
-    reserve, the reply gets whatever remains. Raises CourseError for what is no conversation, for
-    one that does not end with the user's message, and for a last message that is too long.
+    A quarter of sequence_len is kept for the reply (less, if max_tokens is less), unless the last
+    message needs it. Raises CourseError for what is no conversation, for one that does not end with
+    the user's message, and for a last message that is too long.
     """
     check_messages(messages)
     last = messages[-1]
@@ -637,7 +633,8 @@ assert not origin_is_own("https://evil.example", "127.0.0.1:8000")
 # The server runs in a thread of its own now. The same question as raw bytes:
 
 # %%
-app = create_app(model, tokenizer, ChatSettings("by heart", temperature=0, tool=use_calculator))
+settings = ChatSettings(name="by heart", temperature=0, tool=use_calculator)
+app = create_app(model, tokenizer, settings)
 running = ExitStack()
 address = running.enter_context(serve(app))
 host, port = "127.0.0.1", int(address.rpartition(":")[2])
@@ -827,7 +824,7 @@ running.close()
 # uv run chat_cli -p "Why is the sky blue?"
 # ```
 #
-# Both need a model: `base_train` and then `chat_sft` make one, and `load_for_chat` (`course_lib.chat.loading`) finds it.
+# Both need a model, which `base_train` and then `chat_sft` make.
 #
 # ## Exercises
 #

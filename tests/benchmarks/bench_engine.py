@@ -1,17 +1,21 @@
 """Tokens a second of the engine: against mlx-lm's generator on the same weights, and eight requests against one.
 
-python tests/benchmarks/bench_engine.py [--depth 4] [--tokens 64] [--rounds 3]
+python tests/benchmarks/bench_engine.py [--depth 4] [--tokens 64] [--rounds 3] [--kernels "" Haswell]
 
-The model has a vocabulary of 65,536 and random weights, written as mlx-lm reads them. All runs take turns. The time of
-a step is the 20th percentile of all steps, so that other work on the machine matters little. mlx-lm runs twice: as
-`pip install mlx-lm` gives it, in a process of its own without the course, and in this process, where it has
+The model has a vocabulary of 65,536 and random weights, written as mlx-lm reads them. All is measured twice, with two
+kinds of OpenBLAS's kernels: those that it chooses for this machine (""), and those of an older processor (Haswell:
+AVX2), as OPENBLAS_CORETYPE sets it; the difference is large where the machine has AVX-512. All runs take turns. The
+time of a step is the 20th percentile of all steps, so that other work on the machine matters little. mlx-lm runs twice:
+as `pip install mlx-lm` gives it, in a process of its own without the course, and in this process, where it has
 the matrix products that the course brings (course_lib.host.fast_matmul). Greedy decoding, the same ids from all. Prints
-also how much of the memory's speed decoding reaches: a token needs all weights but wte once. OPENBLAS_NUM_THREADS=1
+also how much of the memory's speed decoding reaches: a token needs all weights but wte once; and what the order of the
+weights in memory does to a token of one row and of eight, which `lay_out` must not make slower. OPENBLAS_NUM_THREADS=1
 gives steadier figures where other processes want the cores.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -50,23 +54,36 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kernels", nargs="+", default=["", "Haswell"])
     parser.add_argument("--peer", help=argparse.SUPPRESS)
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peer:
         peer_run(options.peer, 4)
         print(json.dumps(peer_run(options.peer, options.tokens)))
-        return
+    elif options.here:
+        measure(options)
+    else:
+        for kernels in options.kernels:
+            environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
+            environment |= {"OPENBLAS_CORETYPE": kernels} if kernels else {}
+            print(f"OPENBLAS_CORETYPE={kernels}" if kernels else "OPENBLAS_CORETYPE unset", flush=True)
+            subprocess.run([sys.executable, *sys.argv, "--here"], env=environment, check=True)
 
+
+def measure(options: argparse.Namespace) -> None:
+    """Measure with the kernels that this process has."""
     import mlx.core as mx
     import numpy as np
-    from mlx.utils import tree_flatten
+    from mlx.utils import tree_flatten, tree_unflatten
 
     from course_lib import backend
     from course_lib.data.tokenizer import Tokenizer
     from course_lib.generate.engine import Engine
     from course_lib.generate.kv_cache import KVCache, cache_bytes
-    from course_lib.generate.rows import Request
+    from course_lib.generate.rows import Request, next_logits
     from course_lib.model.gpt import GPT, GPTConfig
+    from course_lib.model.products import in_order, inference_mode, lay_out
     from course_lib.serve.batch_engine import BatchEngine
 
     config = GPTConfig.from_depth(options.depth)
@@ -90,13 +107,41 @@ def main() -> None:
         return {"ids": result["ids"], "steps": [seconds / count for seconds in result["steps"][: tokens - count]]}
 
     def memory_speed() -> float:
-        """Bytes a second that one thread reads: NumPy's sum of a large array."""
-        numbers, best = np.ones(1 << 25, np.float32), 0.0
-        for _ in range(5):
+        """Bytes a second that this machine reads: a large matrix times a vector does nothing else."""
+        matrix, vector, best = np.ones((4096, 8192), np.float32), np.ones(8192, np.float32), 0.0
+        for _ in range(10):
             started = time.perf_counter()
-            numbers.sum()
-            best = max(best, numbers.nbytes / (time.perf_counter() - started))
+            matrix @ vector
+            best = max(best, matrix.nbytes / (time.perf_counter() - started))
         return best
+
+    def order_seconds() -> tuple[dict, float]:
+        """Seconds of a token of (rows, order of the weights), and of laying them out."""
+        started = time.perf_counter()
+        lay_out(model)
+        taken = time.perf_counter() - started
+        orders = {"laid out": model.parameters()}
+        for order in ("by rows", "by columns"):
+            ordered = [
+                (name, in_order(weight, order == "by columns" and "wte" not in name))
+                for name, weight in weights.items()
+            ]
+            orders[order] = tree_unflatten(ordered)
+        seconds = defaultdict(list)
+        for _ in range(8 * options.rounds):
+            for rows in (1, 8):
+                cache = KVCache(config, rows)
+                mx.eval(next_logits(model, mx.zeros((rows, PROMPT), mx.int32), cache))
+                for order, parameters in orders.items():
+                    model.update(parameters)
+                    for again in range(3):
+                        started = time.perf_counter()
+                        with inference_mode():
+                            mx.eval(next_logits(model, mx.zeros((rows, 1), mx.int32), cache))
+                        if again:  # the first warms up
+                            seconds[rows, order].append(time.perf_counter() - started)
+        model.update(orders["laid out"])
+        return {case: sorted(times)[len(times) // 5] for case, times in seconds.items()}, taken
 
     def prefill_and_forward() -> tuple[float, float]:
         ids = mx.random.randint(0, config.vocab_size, (1, 512))
@@ -108,8 +153,9 @@ def main() -> None:
             seconds.append(time.perf_counter() - started)
         return tuple(seconds)
 
+    weights = dict(tree_flatten(model.parameters()))
+    order, taken = order_seconds()
     with tempfile.TemporaryDirectory() as folder:
-        weights = dict(tree_flatten(model.parameters()))
         mx.save_safetensors(f"{folder}/model.safetensors", weights)
         about = {
             "model_type": "nanochat",
@@ -153,6 +199,13 @@ def main() -> None:
     print(f"greedy ids equal: {all(one == greedy[0] for one in greedy)}")
     for peer in ("mlx-lm, alone", "mlx-lm, here"):
         print(f"Engine against {peer}: {best[peer] / best['Engine']:.2f} times the tokens/s")
+    for rows in (1, 8):
+        laid_out, by_rows, by_columns = (order[rows, name] for name in ("laid out", "by rows", "by columns"))
+        better, worse = sorted((by_rows, by_columns))
+        times = f"by rows {1000 * by_rows:.2f} ms, by columns {1000 * by_columns:.2f}, laid out {1000 * laid_out:.2f}"
+        speeds = f"{better / laid_out:.2f} times the speed of the better order, {worse / laid_out:.2f} of the other"
+        print(f"a token of {rows} {'rows' if rows > 1 else 'row '}: {times}: {speeds}")
+    print(f"laying out the weights, measuring included: {taken:.2f} s")
     for how in ("", ", top_k=50"):
         print(f"8 requests against 1{how}: {best['1 request' + how] / best['8 requests' + how]:.2f} times the tokens/s")
     read = 4 * (sum(weight.size for weight in weights.values()) - config.vocab_size * config.n_embd)
