@@ -10,12 +10,13 @@ import itertools
 import math
 import operator
 import re
+from collections.abc import Callable
 
 MAX_CHARS = 1000  # of an expression; without powers the result has about as many digits at most
 
 MAX_DEPTH = 100  # of nested parentheses, and of the parsed tree
 
-OPERATORS = {
+OPERATORS: dict[type, Callable[..., int | float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -34,7 +35,7 @@ def value_of(node: ast.expr, depth: int = 0) -> int | float:
     if depth > MAX_DEPTH:
         raise ValueError("too deep")
     match node:
-        case ast.Constant(value=value) if type(value) in (int, float):
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             pass
         case ast.UnaryOp(op=op, operand=operand) if type(op) in OPERATORS:
             value = OPERATORS[type(op)](value_of(operand, depth + 1))

@@ -6,6 +6,7 @@ Written by hand; chapter 13 uses it.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -54,7 +55,7 @@ class Rows(Sequence):
     def __len__(self) -> int:
         return self.table.num_rows
 
-    def __getitem__(self, number: int) -> dict:
+    def __getitem__(self, number: Any) -> Any:
         return self.table.slice(range(len(self))[number], 1).to_pylist()[0]
 
     def __iter__(self) -> Iterator[dict]:

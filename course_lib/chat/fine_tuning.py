@@ -53,7 +53,7 @@ class Settings(CallFlags, Rates, Horizon, BatchFlags):
     """practice, smoltalk, gsm8k, arc-easy, arc-challenge, mmlu or JSON lines; several by commas."""
     init_lr_frac: NonNegative | None = None
     """Share of pretraining's learning rates; by default 0.1, for practice alone 1."""
-    warmdown_ratio: Fraction | None = None
+    warmdown_ratio: Fraction | None = None  # ty: ignore[incompatible-attribute-override]
     """Fraction of the run over which learning rates decay; by default all, for practice alone 0.4."""
     from_scratch: bool = False
     """Begin with new weights of that model's shape: what does pretraining bring?"""
@@ -168,10 +168,10 @@ def fine_tune(settings: Settings, given: Set[str]) -> int:
             f"conversations {settings.data}: {recipe.num_iterations * recipe.total_batch_size:,} tokens in "
             f"{recipe.num_iterations:,} steps of {recipe.total_batch_size:,}"
         )
-        notes = {"base": {name: meta[name] for name in ("step", "bits_per_byte", "settings")}}
+        noted = {name: meta[name] for name in ("step", "bits_per_byte", "settings")}
         first = partial(init_weights, seed=recipe.seed) if settings.from_scratch else partial(take_weights, base)
         source = Talks(kinds, tokenizer, recipe)
-        model = out.begin(settings, recipe, source, about, first, notes)
+        model = out.begin(settings, recipe, source, about, first, base=noted)
         return 0 if settings.dry_run else train(recipe, model, source, out, group, stop)
 
 

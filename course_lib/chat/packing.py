@@ -79,7 +79,7 @@ class ConversationLoader(AbstractContextManager, Iterator):
         for _ in range(1000):
             rows, places = zip(*(next(self._rows) for _ in range(B)), strict=True)
             self.state = {"next": places[-1]}
-            inputs, targets = collate(rows, T, self._pad)
+            inputs, targets = collate(list(rows), T, self._pad)
             if (targets >= 0).any():
                 return mx.array(inputs), mx.array(targets)
         raise CourseError(

@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from course_lib.chat.conversation import check_messages
 from course_lib.chat.lessons import practice
@@ -153,7 +154,7 @@ def mixed(sources: Sequence[tuple[Conversations, int | None]]) -> Conversations:
         return sources[0][0]
     sizes = [size or 100_000 for _, size in sources]
     starts = list(itertools.accumulate(sizes, initial=0))
-    order = shuffled(range(starts[-1]))
+    order: Callable[[int], Any] = shuffled(range(starts[-1]))  # of numbers here
 
     def conversation(number: int) -> list[dict]:
         place, epoch = order(number), number // starts[-1]

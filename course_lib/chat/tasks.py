@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
 
@@ -178,7 +179,8 @@ def answers(engine: Engine, task: ChatTask, numbers: list[int], batch_size: int 
     settings: for a generative task those of `Engine.generate_batch`; by default greedy, at most 256
     tokens. A prompt that is longer than the model's sequence is not asked, and its answer wrong.
     """
-    limit, settings = engine.model.config.sequence_len, {"temperature": 0.0, **settings}
+    limit = engine.model.config.sequence_len
+    how: dict[str, Any] = {"temperature": 0.0, **settings}
     for start in range(0, len(numbers), 2 * batch_size):
         asked = {n: task[n] for n in numbers[start : start + 2 * batch_size]}
         prompts = {n: render_for_completion(engine.tokenizer, asked[n]) for n in asked}
@@ -186,7 +188,7 @@ def answers(engine: Engine, task: ChatTask, numbers: list[int], batch_size: int 
         if task.kind == "categorical":
             said = _choose(engine, task, prompts, batch_size)
         else:
-            written = engine.generate_batch([*prompts.values()], max_rows=batch_size, **settings)
+            written = engine.generate_batch([*prompts.values()], max_rows=batch_size, **how)
             texts = [reply_text(engine.tokenizer, generation.ids) for generation in written]
             said = dict(zip(prompts, texts, strict=True))
         for n, messages in asked.items():
@@ -211,5 +213,5 @@ def _choose(engine: Engine, task: ChatTask, prompts: dict[int, list[int]], batch
                     problem = f"the choice {letter!r} is {len(ids)} tokens, expected one"
                     raise CourseError(f"{problem}; name the choices A, B, C, …")
                 scores[letter] = row[ids[0]]
-            said[n] = max(scores, key=scores.get)
+            said[n] = max(scores, key=scores.__getitem__)
     return said

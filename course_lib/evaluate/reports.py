@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,6 +22,8 @@ from course_lib.host.files import write_atomically
 from course_lib.host.progress import StatusLine
 from course_lib.host.stop import StopWish, stop_when_asked
 from course_lib.model.gpt import GPT
+
+Kind = TypeVar("Kind", bound=Task)
 
 
 @dataclass
@@ -63,10 +66,10 @@ class Evaluation:
 
     def ask_tasks(
         self,
-        tasks: list[Task],
-        ask: Callable[[Task, str], tuple[TaskResult, dict]],
+        tasks: list[Kind],
+        ask: Callable[[Kind, str], tuple[TaskResult, dict]],
         entries: dict,
-        kind_of: Callable[[Task], str],
+        kind_of: Callable[[Any], str],
     ) -> tuple[float, float]:
         """Ask one task after another; the mean of the centred scores and its standard error.
 

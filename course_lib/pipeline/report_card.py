@@ -81,28 +81,16 @@ def _chat_table(tasks: dict[str, dict]) -> str:
     return table(["task", "questions", "guessing", *(STAGES[stage][0] for stage in stages)], rows)
 
 
-def draw_losses(ax: Axes, points: list[list[float]], title: str) -> None:
-    """A loss curve: points [step, smoothed loss]."""
-    ax.plot(*zip(*points, strict=True) if points else ((), ()), color="#0072B2")
-    ax.set(title=title, xlabel="step", ylabel="loss, nats a token")
-
-
 def draw_tasks(ax: Axes, tasks: dict[str, dict]) -> None:
     """Accuracy on each task and after each training, with two standard errors to each side."""
     names = list(dict.fromkeys(name for results in tasks.values() for name in results))
     for number, (stage, (label, marker, color)) in enumerate(STAGES.items()):
+        style = {"fmt": marker, "color": color, "capsize": 2, "markersize": 5}
         for place, name in enumerate(names if stage in tasks else ()):
             if result := tasks[stage].get(name):
-                ax.errorbar(
-                    result["accuracy"],
-                    place + 0.22 * (number - 1),
-                    xerr=2 * result["standard_error"],
-                    fmt=marker,
-                    color=color,
-                    capsize=2,
-                    markersize=5,
-                    label=label if place == 0 else None,
-                )
+                where = result["accuracy"], place + 0.22 * (number - 1)
+                doubt, text = 2 * result["standard_error"], label if place == 0 else None
+                ax.errorbar(*where, xerr=doubt, label=text, **style)
     ax.set_yticks(range(len(names)), names)
     ax.set(xlim=(-0.03, 1.03), ylim=(len(names) - 0.5, -0.5), xlabel="share right", title="tasks")
     ax.grid(axis="x", alpha=0.3)
@@ -111,9 +99,9 @@ def draw_tasks(ax: Axes, tasks: dict[str, dict]) -> None:
 
 def draw_times(ax: Axes, stages: list[dict]) -> None:
     """How long each stage took."""
-    ax.barh([each["name"] for each in stages], [each["seconds"] for each in stages], color="#0072B2")
-    for place, each in enumerate(stages):
-        ax.annotate(duration(each["seconds"]), (each["seconds"], place), (4, -4), textcoords="offset points")
+    seconds = [each["seconds"] for each in stages]
+    bars = ax.barh([each["name"] for each in stages], seconds, color="#0072B2")
+    ax.bar_label(bars, map(duration, seconds), padding=4)
     ax.invert_yaxis()
     ax.set(xlabel="seconds", title="time")
     ax.margins(x=0.2)
@@ -123,8 +111,10 @@ def draw_card(card: dict) -> Figure:
     """The report card as a picture: losses, scores, times."""
     figure = Figure(figsize=(10, 7), layout="constrained")
     axes = figure.subplots(2, 2)
-    draw_losses(axes[0, 0], card["losses"]["pretraining"], "pretraining")
-    draw_losses(axes[0, 1], card["losses"]["fine-tuning"], "fine-tuning")
+    for ax, title in zip(axes[0], ("pretraining", "fine-tuning"), strict=True):
+        points = card["losses"][title]
+        ax.plot([step for step, _ in points], [loss for _, loss in points], color="#0072B2")
+        ax.set(title=title, xlabel="step", ylabel="loss, nats a token")
     draw_tasks(axes[1, 0], card["tasks"])
     draw_times(axes[1, 1], card["stages"])
     return figure

@@ -81,6 +81,8 @@ class Speedrun:
 
     def __init__(self, settings: Settings):
         self.settings, self.folder = settings, home_dir() / "speedruns" / settings.tag
+        self.base, self.tuned = run_folder(settings.tag), run_folder(settings.tag, "sft")
+        self.control = run_folder(f"{settings.tag}-control", "sft")
         asked = asdict(settings) | {"overwrite": False}
         if settings.overwrite:
             for folder in (self.folder, *self.run_folders()):
@@ -99,8 +101,7 @@ class Speedrun:
 
     def run_folders(self) -> list[Path]:
         """Where the models of this run are kept."""
-        tag = self.settings.tag
-        return [run_folder(tag), run_folder(tag, "sft"), run_folder(f"{tag}-control", "sft")]
+        return [self.base, self.tuned, self.control]
 
     def read(self, name: str) -> dict | None:
         """What is known under a name; None when there is nothing."""
@@ -121,8 +122,7 @@ class Speedrun:
         print(f"— {name}", flush=True)
         started = time.perf_counter()
         what = work()
-        seconds = time.perf_counter() - started
-        self.write(name, {"name": name, "seconds": seconds, "what": what})
+        self.write(name, {"name": name, "seconds": time.perf_counter() - started, "what": what})
 
     @property
     def seconds(self) -> float:
@@ -153,69 +153,49 @@ class Speedrun:
 
     def pretraining(self) -> str:
         """A base model."""
-        asked, plan, folder = self.settings, self.plan, run_folder(self.settings.tag)
-        values = {
-            "depth": plan.depth,
-            "aspect_ratio": plan.aspect_ratio,
-            "head_dim": plan.head_dim,
-            "dataset": asked.dataset,
-            "streaming": asked.streaming,
-            "tokenizer": self.folder / "tokenizer",
-        }
+        asked, plan = self.settings, self.plan
+        values = {name: getattr(plan, name) for name in ("depth", "aspect_ratio", "head_dim")}
+        values |= {"dataset": asked.dataset, "streaming": asked.streaming, "tokenizer": self.folder / "tokenizer"}
         if plan.minutes is not None:
-            values |= self.clock(PRETRAINING * plan.minutes, plan.pretraining, plan.min_pretraining)
-        self.train(pretraining.start_pretraining, pretraining.Settings, folder, values)
-        return what_was_trained(folder)
+            values |= clock(PRETRAINING * plan.minutes, plan.pretraining, plan.min_pretraining)
+        return self.train(pretraining.start_pretraining, pretraining.Settings, self.base, values)
 
     def fine_tuning(self, control: bool = False) -> str:
         """An assistant, from the base model; or, as a control, from new weights."""
-        asked, plan = self.settings, self.plan
-        name = f"{asked.tag}-control" if control else asked.tag
-        values = {"data": asked.data, "from_scratch": control, "save_as": name}
+        plan, folder = self.plan, self.control if control else self.tuned
+        values = {"data": self.settings.data, "from_scratch": control, "save_as": folder.name}
         if plan.minutes is not None:
             before = sum(self.read(stage)["seconds"] for stage in ("tokenizer", "pretraining", "evaluation"))
             minutes = max(0.01, (1 - CHAT_EVALUATION) * plan.minutes - before / 60)
-            values |= self.clock(minutes, plan.fine_tuning, plan.min_iterations)
-        folder = run_folder(name, "sft")
-        self.train(fine_tuning.start_fine_tuning, fine_tuning.Settings, folder, values)
-        return what_was_trained(folder)
+            values |= clock(minutes, plan.fine_tuning, plan.min_iterations)
+        return self.train(fine_tuning.start_fine_tuning, fine_tuning.Settings, folder, values)
 
-    def clock(self, minutes: float, guess: int, least: int) -> dict:
-        """Settings of a training that ends by the clock, the same on every kind of machine."""
-        return {
-            "minutes": minutes,
-            "num_iterations": max(guess, least),
-            "min_iterations": least,
-            "total_batch_size": BATCH,
-        }
-
-    def train(self, start: Callable, kind: type, folder: Path, values: dict) -> None:
-        """A training with these settings, or the rest of one that was broken off."""
-        asked = self.settings
-        shared = {"tag": asked.tag, "processes": asked.processes, "device_batch_size": asked.device_batch_size}
+    def train(self, start: Callable, kind: type, folder: Path, values: dict) -> str:
+        """A training with these settings, or the rest of one that was broken off; its steps and tokens."""
+        shared = {name: getattr(self.settings, name) for name in ("tag", "processes", "device_batch_size")}
         values |= {name: value for name, value in shared.items() if value is not None}
         with only_one(folder).acquire(timeout=120):  # a process that was killed may have left others, still saving
             resume = bool(checkpoint_folders(folder))
         if code := start(kind(**values, resume=resume), frozenset(values)):
             print("speedrun: go on with the same command", file=sys.stderr)
             sys.exit(code)
+        return what_was_trained(folder)
 
     def evaluation(self) -> str:
         """What the base model is worth, as a base model and as an assistant."""
-        folder, questions = run_folder(self.settings.tag), self.settings.max_per_task
-        evaluate_base_model(folder, None, BaseOptions(max_per_task=questions, split_tokens=40_000))
-        ask(folder, min(10, questions), max_tokens=32)
+        questions = self.settings.max_per_task
+        evaluate_base_model(self.base, None, BaseOptions(max_per_task=questions, split_tokens=40_000))
+        ask(self.base, min(10, questions), max_tokens=32)
         return "bits per byte, small CORE tasks, chat tasks"
 
     def chat_evaluation(self, control: bool = False) -> str:
         """The share of replies that are right."""
-        tag = f"{self.settings.tag}-control" if control else self.settings.tag
-        ask(run_folder(tag, "sft"), self.settings.max_per_task, max_tokens=64)
+        ask(self.control if control else self.tuned, self.settings.max_per_task, max_tokens=64)
         return "chat tasks"
 
     def samples(self) -> str:
         """Replies to QUESTIONS, always the same ones, and how fast they are written."""
-        model, tokenizer, _ = load_model(run_folder(self.settings.tag, "sft"))
+        model, tokenizer, _ = load_model(self.tuned)
         model.set_dtype(backend.compute_dtype())
         engine, replies, written, seconds = Engine(model, tokenizer, use_calculator), [], 0, 0.0
         for question in QUESTIONS:
@@ -232,9 +212,7 @@ class Speedrun:
 
     def card(self) -> dict:
         """All that the stages have left, as `card_markdown` takes it."""
-        tag = self.settings.tag
-        base, tuned = run_folder(tag), run_folder(tag, "sft")
-        config, measured = GPTConfig(**newest_meta(tuned)["config"]), newest_report(base, "eval")
+        config, measured = GPTConfig(**newest_meta(self.tuned)["config"]), newest_report(self.base, "eval")
         model = {
             "layers": config.n_layer,
             "width": config.n_embd,
@@ -243,21 +221,26 @@ class Speedrun:
             "pretrained on": self.settings.dataset,
             "fine-tuned on": self.settings.data,
         }
-        tasks = {"base": newest_report(base, "chat_eval")["tasks"]}
-        if self.settings.control:
-            tasks["control"] = newest_report(run_folder(f"{tag}-control", "sft"), "chat_eval")["tasks"]
-        tasks["sft"] = newest_report(tuned, "chat_eval")["tasks"]
+        trained = {"base": self.base, "control": self.control, "sft": self.tuned}
+        if not self.settings.control:
+            del trained["control"]
         bits = measured["bits_per_byte"]
         return {
             "machine": backend.describe(),
             "model": model,
             "stages": [self.read(name) for name in self.stages()],
-            "losses": {"pretraining": losses_of(base), "fine-tuning": losses_of(tuned)},
+            "losses": {"pretraining": losses_of(self.base), "fine-tuning": losses_of(self.tuned)},
             "bits_per_byte": {"training text": bits["train"], "validation text": bits["val"]},
             "core": measured["core"]["tasks"],
-            "tasks": tasks,
+            "tasks": {stage: newest_report(folder, "chat_eval")["tasks"] for stage, folder in trained.items()},
             **self.read("replies"),
         }
+
+
+def clock(minutes: float, guess: int, least: int) -> dict:
+    """Settings of a training that ends by the clock, the same on every kind of machine."""
+    steps = {"num_iterations": max(guess, least), "min_iterations": least}
+    return {"minutes": minutes, "total_batch_size": BATCH, **steps}
 
 
 def ask(folder: Path, questions: int, max_tokens: int) -> None:

@@ -4,6 +4,7 @@ Exported from notebooks/10_training.ipynb; edit it there.
 """
 
 import json
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -63,7 +64,7 @@ def broadcast(arrays: dict[str, mx.array], group: Group) -> dict[str, mx.array]:
     return received
 
 
-def broadcast_json(value: object, group: Group) -> object:
+def broadcast_json(value: Any, group: Group) -> Any:
     """What process 0 says, anything that JSON can hold, in all processes."""
     text = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
     size = broadcast({"size": mx.array(len(text))}, group)["size"].item()

@@ -9,7 +9,7 @@ Written by hand; chapters 10, 11, 14 and 16 use it.
 from collections.abc import Set
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from course_lib import backend
 from course_lib.host.errors import CourseError, FlagError
@@ -142,7 +142,7 @@ def resumed(asked: Flags, given: Set[str], begun: dict) -> Flags:
     another run.
     """
     kind = type(asked)
-    values = {field.name: begun.get(field.name, field.default) for field in fields(kind)}
+    values: dict[str, Any] = {field.name: begun.get(field.name, field.default) for field in fields(kind)}
     call, horizon = (
         {name for base in kind.__mro__[1:] if issubclass(base, part) for name in base.__annotations__}
         for part in (CallFlags, Horizon)
@@ -159,7 +159,9 @@ def resumed(asked: Flags, given: Set[str], begun: dict) -> Flags:
     elif values["minutes"] is None:  # the steps that it was begun with, whatever they followed from
         values |= dict.fromkeys(horizon - {"num_iterations", "minutes", "min_iterations"})
     values |= {name: getattr(asked, name) for name in (given & call) | OF_ONE_CALL}
-    return kind(**{name: Path(value) if name == "tokenizer" and value else value for name, value in values.items()})
+    if values.get("tokenizer"):
+        values["tokenizer"] = Path(values["tokenizer"])
+    return kind(**values)
 
 
 def rates_of(flags: Rates, **changed: float) -> Rates:

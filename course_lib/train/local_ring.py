@@ -19,6 +19,7 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from course_lib.host.errors import CourseError
 from course_lib.host.stop import StopWish, stop_when_asked
@@ -62,7 +63,7 @@ def launch(module: str, arguments: list[str], processes: int) -> int:
                 with complaint.open("wb") as quiet:
                     heard = {"stdout": subprocess.DEVNULL, "stderr": quiet} if rank else {}
                     # stdin ends when we do, see end_with_the_launcher; and a Ctrl-C of the terminal reaches us alone
-                    more = {"stdin": subprocess.PIPE, "start_new_session": True, **heard}
+                    more: dict[str, Any] = {"stdin": subprocess.PIPE, "start_new_session": True, **heard}
                     running.append(subprocess.Popen(command, env={**environment, "MLX_RANK": str(rank)}, **more))
             return _watch(running, complaints, stop)
         except KeyboardInterrupt:

@@ -5,7 +5,7 @@ Exported from notebooks/10_training.ipynb; edit it there.
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import count, islice
+from itertools import islice
 
 import mlx.core as mx
 
@@ -44,7 +44,8 @@ def train(recipe: Recipe, model: GPT, source: Source, out: RunFolder, group: Gro
     began = trainer.iteration
     with source.batches("train", place) as batches:
         out.open(began)
-        for step in count(began):
+        while True:
+            step = trainer.iteration
             trainer.num_iterations = out.num_iterations(step)  # or what the clock allows
             is_last = step >= trainer.num_iterations
             if step > began and (is_last or step % every.save_every == 0):

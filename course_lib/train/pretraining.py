@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
 from course_lib import backend
 from course_lib.data.dataloader import TokenLoader
@@ -19,7 +20,7 @@ from course_lib.data.sizes import corpus_tokens
 from course_lib.data.tokenizer import Tokenizer, default_folder, fitting_vocab_size
 from course_lib.data.tokenizer_training import train_tokenizer
 from course_lib.host.files import only_one
-from course_lib.host.program import AtLeastOne, MoreThanZero
+from course_lib.host.program import AtLeastOne, Bounds, MoreThanZero
 from course_lib.host.words import plural
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
@@ -48,7 +49,7 @@ MFU = 0.2  # a first guess for --minutes, until the clock knows better
 class ModelFlags:
     """The model and its text: what no resumed run may change."""
 
-    depth: AtLeastOne = 4
+    depth: Annotated[int, Bounds(1, 1000)] = 4
     """Layers of the model; everything else about it follows."""
     aspect_ratio: AtLeastOne = 64
     """Width of the model for each layer; 32 makes it narrow."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 from filelock import Timeout
@@ -81,7 +82,7 @@ class RunFolder:
         source: Source,
         about: str,
         first_weights: Callable[[GPT], None],
-        notes: dict | None = None,
+        **notes: object,
     ) -> GPT:
         """The model with its first weights, after a few steps of trial that tell its speed.
 
@@ -89,7 +90,7 @@ class RunFolder:
         a resumed run the notes stay. Raises CourseError when it was another run.
         """
         self.flags, self.recipe, self._tokenizer = flags, recipe, source.tokenizer
-        self._notes = {name: self.meta.get(name, note) for name, note in (notes or {}).items()}
+        self._notes = {name: self.meta.get(name, note) for name, note in notes.items()}
         if self.meta and self.meta["tokenizer"] != source.tokenizer.fingerprint:
             raise CourseError(
                 f"the run in {self.folder} was begun with another tokenizer than the one that is "
@@ -104,9 +105,8 @@ class RunFolder:
         self._status = self._stack.enter_context(StatusLine(recipe.num_iterations, quiet=not self.is_first))
         self._status.say(about)
         model = GPT(recipe.model, recipe.recompute)
-        shape = (2, recipe.device_batch_size, recipe.sequence_len)
-        noise = mx.random.randint(0, recipe.model.vocab_size, shape)
-        seconds = trial(model, (noise[0], noise[1]), recipe.micro_batches(self.group.size()), self.group)
+        shape = recipe.device_batch_size, recipe.sequence_len
+        seconds = trial(model, shape, recipe.micro_batches(self.group.size()), self.group)
         self._speed = Speed(recipe, seconds, self.flags.eval_share, self.group)
         left = f"{recipe.minutes:g} minutes" if recipe.minutes else self._speed.left(recipe.num_iterations - done)
         products = f"{self._speed.peak / 1e9:,.0f} GFLOP/s of matrix products"
@@ -165,25 +165,17 @@ class RunFolder:
 
     def watch(self, result: StepResult) -> None:
         """Write a step down and show it. Raises Diverged when the smoothed loss has risen too far."""
-        smoothed = self._watch.add(result.loss)
+        smoothed, memory = self._watch.add(result.loss), f"{mx.get_peak_memory() / 1e9:.1f} GB"
         seconds = time.perf_counter() - self._started
         self._speed.add(seconds)
         if self._log:
-            self._log.add(
-                self._step,
-                loss=result.loss,
-                smoothed=smoothed,
-                grad_norm=result.grad_norm,
-                lr_multiplier=result.lr_multiplier,
-                tokens_per_second=self.recipe.total_batch_size / seconds,
-                seconds=self.seconds,
-                memory=mx.get_peak_memory(),
-            )
+            measured = {name: getattr(result, name) for name in ("loss", "grad_norm", "lr_multiplier")}
+            measured |= {"smoothed": smoothed, "tokens_per_second": self.recipe.total_batch_size / seconds}
+            self._log.add(self._step, **measured, seconds=self.seconds, memory=mx.get_peak_memory())
         done = self._step + 1
         left = self._speed.left(self.recipe.num_iterations - done)
         if self.recipe.minutes:
             left = duration(max(0, 60 * self.recipe.minutes - self.seconds))
-        memory = f"{mx.get_peak_memory() / 1e9:.1f} GB"
         self._status.show(done, f"step {done:,}  loss {smoothed:.3f}  {self._speed}  {memory}  {left} left")
 
     @contextmanager
@@ -198,7 +190,7 @@ class RunFolder:
                 "with lower learning rates (--matrix-lr, --embedding-lr)"
             ) from error
 
-    def log(self, step: int, **values: object) -> None:
+    def log(self, step: int, **values: Any) -> None:
         """Write down bits_per_byte or samples, (prompt, text) each, and print them."""
         if self._log:
             self._log.add(step, **values)
@@ -231,9 +223,8 @@ class RunFolder:
 
     def stopped(self, code: int) -> int:
         """The last line of a run that is to stop; its exit code."""
-        self._status.say(
-            f"stopped after {self._step + 1:,} steps and saved them; go on with --resume --tag={self.folder.name}"
-        )
+        done = f"stopped after {self._step + 1:,} steps and saved them"
+        self._status.say(f"{done}; go on with --resume --tag={self.folder.name}")
         return code
 
     def finish(self) -> int:
@@ -247,12 +238,13 @@ class RunFolder:
 # ---- how fast it trains
 
 
-def trial(model: GPT, batch: tuple[mx.array, mx.array], count: int, group: Group) -> float:
-    """Seconds of a step of `count` micro-batches, told from steps of one and of two.
+def trial(model: GPT, shape: tuple[int, int], count: int, group: Group) -> float:
+    """Seconds of a step of `count` micro-batches of noise (B, T), told from steps of one and of two.
 
     It spoils the weights: make them anew.
     """
     trainer, seconds = Trainer(model, 10, group=group), {}
+    batch = tuple(mx.random.randint(0, model.config.vocab_size, (2, *shape)))
     for size in (1, 1) if count == 1 else (1, 2, 1, 2):  # the first ones load and compile
         started = time.perf_counter()
         trainer.step([batch] * size)

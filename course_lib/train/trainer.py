@@ -105,7 +105,7 @@ class Trainer:
             loss, gradients = self._add_gradients(gradients, inputs, targets)
             mx.eval(loss, gradients)  # else the graphs of all micro-batches would be in memory
             losses.append(loss.item())
-        if not losses:
+        if gradients is None:
             raise CourseError("a step got no micro-batch; give it one or more pairs (inputs, targets)")
         return losses, gradients
 

@@ -380,7 +380,7 @@ def _sum_gradients(
         loss, gradients = self._add_gradients(gradients, inputs, targets)
         mx.eval(loss, gradients)  # else the graphs of all micro-batches would be in memory
         losses.append(loss.item())
-    if not losses:
+    if gradients is None:
         raise CourseError("a step got no micro-batch; give it one or more pairs (inputs, targets)")
     return losses, gradients
 
@@ -810,7 +810,7 @@ with TokenLoader(data, tokenizer, "val", 8, 128) as loader:
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import count, islice
+from itertools import islice
 
 import mlx.core as mx
 
@@ -861,7 +861,8 @@ def train(
     began = trainer.iteration
     with source.batches("train", place) as batches:
         out.open(began)
-        for step in count(began):
+        while True:
+            step = trainer.iteration
             trainer.num_iterations = out.num_iterations(step)  # or what the clock allows
             is_last = step >= trainer.num_iterations
             if step > began and (is_last or step % every.save_every == 0):
@@ -1375,6 +1376,7 @@ plt.show()
 """Several processes that train one model: each has it whole, and they share the work of a step."""
 
 import json
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -1490,7 +1492,7 @@ def broadcast(arrays: dict[str, mx.array], group: Group) -> dict[str, mx.array]:
     return received
 
 
-def broadcast_json(value: object, group: Group) -> object:
+def broadcast_json(value: Any, group: Group) -> Any:
     """What process 0 says, anything that JSON can hold, in all processes."""
     text = np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
     size = broadcast({"size": mx.array(len(text))}, group)["size"].item()

@@ -67,6 +67,7 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from course_lib.chat.conversation import check_messages
 from course_lib.chat.lessons import practice
@@ -521,7 +522,7 @@ class ConversationLoader(AbstractContextManager, Iterator):
         for _ in range(1000):
             rows, places = zip(*(next(self._rows) for _ in range(B)), strict=True)
             self.state = {"next": places[-1]}
-            inputs, targets = collate(rows, T, self._pad)
+            inputs, targets = collate(list(rows), T, self._pad)
             if (targets >= 0).any():
                 return mx.array(inputs), mx.array(targets)
         raise CourseError(
@@ -1103,7 +1104,7 @@ def mixed(sources: Sequence[tuple[Conversations, int | None]]) -> Conversations:
         return sources[0][0]
     sizes = [size or 100_000 for _, size in sources]
     starts = list(itertools.accumulate(sizes, initial=0))
-    order = shuffled(range(starts[-1]))
+    order: Callable[[int], Any] = shuffled(range(starts[-1]))  # of numbers here
 
     def conversation(number: int) -> list[dict]:
         place, epoch = order(number), number // starts[-1]

@@ -29,6 +29,7 @@ import itertools
 import math
 import operator
 import re
+from collections.abc import Callable
 
 # %%
 #| export chat.tasks
@@ -43,6 +44,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
+from typing import Any
 
 import mlx.core as mx
 
@@ -253,7 +255,7 @@ print(ast.dump(ast.parse("2*(3+4)", mode="eval").body, indent=2))
 #| export chat.calculator
 MAX_CHARS = 1000  # of an expression; without powers the result has about as many digits at most
 MAX_DEPTH = 100  # of nested parentheses, and of the parsed tree
-OPERATORS = {
+OPERATORS: dict[type, Callable[..., int | float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -274,7 +276,7 @@ def value_of(node: ast.expr, depth: int = 0) -> int | float:
     if depth > MAX_DEPTH:
         raise ValueError("too deep")
     match node:
-        case ast.Constant(value=value) if type(value) in (int, float):
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             pass
         case ast.UnaryOp(op=op, operand=operand) if type(op) in OPERATORS:
             value = OPERATORS[type(op)](value_of(operand, depth + 1))
@@ -843,7 +845,8 @@ def answers(
     settings: for a generative task those of `Engine.generate_batch`; by default greedy, at most 256
     tokens. A prompt that is longer than the model's sequence is not asked, and its answer wrong.
     """
-    limit, settings = engine.model.config.sequence_len, {"temperature": 0.0, **settings}
+    limit = engine.model.config.sequence_len
+    how: dict[str, Any] = {"temperature": 0.0, **settings}
     for start in range(0, len(numbers), 2 * batch_size):
         asked = {n: task[n] for n in numbers[start : start + 2 * batch_size]}
         prompts = {n: render_for_completion(engine.tokenizer, asked[n]) for n in asked}
@@ -851,7 +854,7 @@ def answers(
         if task.kind == "categorical":
             said = _choose(engine, task, prompts, batch_size)
         else:
-            written = engine.generate_batch([*prompts.values()], max_rows=batch_size, **settings)
+            written = engine.generate_batch([*prompts.values()], max_rows=batch_size, **how)
             texts = [reply_text(engine.tokenizer, generation.ids) for generation in written]
             said = dict(zip(prompts, texts, strict=True))
         for n, messages in asked.items():
@@ -880,7 +883,7 @@ def _choose(
                     problem = f"the choice {letter!r} is {len(ids)} tokens, expected one"
                     raise CourseError(f"{problem}; name the choices A, B, C, …")
                 scores[letter] = row[ids[0]]
-            said[n] = max(scores, key=scores.get)
+            said[n] = max(scores, key=scores.__getitem__)
     return said
 
 
