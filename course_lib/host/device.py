@@ -67,7 +67,7 @@ def switch_off_compile_if_impossible() -> str | None:
         return None
     settings = (os.environ.get(name) for name in ("TMPDIR", "TMP", "TEMP", "TEMPDIR"))  # in the order that MLX asks
     temp = next((value for value in settings if value is not None), "/tmp")
-    folder = os.path.join(temp, "mlx", mx.__version__, "cpu")  # ty: ignore[missing-attribute]
+    folder = os.path.join(temp, "mlx", mx.__version__, "cpu")
     while folder != temp and not os.path.lexists(folder):  # MLX makes what is missing below the temp folder
         folder = os.path.dirname(folder)
     if os.path.isdir(temp) and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
