@@ -1,8 +1,7 @@
-"""Cross-entropy without ever holding all logits: some rows at a time, and the gradient made at once.
+"""Cross-entropy without ever holding all logits: they may need more memory than the rest of the model.
 
-With a vocabulary of 65,536 the logits of a batch need more memory than the rest of the model. But each row has a loss
-of its own, and the gradient of that loss is known as soon as the row's logits are: p - onehot, times the slope of the
-cap. So a chunk's logits are made, used for its loss and its gradient, and thrown away.
+Each row has a loss of its own, and its gradient is known as soon as its logits are: p - onehot, times the slope of the
+cap. So the logits of some rows are made, used for loss and gradient, and thrown away.
 
 Written by hand; chapter 08 uses it.
 """
@@ -19,7 +18,7 @@ LOGITS_AT_ONCE = 1 << 24  # numbers of one array of logits: 64 MB in float32
 
 
 def chunks(rows: int, vocab_size: int) -> list[slice]:
-    """Slices of `rows` rows, each of as many as have at most LOGITS_AT_ONCE logits, at least one."""
+    """Slices of so many rows that their logits are at most LOGITS_AT_ONCE numbers; of one row at least."""
     size = max(1, LOGITS_AT_ONCE // vocab_size)
     return [slice(start, start + size) for start in range(0, rows, size)]
 
@@ -27,22 +26,21 @@ def chunks(rows: int, vocab_size: int) -> list[slice]:
 def row_losses(head: Callable[[mx.array], mx.array], x: mx.array, targets: mx.array, vocab_size: int) -> mx.array:
     """Cross-entropy of each row in nats: x (N, n_embd), targets (N,) -> (N,).
 
-    head: makes logits (n, vocab_size) of n rows. Only a chunk's logits are in memory, unless someone takes the
-    gradient: automatic differentiation keeps them all.
+    head: (n, n_embd) -> logits (n, vocab_size). To evaluate: for a gradient MLX would keep all logits after all.
     """
     losses = []
     for rows in chunks(x.shape[0], vocab_size):
-        # MLX is lazy, and would be free to make all logits first: a chunk waits for the one before.
+        # MLX is lazy and might make all logits first: a chunk waits for the one before
         part = mx.depends(x[rows], losses[-1:]) if losses else x[rows]
         losses.append(nn.losses.cross_entropy(head(part), targets[rows]))
     return mx.concatenate(losses)
 
 
 def fused_loss(x: mx.array, weight: mx.array, targets: mx.array, importance: mx.array, softcap: float) -> mx.array:
-    """Sum over the rows of importance · cross-entropy of `capped_logits`, in nats, for training: a single number.
+    """Sum of importance · cross-entropy of `capped_logits` in nats, a single number, for training.
 
-    x: (N, n_embd), weight: (V, n_embd), targets and importance: (N,). The gradients with respect to x and weight are
-    made together with the value, whether or not someone asks for them; targets and importance get none.
+    x: (N, n_embd), weight: (V, n_embd), targets, importance: (N,). Gradients for x and weight are made with the value,
+    whether or not someone asks for them; targets and importance get zeros.
     """
     return _loss_and_gradients(softcap)(x, weight, targets, importance)[0]
 
@@ -55,7 +53,6 @@ def _loss_and_gradients(softcap: float) -> Callable:
     def forward(x, weight, targets, importance):
         loss, for_x, for_weight = mx.array(0.0), [], mx.zeros_like(weight)
         for rows in chunks(x.shape[0], weight.shape[0]):
-            # as in row_losses; here both sums and the last part of the gradient must be there
             part = mx.depends(x[rows], [loss, for_weight, *for_x[-1:]]) if for_x else x[rows]
             more = _of_a_chunk(part, weight, targets[rows], importance[rows], softcap)
             loss, for_weight = loss + more[0], for_weight + more[2]
@@ -64,14 +61,9 @@ def _loss_and_gradients(softcap: float) -> Callable:
 
     @forward.vjp
     def backward(primals, cotangents, outputs):
-        # Everything is there: only the gradient that comes in for the loss is multiplied in.
         (_, _, targets, importance), (_, for_x, for_weight), slope = primals, outputs, cotangents[0]
-        return (
-            (slope * for_x).astype(for_x.dtype),
-            slope * for_weight,
-            mx.zeros_like(targets),
-            mx.zeros_like(importance),
-        )
+        zeros = mx.zeros_like(targets), mx.zeros_like(importance)
+        return (slope * for_x).astype(for_x.dtype), slope * for_weight, *zeros
 
     return forward
 
@@ -81,14 +73,13 @@ def _of_a_chunk(
 ) -> tuple[mx.array, mx.array, mx.array]:
     """Sum of importance · cross-entropy over n rows, and its gradients: (), (n, n_embd), (V, n_embd)."""
     logits = capped_logits(x, weight, softcap)  # (n, V)
-    exp = fast_exp(logits)  # no logit is above softcap, e^15 is no problem: no maximum need be subtracted
+    exp = fast_exp(logits)  # at most e^15: no maximum need be subtracted
     total = exp.sum(axis=-1, keepdims=True)  # (n, 1)
     target, share = targets[:, None], importance[:, None]
     losses = mx.log(total) - mx.take_along_axis(logits, target, axis=-1)  # (n, 1)
-    # p - onehot, times importance: the gradient with respect to the capped logits
-    slope = exp * (share / total)
+    slope = exp * (share / total)  # p - onehot, times importance: the gradient for the capped logits
     at_target = mx.take_along_axis(slope, target, axis=-1) - share
     slope = mx.put_along_axis(slope, target, at_target, axis=-1)
-    # z = c tanh(u / c) has the slope 1 - (z / c)²: from here on, with respect to x Wᵀ
+    # through the cap: z = c tanh(u / c) has the slope 1 - (z / c)²
     slope = (slope * (1 - mx.square(logits / softcap))).astype(x.dtype)
     return (losses * share).sum(), slope @ weight.astype(x.dtype), (slope.T @ x).astype(weight.dtype)

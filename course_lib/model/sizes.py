@@ -1,12 +1,10 @@
-"""What a model comes to before it is trained: parameters, operations, memory.
+"""What a model comes to before it is trained: parameters and operations, read off its own arrays, and memory.
 
-Parameters and operations are read off the model's own arrays, so that a change of the model needs no change here. MLX
-is lazy: a model of any size is made in milliseconds, and takes no memory until its numbers are asked for.
+MLX is lazy: a model of any size is made in milliseconds, and takes no memory until its numbers are asked for.
 
 Written by hand; chapter 08 uses it.
 """
 
-from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
@@ -21,67 +19,56 @@ from course_lib.model.gpt import GPT, GPTConfig
 
 
 class Counts(NamedTuple):
-    """How many numbers of a model are trained, and which of them do what.
-
-    in_blocks: those of the blocks; looked_up: those of embeddings, which multiply nothing; queries: numbers in the
-    queries of one token, over all layers.
-    """
+    """Numbers of a model that are trained: all, those of its blocks, of its embeddings; and of a token's queries."""
 
     parameters: int
     in_blocks: int
-    looked_up: int
-    queries: int
+    looked_up: int  # rows of embeddings: they multiply nothing
+    queries: int  # over all layers
 
 
-def counts(model: GPT) -> Counts:
-    """The counts of a model, of whatever parts it is made."""
-
-    def numbers(modules: Iterable[nn.Module]) -> int:
-        return sum(array.size for module in modules for _, array in tree_flatten(module.parameters()))
-
+@cache
+def _counts(config: GPTConfig) -> Counts:
+    state = mx.array(mx.random.state[0])
+    model = GPT(config)
+    mx.random.state[0][:] = state  # new layers draw random numbers: counting must not change those that come later
     modules = model.modules()
     return Counts(
-        parameters=numbers([model]),
-        in_blocks=numbers(model.transformer.h),
-        looked_up=numbers(module for module in modules if isinstance(module, nn.Embedding)),
-        queries=sum(module.c_q.weight.shape[0] for module in modules if isinstance(module, CausalSelfAttention)),
+        _numbers(model),
+        sum(_numbers(block) for block in model.transformer.h),
+        sum(_numbers(module) for module in modules if isinstance(module, nn.Embedding)),
+        sum(module.c_q.weight.shape[0] for module in modules if isinstance(module, CausalSelfAttention)),
     )
 
 
-@cache  # a plan asks for the same config many times
-def _counts_of(config: GPTConfig) -> Counts:
-    state = mx.array(mx.random.state[0])
-    found = counts(GPT(config))
-    mx.random.state[0][:] = state  # layers draw random numbers when they are made: a count must not change later ones
-    return found
+def _numbers(module: nn.Module) -> int:
+    return sum(array.size for _, array in tree_flatten(module.parameters()))
 
 
 def count_parameters(config: GPTConfig) -> int:
     """How many numbers are trained: 12 L d² + 2 V d when n_kv_head = n_head."""
-    return _counts_of(config).parameters
+    return _counts(config).parameters
 
 
 def flops_per_token(config: GPTConfig) -> int:
     """Floating-point operations to train on one token: 6 for each weight that multiplies, and attention's 12 L d T.
 
-    On the way forward a weight multiplies and adds once for each token, and the way back costs twice that. T is
-    sequence_len. Source: Kaplan et al., 2020, and nanochat.
+    Of the 6, 2 are forward and 4 backward. T is sequence_len. Source: Kaplan et al., 2020, and nanochat.
     """
-    found = _counts_of(config)
+    found = _counts(config)
     return 6 * (found.parameters - found.looked_up) + 12 * found.queries * config.sequence_len
 
 
 def estimate_memory(
     config: GPTConfig, batch_size: int, sequence_len: int | None = None, recompute: bool = False
 ) -> dict[str, int]:
-    """Bytes that a training step needs, by what needs them, and their "total".
+    """Bytes that a training step needs, by what needs them, and their "total"; on a CPU off by less than 25 %.
 
     "weights" and "gradients" are float32. "optimizer": Muon keeps one number for each weight of the blocks, AdamW two
     for each of the others. "activations": all else at the fullest moment, which is when the head works, or the last
-    block goes backward, or all gradients are there.
-    Fitted to MLX on a CPU, where it is off by less than 25 %.
+    block goes backward, or all gradients are there; fitted to MLX on a CPU.
     """
-    found = _counts_of(config)
+    found = _counts(config)
     B, T, V, d = batch_size, sequence_len or config.sequence_len, config.vocab_size, config.n_embd
     rows, size = B * T, backend.compute_dtype().size
     weights, in_blocks, table = 4 * found.parameters, 4 * found.in_blocks, 4 * V * d

@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | Needs | [03 · microGPT](03_microgpt.ipynb), [06 · Data](06_data.ipynb), [07 · Attention](07_attention.ipynb) |
-# | Time | 70 minutes to read, 65 for the exercises; two to five minutes to run |
+# | Time | 70 minutes to read, 70 for the exercises; two to five minutes to run |
 # | Memory | under 4 GB |
 # | You will build | the model: its blocks, its head, its starting values → `course_lib.model.head`, `course_lib.model.gpt` |
 #
@@ -948,7 +948,7 @@ assert count == by_formula(big.config)
 # %%
 for config in (tiny, GPTConfig(64, 100, 3, 6, 6, 48), GPTConfig.from_depth(1, vocab_size=512)):
     counted, formula = count_parameters(config), by_formula(config)
-    heads = f"{config.n_head} heads, {config.n_kv_head} of keys and values"
+    heads = f"n_head {config.n_head}, n_kv_head {config.n_kv_head}"
     print(f"counted {counted:7,d} | formula {formula:7,d} | {heads}")
     assert counted == formula if config.n_kv_head == config.n_head else counted < formula
 
@@ -1487,4 +1487,4 @@ check(exercises.accuracy, accuracy)
 #   idea as section 5, inside one GPU kernel.
 # - [Training Deep Nets with Sublinear Memory Cost](https://arxiv.org/abs/1604.06174), Chen et al., 2016: recomputation.
 #
-# **Next:** [09 · Muon](09_muon.ipynb): three ways to take a step, on the same problem.
+# **Next:** chapter 09, Muon: three ways to take a step, on the same problem.
