@@ -363,6 +363,7 @@ def test_ids_of_any_integer_type(dtype):
     assert_close(gradients, expected[1], 1e-6)
 
 
+@pytest.mark.slow
 def test_compiled_and_plain_steps_agree(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where MLX keeps compiled kernels on a CPU
     model = random_model(n_layer=1)
@@ -407,6 +408,7 @@ def peak_bytes(function):
     return mx.get_peak_memory() - before
 
 
+@pytest.mark.slow
 def test_recomputation_gives_the_same_for_less_memory():
     config = GPTConfig(sequence_len=256, vocab_size=64, n_layer=6, n_head=2, n_kv_head=1, n_embd=64)
     plain, again = random_model(config), random_model(config, recompute=True)
@@ -419,6 +421,7 @@ def test_recomputation_gives_the_same_for_less_memory():
     assert least < 0.6 * most
 
 
+@pytest.mark.slow
 def test_memory_of_the_loss_is_bounded_by_the_chunk_and_not_by_the_batch(monkeypatch):
     monkeypatch.setattr(chunked, "LOGITS_AT_ONCE", 1 << 20)
     V, C = 65536, 16
@@ -443,6 +446,7 @@ def test_memory_of_the_loss_is_bounded_by_the_chunk_and_not_by_the_batch(monkeyp
     assert peak_bytes(lambda: chunked.row_losses(head, x, targets, V)) < 10 * (4 << 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "depth, batch_size, T, V, n_kv_head, recompute",
     [
