@@ -6,7 +6,7 @@ Exported from notebooks/06_data.ipynb; edit it there.
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import mlx.core as mx
@@ -102,7 +102,7 @@ def at_least_a_row(
 
 def cut_batches(
     documents: Iterator[tuple[dict, np.ndarray]], batch_size: int, sequence_len: int, skip: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray, dict]]:
+) -> Generator[tuple[np.ndarray, np.ndarray, dict]]:
     """(inputs, targets, position of the next token) of one batch after another.
 
     inputs, targets: (B, T) int32, cut from the documents end to end; the targets are the inputs
@@ -156,10 +156,9 @@ def _place(state: dict | None, origin: dict, shards: list[str]) -> dict:
     if place["shard"] not in shards:
         raise CourseError(f"the state of the data begins in shard {place['shard']}, which is not here; fetch it again")
     for key in ("epoch", "row", "token"):
-        if type(place[key]) is not int or place[key] < 0:
-            raise CourseError(
-                f"the state of the data has {key}={place[key]!r}, expected 0 or more; start without a state"
-            )
+        value = place[key]
+        if type(value) is not int or value < 0:
+            raise CourseError(f"the state of the data has {key}={value!r}, expected 0 or more; start without a state")
     return place
 
 
@@ -193,9 +192,14 @@ class TokenLoader:
                 f"world_size={world_size}: expected sizes of 1 or more, and a rank from 0 to "
                 "world_size - 1"
             )
-        origin = {"dataset": dataset.name, "split": split, "tokenizer": tokenizer.fingerprint}
-        origin |= {"rank": rank, "world_size": world_size}
-        self.state = {**origin, **_place(state, origin, dataset.shards(split))}
+        origin = {
+            "dataset": dataset.name,
+            "split": split,
+            "tokenizer": tokenizer.fingerprint,
+            "rank": rank,
+            "world_size": world_size,
+        }
+        self.state: dict = {**origin, **_place(state, origin, dataset.shards(split))}
         self._stop = threading.Event()
         weakref.finalize(self, self._stop.set)  # dropped unclosed: end a wait for a shard as well
         documents = read_from(dataset, split, self.state, rank, world_size, self._stop.is_set)
@@ -204,7 +208,7 @@ class TokenLoader:
         self._batches = cut_batches(documents, batch_size, sequence_len, skip=self.state["token"])
         # one worker: only one thread may run a generator at a time, and batches keep their order
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="TokenLoader")
-        self._ahead = deque(self._pool.submit(next, self._batches) for _ in range(AHEAD))
+        self._ahead = deque(self._pool.submit(self._batches.__next__) for _ in range(AHEAD))
 
     def __iter__(self) -> Iterator[tuple[mx.array, mx.array]]:
         return self
@@ -214,7 +218,7 @@ class TokenLoader:
             raise CourseError("this loader is closed; make a new one with TokenLoader(…, state=loader.state)")
         inputs, targets, place = self._ahead[0].result()  # an error stays: it comes again each time
         self._ahead.popleft()
-        self._ahead.append(self._pool.submit(next, self._batches))
+        self._ahead.append(self._pool.submit(self._batches.__next__))
         self.state = {**self.state, **place}
         return mx.array(inputs), mx.array(targets)
 

@@ -41,9 +41,9 @@ def split_documents(documents: Iterable[str]) -> Iterator[tuple[bool, str]]:
     """
     held_out_chars = trained_on = 0
     real = (text for text in documents if text.strip())
-    for text, following in pairwise(chain(real, [None])):
+    for text, following in pairwise(chain(real, [""])):
         held_out = is_held_out(text) and held_out_chars < HELD_OUT_CHARS
-        if following is None and (held_out_chars == 0 or trained_on == 0):
+        if not following and (held_out_chars == 0 or trained_on == 0):
             held_out = held_out_chars == 0
         held_out_chars += len(text) * held_out
         trained_on += not held_out

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import Dataset, open_dataset
@@ -104,8 +105,8 @@ def _batches(run: Evaluation, text: Dataset, split: str, tokens: int, batch_size
 
 def ask_tasks(run: Evaluation, tasks: list[CoreTask], options: BaseOptions) -> None:
     """Every task; the result of each is written as soon as it is there."""
-    found = {"tasks_of": "bundle" if options.bundle else "course", "max_per_task": options.max_per_task}
-    found |= {"core": None, "tasks": {}}
+    found: dict[str, Any] = {"tasks_of": "bundle" if options.bundle else "course", "core": None, "tasks": {}}
+    found["max_per_task"] = options.max_per_task
     run.found["core"] = found
 
     def ask(task: CoreTask, label: str) -> tuple[TaskResult, dict]:

@@ -5,6 +5,7 @@ Written by hand; chapter 11 uses it.
 
 import shutil
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -72,7 +73,7 @@ def unpack(zip_file: Path, folder: Path) -> None:
                 with archive.open(entry) as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file)  # compares the checksum at the end
         part.rename(folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zipfile.zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise CourseError(f"{zip_file.name} is damaged ({error}); {again}") from error
     except OSError as error:
         raise CourseError(f"cannot write {folder} ({error.strerror}); free some space, or set COURSE_HOME") from error

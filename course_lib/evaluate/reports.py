@@ -146,8 +146,9 @@ def draw_results(ax: Axes, results: list[TaskResult]) -> None:
     """Centred scores, two standard errors to each side; filled where that is above 0, guessing."""
     for n, result in enumerate(results):
         clear = result.centred - 2 * result.centred_error > 0
-        style = {"fmt": "o" if clear else "s", "mfc": "#0072B2" if clear else "white", "color": "#0072B2"}
-        ax.errorbar(result.centred, n, xerr=2 * result.centred_error, capsize=4, **style)
+        marker, fill = ("o", "#0072B2") if clear else ("s", "white")
+        doubt = 2 * result.centred_error
+        ax.errorbar(result.centred, n, xerr=doubt, capsize=4, fmt=marker, mfc=fill, color="#0072B2")
     ax.axvline(0, color="#D55E00", linestyle="--")
     ax.set_yticks(range(len(results)), [result.task.name for result in results])
     ax.set_ylim(len(results) - 0.5, -0.5)

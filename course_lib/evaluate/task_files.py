@@ -50,6 +50,7 @@ def load_items(task: CoreTask) -> list[dict]:
 
     Raises CourseError for a file that cannot be read or an item that is not of the task's kind.
     """
+    assert task.path  # a task without a file has its items elsewhere
     try:
         lines = task.path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from course_lib.host.errors import CourseError
 from course_lib.host.files import only_one, sha256_of
@@ -57,7 +58,8 @@ def _attempt(repo: str, name: str, path: Path, verify: Callable, on_bytes: Calla
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    constants.DOWNLOAD_CHUNK_SIZE = 1 << 20  # 10 MB otherwise: Ctrl-C would go unheard for long on a slow line
+    # 10 MB otherwise: Ctrl-C would go unheard for long on a slow line
+    constants.DOWNLOAD_CHUNK_SIZE = 1 << 20  # ty: ignore[invalid-assignment]
     about = _about(repo, name)
     part = path.with_name(f".{path.name}.{about.version}.part")
     for other in path.parent.glob(f".{path.name}.*.part"):
@@ -101,7 +103,7 @@ def _about(repo: str, name: str) -> SimpleNamespace:
     )
 
 
-def _reporter(total: int, on_bytes: Callable, stopped: Callable) -> type:
+def _reporter(total: int, on_bytes: Callable, stopped: Callable) -> type[Any]:
     """What the hub's library takes for a tqdm: it counts the bytes and is where a fetch can be stopped."""
 
     class Reporter:
@@ -216,7 +218,7 @@ def fetch_file(
     pooch.get_logger().setLevel("CRITICAL")  # what goes wrong is said below, in one sentence
     known = sha256 and f"sha256:{sha256}"
     try:
-        return Path(pooch.retrieve(url, known, path.name, path.parent, downloader=download))
+        return Path(pooch.retrieve(url, known, path.name, path.parent, downloader=download))  # ty: ignore[invalid-argument-type]
     except (OSError, ValueError) as error:
         raise CourseError(
             f"could not fetch {url}: {_reason(error)}; nothing was kept: try again online, or {otherwise}"
@@ -227,7 +229,7 @@ def _reason(error: Exception) -> str:
     """In a few words why a file did not come."""
     from requests import exceptions
 
-    if isinstance(error, exceptions.HTTPError):
+    if isinstance(error, exceptions.HTTPError) and error.response is not None:
         return f"the server answered {error.response.status_code} {error.response.reason}"
     for kind, said in (
         (exceptions.ChunkedEncodingError, "the download broke off"),
@@ -238,4 +240,4 @@ def _reason(error: Exception) -> str:
     ):
         if isinstance(error, kind):
             return said
-    return error.strerror or str(error)
+    return getattr(error, "strerror", None) or str(error)

@@ -192,4 +192,4 @@ def _products_are_right() -> bool:
             for turn_a, turn_b in ((False, False), (True, False), (False, True), (True, True)):
                 a, b = matrix(rows, inner, turn_a, dtype), matrix(inner, columns, turn_b, dtype)
                 right.append(mx.array_equal(a @ b, (a[:, :, None] * b[None]).sum(axis=1)))
-    return mx.all(mx.stack(right)).item()
+    return bool(mx.all(mx.stack(right)))

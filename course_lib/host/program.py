@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Annotated, NoReturn, get_args, get_type_hints
+from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 from course_lib.host.errors import CourseError, FlagError
 
@@ -100,7 +100,7 @@ def _bounds_in(hint: object) -> list[Bounds]:
     return found + [bounds for part in get_args(hint) for bounds in _bounds_in(part)]
 
 
-def given_flags(flags: type, argv: list[str]) -> frozenset[str]:
+def given_flags(flags: type[Any], argv: list[str]) -> frozenset[str]:
     """Names of the fields of the dataclass `flags` that stand in `argv`: those that a user has given."""
     words = {word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")}
     words |= {word.removeprefix("no_") for word in words}

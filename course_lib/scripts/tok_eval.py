@@ -60,8 +60,8 @@ def fetch_peers() -> dict[str, tiktoken.Encoding]:
             try:
                 found[name] = tiktoken.get_encoding(name)
             except Exception as error:  # of the network, the disk or tiktoken: the table does without
-                while error.__cause__ or error.__context__:  # the first cause says most
-                    error = error.__cause__ or error.__context__
+                while earlier := error.__cause__ or error.__context__:  # the first cause says most
+                    error = earlier
                 found[name] = " ".join(str(error).split()) or type(error).__name__
 
     print(f"asking for {' and '.join(PEERS)} (downloaded once, 3 MB) …", flush=True)

@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -164,7 +164,7 @@ class ChatRequest(BaseModel):
 # ---- OpenAI's form
 
 # Fields that we do not implement, with the values that are harmless no-ops. Ignoring others would deceive the client.
-UNSUPPORTED = dict.fromkeys(("frequency_penalty", "presence_penalty", "top_logprobs"), 0)
+UNSUPPORTED: dict[str, Any] = dict.fromkeys(("frequency_penalty", "presence_penalty", "top_logprobs"), 0)
 UNSUPPORTED |= {"n": 1, "logprobs": False, "tools": [], "functions": [], "logit_bias": {}}
 UNSUPPORTED |= {"response_format": {"type": "text"}}
 

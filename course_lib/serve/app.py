@@ -113,4 +113,5 @@ async def answer_error(request: HTTPRequest, error: Exception) -> Response:
     elif isinstance(error, HTTPException):
         sentence = SENTENCES.get(error.status_code, "the request cannot be read; send a JSON object")
         error = Refused(error.status_code, sentence, headers=dict(error.headers or {}))
+    assert isinstance(error, Refused)  # nothing else is sent here
     return error.response()

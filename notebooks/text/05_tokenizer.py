@@ -469,7 +469,7 @@ class Tokenizer:
         }
         self.vocab_size = len(mergeable_ranks) + len(SPECIAL_TOKENS)
         self.bos = self._special_ids["<|bos|>"]
-        ordered = sorted(mergeable_ranks, key=mergeable_ranks.get)
+        ordered = sorted(mergeable_ranks, key=mergeable_ranks.__getitem__)
         self.token_bytes = mx.array([len(token) for token in ordered] + [0] * len(SPECIAL_TOKENS))
         self._encoding = tiktoken.Encoding(
             "course",

@@ -354,9 +354,9 @@ def split_documents(documents: Iterable[str]) -> Iterator[tuple[bool, str]]:
     """
     held_out_chars = trained_on = 0
     real = (text for text in documents if text.strip())
-    for text, following in pairwise(chain(real, [None])):
+    for text, following in pairwise(chain(real, [""])):
         held_out = is_held_out(text) and held_out_chars < HELD_OUT_CHARS
-        if following is None and (held_out_chars == 0 or trained_on == 0):
+        if not following and (held_out_chars == 0 or trained_on == 0):
             held_out = held_out_chars == 0
         held_out_chars += len(text) * held_out
         trained_on += not held_out
@@ -602,7 +602,7 @@ assert by_hand[1].tolist() == [[11, 12, 13, 0, 21], [22, 0, 31, 32, 33]]
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import mlx.core as mx
@@ -745,7 +745,7 @@ refused(lambda: list(at_least_a_row(forever, sequence_len=1_000_000, from_the_st
 #| export data.dataloader
 def cut_batches(
     documents: Iterator[tuple[dict, np.ndarray]], batch_size: int, sequence_len: int, skip: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray, dict]]:
+) -> Generator[tuple[np.ndarray, np.ndarray, dict]]:
     """(inputs, targets, position of the next token) of one batch after another.
 
     inputs, targets: (B, T) int32, cut from the documents end to end; the targets are the inputs
@@ -867,9 +867,10 @@ def _place(state: dict | None, origin: dict, shards: list[str]) -> dict:
             "fetch it again"
         )
     for key in ("epoch", "row", "token"):
-        if type(place[key]) is not int or place[key] < 0:
+        value = place[key]
+        if type(value) is not int or value < 0:
             raise CourseError(
-                f"the state of the data has {key}={place[key]!r}, expected 0 or more; "
+                f"the state of the data has {key}={value!r}, expected 0 or more; "
                 "start without a state"
             )
     return place
@@ -907,9 +908,14 @@ class TokenLoader:
                 f"world_size={world_size}: expected sizes of 1 or more, and a rank from 0 to "
                 "world_size - 1"
             )
-        origin = {"dataset": dataset.name, "split": split, "tokenizer": tokenizer.fingerprint}
-        origin |= {"rank": rank, "world_size": world_size}
-        self.state = {**origin, **_place(state, origin, dataset.shards(split))}
+        origin = {
+            "dataset": dataset.name,
+            "split": split,
+            "tokenizer": tokenizer.fingerprint,
+            "rank": rank,
+            "world_size": world_size,
+        }
+        self.state: dict = {**origin, **_place(state, origin, dataset.shards(split))}
         self._stop = threading.Event()
         weakref.finalize(self, self._stop.set)  # dropped unclosed: end a wait for a shard as well
         documents = read_from(dataset, split, self.state, rank, world_size, self._stop.is_set)
@@ -918,7 +924,7 @@ class TokenLoader:
         self._batches = cut_batches(documents, batch_size, sequence_len, skip=self.state["token"])
         # one worker: only one thread may run a generator at a time, and batches keep their order
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="TokenLoader")
-        self._ahead = deque(self._pool.submit(next, self._batches) for _ in range(AHEAD))
+        self._ahead = deque(self._pool.submit(self._batches.__next__) for _ in range(AHEAD))
 
 
 # %% [markdown]
@@ -939,7 +945,7 @@ def __next__(self) -> tuple[mx.array, mx.array]:
         )
     inputs, targets, place = self._ahead[0].result()  # an error stays: it comes again each time
     self._ahead.popleft()
-    self._ahead.append(self._pool.submit(next, self._batches))
+    self._ahead.append(self._pool.submit(self._batches.__next__))
     self.state = {**self.state, **place}
     return mx.array(inputs), mx.array(targets)
 
