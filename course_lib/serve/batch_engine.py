@@ -7,7 +7,6 @@ import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 
 import mlx.core as mx
 
@@ -90,7 +89,7 @@ class Handle(Row):
         self._tell()
 
 
-class BatchEngine(AbstractContextManager):
+class BatchEngine:
     """Many requests at once: each joins the running batch when a row is free, and leaves it.
 
     They start in the order in which they came. A long prompt is read in chunks, with a step of the
@@ -160,6 +159,9 @@ class BatchEngine(AbstractContextManager):
             self._changed.notify_all()
         self._thread.join()
         atexit.unregister(self.close)
+
+    def __enter__(self) -> "BatchEngine":
+        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()

@@ -68,11 +68,9 @@ class Reply:
                 found += self._visible(self._decoder.push(token))
                 if self._stops.found:
                     break
-            if ended and not self._stops.found:
-                found += self._visible(self._decoder.finish())
-                if rest := self._stops.finish():
-                    found.append(Piece("text", rest))
-            for piece in joined(found):
+            if ended:
+                found += [*self._visible(self._decoder.finish()), Piece("text", self._stops.finish())]
+            for piece in joined(piece for piece in found if piece.text):
                 yield piece
         if self._stops.found:
             self.cancel()
@@ -91,7 +89,7 @@ class Reply:
                 shown.append(Piece(kind, self._stops.push(text)))
             elif not self._stops.found:
                 shown += [Piece("text", self._stops.finish()), Piece(kind, text)]
-        return [piece for piece in shown if piece.text]
+        return shown
 
 
 class Chat:

@@ -97,7 +97,6 @@ import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 
 import mlx.core as mx
 
@@ -1847,7 +1846,7 @@ def _end(self, reason: str, error: Exception | None = None) -> None:
 
 # %%
 #| export serve.batch_engine
-class BatchEngine(AbstractContextManager):
+class BatchEngine:
     """Many requests at once: each joins the running batch when a row is free, and leaves it.
 
     They start in the order in which they came. A long prompt is read in chunks, with a step of the
@@ -1933,6 +1932,11 @@ def close(self) -> None:
         self._changed.notify_all()
     self._thread.join()
     atexit.unregister(self.close)
+
+
+@add_to(BatchEngine)
+def __enter__(self) -> "BatchEngine":
+    return self
 
 
 @add_to(BatchEngine)
