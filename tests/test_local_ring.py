@@ -11,7 +11,7 @@ import pytest
 from waiting import wait_for
 
 from course_lib.host.errors import CourseError
-from course_lib.host.stop import StopWish
+from course_lib.host.stop import StopRequest
 from course_lib.train import local_ring
 
 pytestmark = pytest.mark.slow
@@ -199,8 +199,8 @@ def test_only_the_end_of_a_launchers_pipe_is_a_wish_to_stop(started_by, stdin):
     code = """
 import os, time
 from course_lib.train import local_ring
-from course_lib.host.stop import StopWish
-stop = StopWish()
+from course_lib.host.stop import StopRequest
+stop = StopRequest()
 local_ring.end_with_the_launcher(stop)
 end = time.monotonic() + (60 if os.environ["EXPECTED"] == "143" else 0.3)
 while time.monotonic() < end and not stop.code:
@@ -262,4 +262,4 @@ def test_the_exit_code_is_that_of_the_cause(tmp_path, codes, expected):
     complaints = [tmp_path / str(rank) for rank in range(2)]
     for complaint in complaints:
         complaint.write_text("")
-    assert local_ring._watch([Process(code) for code in codes], complaints, StopWish()) == expected
+    assert local_ring._watch([Process(code) for code in codes], complaints, StopRequest()) == expected

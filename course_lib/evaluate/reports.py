@@ -20,7 +20,7 @@ from course_lib.data.tokenizer import Tokenizer
 from course_lib.evaluate.core import Task, TaskResult, core_error, core_score
 from course_lib.host.files import write_atomically
 from course_lib.host.progress import StatusLine
-from course_lib.host.stop import StopWish, stop_when_asked
+from course_lib.host.stop import StopRequest, stop_when_asked
 from course_lib.model.gpt import GPT
 
 Kind = TypeVar("Kind", bound=Task)
@@ -38,7 +38,7 @@ class Evaluation:
     tokenizer: Tokenizer
     path: Path
     status: StatusLine
-    stop: StopWish
+    stop: StopRequest
     part: str = ""
     found: dict = field(default_factory=dict)
     results: list[TaskResult] = field(default_factory=list)

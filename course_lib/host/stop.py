@@ -1,4 +1,4 @@
-"""Stopping when asked to: Ctrl-C and SIGTERM become a wish that long work looks at when it suits it."""
+"""Stopping when asked to: Ctrl-C and SIGTERM become a request that long work grants when it suits it."""
 
 import signal
 import threading
@@ -6,27 +6,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class StopWish:
+class StopRequest:
     """Whether somebody has asked this process to stop, and how: `code` is the exit code that says so, or 0."""
 
     def __init__(self):
         self.code = 0
 
-    def wish(self, signal_number: int, frame: object = None) -> None:
-        """The first wish is noted; a second Ctrl-C raises KeyboardInterrupt."""
+    def request(self, signal_number: int, frame: object = None) -> None:
+        """The first request is noted; a second Ctrl-C raises KeyboardInterrupt."""
         if self.code and signal_number == signal.SIGINT:
             raise KeyboardInterrupt
         self.code = 128 + signal_number
 
 
 @contextmanager
-def stop_when_asked() -> Iterator[StopWish]:
-    """Within the block Ctrl-C and SIGTERM only note the wish to stop. In a thread other than the main one: no wish."""
-    stop = StopWish()
+def stop_when_asked() -> Iterator[StopRequest]:
+    """Within the block Ctrl-C and SIGTERM only note a request to stop. In a thread other than the main one: no request."""
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, stop.wish) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop.request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from course_lib.generate.engine import Engine
 from course_lib.host.files import write_atomically
-from course_lib.host.stop import StopWish, stop_when_asked
+from course_lib.host.stop import StopRequest, stop_when_asked
 from course_lib.serve.streaming import Piece, PieceDecoder, content_of, fit_prompt
 
 HELP = """\
@@ -41,7 +41,7 @@ class TerminalChat:
         self.messages: list[dict] = []
         self.tokens, self.seconds = 0, 0.0  # of the last reply
 
-    def say(self, text: str) -> StopWish:
+    def say(self, text: str) -> StopRequest:
         """Answer a message on stdout. Ctrl-C ends the reply; what there was of it stays.
 
         Raises CourseError for a message that is too long.
@@ -60,7 +60,7 @@ class TerminalChat:
         self.seed += 1
         return stop
 
-    def _pieces(self, ids: list[int], stop: StopWish) -> Iterator[Piece]:
+    def _pieces(self, ids: list[int], stop: StopRequest) -> Iterator[Piece]:
         """The reply, as it is written, until it ends or somebody asks to stop."""
         decoder, self.tokens = PieceDecoder(self.engine.tokenizer), 0
         settings = {name: getattr(self, name) for name in ("max_tokens", "temperature", "top_k", "seed")}

@@ -18,7 +18,7 @@ import mlx.core as mx
 from course_lib import backend
 from course_lib.host.errors import CourseError
 from course_lib.host.program import call
-from course_lib.host.stop import StopWish, stop_when_asked
+from course_lib.host.stop import StopRequest, stop_when_asked
 from course_lib.train import local_ring
 from course_lib.train.checkpoint import newest_meta
 from course_lib.train.distributed import Group, broadcast_json
@@ -60,7 +60,7 @@ def _process_count(settings: CallFlags, folder: Path, fits: Callable[[int], obje
 
 
 @contextmanager
-def member_of_a_group(program: str) -> Iterator[tuple[Group, StopWish]]:
+def member_of_a_group(program: str) -> Iterator[tuple[Group, StopRequest]]:
     """(the group of processes that train together, requests to stop) for the block, which is this process's part.
 
     When another process is gone, says so and ends this one.

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.host.errors import CourseError
-from course_lib.host.stop import StopWish, stop_when_asked
+from course_lib.host.stop import StopRequest, stop_when_asked
 
 GRACE = 5.0  # seconds for the others to end by themselves once one has
 LAST_WORDS = 600.0  # seconds for a process to save and end when nobody watches it any more
@@ -81,7 +81,7 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _watch(running: list[subprocess.Popen], complaints: list[Path], stop: StopWish) -> int:
+def _watch(running: list[subprocess.Popen], complaints: list[Path], stop: StopRequest) -> int:
     """Wait for the end of all, or until GRACE after one has failed: their exit code, the first that is not 0."""
     told, deadline = 0, math.inf
     while None in (codes := [process.poll() for process in running]) and time.monotonic() < deadline:
@@ -111,8 +111,8 @@ def _watch(running: list[subprocess.Popen], complaints: list[Path], stop: StopWi
     return next((code for code in codes if code not in (0, LOST)), max(codes))
 
 
-def end_with_the_launcher(stop: StopWish) -> None:
-    """In a process that `launch` or mlx.launch started: should the launcher be gone, wish for this process's end too.
+def end_with_the_launcher(stop: StopRequest) -> None:
+    """In a process that `launch` or mlx.launch started: when the launcher is gone, ask this process to stop too.
 
     They are told by a pipe as stdin; MPI and other starters give /dev/null, which has ended from the start.
     """

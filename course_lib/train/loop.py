@@ -9,7 +9,7 @@ from itertools import islice
 
 import mlx.core as mx
 
-from course_lib.host.stop import StopWish
+from course_lib.host.stop import StopRequest
 from course_lib.model.gpt import GPT
 from course_lib.train.distributed import Group, all_max
 from course_lib.train.recipe import Batches, Recipe, Source
@@ -37,7 +37,7 @@ def evaluate(model: GPT, source: Source, recipe: Recipe, group: Group) -> float:
         return validate(model, mine, source.tokenizer.token_bytes, group)
 
 
-def train(recipe: Recipe, model: GPT, source: Source, out: RunFolder, group: Group, stop: StopWish) -> int:
+def train(recipe: Recipe, model: GPT, source: Source, out: RunFolder, group: Group, stop: StopRequest) -> int:
     """All steps that are left: 0, or the exit code of a request to stop, granted after a step."""
     trainer = Trainer(model, recipe.num_iterations, **asdict(recipe.rates), group=group)
     every, place = recipe.cadence, out.resume(trainer)  # weights, optimizers, place in the data

@@ -814,7 +814,7 @@ from itertools import islice
 
 import mlx.core as mx
 
-from course_lib.host.stop import StopWish
+from course_lib.host.stop import StopRequest
 from course_lib.model.gpt import GPT
 from course_lib.train.distributed import Group, all_max
 from course_lib.train.recipe import Batches, Recipe, Source
@@ -853,7 +853,7 @@ def evaluate(model: GPT, source: Source, recipe: Recipe, group: Group) -> float:
 # %%
 #| export train.loop
 def train(
-    recipe: Recipe, model: GPT, source: Source, out: RunFolder, group: Group, stop: StopWish
+    recipe: Recipe, model: GPT, source: Source, out: RunFolder, group: Group, stop: StopRequest
 ) -> int:
     """All steps that are left: 0, or the exit code of a request to stop, granted after a step."""
     trainer = Trainer(model, recipe.num_iterations, **asdict(recipe.rates), group=group)
