@@ -21,7 +21,7 @@ class StopRequest:
 
 @contextmanager
 def stop_when_asked() -> Iterator[StopRequest]:
-    """Within the block Ctrl-C and SIGTERM only note a request to stop. In a thread other than the main one: no request."""
+    """Within the block Ctrl-C and SIGTERM only note a request to stop; in a thread other than the main one, nothing."""
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
