@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
 from types import SimpleNamespace
 
@@ -716,6 +717,20 @@ def test_a_cell_that_takes_too_long_ends_the_run(course):
     sync.sync(pair, overwrite=True)
     with pytest.raises(CourseError, match="left as it was"):
         run.run(pair, timeout=2)
+
+
+def test_what_a_cell_prints_in_pieces_is_one_output_without_temporary_folders():
+    stream = nbformat.v4.new_output
+    pieces = [
+        ("stdout", "a\n"),
+        ("stdout", f"in {tempfile.gettempdir()}/tmpab_1/run\n"),
+        ("stderr", "b"),
+        ("stdout", "c"),
+    ]
+    cell = nbformat.v4.new_code_cell(outputs=[stream("stream", name=name, text=text) for name, text in pieces])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("x"), cell])
+    run.tidy_streams(notebook)
+    assert [output.text for output in notebook.cells[1].outputs] == ["a\nin …/run\n", "b", "c"]
 
 
 def test_pictures_get_smaller_and_look_the_same():

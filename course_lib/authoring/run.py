@@ -6,6 +6,7 @@ import io
 import os
 import re
 import subprocess
+import tempfile
 import time
 
 import psutil
@@ -20,6 +21,7 @@ TIMEOUT = 3600  # seconds a cell; an experiment takes what it takes
 # Of all cores' time. A quiet desktop should stay below 5 %; one process that computes takes 50 % of two cores and 12 %
 # of eight. On more cores than ten it goes unseen, and leaves enough cores free to matter little.
 DISTURBED = 0.1
+TEMPORARY = re.compile(rf"{re.escape(tempfile.gettempdir())}/tmp\w+")
 CHOOSES_KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # a learner's machine chooses by itself
 
 
@@ -69,6 +71,7 @@ def run(pair: Pair, experiments: bool = False, disturbed: bool = False, timeout:
         )
     if inputs(read_notebook(pair)) != before:
         raise CourseError(f"{pair.show(pair.notebook)} was changed while it ran and was left as it is; run it again")
+    tidy_streams(notebook)
     shrink_pictures(notebook)
     write_notebook(pair, canonical(notebook))
     os.utime(pair.notebook, ns=(edited, edited))  # outputs are no edit; `sync` asks which side was edited last
@@ -80,6 +83,21 @@ def others_seconds() -> float:
     machine = psutil.cpu_times()
     busy = machine.user + machine.nice + machine.system + getattr(machine, "steal", 0)
     return busy - sum(os.times()[:4])
+
+
+def tidy_streams(notebook) -> None:
+    """Join what a cell has printed piece by piece, and show a temporary folder of this machine as "…"."""
+    for cell in notebook.cells:
+        joined = []
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = TEMPORARY.sub("…", output.text)
+                if joined and joined[-1].get("name") == output.name:
+                    joined[-1].text += output.text
+                    continue
+            joined.append(output)
+        if cell.cell_type == "code":
+            cell.outputs = joined
 
 
 def shrink_pictures(notebook) -> None:
