@@ -125,9 +125,9 @@ plt.show()
 # learning rates fall with $n$ over that number, which is $t / T$: they fall by the clock, too, and end low at the end. Of several
 # processes the first one's clock counts.
 #
-# And a clock must not end a training that has not learned to answer. Below some 300 steps of fine-tuning the calculator is not
-# called reliably (`dev/LOG.md` has the numbers), so no training has fewer. On a machine that is too slow for its minutes, the run
-# says how many it needs, and takes them.
+# And a clock must not end a training that has not learned to answer. With 150 steps of fine-tuning the assistant had 86 % of the sums
+# right, with 447 it had 98 % (`dev/LOG.md`); no training has fewer than 300. On a machine that is too slow for its minutes, the run
+# says how many it needs at the speed of that moment, and takes as many as it must.
 
 # %% [markdown]
 # ## 3. Stages that can be broken off
