@@ -29,6 +29,8 @@ from course_lib.train import local_ring, loop, run_folder
 from course_lib.train.checkpoint import checkpoint_folders, load_model, newest_checkpoint
 from course_lib.train.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 TINY = "--sequence-len=64 --total-batch-size=256 --device-batch-size=2".split()
 
 

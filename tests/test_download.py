@@ -28,6 +28,8 @@ from course_lib.host import download
 from course_lib.host.download import Stopped, fetch, fetch_file, file_size
 from course_lib.host.errors import CourseError
 
+pytestmark = pytest.mark.slow
+
 REPO = REMOTES["fineweb-edu"].repo
 FIRST, LAST = "shard_00000.parquet", "shard_01822.parquet"
 
