@@ -255,6 +255,17 @@ def test_the_last_measured_bits_per_byte_stay_in_the_checkpoints_after_a_stop(tr
     assert [entry["step"] for entry in metrics(folder_of(home)) if "bits_per_byte" in entry] == [0, 12]  # and the last
 
 
+def test_a_look_at_the_model_that_fails_loses_no_step(train, home, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("the look failed")
+
+    monkeypatch.setattr(pretraining.Documents, "preview", broken)
+    with pytest.raises(RuntimeError, match="the look failed"):
+        train("--num-iterations=4", "--sample-every=4", "--save-every=4", "--eval-every=4")
+    newest = newest_checkpoint(folder_of(home))
+    assert newest.step == 4 and newest.meta["bits_per_byte"] == metrics(folder_of(home))[-1]["bits_per_byte"]
+
+
 # ---- when it makes no sense to go on
 
 
