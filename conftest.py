@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -74,3 +75,11 @@ def home(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("COURSE_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(scope="module")
+def float32() -> Iterator[None]:
+    """Compute in float32 on a GPU, too, also in the programs that a test starts: bfloat16 keeps three digits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COURSE_DTYPE", "float32")
+        yield

@@ -23,7 +23,7 @@ from course_lib.train.distributed import (
 from course_lib.train.muon import Muon
 from course_lib.train.trainer import Trainer, validate
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("float32")]
 
 V, T = 37, 16
 

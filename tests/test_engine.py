@@ -21,13 +21,9 @@ from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.serve.batch_engine import BatchEngine, QueueFull
 from course_lib.train.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("float32")  # the promises are exact, bfloat16 is not
+
 WAIT = 30  # seconds: far more than anything here takes
-
-
-@pytest.fixture(autouse=True)
-def float32(monkeypatch):
-    """Compute in float32 on a GPU too: the promises are exact, bfloat16 is not."""
-    monkeypatch.setattr(backend, "compute_dtype", lambda: mx.float32)
 
 
 @pytest.fixture(scope="module")

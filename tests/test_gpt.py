@@ -26,6 +26,8 @@ from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.model.head import capped_logits
 from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
 
+pytestmark = pytest.mark.usefixtures("float32")
+
 TINY = dict(sequence_len=24, vocab_size=37, n_layer=2, n_head=4, n_kv_head=4, n_embd=32)
 
 
@@ -382,7 +384,7 @@ def test_in_bfloat16_weights_gradients_logits_and_loss_stay_float32(monkeypatch)
     ids, targets = random_ids(model), random_ids(model, seed=3, ignored=0.3)
     logits, (loss, gradients) = model(ids), gradients_of(model, lambda: model.loss(ids, targets))
     mx.eval(logits, loss, gradients)
-    monkeypatch.setattr(backend, "compute_dtype", lambda: mx.bfloat16)
+    monkeypatch.setenv("COURSE_DTYPE", "bfloat16")
     monkeypatch.setattr(chunked, "LOGITS_AT_ONCE", 5 * 37)
     assert model.transformer(ids).dtype == mx.bfloat16
     low_logits = model(ids)
@@ -494,7 +496,7 @@ def test_the_memory_estimate_makes_no_model_and_counts_its_parts():
 def test_a_gpu_needs_less_for_activations(monkeypatch):
     config = GPTConfig.from_depth(12)
     cpu = estimate_memory(config, 4)
-    monkeypatch.setattr(backend, "compute_dtype", lambda: mx.bfloat16)
+    monkeypatch.setenv("COURSE_DTYPE", "bfloat16")
     for kind, share in (("metal", 0.6), ("cuda", 0.5)):  # MLX fuses attention for training on CUDA only
         monkeypatch.setattr(backend, "device_kind", lambda kind=kind: kind)
         gpu = estimate_memory(config, 4)

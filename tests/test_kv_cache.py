@@ -4,18 +4,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from course_lib import backend
 from course_lib.generate.kv_cache import KVCache, PrefixStore, cache_bytes
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT, GPTConfig
 
+pytestmark = pytest.mark.usefixtures("float32")  # the promises are exact, bfloat16 is not
+
 V = 40
-
-
-@pytest.fixture(autouse=True)
-def float32(monkeypatch):
-    """Compute in float32 on a GPU too: the promises are exact, bfloat16 is not."""
-    monkeypatch.setattr(backend, "compute_dtype", lambda: mx.float32)
 
 
 def small_model(n_kv_head=2, sequence_len=64, seed=1):

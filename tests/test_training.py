@@ -21,6 +21,8 @@ from course_lib.train.trainer import (
     validate,
 )
 
+pytestmark = pytest.mark.usefixtures("float32")
+
 V, T = 37, 16
 RATES = {"matrix_lr": 0.03, "embedding_lr": 0.05, "unembedding_lr": 0.007}
 

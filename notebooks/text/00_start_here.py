@@ -48,6 +48,7 @@ print("a week has", hours, "hours")
 #| export backend
 """What this machine is: its device, its memory, its speed, and the number type to compute in."""
 
+import os
 import random
 import sys
 import time
@@ -63,7 +64,6 @@ from course_lib.host.errors import CourseError
 
 # %%
 import io
-import os
 import subprocess
 
 import matplotlib.pyplot as plt
@@ -87,10 +87,21 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 # %%
 #| export backend
 def device_kind() -> str:
-    """Where MLX computes by default: "metal" (a Mac's GPU), "cuda" (an NVIDIA GPU) or "cpu"."""
+    """Where MLX computes by default: "metal" (a Mac's GPU), "cuda" (an NVIDIA GPU) or "cpu".
+
+    With COURSE_PRETEND=metal (or cuda) in the environment a CPU is said to be one: tests see so what
+    a GPU would be given to do. Raises CourseError for another value.
+    """
     if mx.default_device() == mx.cpu:
-        return "cpu"
+        return _setting("COURSE_PRETEND", ("metal", "cuda")) or "cpu"
     return "metal" if mx.metal.is_available() else "cuda"
+
+
+def _setting(name: str, allowed: tuple[str, ...]) -> str | None:
+    value = os.environ.get(name) or None
+    if value and value not in allowed:
+        raise CourseError(f"{name}={value}; expected {' or '.join(allowed)}, or no such variable")
+    return value
 
 
 def device_name() -> str:
@@ -171,8 +182,13 @@ print(f"{speeds[-1]:.0f} GFLOP/s at n = {sizes[-1]}")
 # %%
 #| export backend
 def compute_dtype() -> mx.Dtype:
-    """The number type to compute in: bfloat16 on a GPU; float32 on the CPU, slow in bfloat16."""
-    return mx.float32 if device_kind() == "cpu" else mx.bfloat16
+    """The number type to compute in: bfloat16 on a GPU; float32 on the CPU, slow in bfloat16.
+
+    COURSE_DTYPE=float32 (or bfloat16) in the environment decides otherwise. Raises CourseError for
+    another value.
+    """
+    usual = "float32" if device_kind() == "cpu" else "bfloat16"
+    return getattr(mx, _setting("COURSE_DTYPE", ("float32", "bfloat16")) or usual)
 
 
 def describe() -> str:

@@ -145,7 +145,7 @@ for n in range(10):
     rates_now = lr_multiplier(n, 10)
     print(f"{n:4d} {loss:6.3f} {norm:5.2f} {rates_now:11.1f} {muon_momentum(n):9.4f}")
     assert n or abs(loss - math.log(512)) < 1e-4
-by_hand = dict(tree_flatten(model.parameters()))
+by_hand, loss_by_hand = dict(tree_flatten(model.parameters())), loss
 
 # %% [markdown]
 # The first loss is $\ln 512$, as it must be (chapter 08), and it falls from there. Keep these weights: in section 3 the
@@ -178,8 +178,9 @@ loss, whole = loss_and_gradients(
 )
 losses, parts = zip(*(loss_and_gradients(*text) for text in texts[:2]), strict=True)
 mean = tree_map(lambda a, b: (a + b) / 2, *parts)
+close = 1e-4 if backend.compute_dtype() == mx.float32 else 2e-2  # bfloat16 keeps three digits
 for (name, one), (_, two) in zip(tree_flatten(whole), tree_flatten(mean), strict=True):
-    assert mx.allclose(one, two, atol=1e-5), name
+    assert mx.abs(one - two).max() <= close * mx.abs(two).max(), name
 print(f"loss of 16 rows {loss.item():.6f}, mean of twice 8 {sum(losses).item() / 2:.6f}")
 
 
@@ -464,7 +465,8 @@ def step(self, micro_batches: Iterable[tuple[mx.array, mx.array]]) -> StepResult
 
 
 # %% [markdown]
-# Is it the step of section 1? A new model, the same texts, and the weights after ten steps:
+# Is it the step of section 1? A new model, the same texts, ten steps. On a CPU the weights must agree. In bfloat16 a gradient
+# near 0 may come out with the other sign, and AdamW's first steps look at little but the sign; the loss still agrees.
 
 # %%
 model = GPT(SMALL_GPT)
@@ -473,7 +475,9 @@ results = [trainer.step([text]) for text in texts[:10]]
 gap = max(mx.abs(w - by_hand[name]).max().item() for name, w in tree_flatten(model.parameters()))
 print(results[0])
 print(f"largest difference of a weight after ten steps: {gap:.1e}")
-assert gap < 1e-3
+print(f"loss of the last: {results[-1].loss:.6f}, by hand {loss_by_hand:.6f}")
+assert abs(results[-1].loss / loss_by_hand - 1) < 1e-2
+assert gap < 1e-3 or backend.compute_dtype() != mx.float32
 refused(lambda: trainer.step([texts[10]]))
 
 # %% [markdown]
@@ -1297,16 +1301,17 @@ def train(steps, of, saved=None, forget=""):
 
 
 # %%
-in_one_go, last_place, _ = train(6, of=6)
+in_one_go, last_place, losses = train(6, of=6)
 first_half, place, _ = train(3, of=6)
 save(first_half, scratch / "resume", place)
 saved = newest_checkpoint(scratch / "resume")
-second_half, resumed_place, _ = train(3, of=6, saved=saved)
-one, two = (dict(tree_flatten(t.model.parameters())) for t in (in_one_go, second_half))
-assert all(mx.array_equal(one[name], two[name]) for name in one)
-one, two = in_one_go.state(), second_half.state()
-assert all(mx.array_equal(one[name], two[name]) for name in one) and last_place == resumed_place
-print("weights, optimizers, random numbers and place in the text: equal in every bit")
+second_half, resumed_place, losses_after = train(3, of=6, saved=saved)
+one, two = (t.state() | dict(tree_flatten(t.model.parameters())) for t in (in_one_go, second_half))
+same = all(mx.array_equal(one[name], two[name]) for name in one)
+print("place in the text: the same; losses from there:", *(f"{loss:.6f}" for loss in losses_after))
+print("weights, optimizers and random numbers:", "equal in every bit" if same else "not equal in every bit")
+assert last_place == resumed_place and np.allclose(losses[3:], losses_after, rtol=1e-2)
+assert same or backend.device_kind() != "cpu"  # a GPU may add up in another order from run to run
 
 # %% [markdown]
 # Published ports have forgotten one or the other. None of them fails: each goes on, and its loss goes down. What does it
@@ -1591,13 +1596,17 @@ last = f"step_{budget(60, quick=40):06d}"
 one, two = (mx.load(str(run.with_name(tag) / last / WEIGHTS)) for tag in ("two", "stopped"))
 gap = max(mx.abs(one[name] - two[name]).max().item() for name in one)
 print(f"largest difference of a weight: {gap}")
-assert gap == 0 or backend.device_kind() != "cpu" and gap < 0.1
+entries = [read_metrics(run.with_name(tag) / "metrics.jsonl") for tag in ("two", "stopped")]
+measured = [[entry["bits_per_byte"] for entry in each if "bits_per_byte" in entry][-1] for each in entries]
+print("bits per byte:", *(f"{each:.4f}" for each in measured))
+assert abs(measured[0] / measured[1] - 1) < 1e-2
+assert gap == 0 or backend.device_kind() != "cpu"
 
 # %% [markdown]
 # Here, on a CPU, it is exactly 0: a step has two micro-batches, and a + b is b + a. With four, one process adds
 # ((a + b) + c) + d and two add (a + b) + (c + d). That is the same but for rounding, and the weights slowly drift apart in
 # their last digits. Equality in every bit is only promised for going on with the *same* number of processes. (A GPU may add
-# up in another order from time to time, and its last bits differ.)
+# up in another order from run to run; then the weights differ, and what the model has learned does not.)
 #
 # Is it faster? `--dry-run` measures a few steps and stops. A larger model, 4,096 tokens to a step:
 
