@@ -9,7 +9,7 @@ def prepare() -> None:
 
     Never raises, and costs some 20 ms.
     """
-    # MLX reads it at its first product. NVIDIA's cards since Ampere, and Macs since M5, would round the inputs of float32
+    # MLX reads it at its first product. NVIDIA's cards since Ampere and Macs since M5 would round the inputs of float32
     # products to 10 bits (TF32), three digits; what is to be fast computes in bfloat16 anyway.
     os.environ.setdefault("MLX_ENABLE_TF32", "0")
     from course_lib.host import device, fast_matmul

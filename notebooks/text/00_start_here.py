@@ -89,8 +89,8 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 def device_kind() -> str:
     """Where MLX computes by default: "metal" (a Mac's GPU), "cuda" (an NVIDIA GPU) or "cpu".
 
-    With COURSE_PRETEND=metal (or cuda) in the environment a CPU is said to be one: tests see so what
-    a GPU would be given to do. Raises CourseError for another value.
+    With COURSE_PRETEND=metal (or cuda) in the environment, a CPU is said to be one, so that tests
+    see what a GPU would be given to do. Raises CourseError for another value.
     """
     if mx.default_device() == mx.cpu:
         return _setting("COURSE_PRETEND", ("metal", "cuda")) or "cpu"

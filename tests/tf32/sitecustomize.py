@@ -1,8 +1,8 @@
 """Products of float32 matrices as with TF32 (NVIDIA since Ampere, Macs since M5), on a Linux CPU.
 
 With this folder in PYTHONPATH every Python, a notebook's too, rounds the inputs of a product of two matrices to TF32's
-10 bits before OpenBLAS multiplies. Products with a vector stay exact, as on those GPUs. The rounding is compiled by numba:
-MLX may hold Python's lock while it waits for a product, so that nothing written in Python could run inside one.
+10 bits before OpenBLAS multiplies. Products with a vector stay exact, as on those GPUs. The rounding is compiled, by
+numba: MLX may hold Python's lock while it waits for a product, so that no Python could run inside one.
 """
 
 import ctypes
