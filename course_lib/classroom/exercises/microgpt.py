@@ -36,7 +36,7 @@ def attend(answer) -> None:
         arrays = (mx.array(matrix)[None, None] for matrix in (q, k, v))
         expected = mx.fast.scaled_dot_product_attention(*arrays, scale=1 / math.sqrt(width), mask="causal")[0, 0]
         worst = mx.abs(mx.array(got) - expected).max().item()
-        assert worst < 1e-4, (
+        assert worst < 1e-2, (  # a GPU may keep three digits only
             f"it differs from MLX's attention by {worst:.3g}; did you divide the scores by sqrt({width})?"
         )
 
