@@ -372,7 +372,7 @@ class MLP(nn.Module):
 mlp = MLP(config)
 alone = mx.maximum(x[0] @ mlp.fc1.weight.T, 0) ** 2 @ mlp.fc2.weight.T
 print("largest difference", mx.abs(mlp(x)[0] - alone).max().item())
-assert mx.allclose(mlp(x)[0], alone, atol=1e-5)
+assert mx.allclose(mlp(x)[0], alone, atol=5e-3 * mx.abs(alone).max().item())
 
 
 # %% [markdown]
