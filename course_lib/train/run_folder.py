@@ -29,6 +29,9 @@ from course_lib.train.metrics import MetricsLog, read_metrics, save_curves
 from course_lib.train.recipe import Recipe, Source
 from course_lib.train.trainer import Diverged, LossWatch, StepResult, Trainer
 
+# What MLX says when memory is short: its allocators, Metal, CUDA.
+NO_MEMORY = ("Unable to allocate", "Attempting to allocate", "Insufficient Memory", "OutOfMemory", "out of memory")
+
 
 @contextmanager
 def open_run(folder: Path, flags: CallFlags, group: Group) -> Iterator["RunFolder"]:
@@ -106,7 +109,8 @@ class RunFolder:
         self._status.say(about)
         model = GPT(recipe.model, recipe.recompute)
         shape = recipe.device_batch_size, recipe.sequence_len
-        seconds = trial(model, shape, recipe.micro_batches(self.group.size()), self.group)
+        with self._enough_memory("a step of trial"):
+            seconds = trial(model, shape, recipe.micro_batches(self.group.size()), self.group)
         self._speed = Speed(recipe, seconds, self.flags.eval_share, self.group)
         left = f"{recipe.minutes:g} minutes" if recipe.minutes else self._speed.left(recipe.num_iterations - done)
         products = f"{self._speed.peak / 1e9:,.0f} GFLOP/s of matrix products"
@@ -180,14 +184,33 @@ class RunFolder:
 
     @contextmanager
     def explaining(self, step: int, place: str) -> Iterator[None]:
-        """A Diverged of the block says at which step, on which text, and what to do."""
+        """A Diverged of the block, or a lack of memory, says at which step, on which text, and what to do."""
         try:
-            yield
+            with self._enough_memory(f"step {step}"):
+                yield
         except Diverged as error:
             raise Diverged(
                 f"step {step}: {error}; its text begins at {place}; the last checkpoint "
                 "is from before: go on from it with --resume and look at that text, or begin again "
                 "with lower learning rates (--matrix-lr, --embedding-lr)"
+            ) from error
+
+    @contextmanager
+    def _enough_memory(self, what: str) -> Iterator[None]:
+        """A RuntimeError of the block for lack of memory becomes a CourseError that says what needs less."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not any(words in str(error) for words in NO_MEMORY):
+                raise
+            rows = self.recipe.device_batch_size
+            fewer = next((size for size in range(rows // 2, 0, -1) if rows % size == 0), None)
+            smaller = (
+                f"--device-batch-size={fewer}" if fewer else "--recompute, a shorter --sequence-len or a smaller model"
+            )
+            raise CourseError(
+                f"memory was not enough for {what} with --device-batch-size={rows}: {str(error).splitlines()[0]}; "
+                f"take {smaller}; what was saved stays, and --resume goes on with it"
             ) from error
 
     def log(self, step: int, **values: Any) -> None:
