@@ -72,6 +72,44 @@ def test_other_systems_are_left_alone(monkeypatch):
     assert device.fall_back_to_cpu() is None
 
 
+@pytest.fixture
+def limits(monkeypatch):
+    """What is set, by name, on a Mac for which Metal recommends 11 GB; limits.error: what set_wired_limit raises."""
+
+    class Limits(dict):
+        error = None
+
+        def wire(self, limit):
+            if self.error:
+                raise self.error
+            self["wired"] = limit
+
+    limits = Limits()
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
+    monkeypatch.setattr(mx, "device_info", lambda of: {"max_recommended_working_set_size": 11_000_000_000})
+    monkeypatch.setattr(mx, "set_cache_limit", lambda limit: limits.update(cache=limit))
+    monkeypatch.setattr(mx, "set_wired_limit", limits.wire)
+    return limits
+
+
+def test_a_mac_keeps_arrays_resident_and_gives_back_what_it_has_freed(limits):
+    assert device.limit_gpu_memory() is None
+    assert limits == {"wired": 11_000_000_000, "cache": 5_500_000_000}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("needs macOS 15"), ValueError("larger than the maximum")])
+def test_a_mac_that_cannot_keep_arrays_resident_does_without_a_word(limits, error):
+    limits.error = error
+    assert device.limit_gpu_memory() is None and limits == {"cache": 5_500_000_000}
+
+
+@pytest.mark.parametrize("kind, info", [(mx.gpu, {"total_memory": 10**11}), (mx.cpu, {"memory_size": 10**10})])
+def test_other_devices_keep_the_limits_of_mlx(limits, monkeypatch, kind, info):
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(kind))
+    monkeypatch.setattr(mx, "device_info", lambda of: info)
+    assert device.limit_gpu_memory() is None and limits == {}
+
+
 def installed(folder, monkeypatch, *distributions):
     (folder / "mlx").mkdir()
     for name in distributions:
