@@ -38,6 +38,12 @@ def fall_back_to_cpu() -> str | None:
         except (RuntimeError, ValueError) as error:
             why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     mx.set_default_device(mx.cpu)
+    try:
+        mx.eval(mx.zeros(1, stream=mx.cpu) + 1)
+    except (RuntimeError, ValueError):  # the CPU's arrays are made with Metal, too
+        return (
+            f"MLX can make no array on this Mac ({why}), not even for its CPU; use a Mac with a Metal device, or Linux"
+        )
     return f"MLX cannot use Metal on this Mac ({why}), so the course runs on its CPU: correct, but slower"
 
 

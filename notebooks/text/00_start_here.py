@@ -171,8 +171,8 @@ print(f"{speeds[-1]:.0f} GFLOP/s at n = {sizes[-1]}")
 # Small products reach a low speed: each has a fixed cost besides the arithmetic. That is why chapter 04 trains on many names at once.
 # (Other busy programs make the curve ragged.)
 #
-# A number can be stored in 32 bits (`float32`, 7 digits) or in 16 (`bfloat16`, 2 to 3 digits, the same range). GPUs compute faster in
-# `bfloat16`. MLX's CPU backend computes slower in it, so the type depends on the device.
+# A number can be stored in 32 bits (`float32`, 7 digits) or in 16 (`bfloat16`, 2 to 3 digits, the same range). Newer GPUs are made to
+# compute faster in `bfloat16`. MLX's CPU backend computes slower in it, so the type depends on the device.
 
 # %%
 #| export backend
