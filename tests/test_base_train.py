@@ -533,7 +533,12 @@ def test_too_little_memory_is_one_sentence_and_the_run_goes_on_with_the_rows_tha
 ):
     undo = run_out_of_memory(monkeypatch, words, at=5)
     code, out, err = train("--num-iterations=7", "--save-every=2")
-    assert code == 1 and err.count("\n") == 1 and words in err and "for step 5 with --device-batch-size=2" in err
+    assert (
+        code == 1
+        and err.count("\n") == 1
+        and words in err
+        and "step 5: memory is not enough for --device-batch-size=2" in err
+    )
     assert [path.name for path in checkpoint_folders(folder_of(home))] == ["step_000004", "step_000002"]
     undo()
     named = re.search(r"take (--device-batch-size=\d+); .* (--resume) goes on", err).groups()
@@ -544,9 +549,22 @@ def test_too_little_memory_is_one_sentence_and_the_run_goes_on_with_the_rows_tha
 def test_too_little_memory_for_one_row_in_the_trial_names_what_else_needs_less(train, home, monkeypatch):
     run_out_of_memory(monkeypatch, NO_MEMORY[2], at=0)
     code, out, err = train("--num-iterations=4", "--device-batch-size=1")
-    assert code == 1 and err.count("\n") == 1 and "a step of trial with --device-batch-size=1" in err
+    assert code == 1 and err.count("\n") == 1 and "trial of the speed: memory is not enough" in err
     assert "take --recompute, a shorter --sequence-len or a smaller model" in err
     assert checkpoint_folders(folder_of(home)) == []
+
+
+def test_a_lack_of_memory_that_mlx_reports_only_after_the_step_is_told_as_well(train, home, monkeypatch):
+    def short_of_memory(*_):
+        raise RuntimeError(NO_MEMORY[1])
+
+    monkeypatch.setattr(loop, "evaluate", short_of_memory)
+    code, out, err = train("--num-iterations=4", "--eval-every=3", "--save-every=3")
+    assert code == 1 and err.count("\n") == 1 and "trial of the speed: memory is not enough" in err
+    monkeypatch.setattr(loop, "evaluate", lambda *_: 1.0)
+    monkeypatch.setattr(run_folder.RunFolder, "save", short_of_memory)
+    code, out, err = train("--num-iterations=4", "--eval-every=3", "--save-every=3")
+    assert code == 1 and err.count("\n") == 1 and "step 2: memory is not enough" in err
 
 
 def test_another_error_of_mlx_in_a_step_is_not_taken_for_a_lack_of_memory(train, home, monkeypatch):
