@@ -51,7 +51,7 @@ def test_each_model_has_its_figures_and_they_are_sane(tables):
         assert all(number(value) > 0 for value in models[f"decoding {rows}, share of memory speed"])
     assert all(0.5 < number(value) < 2 for value in models["peak memory / estimate"])
     peers = models["the same in eager PyTorch, tokens/s"]
-    assert all(value == "PyTorch is not installed" or number(value) > 0 for value in peers)
+    assert all("PyTorch" in value or number(value) > 0 for value in peers)
 
 
 def test_kernels_are_the_operations_that_compute(tables, request):

@@ -60,12 +60,12 @@ def memory_speed(numbers: int, seconds: float) -> float:
 
 
 def shape_for(config: Callable[[int], GPTConfig], bound: float, longest: int) -> tuple[int, int]:
-    """(rows, tokens in a row): the largest that fits the memory and takes about five seconds, on a slow device more."""
+    """(rows, tokens in a row): the largest that fits the memory and takes about two seconds, on a slow device more."""
     room, length = FILLED * backend.memory_for_arrays(), longest
     while True:
         for rows in (16, 8, 4, 2, 1):
             seconds = rows * length * flops_per_token(config(length)) / (0.3 * bound)  # 0.3: a careful MFU
-            fits = estimate_memory(config(length), rows)["total"] <= room and seconds <= 5
+            fits = estimate_memory(config(length), rows)["total"] <= room and seconds <= 2
             if fits or (rows, length) == (1, min(256, longest)):
                 return rows, length
         length //= 2
@@ -143,7 +143,7 @@ def torch_seconds(config: GPTConfig, rows: int, seconds: float) -> float | str:
     try:
         return seconds_of(step, seconds)
     except RuntimeError as error:
-        return str(error).splitlines()[0][:60]
+        return f"PyTorch: {str(error).splitlines()[0][:60]}"
 
 
 def decode(model: GPT, rows: int, speed: float) -> tuple[float, float]:
