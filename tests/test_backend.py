@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import subprocess
 import sys
 
@@ -22,23 +23,26 @@ def pretend(monkeypatch, device, metal, **info):
 
 
 def test_a_mac_is_metal_with_unified_memory_and_bfloat16(monkeypatch):
-    pretend(monkeypatch, mx.gpu, True, device_name="Apple M3 Pro", memory_size=38_654_705_664)
+    sizes = {"memory_size": 38_654_705_664, "max_recommended_working_set_size": 28_991_029_248}
+    pretend(monkeypatch, mx.gpu, True, device_name="Apple M3 Pro", **sizes)
     assert (backend.device_kind(), backend.device_name()) == ("metal", "Apple M3 Pro")
-    assert backend.memory_bytes() == 38_654_705_664
+    assert (backend.memory_bytes(), backend.memory_for_arrays()) == (38_654_705_664, 28_991_029_248)
+    assert backend.describe().splitlines()[1] == "memory: 38.7 GB, 29.0 GB of it for arrays"
     assert backend.compute_dtype() == mx.bfloat16
 
 
 def test_an_nvidia_gpu_is_cuda_with_its_own_memory_and_bfloat16(monkeypatch):
     pretend(monkeypatch, mx.gpu, False, device_name="NVIDIA H200", total_memory=150_000_000_000)
     assert (backend.device_kind(), backend.device_name()) == ("cuda", "NVIDIA H200")
-    assert backend.memory_bytes() == 150_000_000_000
+    assert backend.memory_bytes() == backend.memory_for_arrays() == 150_000_000_000
+    assert backend.describe().splitlines()[1] == "memory: 150.0 GB"
     assert backend.compute_dtype() == mx.bfloat16
 
 
 def test_a_mac_that_fell_back_to_its_cpu_is_a_cpu(monkeypatch):
     pretend(monkeypatch, mx.cpu, True)
     assert (backend.device_kind(), backend.device_name()) == ("cpu", "cpu")
-    assert backend.memory_bytes() == backend.device.memory_bytes()
+    assert backend.memory_bytes() == backend.memory_for_arrays() == backend.device.memory_bytes()
     assert backend.compute_dtype() == mx.float32
 
 
@@ -47,7 +51,7 @@ def test_this_machine_can_be_described():
     assert backend.memory_bytes() > 1 << 28
     first, second, third, fourth = backend.describe().splitlines()
     assert first == f"device: {backend.device_kind()}, {backend.device_name()}"
-    assert second.endswith(" GB") and third.startswith("matmul: ")
+    assert re.fullmatch(r"memory: [\d.]+ GB(, [\d.]+ GB of it for arrays)?", second) and third.startswith("matmul: ")
     assert fourth == f"compute in: {'float32' if backend.device_kind() == 'cpu' else 'bfloat16'}"
 
 

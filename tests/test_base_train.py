@@ -451,7 +451,7 @@ def test_a_bad_flag_is_one_sentence_and_comes_before_any_work(train, home):
 
 @pytest.mark.slow
 def test_what_does_not_fit_is_refused_with_a_size_that_does(train, home, monkeypatch):
-    monkeypatch.setattr(backend, "memory_bytes", lambda: 6_000_000)
+    monkeypatch.setattr(backend, "memory_for_arrays", lambda: 6_000_000)
     code, out, err = train("--num-iterations=2", "--total-batch-size=4096", "--device-batch-size=128")
     assert code == 1 and err.count("\n") == 1
     named = re.search(r"(--device-batch-size=\d+) would fit", err)[1]
@@ -474,7 +474,7 @@ def test_a_run_is_not_overwritten_unless_asked_and_then_not_for_a_mistake(train,
     for mistake in (["--total-batch-size=100"], ["--n-kv-head=3"], ["--resume"], ["--seed=4294967296"]):
         assert train("--num-iterations=3", "--overwrite", *mistake)[0] in (1, 2)
         assert snapshot(folder_of(home)) == before, mistake
-    monkeypatch.setattr(backend, "memory_bytes", lambda: 1000)
+    monkeypatch.setattr(backend, "memory_for_arrays", lambda: 1000)
     assert train("--num-iterations=3", "--overwrite")[0] == 1 and snapshot(folder_of(home)) == before
     monkeypatch.undo()
 
@@ -505,6 +505,76 @@ def test_a_home_that_cannot_be_written_is_one_sentence(train, home, monkeypatch,
     monkeypatch.setenv("COURSE_HOME", str(tmp_path / "file" / "home"))
     code, out, err = train("--num-iterations=2")
     assert code == 1 and err.count("\n") == 1 and "set COURSE_HOME" in err
+
+
+NO_MEMORY = [
+    "[metal::malloc] Attempting to allocate 9663676416 bytes which is greater than the maximum allowed buffer size.",
+    "[METAL] Command buffer execution failed: Insufficient Memory (8:kIOGPUCommandBufferCallbackErrorOutOfMemory)",
+    "[malloc] Unable to allocate 68719476736 bytes.",
+    "cudaMallocAsync(&buf->data, size, stream) failed: out of memory",
+]
+
+
+def run_out_of_memory(monkeypatch, words, at):
+    """The gradients of step `at` of a run raise RuntimeError(words); a step of trial has other numbers of steps."""
+    sums = Trainer._sum_gradients
+
+    def short_of_memory(trainer, micro_batches):
+        if trainer.iteration == at:
+            raise RuntimeError(words)
+        return sums(trainer, micro_batches)
+
+    monkeypatch.setattr(Trainer, "_sum_gradients", short_of_memory)
+    return lambda: monkeypatch.setattr(Trainer, "_sum_gradients", sums)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", NO_MEMORY, ids=lambda words: words.split()[0])
+def test_too_little_memory_is_one_sentence_and_the_run_goes_on_with_the_rows_that_it_names(
+    train, home, monkeypatch, words
+):
+    undo = run_out_of_memory(monkeypatch, words, at=5)
+    code, out, err = train("--num-iterations=7", "--save-every=2")
+    assert (
+        code == 1
+        and err.count("\n") == 1
+        and words in err
+        and "step 5: memory is not enough for --device-batch-size=2" in err
+    )
+    assert [path.name for path in checkpoint_folders(folder_of(home))] == ["step_000004", "step_000002"]
+    undo()
+    named = re.search(r"take (--device-batch-size=\d+); .* (--resume) goes on", err).groups()
+    assert train(*named, "--tag=d1", tiny=())[0] == 0
+    assert newest_checkpoint(folder_of(home)).step == 7
+
+
+def test_too_little_memory_for_one_row_in_the_trial_names_what_else_needs_less(train, home, monkeypatch):
+    run_out_of_memory(monkeypatch, NO_MEMORY[2], at=0)
+    code, out, err = train("--num-iterations=4", "--device-batch-size=1")
+    assert code == 1 and err.count("\n") == 1 and "trial of the speed: memory is not enough" in err
+    assert "take --recompute, a shorter --sequence-len or a smaller model" in err
+    assert checkpoint_folders(folder_of(home)) == []
+
+
+def test_a_lack_of_memory_that_mlx_reports_only_after_the_step_is_told_as_well(train, home, monkeypatch):
+    def short_of_memory(*_):
+        raise RuntimeError(NO_MEMORY[1])
+
+    monkeypatch.setattr(loop, "evaluate", short_of_memory)
+    code, out, err = train("--num-iterations=4", "--eval-every=3", "--save-every=3")
+    assert code == 1 and err.count("\n") == 1 and "trial of the speed: memory is not enough" in err
+    monkeypatch.setattr(loop, "evaluate", lambda *_: 1.0)
+    monkeypatch.setattr(run_folder.RunFolder, "save", short_of_memory)
+    code, out, err = train("--num-iterations=4", "--eval-every=3", "--save-every=3")
+    assert code == 1 and err.count("\n") == 1 and "step 2: memory is not enough" in err
+
+
+def test_another_error_of_mlx_in_a_step_is_not_taken_for_a_lack_of_memory(train, home, monkeypatch):
+    words = "[METAL] Command buffer execution failed: Caused GPU Timeout Error"
+    for at in (0, 3):
+        run_out_of_memory(monkeypatch, words, at)
+        with pytest.raises(RuntimeError, match="Timeout"):
+            train("--num-iterations=4", "--overwrite")
 
 
 @pytest.mark.slow

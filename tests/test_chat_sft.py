@@ -377,7 +377,7 @@ def test_without_a_number_of_steps_the_data_is_gone_through_once(train, home, tm
 
 def test_what_is_not_given_follows_from_the_model_and_the_data(home, base, monkeypatch):
     config = replace(load_model(base)[0].config, sequence_len=128)
-    monkeypatch.setattr(backend, "memory_bytes", lambda: 10**11)
+    monkeypatch.setattr(backend, "memory_for_arrays", lambda: 10**11)
     wide = replace(config, sequence_len=256)
 
     def cadence(recipe):
@@ -404,7 +404,7 @@ def test_what_is_not_given_follows_from_the_model_and_the_data(home, base, monke
     for wrong in ({"sequence_len": 129}, {"total_batch_size": 100}, {"device_batch_size": 3}):
         with pytest.raises(FlagError):
             make_recipe(replace(Settings(), **wrong), config, 10.0)
-    monkeypatch.setattr(backend, "memory_bytes", lambda: 1000)
+    monkeypatch.setattr(backend, "memory_for_arrays", lambda: 1000)
     with pytest.raises(CourseError, match="needs"):
         make_recipe(Settings(), config, 10.0)
 

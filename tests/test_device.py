@@ -17,21 +17,28 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def mac(monkeypatch):
-    """A simulated Mac: `chosen` holds the devices that were made the default, `ran` what was evaluated on the GPU."""
+    """A simulated Mac: `chosen` are the devices that were made the default, `ran` those that evaluated something.
+
+    errors: what evaluating on a device raises.
+    """
 
     class Mac:
-        chosen, ran, name, error = [], [], "Apple M3 Pro", None
+        def __init__(self):
+            self.chosen, self.ran, self.name, self.errors = [], [], "Apple M3 Pro", {}
+
+        def zeros(self, shape, stream):
+            self.stream = stream
+            return mx.array(0.0)
 
         def evaluate(self, *arrays):
-            self.ran.append(arrays)
-            if self.error:
-                raise self.error
+            self.ran.append(self.stream)
+            if self.stream in self.errors:
+                raise self.errors[self.stream]
 
     mac = Mac()
-    mac.chosen, mac.ran = [], []
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(mx, "device_info", lambda of: {"device_name": mac.name})
-    monkeypatch.setattr(mx, "zeros", lambda shape, stream: mx.array(0.0))
+    monkeypatch.setattr(mx, "zeros", mac.zeros)
     monkeypatch.setattr(mx, "eval", mac.evaluate)
     monkeypatch.setattr(mx, "set_default_device", mac.chosen.append)
     return mac
@@ -39,37 +46,81 @@ def mac(monkeypatch):
 
 def test_a_real_mac_keeps_its_gpu(mac):
     assert device.fall_back_to_cpu() is None
-    assert mac.chosen == [] and len(mac.ran) == 1
+    assert mac.chosen == [] and mac.ran == [mx.gpu]
 
 
 def test_a_mac_whose_gpu_fails_falls_back_to_the_cpu(mac):
-    mac.error = RuntimeError("[metal::load_device] No Metal device available.\nmore")
+    mac.errors[mx.gpu] = RuntimeError("[metal::Device] Unable to load kernel.\nmore")
     line = device.fall_back_to_cpu()
     assert mac.chosen == [mx.cpu]
-    assert line.startswith("MLX cannot use Metal on this Mac ([metal::load_device] No Metal device available.)")
+    assert line.startswith("MLX cannot use Metal on this Mac ([metal::Device] Unable to load kernel.)")
     assert "\n" not in line
 
 
 def test_a_virtual_mac_falls_back_without_running_anything_on_its_gpu(mac):
     mac.name = "Apple Paravirtual device"
     assert "Apple Paravirtual device is a virtual GPU" in device.fall_back_to_cpu()
-    assert mac.chosen == [mx.cpu] and mac.ran == []
+    assert mac.chosen == [mx.cpu] and mac.ran == [mx.cpu]
 
 
-def test_a_mac_without_any_device_falls_back_to_the_cpu(mac, monkeypatch):
+def test_a_mac_whose_device_has_no_name_falls_back_to_the_cpu(mac, monkeypatch):
     def no_device(of):
         raise RuntimeError("no device")
 
     monkeypatch.setattr(mx, "device_info", no_device)
-    mac.error = RuntimeError()
+    mac.errors[mx.gpu] = RuntimeError()
     assert "(RuntimeError)" in device.fall_back_to_cpu()
     assert mac.chosen == [mx.cpu]
+
+
+def test_a_mac_without_any_device_is_told_that_nothing_runs(mac):
+    mac.errors = dict.fromkeys((mx.gpu, mx.cpu), RuntimeError("[metal::load_device] No Metal device available."))
+    line = device.fall_back_to_cpu()
+    assert line.startswith("MLX can make no array on this Mac ([metal::load_device] No Metal device available.)")
 
 
 def test_other_systems_are_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(mx, "set_default_device", lambda chosen: pytest.fail("not a Mac"))
     assert device.fall_back_to_cpu() is None
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    """What is set, by name, on a Mac for which Metal recommends 11 GB; limits.error: what set_wired_limit raises."""
+
+    class Limits(dict):
+        error = None
+
+        def wire(self, limit):
+            if self.error:
+                raise self.error
+            self["wired"] = limit
+
+    limits = Limits()
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
+    monkeypatch.setattr(mx, "device_info", lambda of: {"max_recommended_working_set_size": 11_000_000_000})
+    monkeypatch.setattr(mx, "set_cache_limit", lambda limit: limits.update(cache=limit))
+    monkeypatch.setattr(mx, "set_wired_limit", limits.wire)
+    return limits
+
+
+def test_a_mac_keeps_arrays_resident_and_gives_back_what_it_has_freed(limits):
+    assert device.limit_gpu_memory() is None
+    assert limits == {"wired": 11_000_000_000, "cache": 5_500_000_000}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("needs macOS 15"), ValueError("larger than the maximum")])
+def test_a_mac_that_cannot_keep_arrays_resident_does_without_a_word(limits, error):
+    limits.error = error
+    assert device.limit_gpu_memory() is None and limits == {"cache": 5_500_000_000}
+
+
+@pytest.mark.parametrize("kind, info", [(mx.gpu, {"total_memory": 10**11}), (mx.cpu, {"memory_size": 10**10})])
+def test_other_devices_keep_the_limits_of_mlx(limits, monkeypatch, kind, info):
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(kind))
+    monkeypatch.setattr(mx, "device_info", lambda of: info)
+    assert device.limit_gpu_memory() is None and limits == {}
 
 
 def installed(folder, monkeypatch, *distributions):

@@ -497,11 +497,37 @@ def test_a_gpu_needs_less_for_activations(monkeypatch):
     config = GPTConfig.from_depth(12)
     cpu = estimate_memory(config, 4)
     monkeypatch.setenv("COURSE_DTYPE", "bfloat16")
+    monkeypatch.setattr(mx, "device_info", lambda of: {"compute_capability_major": 9})
     for kind, share in (("metal", 0.6), ("cuda", 0.5)):  # MLX fuses attention for training on CUDA only
         monkeypatch.setattr(backend, "device_kind", lambda kind=kind: kind)
         gpu = estimate_memory(config, 4)
         assert 0.05 * cpu["activations"] < gpu["activations"] < share * cpu["activations"]
         assert [gpu[name] for name in ("weights", "gradients", "optimizer")] == list(cpu.values())[:3]
+
+
+@pytest.mark.parametrize(
+    "kind, capability, T, head_dim, fused",
+    [
+        ("cuda", 8, 2048, 128, True),
+        ("cuda", 9, 2048, 64, True),
+        ("cuda", 7, 2048, 128, False),  # a T4
+        ("cuda", 9, 2000, 128, False),
+        ("cuda", 9, 64, 128, False),
+        ("cuda", 9, 2048, 256, False),
+        ("metal", None, 2048, 128, False),
+        ("cuda", None, 2048, 128, False),
+    ],
+)
+def test_only_fused_attention_keeps_no_scores(monkeypatch, kind, capability, T, head_dim, fused):
+    monkeypatch.setattr(backend, "device_kind", lambda: kind)
+    monkeypatch.setattr(backend, "compute_dtype", lambda: mx.bfloat16)
+    monkeypatch.setattr(mx, "device_info", lambda of: {"compute_capability_major": capability} if capability else {})
+    config = GPTConfig.from_depth(12, 512, T, head_dim=head_dim)
+    found = estimate_memory(config, 4)["activations"]
+    monkeypatch.setattr(backend, "device_kind", lambda: "metal")
+    scores = 2 * 4 * config.n_head * T * T  # bytes of the attention matrices of one layer
+    kept = 14 * scores  # by twelve layers, and two more in passing
+    assert found == estimate_memory(config, 4)["activations"] - (kept if fused else 0)
 
 
 # ---- counts

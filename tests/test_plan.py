@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import asdict, fields, replace
 
+import mlx.core as mx
 import pytest
 import tyro
 
@@ -27,7 +28,7 @@ def machine(monkeypatch):
 
     def be(kind, memory):
         monkeypatch.setattr(backend, "device_kind", lambda: kind)
-        monkeypatch.setattr(backend, "memory_bytes", lambda: memory)
+        monkeypatch.setattr(backend, "memory_for_arrays", lambda: memory)
 
     be("cpu", 16 * GB)
     return be
@@ -191,6 +192,41 @@ def test_a_device_batch_size_that_divides_nothing_is_refused_and_one_named_that_
         make_recipe(replace(TINY, device_batch_size=None), 300, 1e6, processes=3)
     with pytest.raises(FlagError, match="multiple of 32: a row of 32$"):
         make_recipe(replace(TINY, total_batch_size=250), 300, 1e6)
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize("depth", [1, 4, 8, 12, 20])
+@pytest.mark.parametrize(
+    "memory, recommended",
+    [(8 * GIB, 2 / 3), (16 * GIB, 2 / 3), (32 * GIB, 2 / 3), (64 * GIB, 3 / 4), (192 * GIB, 3 / 4)],
+)
+@pytest.mark.parametrize("vocab_size, tokens", [(4096, 1e6), (65536, math.inf)])
+def test_the_defaults_stay_within_what_metal_recommends_or_are_refused(
+    monkeypatch, depth, memory, recommended, vocab_size, tokens
+):
+    monkeypatch.undo()  # the machine above, whose memory is given
+    info = {"memory_size": memory, "max_recommended_working_set_size": int(recommended * memory)}
+    monkeypatch.setattr(backend, "device_kind", lambda: "metal")
+    monkeypatch.setattr(mx, "device_info", lambda of=None: info)
+    try:
+        recipe = make_recipe(Settings(depth=depth), vocab_size, tokens)
+    except CourseError as refused:
+        row = needed(Settings(depth=depth, sequence_len=2048), vocab_size, 1)
+        assert row > 0.8 * recommended * memory and "no --device-batch-size fits; take --recompute" in str(refused)
+        return
+    sizes = estimate_memory(recipe.model, recipe.device_batch_size, recipe.sequence_len)
+    assert sizes["total"] <= 0.95 * info["max_recommended_working_set_size"]
+    text = describe(recipe, tokens)
+    assert f"{info['max_recommended_working_set_size'] / 1e9:.1f} GB here" in text
+
+
+def test_the_d12_of_a_mac_with_16_gb_takes_no_more_than_metal_recommends(machine):
+    machine("metal", 11_453_251_584)  # of an M2 with 16 GB
+    recipe = make_recipe(Settings(depth=12), 65536, math.inf)
+    machine("metal", 16 * GIB)
+    assert recipe.device_batch_size < make_recipe(Settings(depth=12), 65536, math.inf).device_batch_size
 
 
 # ---- flags

@@ -1,11 +1,13 @@
 """The plan fits the time, stages are skipped when done, and the report card says what was found."""
 
 import json
+import math
 import re
 
 import pytest
 from test_base_train import write_text
 
+from course_lib.chat.fine_tuning import make_recipe as fine_tuning_recipe
 from course_lib.host.errors import CourseError
 from course_lib.host.words import duration
 from course_lib.model.gpt import GPTConfig
@@ -20,6 +22,7 @@ from course_lib.scripts import speedrun
 from course_lib.train import run_folder
 from course_lib.train.checkpoint import newest_meta
 from course_lib.train.optim import lr_multiplier
+from course_lib.train.pretraining import make_recipe as pretraining_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +112,7 @@ def test_the_plan_is_kept_and_other_flags_are_refused(home, monkeypatch):
     assert Speedrun(Settings(minutes=5)).plan == first.plan
     with pytest.raises(CourseError, match="begun with other flags"):
         Speedrun(Settings(minutes=6))
+    assert Speedrun(Settings(minutes=5, device_batch_size=2)).plan == first.plan, "fewer rows make no other run"
     Speedrun(Settings(minutes=6, tag="another"))
     assert Speedrun(Settings(minutes=6, overwrite=True)).plan != first.plan
     Speedrun(Settings(minutes=6))  # goes on with what --overwrite has begun
@@ -149,6 +153,36 @@ def test_both_trainings_get_the_same_steps_on_every_kind_of_machine(home, monkey
     assert before.minutes == pytest.approx(PRETRAINING * 5)
     assert after.minutes == pytest.approx(5 - 1 - module.CHAT_EVALUATION * 5)
     assert (before.min_iterations, after.min_iterations) == (run.plan.min_pretraining, LEAST_STEPS)
+
+
+@pytest.mark.parametrize("minutes", [1, 5, 30])
+@pytest.mark.parametrize("kind", ["cpu", "metal", "cuda"])
+def test_the_tokens_of_both_trainings_are_those_of_the_plan_on_every_kind_of_machine(home, monkeypatch, kind, minutes):
+    """What the settings of the stages resolve to: steps times tokens a step."""
+    monkeypatch.setattr(stages.backend, "device_kind", lambda: kind)
+    monkeypatch.setattr(stages.backend, "memory_for_arrays", lambda: 10**11)
+    monkeypatch.setattr(stages, "what_was_trained", lambda folder: "")
+    recipes, config = [], GPTConfig.from_depth(4, **SIZE)
+    monkeypatch.setattr(
+        stages.pretraining,
+        "start_pretraining",
+        lambda settings, given: recipes.append(pretraining_recipe(settings, SIZE["vocab_size"], 3e6)),
+    )
+    monkeypatch.setattr(
+        stages.fine_tuning,
+        "start_fine_tuning",
+        lambda settings, given: recipes.append(fine_tuning_recipe(settings, config, math.inf)),
+    )
+    run = Speedrun(Settings(minutes=minutes, min_iterations=1))
+    for name in ("tokenizer", "pretraining", "evaluation"):
+        run.write(name, {"seconds": 60 * minutes / 20})
+    run.pretraining()
+    run.fine_tuning()
+    tokens = [recipe.num_iterations * recipe.total_batch_size for recipe in recipes]
+    assert tokens == [run.plan.pretraining * BATCH, run.plan.fine_tuning * BATCH]
+    speed = 14_000 * flops_per_token(config) / flops_per_token(GPTConfig.from_depth(run.plan.depth, **SIZE))
+    assert sum(tokens) == pytest.approx((PRETRAINING + FINE_TUNING) * 60 * minutes * speed, rel=0.05)
+    assert [recipe.minutes for recipe in recipes] == pytest.approx([PRETRAINING * minutes, 0.7 * minutes])
 
 
 @pytest.mark.slow

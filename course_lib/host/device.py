@@ -6,6 +6,7 @@ Each check returns one line that tells the user what was found, or None where al
 import importlib.util
 import os
 import sys
+from contextlib import suppress
 
 
 def memory_bytes() -> int:
@@ -37,7 +38,28 @@ def fall_back_to_cpu() -> str | None:
         except (RuntimeError, ValueError) as error:
             why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     mx.set_default_device(mx.cpu)
+    try:
+        mx.eval(mx.zeros(1, stream=mx.cpu) + 1)
+    except (RuntimeError, ValueError):  # the CPU's arrays are made with Metal, too
+        return (
+            f"MLX can make no array on this Mac ({why}), not even for its CPU; use a Mac with a Metal device, or Linux"
+        )
     return f"MLX cannot use Metal on this Mac ({why}), so the course runs on its CPU: correct, but slower"
+
+
+def limit_gpu_memory() -> None:
+    """On Metal, keep arrays resident up to what it recommends for them, and freed ones up to half of that.
+
+    Without a limit MLX keeps freed arrays until both fill 95 % of it, and no other program gets that memory back.
+    """
+    import mlx.core as mx
+
+    recommended = int(mx.device_info(mx.default_device()).get("max_recommended_working_set_size") or 0)
+    if mx.default_device() == mx.cpu or not recommended:
+        return
+    mx.set_cache_limit(recommended // 2)
+    with suppress(RuntimeError, ValueError):  # before macOS 15 nothing can be kept resident
+        mx.set_wired_limit(recommended)
 
 
 def name_mixed_builds() -> str | None:

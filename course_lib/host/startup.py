@@ -15,7 +15,8 @@ def prepare() -> None:
     from course_lib.host import device, fast_matmul
 
     steps = [device.name_mixed_builds, _load_mlx]
-    steps += [device.fall_back_to_cpu, lambda: _complaint(fast_matmul.apply()), device.switch_off_compile_if_impossible]
+    steps += [device.fall_back_to_cpu, device.limit_gpu_memory]
+    steps += [lambda: _complaint(fast_matmul.apply()), device.switch_off_compile_if_impossible]
     for step in steps:
         try:
             line = step()

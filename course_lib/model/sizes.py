@@ -59,6 +59,18 @@ def flops_per_token(config: GPTConfig) -> int:
     return 6 * (found.parameters - found.looked_up) + 12 * found.queries * config.sequence_len
 
 
+def trains_fused(config: GPTConfig, sequence_len: int) -> bool:
+    """Whether MLX trains without keeping attention matrices.
+
+    On NVIDIA GPUs alone, since Ampere, for rows of a multiple of 128 tokens and heads of a multiple of 8 numbers, at
+    most 128. Source: cuda/scaled_dot_product_attention.cpp of MLX 0.32.
+    """
+    if backend.device_kind() != "cuda":
+        return False
+    capability = int(mx.device_info(mx.default_device()).get("compute_capability_major") or 0)
+    return capability >= 8 and sequence_len % 128 == 0 and config.head_dim <= 128 and config.head_dim % 8 == 0
+
+
 def estimate_memory(
     config: GPTConfig, batch_size: int, sequence_len: int | None = None, recompute: bool = False
 ) -> dict[str, int]:
@@ -66,7 +78,7 @@ def estimate_memory(
 
     "weights" and "gradients" are float32. "optimizer": Muon keeps one number for each weight of the blocks, AdamW two
     for each of the others. "activations": all else at the fullest moment, which is when the head works, or the last
-    block goes backward, or all gradients are there; fitted to MLX on a CPU.
+    block goes backward, or all gradients are there; fitted to MLX on a CPU, not measured on a GPU.
     """
     found = _counts(config)
     B, T, V, d = batch_size, sequence_len or config.sequence_len, config.vocab_size, config.n_embd
@@ -76,8 +88,7 @@ def estimate_memory(
     copies = 0 if size == 4 else (found.parameters - found.looked_up) * size
 
     stream = rows * d * size  # one array (B, T, n_embd)
-    # attention matrices: only on CUDA does MLX train without keeping them
-    scores = 0 if backend.device_kind() == "cuda" else B * config.n_head * T * T * size
+    scores = 0 if trains_fused(config, T) else B * config.n_head * T * T * size  # attention matrices
     in_attention = 7 * stream + 3 * stream * config.n_kv_head // config.n_head + scores
     kept = in_attention + 8 * stream  # by one block: norm, q, k, v, y; stream, norm, the MLP's two
     at_work = 21 * stream + 2 * scores  # passing, while one block goes backward

@@ -83,7 +83,7 @@ class Speedrun:
         self.settings, self.folder = settings, home_dir() / "speedruns" / settings.tag
         self.base, self.tuned = run_folder(settings.tag), run_folder(settings.tag, "sft")
         self.control = run_folder(f"{settings.tag}-control", "sft")
-        asked = asdict(settings) | {"overwrite": False}
+        asked = asdict(settings) | {"overwrite": False, "device_batch_size": None}  # fewer rows make no other run
         if settings.overwrite:
             for folder in (self.folder, *self.run_folders()):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -21,7 +21,7 @@ from course_lib.train.checkpoint import run_folder
 from course_lib.train.recipe import Rates, Recipe
 
 OF_ONE_CALL = frozenset({"resume", "overwrite", "dry_run", "processes"})  # flags that no checkpoint keeps
-FILLED = 0.85  # of the memory: the estimate may be off by a fifth, and other programs need some
+FILLED = 0.85  # of the memory for arrays: the estimate may be off by a fifth, and other programs need some
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def fitting_batch_size(flags, config: GPTConfig, length: int, total_batch_size: 
         )
     rows = total_batch_size // together
     possible = [size for size in range(min(rows, 32), 0, -1) if rows % size == 0]
-    asked, have = flags.device_batch_size, FILLED * backend.memory_bytes()
+    asked, have = flags.device_batch_size, FILLED * backend.memory_for_arrays()
     if asked is not None and rows % asked:
         raise FlagError(
             f"--device-batch-size is {asked}, expected a divisor of {rows}, the rows of each process in a step: "

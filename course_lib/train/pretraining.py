@@ -150,7 +150,7 @@ def describe(recipe: Recipe, corpus_tokens: float, here: int = 1) -> str:
             f"tokens       {tokens:,} in {recipe.num_iterations:,} steps of "
             f"{recipe.total_batch_size:,} ({tokens / parameters:.1f} a parameter{epochs})",
             f"operations   {flops / 1e6:,.0f} million FLOPs a token, {flops * tokens:.3g} in all",
-            f"memory       {memory / 1e9:.2f} GB needed{many}, {backend.memory_bytes() / 1e9:.1f} GB here",
+            f"memory       {memory / 1e9:.2f} GB needed{many}, {backend.memory_for_arrays() / 1e9:.1f} GB here",
             f"validation   {evaluated:,} tokens every {cadence.eval_every:,} steps, {share:.1%} of the work",
         ]
     )

@@ -29,6 +29,9 @@ from course_lib.train.metrics import MetricsLog, read_metrics, save_curves
 from course_lib.train.recipe import Recipe, Source
 from course_lib.train.trainer import Diverged, LossWatch, StepResult, Trainer
 
+# What MLX says when memory is short: its allocators, Metal, CUDA.
+NO_MEMORY = ("Unable to allocate", "Attempting to allocate", "Insufficient Memory", "OutOfMemory", "out of memory")
+
 
 @contextmanager
 def open_run(folder: Path, flags: CallFlags, group: Group) -> Iterator["RunFolder"]:
@@ -50,7 +53,9 @@ def open_run(folder: Path, flags: CallFlags, group: Group) -> Iterator["RunFolde
                     f"{folder} holds a run already, up to {here[0].name}; go on with it by --resume, "
                     "throw it away by --overwrite, or choose another --tag"
                 )
-        yield RunFolder(folder, flags, group, stack)
+        run = RunFolder(folder, flags, group, stack)
+        with run.enough_memory():
+            yield run
 
 
 class RunFolder:
@@ -65,6 +70,28 @@ class RunFolder:
         self._checkpoint = newest_checkpoint(folder) if self.is_first and flags.resume else None
         self.meta: dict = broadcast_json(self._checkpoint.meta if self._checkpoint else {}, group)
         self._log: MetricsLog | None = None
+        self._when = ""  # what the model is doing
+
+    @contextmanager
+    def enough_memory(self) -> Iterator[None]:
+        """A RuntimeError of the block for lack of memory becomes a CourseError that says what needs less.
+
+        Around the whole run, since a GPU may report what went wrong in a step only at a later call of MLX.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if not self._when or not any(words in str(error) for words in NO_MEMORY):
+                raise
+            rows = self.recipe.device_batch_size
+            fewer = next((size for size in range(rows // 2, 0, -1) if rows % size == 0), None)
+            less = (
+                f"--device-batch-size={fewer}" if fewer else "--recompute, a shorter --sequence-len or a smaller model"
+            )
+            raise CourseError(
+                f"{self._when}: memory is not enough for --device-batch-size={rows} ({str(error).splitlines()[0]}); "
+                f"take {less}; what was saved stays, and --resume goes on with it"
+            ) from error
 
     def follow(self, asked: Flags, given: Set[str]) -> Flags:
         """The flags that the run follows: those asked for, or of a resumed run those that it was begun with."""
@@ -105,7 +132,7 @@ class RunFolder:
         self._status = self._stack.enter_context(StatusLine(recipe.num_iterations, quiet=not self.is_first))
         self._status.say(about)
         model = GPT(recipe.model, recipe.recompute)
-        shape = recipe.device_batch_size, recipe.sequence_len
+        shape, self._when = (recipe.device_batch_size, recipe.sequence_len), "trial of the speed"
         seconds = trial(model, shape, recipe.micro_batches(self.group.size()), self.group)
         self._speed = Speed(recipe, seconds, self.flags.eval_share, self.group)
         left = f"{recipe.minutes:g} minutes" if recipe.minutes else self._speed.left(recipe.num_iterations - done)
@@ -181,6 +208,7 @@ class RunFolder:
     @contextmanager
     def explaining(self, step: int, place: str) -> Iterator[None]:
         """A Diverged of the block says at which step, on which text, and what to do."""
+        self._when = f"step {step}"
         try:
             yield
         except Diverged as error:

@@ -110,9 +110,15 @@ def device_name() -> str:
 
 
 def memory_bytes() -> int:
-    """Bytes for arrays: the memory of a Mac (CPU and GPU share it), CUDA GPU or Linux machine."""
+    """Bytes of the memory of this Mac (CPU and GPU share it), CUDA GPU or Linux machine."""
     info = mx.device_info(mx.default_device())
     return int(info.get("memory_size") or info.get("total_memory") or device.memory_bytes())
+
+
+def memory_for_arrays() -> int:
+    """Bytes that arrays may fill: on a Mac's GPU what Metal recommends; elsewhere all memory."""
+    info = mx.device_info(mx.default_device())
+    return int(info.get("max_recommended_working_set_size") or memory_bytes())
 
 
 # %%
@@ -176,8 +182,8 @@ print(f"{speeds[-1]:.0f} GFLOP/s at n = {sizes[-1]}")
 # Small products reach a low speed: each has a fixed cost besides the arithmetic. That is why chapter 04 trains on many names at once.
 # (Other busy programs make the curve ragged.)
 #
-# A number can be stored in 32 bits (`float32`, 7 digits) or in 16 (`bfloat16`, 2 to 3 digits, the same range). GPUs compute faster in
-# `bfloat16`. MLX's CPU backend computes slower in it, so the type depends on the device.
+# A number can be stored in 32 bits (`float32`, 7 digits) or in 16 (`bfloat16`, 2 to 3 digits, the same range). Newer GPUs are made to
+# compute faster in `bfloat16`. MLX's CPU backend computes slower in it, so the type depends on the device.
 
 # %%
 #| export backend
@@ -193,10 +199,13 @@ def compute_dtype() -> mx.Dtype:
 
 def describe() -> str:
     """A few lines on this machine: device, memory, matrix products, number type."""
+    memory = f"{memory_bytes() / 1e9:.1f} GB"
+    if memory_for_arrays() < memory_bytes():
+        memory += f", {memory_for_arrays() / 1e9:.1f} GB of it for arrays"
     return "\n".join(
         [
             f"device: {device_kind()}, {device_name()}",
-            f"memory: {memory_bytes() / 1e9:.1f} GB",
+            f"memory: {memory}",
             fast_matmul.report(),
             f"compute in: {str(compute_dtype()).split('.')[-1]}",
         ]

@@ -944,7 +944,7 @@ print([name for name, _ in parameters])
 # | scores as large as the weights make them | RMSNorm on queries and keys | scores within ±√D, whatever the size of the weights |
 # | as many heads of keys and values as of queries | any divisor of them | a smaller cache, if wanted |
 # | the whole text, always | a cache, optional | only the new token goes through the matrices |
-# | softmax written out | `mx.fast.scaled_dot_product_attention` | on a GPU, no T × T numbers in memory |
+# | softmax written out | `mx.fast.scaled_dot_product_attention` | on a GPU that has a kernel for it, no T × T numbers in memory |
 #
 # ## Exercises
 #

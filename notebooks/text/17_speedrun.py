@@ -345,7 +345,8 @@ for stage in ("control", "sft"):
 # %% [markdown]
 # ## 5. The real one
 #
-# The same command makes the model that this course is named after. It takes a GPU and its time, and text and conversations from the hub:
+# The same command makes the model that this course is named after. It takes a GPU and its time (how much has not been
+# measured), and text and conversations from the hub:
 #
 # ```bash
 # uv run speedrun --depth 12 --dataset fineweb-edu --streaming --data smoltalk,gsm8k,arc-easy,arc-challenge,practice --tag d12
