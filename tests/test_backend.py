@@ -16,7 +16,9 @@ from course_lib.host.errors import CourseError
 
 
 def pretend(monkeypatch, device, metal, **info):
-    """As if this machine had another device."""
+    """As if this machine had another device, and the environment said nothing."""
+    for name in ("COURSE_PRETEND", "COURSE_DTYPE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(device))
     monkeypatch.setattr(mx.metal, "is_available", lambda: metal)
     monkeypatch.setattr(mx, "device_info", lambda of=None: info)
@@ -46,13 +48,43 @@ def test_a_mac_that_fell_back_to_its_cpu_is_a_cpu(monkeypatch):
     assert backend.compute_dtype() == mx.float32
 
 
+def test_a_cpu_can_pretend_and_compute_in_another_type(monkeypatch):
+    pretend(monkeypatch, mx.cpu, True)
+    monkeypatch.setenv("COURSE_PRETEND", "metal")
+    assert (backend.device_kind(), backend.compute_dtype()) == ("metal", mx.bfloat16)
+    monkeypatch.setenv("COURSE_DTYPE", "float32")
+    assert (backend.device_kind(), backend.compute_dtype()) == ("metal", mx.float32)
+    monkeypatch.setenv("COURSE_PRETEND", "")
+    monkeypatch.setenv("COURSE_DTYPE", "bfloat16")
+    assert (backend.device_kind(), backend.compute_dtype()) == ("cpu", mx.bfloat16)
+    for name, ask in (("COURSE_PRETEND", backend.device_kind), ("COURSE_DTYPE", backend.compute_dtype)):
+        with monkeypatch.context() as patch, pytest.raises(CourseError, match=f"{name}=half; expected .* or .*"):
+            patch.setenv(name, "half")
+            ask()
+
+
+def test_a_gpu_does_not_pretend(monkeypatch):
+    pretend(monkeypatch, mx.gpu, False)
+    monkeypatch.setenv("COURSE_PRETEND", "metal")
+    assert backend.device_kind() == "cuda"
+
+
+@pytest.mark.parametrize("given, kept", [(None, "0"), ("1", "1")])
+def test_float32_keeps_its_digits_unless_the_user_wants_tf32(given, kept):
+    environment = {name: value for name, value in os.environ.items() if name != "MLX_ENABLE_TF32"}
+    environment |= {"MLX_ENABLE_TF32": given} if given else {}
+    code = "import os, course_lib; print(os.environ['MLX_ENABLE_TF32'])"
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == [kept]
+
+
 def test_this_machine_can_be_described():
     assert backend.device_kind() in ("metal", "cuda", "cpu")
     assert backend.memory_bytes() > 1 << 28
     first, second, third, fourth = backend.describe().splitlines()
     assert first == f"device: {backend.device_kind()}, {backend.device_name()}"
     assert re.fullmatch(r"memory: [\d.]+ GB(, [\d.]+ GB of it for arrays)?", second) and third.startswith("matmul: ")
-    assert fourth == f"compute in: {'float32' if backend.device_kind() == 'cpu' else 'bfloat16'}"
+    assert fourth == f"compute in: {str(backend.compute_dtype()).removeprefix('mlx.core.')}"
 
 
 def test_matmul_speed_is_of_a_plausible_size_and_leaves_the_random_numbers_alone():
