@@ -148,6 +148,17 @@ def test_what_is_begun_ahead_is_used_when_others_leave_and_join(model, events, m
     assert [len(row.ids) for row in (first, second, third)] == [2, 4, 2]
 
 
+def test_a_step_ahead_waits_for_its_own_tokens_only(model, monkeypatch):
+    monkeypatch.setattr(Batch, "look_ahead", True)
+    engine, batch, waits = endless(model), Batch(model), []
+    engine._start(batch, [Row(engine, Request([1, 2], 30))])
+    engine._start(batch, [Row(engine, Request([1, 2, 3], 30))])
+    batch.step()
+    monkeypatch.setattr(mx, "eval", lambda *arrays: waits.append(arrays))
+    batch.step()
+    assert waits == []
+
+
 @pytest.mark.parametrize("prompt_len, max_tokens", [(3, 5), (37, 50), (40, 50), (3, 1)])
 def test_nothing_is_begun_behind_the_last_token(model, events, monkeypatch, prompt_len, max_tokens):
     monkeypatch.setattr(Batch, "look_ahead", True)
