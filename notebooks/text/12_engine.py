@@ -1421,7 +1421,7 @@ def _next_tokens(self, sampled: mx.array | None = None) -> mx.array:
     ]
     ids = mx.array(known)
     if sampled is not None:  # a -1 among them (NaN) reads the last row of wte: that row has ended
-        ids = mx.where(ids < 0, sampled, ids)
+        ids = mx.where(ids < 0, sampled, ids) if max(known) >= 0 else sampled
     with inference_mode():
         logits = next_logits(self.model, ids[:, None], self.cache)
     tokens = self._sample(self.rows, self.cache.lengths, logits)
