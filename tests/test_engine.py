@@ -14,7 +14,7 @@ from course_lib import backend
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.engine import Engine
 from course_lib.generate.kv_cache import KVCache
-from course_lib.generate.rows import Request, Row, prefill
+from course_lib.generate.rows import Batch, Request, Row, prefill
 from course_lib.host.errors import CourseError
 from course_lib.model import products
 from course_lib.model.gpt import GPT, GPTConfig
@@ -24,6 +24,13 @@ from course_lib.train.trainer import Trainer
 pytestmark = pytest.mark.usefixtures("float32")  # the promises are exact, bfloat16 is not
 
 WAIT = 30  # seconds: far more than anything here takes
+
+
+@pytest.fixture(params=[False, True], ids=["in turns", "ahead"], autouse=True)
+def look_ahead(request, monkeypatch):
+    """Every promise holds however steps overlap."""
+    monkeypatch.setattr(Batch, "look_ahead", request.param)
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +146,7 @@ def test_every_place_of_every_sample_has_a_random_number_of_its_own(engine):
     keys = []
     for place in range(20):
         for row in rows:
-            keys.append(tuple(row.key()))
-            row.take(place)
+            keys.append(tuple(row.key(place)))
     assert len(set(keys)) == 400
 
 
@@ -153,18 +159,16 @@ def test_generate_batch_gives_each_prompt_what_generate_gives_the_sample_of_that
 
 
 def test_a_column_keeps_its_place_when_others_have_ended(engine, tokenizer, monkeypatch):
-    # after a, b comes; after b the end; sample 1 gets its end at once
-    a, b = 5, 6
-    script_model(monkeypatch, {a: b, b: engine.end}.get, tokenizer.vocab_size)
-    rows = [Row(engine, Request([a], temperature=0), n) for n in range(2)]
-    steps = engine._columns(rows)
-    assert next(steps) == ([b, b], [1, 1])
-    rows[1].ids[-1] = a  # row 1 is set back by one
-    assert next(steps) == ([engine.end, b], [1, 1])
-    assert next(steps) == ([engine.end, engine.end], [0, 1])
+    # after a, b comes; after b, c; after c the end
+    a, b, c = 5, 6, 7
+    script_model(monkeypatch, {a: b, b: c, c: engine.end, engine.end: a}.get, tokenizer.vocab_size)
+    steps = engine._columns([Row(engine, Request([a], tokens, temperature=0), tokens) for tokens in (1, 9, 2)])
+    assert next(steps) == ([b, b, b], [1, 1, 1])
+    assert next(steps) == ([engine.end, c, c], [0, 1, 1])
+    assert next(steps) == ([engine.end, engine.end, engine.end], [0, 1, 0])
     with pytest.raises(StopIteration) as end:
         next(steps)
-    assert end.value.value == ["stop", "stop"]
+    assert end.value.value == ["max_tokens", "stop", "max_tokens"]
 
 
 @pytest.mark.parametrize("name", ["<|assistant_end|>", "<|bos|>"])
@@ -283,13 +287,13 @@ def test_the_next_turn_of_a_chat_reads_only_what_is_new(engine, prompts, read_le
     assert read_lengths[0] == 1
 
 
-def test_a_reader_who_stops_early_still_leaves_the_cache(engine, prompts, read_lengths):
+def test_a_reader_who_stops_early_still_leaves_the_cache(engine, prompts, read_lengths, look_ahead):
     steps = engine.generate(prompts[2], max_tokens=30, temperature=0)
     reply = [next(steps)[0][0] for _ in range(6)]
     steps.close()
     read_lengths.clear()
     next(engine.generate([*prompts[2], *reply, 1], max_tokens=1))
-    assert read_lengths == [2]
+    assert read_lengths == [1 if look_ahead else 2]  # the reply's last one may have been read ahead
 
 
 def test_other_weights_make_the_kept_caches_worthless(tokenizer, prompts):
@@ -397,13 +401,13 @@ def test_the_queue_is_bounded_and_served_in_order(model, tokenizer, prompts, mon
     assert ended == sorted(ended)
 
 
-def test_cancelling_frees_the_row_for_the_next_request(model, tokenizer, prompts, monkeypatch):
+def test_cancelling_frees_the_row_for_the_next_request(model, tokenizer, prompts, monkeypatch, look_ahead):
     gate = Gate(monkeypatch)
     with BatchEngine(model, tokenizer, max_rows=1) as batch_engine:
         running, waiting, third = (batch_engine.submit(Request(prompts[0], 40, seed=n)) for n in range(3))
         waiting.cancel()
         assert waiting.result(WAIT).finish_reason == "cancelled"
-        gate.open.release(3)  # the prompt and two steps
+        gate.open.release(3 + look_ahead)  # the prompt, two steps, and the one begun ahead
         until(lambda: len(running.ids) == 3)
         running.cancel()
         gate.open.release(1)  # the step that is under way

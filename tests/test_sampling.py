@@ -6,6 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from course_lib.generate import sampling
 from course_lib.generate.sampling import draw, keep_min_p, keep_top_p, largest, probabilities, sample
 
 
@@ -101,6 +102,47 @@ def test_draw_takes_the_piece_into_which_the_number_falls():
     uniform = mx.array([[0.0], [0.24], [0.26], [0.74], [0.76], [1 - 2**-24]])
     assert draw(logits, uniform).tolist() == [1, 1, 2, 2, 3, 3]
     assert mx.allclose(probabilities(logits)[0], mx.array([0, 0.25, 0.5, 0.25, 0]), atol=1e-6)
+
+
+def tree_cumsum(x):
+    """Running sums in the order of a tree, as a GPU adds up: halves first, in float32; (B, a power of 2)."""
+    if x.shape[-1] == 1:
+        return x
+    pairs = tree_cumsum(x[:, 0::2] + x[:, 1::2])
+    sums = np.empty_like(x)
+    sums[:, 1::2] = pairs
+    sums[:, 0::2] = np.concatenate([np.zeros_like(pairs[:, :1]), pairs[:, :-1]], axis=1) + x[:, 0::2]
+    return sums
+
+
+def test_a_token_that_was_left_out_is_not_drawn_when_a_device_adds_up_as_a_tree(monkeypatch):
+    logits = np.random.default_rng(0).normal(size=(20, 256)).astype(np.float32) * 3
+    logits[logits < 1.5] = -np.inf  # most are left out, and stand between the others
+    logits[:, -3:] = -np.inf
+    weights = np.array(sampling.fast_exp(mx.array(logits - logits.max(axis=-1, keepdims=True))))
+    ends = tree_cumsum(weights)
+    assert (np.diff(ends) < 0).any()  # such running sums may even fall
+    monkeypatch.setattr(mx, "cumsum", lambda x, axis: mx.array(tree_cumsum(np.array(x))))
+    shares = np.minimum(ends / ends[:, -1:], np.float32(1 - 2**-24))
+    # the numbers that matter are those at the ends of the pieces, and their neighbours
+    candidates = [shares, np.nextafter(shares, np.float32(0)), np.nextafter(shares, np.float32(1))]
+    uniform = np.minimum(np.concatenate([*candidates, np.zeros((20, 1), np.float32)], axis=1), np.float32(1 - 2**-24))
+    edges = np.pad(np.cumsum(weights.astype(np.float64), axis=-1), ((0, 0), (1, 0)))
+    edges /= edges[:, -1:]
+    for row in range(20):
+        numbers = uniform[row][:, None]
+        chosen = np.array(draw(mx.broadcast_to(mx.array(logits[row]), (len(numbers), 256)), mx.array(numbers)))
+        assert np.isfinite(logits[row][chosen]).all()
+        below, above = edges[row][chosen], edges[row][chosen + 1]
+        assert (below - 1e-6 <= numbers[:, 0]).all() and (numbers[:, 0] <= above + 1e-6).all()
+
+
+def test_the_largest_random_number_below_one_is_below_every_sum():
+    sums = np.random.default_rng(0).uniform(1, 65_536, 1_000_000).astype(np.float32)
+    assert (sums * np.float32(1 - 2**-24) < sums).all()
+    powers = np.float32(2) ** np.arange(17, dtype=np.float32)
+    for edge in (powers, np.nextafter(powers, np.float32(np.inf)), np.nextafter(powers[1:], np.float32(0))):
+        assert (edge * np.float32(1 - 2**-24) < edge).all()
 
 
 @pytest.mark.parametrize("settings", [{}, {"top_k": 4}, {"temperature": 0}, {"top_p": 0.5, "min_p": 0.01}], ids=str)

@@ -68,7 +68,7 @@ class Engine:
         """Keep the cache of a row for a prompt that begins with its text."""
         n = batch.rows.index(row)
         ids = (row.prompt_ids + row.ids)[: batch.cache.lengths[n]]
-        self.prefixes.keep(ids, batch.cache.copy(n))
+        self.prefixes.keep(ids, batch.cache.copy(n, len(ids)))  # it may also hold what ended the row
 
     def _start(self, batch: Batch, rows: list[Row]) -> None:
         """Read the one prompt of some rows, and let them join."""
@@ -106,7 +106,9 @@ class Engine:
         filled up with <|assistant_end|> after the end of a sample. A sample ends with <|assistant_end|>
         or <|bos|> (which is in the column), after max_tokens tokens, or when prompt and tokens are more
         than sequence_len; the generator returns the finish reasons. With max_tokens=0 nothing is
-        yielded. Samples differ by their random numbers: sample n is the same whatever num_samples is.
+        yielded. Samples differ by their random numbers: sample n is the same whatever num_samples is
+        (in bfloat16 on a GPU only up to a near-tie: kernels for one row and for several round
+        differently).
         Raises CourseError, at once, for what a model cannot do, and when its logits are NaN.
         """
         request = Request(prompt_ids, **settings)

@@ -57,7 +57,10 @@ class LayerCache:
         if isinstance(cache.offset, int):
             where = slice(0, B), slice(None), slice(cache.offset, width)
         else:  # each row at its own place; such an index puts the heads last
-            where = mx.arange(B)[:, None], slice(None), cache.offset[:, None] + mx.arange(T)
+            if self is cache.layers[0]:  # made once, for all blocks
+                cache.places = mx.arange(B)[:, None], cache.offset[:, None] + mx.arange(T)
+            rows, positions = cache.places  # (B, 1), (B, T)
+            where = rows, slice(None), positions
             k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
         self.keys[where] = k  # in place: MLX sees that nobody else holds the array
         self.values[where] = v

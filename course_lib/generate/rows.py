@@ -7,11 +7,13 @@ import math
 import operator
 import random
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import compress
 
 import mlx.core as mx
 
+from course_lib import backend
 from course_lib.generate.kv_cache import KVCache
 from course_lib.generate.sampling import sample
 from course_lib.host.errors import CourseError
@@ -111,10 +113,16 @@ class Row:
         self._forced: deque[int] = deque()
         self._expression: list[int] | None = None
 
-    def key(self) -> list[int]:
-        """Key of the next token: two 32-bit numbers, from seed, number and place alone."""
-        bits = random.Random(f"{self.request.seed},{self.number},{len(self.ids)}").getrandbits(64)
+    def key(self, place: int) -> list[int]:
+        """Key of the token at this place: two 32-bit numbers, from seed, number and place alone."""
+        bits = random.Random(f"{self.request.seed},{self.number},{place}").getrandbits(64)
         return [bits >> 32, bits & 0xFFFFFFFF]
+
+    def known(self, place: int) -> int:
+        """The token at `place` behind the prompt: taken, or to be forced there; -1 if neither."""
+        if place < len(self.ids):
+            return self.ids[place]
+        return self._forced[0] if self._forced else -1
 
     def fail(self, error: Exception) -> None:
         """End with an error, which `generation` raises."""
@@ -189,12 +197,19 @@ def prefill(model: GPT, ids: list[int], cache: KVCache, chunk: int = 256) -> Ite
 
 
 class Batch:
-    """Rows that are written together. They join and leave between steps."""
+    """Rows that are written together. They join and leave between steps.
+
+    look_ahead: whether a step begins the next one before it reads its own tokens; None: not on a
+    CPU, where Python and the computing want the same cores.
+    """
+
+    look_ahead: bool | None = None
 
     def __init__(self, model: GPT):
         self.model = model
         self.rows: list[Row] = []
         self.cache = KVCache(model.config, rows=0)  # row n of the cache belongs to rows[n]
+        self._ahead: mx.array | None = None  # (rows,), what a step that looked ahead has sampled
 
     def join(self, rows: list[Row], prompt: KVCache, logits: mx.array) -> None:
         """Add rows of one prompt, each with a first token of its own.
@@ -203,14 +218,11 @@ class Batch:
         """
         self.cache.append(prompt, times=len(rows))
         self.rows += rows
-        self._choose(rows, mx.broadcast_to(logits, (len(rows), logits.shape[-1])))
-
-    def step(self) -> None:
-        """One more token for every row."""
-        ids = mx.array([[row.ids[-1]] for row in self.rows])
-        with inference_mode():
-            logits = next_logits(self.model, ids, self.cache)
-        self._choose(self.rows, logits)
+        logits = mx.broadcast_to(logits, (len(rows), logits.shape[-1]))
+        tokens = self._sample(rows, prompt.lengths * len(rows), logits)
+        if self._ahead is not None:
+            self._ahead = mx.concatenate([self._ahead, tokens])
+        self._take(zip(rows, tokens.tolist(), strict=True))
 
     def leave(self, row: Row) -> None:
         """Take a row out; the last one moves to its place, here as in the cache."""
@@ -218,21 +230,73 @@ class Batch:
         self.cache.remove(n)
         if row is not last:
             self.rows[n] = last
+        if self._ahead is not None:
+            stay = [len(self.rows) if m == n else m for m in range(len(self.rows))]
+            self._ahead = self._ahead[mx.array(stay)] if stay else None
 
-    def _choose(self, rows: list[Row], logits: mx.array) -> None:
-        """Sample for all rows with the same settings at once."""
+    def _next_tokens(self, sampled: mx.array | None = None) -> mx.array:
+        """Begin to compute (B,) tokens: put each row's next one through the model, and sample.
+
+        sampled: (B,), the next ones of rows that have not taken them yet.
+        """
+        lengths = self.cache.lengths
+        known = [row.known(length - len(row.prompt_ids)) for row, length in zip(self.rows, lengths, strict=True)]
+        ids = mx.array(known)
+        if sampled is not None:  # a -1 among them (NaN) reads the last row of wte: that row has ended
+            ids = mx.where(ids < 0, sampled, ids) if max(known) >= 0 else sampled
+        with inference_mode():
+            logits = next_logits(self.model, ids[:, None], self.cache)
+        tokens = self._sample(self.rows, self.cache.lengths, logits)
+        mx.async_eval(tokens)
+        return tokens
+
+    def _sample(self, rows: list[Row], lengths: list[int], logits: mx.array) -> mx.array:
+        """A token (B,) for each row behind so many positions, from logits (B, V)."""
         alike = defaultdict(list)
         for n, row in enumerate(rows):
             alike[row.request.sampling].append(n)
         tokens = []
         for settings, places in alike.items():
-            key = mx.array([rows[n].key() for n in places], dtype=mx.uint32)
             some = logits if len(places) == len(rows) else logits[mx.array(places)]
-            tokens.append(sample(some, *settings, key))
-        mx.eval(tokens)
-        for places, chosen in zip(alike.values(), tokens, strict=True):
-            for n, token in zip(places, chosen.tolist(), strict=True):
-                try:
-                    rows[n].take(token)
-                except Exception as error:  # of this row alone
-                    rows[n].fail(error)
+            keys = None
+            if settings[0]:  # at temperature 0 nothing is drawn
+                numbers = [rows[n].key(lengths[n] - len(rows[n].prompt_ids)) for n in places]
+                keys = mx.array(numbers, dtype=mx.uint32)
+            tokens.append(sample(some, *settings, keys))
+        if len(tokens) == 1:
+            return tokens[0]
+        order = [n for places in alike.values() for n in places]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return mx.concatenate(tokens)[mx.array(back)]
+
+    def _take(self, pairs: Iterable[tuple[Row, int]]) -> None:
+        """Give rows their tokens."""
+        for row, token in pairs:
+            try:
+                row.take(token)
+            except Exception as error:  # of this row alone
+                row.fail(error)
+
+    def step(self) -> None:
+        """One more token for every row.
+
+        One that has joined since a step looked ahead gets none yet: its first goes through the model.
+        """
+        tokens = self._ahead if any(self._unread()) else self._next_tokens()
+        unread = self._unread()
+        self._ahead = self._next_tokens(tokens) if self._may_look_ahead() else None
+        pairs = zip(self.rows, tokens.tolist(), strict=True)
+        self._take(compress(pairs, unread))
+
+    def _unread(self) -> list[bool]:
+        """Which rows have a token to take: those whose cache holds all of their text."""
+        pairs = zip(self.rows, self.cache.lengths, strict=True)
+        return [length == len(row.prompt_ids) + len(row.ids) for row, length in pairs]
+
+    def _may_look_ahead(self) -> bool:
+        """Whether a row goes on after the tokens that are about to be taken, and no cache is full."""
+        on = backend.device_kind() != "cpu" if self.look_ahead is None else self.look_ahead
+        if not on or max(self.cache.lengths) >= self.model.config.sequence_len:
+            return False
+        pairs = zip(self.rows, self.cache.lengths, strict=True)
+        return any(length + 1 - len(row.prompt_ids) < row.request.max_tokens for row, length in pairs)

@@ -37,10 +37,12 @@ def draw(logits: mx.array, uniform: mx.array) -> mx.array:
     """One index for each row (B, n), with its softmax probability: (B,).
 
     Lay the probabilities side by side from 0 to 1: uniform (B, 1), 0 <= u < 1, falls into one of
-    them.
+    them. What has probability 0 is never drawn, in whatever order the device adds up.
     """
-    ends = mx.cumsum(fast_exp(logits - logits.max(axis=-1, keepdims=True)), axis=-1)
-    return (ends <= uniform * ends[:, -1:]).sum(axis=-1)
+    weights = fast_exp(logits - logits.max(axis=-1, keepdims=True))
+    ends = mx.where(weights > 0, mx.cumsum(weights, axis=-1), 0)
+    # u < 1, so the largest end is beyond u times itself: one is always found
+    return mx.argmax(ends > uniform * ends.max(axis=-1, keepdims=True), axis=-1)
 
 
 def largest(logits: mx.array, k: int) -> tuple[mx.array, mx.array]:

@@ -94,7 +94,8 @@ class BatchEngine:
 
     They start in the order in which they came. A long prompt is read in chunks, with a step of the
     running rows after each. One thread does all the work; `close()`, or the end of a `with` block,
-    ends it, and cancels what has not ended. What a request gets does not depend on the others.
+    ends it, and cancels what has not ended. What a request gets does not depend on the others (in
+    bfloat16 on a GPU only up to a near-tie: kernels for one row and for several round differently).
     max_rows: how many are written at once; max_waiting: how many may wait; chunk: tokens of a
     prompt to read between two steps. Other arguments: as for `Engine`.
     """
@@ -176,6 +177,7 @@ class BatchEngine:
                 self._settle()
                 self._step()
                 self._settle()
+            mx.synchronize()  # a step begun ahead must not outlive its thread
         except Exception as caught:
             reason, error = "error", caught
         with self._changed:

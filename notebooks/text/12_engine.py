@@ -49,11 +49,13 @@ import math
 import operator
 import random
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import compress
 
 import mlx.core as mx
 
+from course_lib import backend
 from course_lib.generate.kv_cache import KVCache
 from course_lib.generate.sampling import sample
 from course_lib.host.errors import CourseError
@@ -334,7 +336,10 @@ class LayerCache:
         if isinstance(cache.offset, int):
             where = slice(0, B), slice(None), slice(cache.offset, width)
         else:  # each row at its own place; such an index puts the heads last
-            where = mx.arange(B)[:, None], slice(None), cache.offset[:, None] + mx.arange(T)
+            if self is cache.layers[0]:  # made once, for all blocks
+                cache.places = mx.arange(B)[:, None], cache.offset[:, None] + mx.arange(T)
+            rows, positions = cache.places  # (B, 1), (B, T)
+            where = rows, slice(None), positions
             k, v = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
         self.keys[where] = k  # in place: MLX sees that nobody else holds the array
         self.values[where] = v
@@ -933,7 +938,9 @@ for name, rule in rules.items():
 # ### The draw
 #
 # Lay the probabilities side by side from 0 to 1. A random number from 0 to 1 falls into one of the pieces, and into each with
-# its probability. The ends of the pieces are running sums:
+# its probability. The ends of the pieces are running sums. A token with probability 0 has no piece and must never be chosen,
+# but a GPU adds up in the order of a tree, and then two running sums with nothing but zeros between them may differ in their
+# last bits. So the ends of such tokens are put out of reach.
 
 # %%
 #| export generate.sampling
@@ -941,10 +948,12 @@ def draw(logits: mx.array, uniform: mx.array) -> mx.array:
     """One index for each row (B, n), with its softmax probability: (B,).
 
     Lay the probabilities side by side from 0 to 1: uniform (B, 1), 0 <= u < 1, falls into one of
-    them.
+    them. What has probability 0 is never drawn, in whatever order the device adds up.
     """
-    ends = mx.cumsum(fast_exp(logits - logits.max(axis=-1, keepdims=True)), axis=-1)
-    return (ends <= uniform * ends[:, -1:]).sum(axis=-1)
+    weights = fast_exp(logits - logits.max(axis=-1, keepdims=True))
+    ends = mx.where(weights > 0, mx.cumsum(weights, axis=-1), 0)
+    # u < 1, so the largest end is beyond u times itself: one is always found
+    return mx.argmax(ends > uniform * ends.max(axis=-1, keepdims=True), axis=-1)
 
 
 # %%
@@ -1211,7 +1220,8 @@ for wrong in (Request([]), Request([1, 999]), Request([1], temperature=-1), Requ
 # A `Row` knows its prompt, what has been written behind it, and why it ended. `take` gets each sampled token.
 #
 # Its random numbers come from `key`: from the seed, the row's number and the place in the text, and from nothing else. So a
-# row writes the same text whether it is alone or one of eight.
+# row writes the same text whether it is alone or one of eight. (In bfloat16 on a GPU that holds but for near-ties: one row and
+# several go through different kernels there, which round differently.)
 #
 # `take` also holds the **tool hook**. Chapter 14 gives the model a calculator. It asks by writing an expression between
 # `<|python_start|>` and `<|python_end|>`. The answer is no sample: its tokens are *forced* into the row, one at each step, in
@@ -1238,10 +1248,16 @@ class Row:
         self._forced: deque[int] = deque()
         self._expression: list[int] | None = None
 
-    def key(self) -> list[int]:
-        """Key of the next token: two 32-bit numbers, from seed, number and place alone."""
-        bits = random.Random(f"{self.request.seed},{self.number},{len(self.ids)}").getrandbits(64)
+    def key(self, place: int) -> list[int]:
+        """Key of the token at this place: two 32-bit numbers, from seed, number and place alone."""
+        bits = random.Random(f"{self.request.seed},{self.number},{place}").getrandbits(64)
         return [bits >> 32, bits & 0xFFFFFFFF]
+
+    def known(self, place: int) -> int:
+        """The token at `place` behind the prompt: taken, or to be forced there; -1 if neither."""
+        if place < len(self.ids):
+            return self.ids[place]
+        return self._forced[0] if self._forced else -1
 
     def fail(self, error: Exception) -> None:
         """End with an error, which `generation` raises."""
@@ -1342,18 +1358,24 @@ for chunk in (1, 3, 100):
 
 # %% [markdown]
 # A `Batch` is the rows that are written together, and their cache. Rows `join` with a prompt's cache and the logits behind it,
-# and sample their first token from these. Each `step` adds one token to every row. Rows with the same settings are sampled in
-# one call.
+# and sample their first token from these. They `leave` when they have ended.
 
 # %%
 #| export generate.rows
 class Batch:
-    """Rows that are written together. They join and leave between steps."""
+    """Rows that are written together. They join and leave between steps.
+
+    look_ahead: whether a step begins the next one before it reads its own tokens; None: not on a
+    CPU, where Python and the computing want the same cores.
+    """
+
+    look_ahead: bool | None = None
 
     def __init__(self, model: GPT):
         self.model = model
         self.rows: list[Row] = []
         self.cache = KVCache(model.config, rows=0)  # row n of the cache belongs to rows[n]
+        self._ahead: mx.array | None = None  # (rows,), what a step that looked ahead has sampled
 
     def join(self, rows: list[Row], prompt: KVCache, logits: mx.array) -> None:
         """Add rows of one prompt, each with a first token of its own.
@@ -1362,14 +1384,11 @@ class Batch:
         """
         self.cache.append(prompt, times=len(rows))
         self.rows += rows
-        self._choose(rows, mx.broadcast_to(logits, (len(rows), logits.shape[-1])))
-
-    def step(self) -> None:
-        """One more token for every row."""
-        ids = mx.array([[row.ids[-1]] for row in self.rows])
-        with inference_mode():
-            logits = next_logits(self.model, ids, self.cache)
-        self._choose(self.rows, logits)
+        logits = mx.broadcast_to(logits, (len(rows), logits.shape[-1]))
+        tokens = self._sample(rows, prompt.lengths * len(rows), logits)
+        if self._ahead is not None:
+            self._ahead = mx.concatenate([self._ahead, tokens])
+        self._take(zip(rows, tokens.tolist(), strict=True))
 
     def leave(self, row: Row) -> None:
         """Take a row out; the last one moves to its place, here as in the cache."""
@@ -1377,25 +1396,193 @@ class Batch:
         self.cache.remove(n)
         if row is not last:
             self.rows[n] = last
+        if self._ahead is not None:
+            stay = [len(self.rows) if m == n else m for m in range(len(self.rows))]
+            self._ahead = self._ahead[mx.array(stay)] if stay else None
 
-    def _choose(self, rows: list[Row], logits: mx.array) -> None:
-        """Sample for all rows with the same settings at once."""
-        alike = defaultdict(list)
-        for n, row in enumerate(rows):
-            alike[row.request.sampling].append(n)
-        tokens = []
-        for settings, places in alike.items():
-            key = mx.array([rows[n].key() for n in places], dtype=mx.uint32)
-            some = logits if len(places) == len(rows) else logits[mx.array(places)]
-            tokens.append(sample(some, *settings, key))
-        mx.eval(tokens)
-        for places, chosen in zip(alike.values(), tokens, strict=True):
-            for n, token in zip(places, chosen.tolist(), strict=True):
-                try:
-                    rows[n].take(token)
-                except Exception as error:  # of this row alone
-                    rows[n].fail(error)
 
+# %% [markdown]
+# Pass over `_ahead` for now; until looking ahead, below, it is `None`. A step needs three things. Each row's newest token
+# goes through the model, which gives logits. A token is sampled from them: rows with the same settings in one call. And each
+# row takes its token; if that fails, because of NaN or of a tool, it ends this row alone.
+
+# %%
+#| export generate.rows
+@add_to(Batch)
+def _next_tokens(self, sampled: mx.array | None = None) -> mx.array:
+    """Begin to compute (B,) tokens: put each row's next one through the model, and sample.
+
+    sampled: (B,), the next ones of rows that have not taken them yet.
+    """
+    lengths = self.cache.lengths
+    known = [
+        row.known(length - len(row.prompt_ids))
+        for row, length in zip(self.rows, lengths, strict=True)
+    ]
+    ids = mx.array(known)
+    if sampled is not None:  # a -1 among them (NaN) reads the last row of wte: that row has ended
+        ids = mx.where(ids < 0, sampled, ids) if max(known) >= 0 else sampled
+    with inference_mode():
+        logits = next_logits(self.model, ids[:, None], self.cache)
+    tokens = self._sample(self.rows, self.cache.lengths, logits)
+    mx.async_eval(tokens)
+    return tokens
+
+
+@add_to(Batch)
+def _sample(self, rows: list[Row], lengths: list[int], logits: mx.array) -> mx.array:
+    """A token (B,) for each row behind so many positions, from logits (B, V)."""
+    alike = defaultdict(list)
+    for n, row in enumerate(rows):
+        alike[row.request.sampling].append(n)
+    tokens = []
+    for settings, places in alike.items():
+        some = logits if len(places) == len(rows) else logits[mx.array(places)]
+        keys = None
+        if settings[0]:  # at temperature 0 nothing is drawn
+            numbers = [rows[n].key(lengths[n] - len(rows[n].prompt_ids)) for n in places]
+            keys = mx.array(numbers, dtype=mx.uint32)
+        tokens.append(sample(some, *settings, keys))
+    if len(tokens) == 1:
+        return tokens[0]
+    order = [n for places in alike.values() for n in places]
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return mx.concatenate(tokens)[mx.array(back)]
+
+
+@add_to(Batch)
+def _take(self, pairs: Iterable[tuple[Row, int]]) -> None:
+    """Give rows their tokens."""
+    for row, token in pairs:
+        try:
+            row.take(token)
+        except Exception as error:  # of this row alone
+            row.fail(error)
+
+
+# %% [markdown]
+# So the plain step has two lines. `tolist` waits until the tokens are there:
+
+# %%
+def plain_step(batch):
+    """One more token for every row."""
+    tokens = batch._next_tokens()
+    batch._take(zip(batch.rows, tokens.tolist(), strict=True))
+
+
+# %% [markdown]
+# ### While Python works, a GPU waits
+#
+# MLX only notes what is to be computed: a graph of some hundred operations for each token, written down by Python and handed
+# over when somebody asks for a number. How long does the writing take? Here the graph of a token is made, and not computed:
+
+# %%
+cache = KVCache(big_config)
+mx.eval(next_logits(big, long_text[:, :64], cache))
+
+
+def graph_seconds():
+    """Processor time of making the graph of one token; the computing is not counted."""
+    start = time.process_time()
+    token = sample(next_logits(big, long_text[:, :1], cache), top_k=50)
+    made = time.process_time() - start
+    mx.eval(token)
+    return made
+
+
+python_ms = 1000 * min(graph_seconds() for _ in range(budget(30, quick=3)))
+print(f"Python's part of a token: {python_ms:.2f} ms")
+print(f"a whole pass for one token, in section 2: {1000 * cached[lengths[1]]:.2f} ms")
+for device_ms in (4, 2, 1, 0.5):
+    share = python_ms / (python_ms + device_ms)
+    print(f"a device that computes a token in {device_ms} ms waits {share:.0%} of the time")
+
+
+# %% [markdown]
+# In a plain step the two take turns: Python asks for the tokens, the device computes them, and only when they are there does
+# Python go on to the next graph. The faster the device, the larger the part of the time in which it stands still. The remedy:
+# hand over the next step *before* reading the tokens of this one. The next step's input is then an array whose numbers nobody
+# has seen yet, and MLX does not mind.
+
+# %%
+def draw_time_lines(python, device, tokens=4):
+    """Who works when, if the device needs no less time than Python; numbers are the tokens'."""
+    turns = [n * (python + device) for n in range(tokens)]
+    ahead = [0, *(python + n * device for n in range(tokens - 1))]
+    cases = {
+        "in turns": (turns, [start + python for start in turns]),
+        "looking ahead": (ahead, [python + n * device for n in range(tokens)]),
+    }
+    figure, axes = plt.subplots(2, 1, figsize=(8, 2.8), sharex=True)
+    for ax, (title, lanes) in zip(axes, cases.items(), strict=True):
+        for lane, (starts, width) in enumerate(zip(lanes, (python, device), strict=True)):
+            color = ("#f6d9a8", "#cfe4f3")[lane]
+            ax.barh([lane] * tokens, width, left=starts, color=color, edgecolor="#555555")
+            for n, start in enumerate(starts):
+                ax.text(start + width / 2, lane, n, ha="center", va="center", fontsize=8)
+        ax.set_yticks([0, 1], ["Python", "device"])
+        ax.set_title(title, fontsize=10, loc="left")
+        ax.invert_yaxis()
+    ax.set_xlabel("milliseconds")
+    figure.tight_layout()
+    plt.show()
+
+
+draw_time_lines(python_ms, 1.5 * python_ms)
+
+# %% [markdown]
+# Drawn for a device that needs one and a half times as long as Python. Below, it has no gaps: while it computes token 1, Python
+# reads token 0 and makes the graph of token 2.
+#
+# But what does a step do that begins before the tokens of the last one are known?
+#
+# - Random numbers come from the seed and the place in the text. They can be had ahead.
+# - A token that a tool forces is known one step before: it goes in, in place of what was sampled.
+# - A row may turn out to have ended. Then what was begun for it is thrown away, and its cache holds a position too many,
+#   which nobody reads. The other rows keep theirs.
+# - A row that joins has read its first token already. It has nothing ahead, and takes nothing in its next step; from then on it
+#   is in time with the others.
+# - Where every row is about to take its last token, there is nothing to begin. Nor is there where a row's cache is full.
+#
+# How does a step know for which rows the tokens are new? A row's cache holds all of its text only if something has been
+# sampled behind it.
+
+# %%
+#| export generate.rows
+@add_to(Batch)
+def step(self) -> None:
+    """One more token for every row.
+
+    One that has joined since a step looked ahead gets none yet: its first goes through the model.
+    """
+    tokens = self._ahead if any(self._unread()) else self._next_tokens()
+    unread = self._unread()
+    self._ahead = self._next_tokens(tokens) if self._may_look_ahead() else None
+    pairs = zip(self.rows, tokens.tolist(), strict=True)
+    self._take(compress(pairs, unread))
+
+
+@add_to(Batch)
+def _unread(self) -> list[bool]:
+    """Which rows have a token to take: those whose cache holds all of their text."""
+    pairs = zip(self.rows, self.cache.lengths, strict=True)
+    return [length == len(row.prompt_ids) + len(row.ids) for row, length in pairs]
+
+
+@add_to(Batch)
+def _may_look_ahead(self) -> bool:
+    """Whether a row goes on after the tokens that are about to be taken, and no cache is full."""
+    on = backend.device_kind() != "cpu" if self.look_ahead is None else self.look_ahead
+    if not on or max(self.cache.lengths) >= self.model.config.sequence_len:
+        return False
+    pairs = zip(self.rows, self.cache.lengths, strict=True)
+    return any(length + 1 - len(row.prompt_ids) < row.request.max_tokens for row, length in pairs)
+
+
+# %% [markdown]
+# Without looking ahead this is the plain step. On a CPU, where Python and the computing want the same cores and work would be
+# thrown away at the end of each text, `Batch` does not look ahead. `Batch.look_ahead = True` makes it, for a try: the ids must
+# be the same.
 
 # %% [markdown]
 # ### The class
@@ -1452,7 +1639,7 @@ def keep(self, row: Row, batch: Batch) -> None:
     """Keep the cache of a row for a prompt that begins with its text."""
     n = batch.rows.index(row)
     ids = (row.prompt_ids + row.ids)[: batch.cache.lengths[n]]
-    self.prefixes.keep(ids, batch.cache.copy(n))
+    self.prefixes.keep(ids, batch.cache.copy(n, len(ids)))  # it may also hold what ended the row
 
 
 # %% [markdown]
@@ -1509,7 +1696,9 @@ def generate(self, prompt_ids: list[int], num_samples: int = 1, **settings) -> C
     filled up with <|assistant_end|> after the end of a sample. A sample ends with <|assistant_end|>
     or <|bos|> (which is in the column), after max_tokens tokens, or when prompt and tokens are more
     than sequence_len; the generator returns the finish reasons. With max_tokens=0 nothing is
-    yielded. Samples differ by their random numbers: sample n is the same whatever num_samples is.
+    yielded. Samples differ by their random numbers: sample n is the same whatever num_samples is
+    (in bfloat16 on a GPU only up to a near-tie: kernels for one row and for several round
+    differently).
     Raises CourseError, at once, for what a model cannot do, and when its logits are NaN.
     """
     request = Request(prompt_ids, **settings)
@@ -1558,6 +1747,17 @@ for settings in (
 ):
     columns = list(engine.generate([tokenizer.bos], num_samples=8, **settings))
     print(settings or "temperature 1", *texts_of(columns))
+
+# %%
+def samples_with(look_ahead):
+    """Three samples, by steps that do or do not look ahead."""
+    Batch.look_ahead = look_ahead
+    columns = list(engine.generate([tokenizer.bos], num_samples=3))
+    Batch.look_ahead = None
+    return columns
+
+
+must_be_equal(samples_with(True), samples_with(False))
 
 # %% [markdown]
 # Greedy gives the ids of the slow loop. Then the same model four times: careful, as trained, wild, and wild with its tail cut
@@ -1851,7 +2051,8 @@ class BatchEngine:
 
     They start in the order in which they came. A long prompt is read in chunks, with a step of the
     running rows after each. One thread does all the work; `close()`, or the end of a `with` block,
-    ends it, and cancels what has not ended. What a request gets does not depend on the others.
+    ends it, and cancels what has not ended. What a request gets does not depend on the others (in
+    bfloat16 on a GPU only up to a near-tie: kernels for one row and for several round differently).
     max_rows: how many are written at once; max_waiting: how many may wait; chunk: tokens of a
     prompt to read between two steps. Other arguments: as for `Engine`.
     """
@@ -1961,6 +2162,7 @@ def _run(self) -> None:
             self._settle()
             self._step()
             self._settle()
+        mx.synchronize()  # a step begun ahead must not outlive its thread
     except Exception as caught:
         reason, error = "error", caught
     with self._changed:
@@ -2082,7 +2284,8 @@ draw_timeline(texts, times)
 # At any moment at most three are blue. Where one ends, the next begins, in the order of arrival, and the other two
 # go on meanwhile. (The first mark is for two tokens: the one from the prompt, and that of the step after.)
 #
-# What a request gets must not depend on who else is there. The same ten, one at a time by the plain engine:
+# What a request gets must not depend on who else is there (but for near-ties in bfloat16). The same ten, one at a time by the
+# plain engine:
 
 # %%
 alone = [engine.generate_batch([r.prompt_ids], 30, temperature=1.4, seed=r.seed) for r in requests]
@@ -2250,6 +2453,7 @@ check(exercises.verify, verify)
 # - Rows of different lengths share a batch when each has its own positions and its own mask, and its own random numbers.
 # - Temperature changes how even the probabilities are; top-k, top-p and min-p cut off the tail, the last two by how sure the
 #   model is.
+# - A GPU must not wait for Python: the next step begins before the tokens of this one are read.
 # - Continuous batching lets requests join and leave between two steps; chunks, a bounded queue and cancelling keep it fair.
 #
 # ## Pitfalls

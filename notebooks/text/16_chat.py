@@ -510,6 +510,9 @@ for question in ("Hi", "Count"):
     assert reply == answers[question]
 
 # %% [markdown]
+# Each reply is the one that the question got alone. (In bfloat16 on a GPU, two rows are rounded differently from one, and where two
+# tokens are nearly as likely a reply may go another way. This model is sure of its replies.)
+#
 # The `Reply` of the server (`course_lib.serve.replies`) is this loop with pieces and stop strings in place of ids. It also counts,
 # tells why the reply ended, and can be cancelled.
 #

@@ -1,6 +1,7 @@
 """Tokens a second of the engine: against mlx-lm's generator on the same weights, and eight requests against one.
 
 python tests/benchmarks/bench_engine.py [--depth 4] [--tokens 64] [--rounds 3] [--kernels "" Haswell]
+python tests/benchmarks/bench_engine.py --python
 
 The model has a vocabulary of 65,536 and random weights, written as mlx-lm reads them. All is measured twice, with two
 kinds of OpenBLAS's kernels: those that it chooses for this machine (""), and those of an older processor (Haswell:
@@ -11,9 +12,14 @@ the matrix products that the course brings (course_lib.host.fast_matmul). Greedy
 also how much of the memory's speed decoding reaches: a token needs all weights but wte once; and what the order of the
 weights in memory does to a token of one row and of eight, which `lay_out` must not make slower. OPENBLAS_NUM_THREADS=1
 gives steadier figures where other processes want the cores.
+
+--python measures only what Python does for a token, in processor time and without computing anything: it makes the
+graph of the pass, with the number of its operations, and that of sampling (both of which a step that looks ahead does
+while the device computes), and hands the tokens out (which the device may wait for).
 """
 
 import argparse
+import io
 import json
 import os
 import subprocess
@@ -55,12 +61,15 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kernels", nargs="+", default=["", "Haswell"])
+    parser.add_argument("--python", action="store_true")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peer:
         peer_run(options.peer, 4)
         print(json.dumps(peer_run(options.peer, options.tokens)))
+    elif options.python:
+        measure_python()
     elif options.here:
         measure(options)
     else:
@@ -69,6 +78,54 @@ def main() -> None:
             environment |= {"OPENBLAS_CORETYPE": kernels} if kernels else {}
             print(f"OPENBLAS_CORETYPE={kernels}" if kernels else "OPENBLAS_CORETYPE unset", flush=True)
             subprocess.run([sys.executable, *sys.argv, "--here"], env=environment, check=True)
+
+
+def measure_python() -> None:
+    """What Python does for a token."""
+    import mlx.core as mx
+
+    from course_lib.data.tokenizer import Tokenizer
+    from course_lib.generate.engine import Engine
+    from course_lib.generate.rows import Batch, Request, Row, next_logits
+    from course_lib.model.gpt import GPT, GPTConfig
+
+    tokenizer = Tokenizer.train(["a small tokenizer will do "], 300, allow_smaller=True)
+
+    def operations(array: mx.array) -> int:
+        """Arrays that are to be computed for this one."""
+        graph = io.StringIO()
+        mx.export_to_dot(graph, array)
+        return graph.getvalue().count("shape=rectangle")
+
+    for depth in (4, 12):
+        engine = Engine(GPT(GPTConfig.from_depth(depth, vocab_size=4096)), tokenizer, keep_prefixes=0)
+        for count in (1, 8):
+            batch = Batch(engine.model)
+            for n in range(count):
+                row = Row(engine, Request([1] * (PROMPT + n), 200, top_k=50), n)
+                engine._start(batch, [row])
+            lengths, seconds = list(batch.cache.lengths), defaultdict(list)
+            for _ in range(60):
+                batch.cache.lengths = list(lengths)
+                times = [time.process_time()]
+                logits = next_logits(engine.model, mx.zeros((count, 1), mx.int32), batch.cache)
+                times.append(time.process_time())
+                tokens = batch._sample(batch.rows, batch.cache.lengths, logits)
+                times.append(time.process_time())
+                number = operations(tokens)
+                mx.eval(tokens)
+                times.append(time.process_time())
+                batch._unread()
+                batch._take(zip(batch.rows, tokens.tolist(), strict=True))
+                times.append(time.process_time())
+                for part, (before, after) in zip(("graph", "sampling", "", "tokens"), pairwise(times), strict=True):
+                    seconds[part].append(after - before)
+            graph, sampling, handed = (1000 * sorted(seconds[part])[12] for part in ("graph", "sampling", "tokens"))
+            overlaps = (graph + sampling) / (graph + sampling + handed)
+            print(
+                f"d{depth}, rows {count}: {number} operations, graph {graph:.3f} ms, sampling {sampling:.3f} ms, "
+                f"tokens {handed:.3f} ms: {100 * overlaps:.0f} % overlaps with the device"
+            )
 
 
 def measure(options: argparse.Namespace) -> None:
