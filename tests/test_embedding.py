@@ -59,7 +59,7 @@ def test_sums_are_the_same_in_every_bit_in_any_order_and_those_of_floats_are_not
 
 
 @pytest.mark.parametrize("count", [1 << 16, (1 << 16) + 1, 1 << 18])
-@pytest.mark.parametrize("number", [1.0, -1.0, 1 + 2**-20, -(2 - 2**-23)])
+@pytest.mark.parametrize("number", [1.0, -1.0, 1 + 2**-20, 2 - 2**-23, 2**-23 - 2])
 def test_the_largest_sum_there_can_be_fits(count, number):
     total = add_rows(mx.full((count, 1), number), mx.zeros((count,), mx.int32), 2)
     assert total[0].item() == pytest.approx(count * number, rel=1e-6) and total[1].item() == 0

@@ -7,7 +7,7 @@ import mlx.nn as nn
 import mlx.optimizers
 import numpy as np
 import pytest
-from benchmarks.count_kernels import primitives
+from count_kernels import primitives
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten, tree_unflatten

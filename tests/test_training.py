@@ -7,7 +7,7 @@ import mlx.nn as nn
 import mlx.optimizers
 import numpy as np
 import pytest
-from benchmarks.count_kernels import total, trace_update
+from count_kernels import total, trace_update
 from mlx.utils import tree_flatten, tree_unflatten
 
 from course_lib import backend

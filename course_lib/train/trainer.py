@@ -108,7 +108,7 @@ class Trainer:
         losses, gradients = [], None
         for inputs, targets in micro_batches:
             loss, gradients = self._add_gradients(gradients, inputs, targets)
-            mx.eval(losses)  # else the graphs of all micro-batches would be in memory
+            mx.eval(losses)  # those before are done: no two micro-batches are in memory at once
             mx.async_eval(loss, gradients)
             losses.append(loss)
         if gradients is None:

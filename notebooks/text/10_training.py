@@ -371,7 +371,7 @@ def _make_functions(self) -> None:
 
 # %% [markdown]
 # **Accumulate**, with the `mx.eval` of section 2. `mx.async_eval` begins a computation and does not wait for it: while the
-# device works on one micro-batch, Python fetches the next and plans it. Then it waits, so that no two are in memory at once.
+# device works on one micro-batch, Python fetches the next and plans it. Then it waits for the first.
 
 # %%
 #| export train.trainer
@@ -383,7 +383,7 @@ def _sum_gradients(
     losses, gradients = [], None
     for inputs, targets in micro_batches:
         loss, gradients = self._add_gradients(gradients, inputs, targets)
-        mx.eval(losses)  # else the graphs of all micro-batches would be in memory
+        mx.eval(losses)  # those before are done: no two micro-batches are in memory at once
         mx.async_eval(loss, gradients)
         losses.append(loss)
     if gradients is None:
