@@ -5,8 +5,9 @@ threads at once, in an order that differs from run to run, and so do the last bi
 on from a checkpoint would not be the run without a stop. Sums of whole numbers have no order. So there each number
 becomes two whole numbers, like thousands and ones, as large as the sums leave room for.
 
-For d12 (65,536 ids) and 16,384 tokens this moves 1.3 GB more than MLX's own gradient: 0.3 ms of an H200's 3.8 TB/s,
-where the 1.7e13 operations of these tokens take 21 ms at best. More tokens make the share smaller.
+For d12 (65,536 ids) and 16,384 tokens this is 13 kernels more of 1,512, and moves 1.3 GB more than MLX's own gradient:
+0.3 ms at the 3.8 TB/s of an H200, 1.6 % of the 21 ms that the 1.7e13 operations of these tokens take there at best.
+More tokens make the share smaller.
 
 Written by hand; chapter 08 uses it.
 """
