@@ -15,6 +15,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from course_lib import backend
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.train import muon
 from course_lib.train.muon import Muon, newton_schulz
 
 TALL, WIDE, SQUARE, STACKED = (40, 12), (12, 40), (24, 24), (2, 3, 9, 6)
@@ -233,6 +234,7 @@ def set_schedule(n, optimizer):
 @pytest.mark.parametrize("options", [{}, {"nesterov": False}, {"ns_steps": 3}])
 def test_twelve_steps_of_changing_rate_and_momentum_are_those_of_the_reference(options, kind, monkeypatch):
     monkeypatch.setattr(backend, "device_kind", lambda: kind)
+    monkeypatch.setattr(muon, "STACKED", 2 * 40 * 12)  # of the three of this size two, and one
     shapes = {
         "tall": TALL,
         "wide": WIDE,
@@ -374,6 +376,9 @@ def test_on_a_gpu_all_matrices_of_a_shape_go_through_newton_schulz_at_once(monke
         counts = primitives(Muon().directions(list(gradients.values())))
         products[kind] = counts["Matmul"] + counts["AddMM"]
     assert products == {"cpu": 24 * 15, "metal": 2 * 15}, "16 square matrices, and 8 of which one side is longer"
+    monkeypatch.setattr(muon, "STACKED", 3 * 256 * 256)
+    counts = primitives(Muon().directions(list(gradients.values())))
+    assert counts["Matmul"] + counts["AddMM"] == (6 + 8) * 15, "3 square ones at a time, of the longer ones each alone"
 
 
 @pytest.mark.parametrize("kind", ["cpu", "metal"])

@@ -90,10 +90,12 @@ class Muon(optim.Optimizer):
         for place, matrix in enumerate(lying):
             places.setdefault(matrix.shape, []).append(place)
         for same in places.values():
-            stack = newton_schulz(mx.stack([lying[place] for place in same]), self.ns_steps)
-            for place, direction in zip(same, stack, strict=True):
-                stood = matrices[place] is not lying[place]
-                found[place] = direction.swapaxes(-1, -2) if stood else direction
+            count = max(1, STACKED // lying[same[0]].size)
+            for some in (same[first : first + count] for first in range(0, len(same), count)):
+                stack = newton_schulz(mx.stack([lying[place] for place in some]), self.ns_steps)
+                for place, direction in zip(some, stack, strict=True):
+                    stood = matrices[place] is not lying[place]
+                    found[place] = direction.swapaxes(-1, -2) if stood else direction
         return found
 
     def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
@@ -101,3 +103,6 @@ class Muon(optim.Optimizer):
         ahead = optim.Optimizer.apply_gradients(self, gradients, parameters)  # by apply_single
         ready = iter(self.directions([matrix for _, matrix in tree_flatten(ahead)]))
         return tree_map(lambda _, parameter: self.move(next(ready), parameter), ahead, parameters)
+
+
+STACKED = 1 << 24  # numbers of a stack, 64 MB: with more, memory grows, and the products are large

@@ -526,12 +526,15 @@ def move(self, direction: mx.array, parameter: mx.array) -> mx.array:
 
 # %% [markdown]
 # For the middle, all matrices come together. A GPU needs some microseconds to begin an operation, however small, and likes a
-# few large products better than many small ones. So there the tall matrices lie down, those of one shape are stacked, and
-# `newton_schulz` makes all of them orthogonal at once. On a CPU a stack is no faster and takes memory for the copies: each
-# matrix goes alone.
+# few large products better than many small ones. So there the tall matrices lie down, those of one shape are stacked, up to
+# `STACKED` numbers, and `newton_schulz` makes all of them orthogonal at once. On a CPU a stack is no faster and takes memory
+# for the copies: each matrix goes alone.
 
 # %%
 #| export train.muon
+STACKED = 1 << 24  # numbers of a stack, 64 MB: with more, memory grows, and the products are large
+
+
 @add_to(Muon)
 def directions(self, matrices: list[mx.array]) -> list[mx.array]:
     """What `newton_schulz` makes of each matrix; on a GPU at once for all of one shape."""
@@ -542,10 +545,12 @@ def directions(self, matrices: list[mx.array]) -> list[mx.array]:
     for place, matrix in enumerate(lying):
         places.setdefault(matrix.shape, []).append(place)
     for same in places.values():
-        stack = newton_schulz(mx.stack([lying[place] for place in same]), self.ns_steps)
-        for place, direction in zip(same, stack, strict=True):
-            stood = matrices[place] is not lying[place]
-            found[place] = direction.swapaxes(-1, -2) if stood else direction
+        count = max(1, STACKED // lying[same[0]].size)
+        for some in (same[first : first + count] for first in range(0, len(same), count)):
+            stack = newton_schulz(mx.stack([lying[place] for place in some]), self.ns_steps)
+            for place, direction in zip(some, stack, strict=True):
+                stood = matrices[place] is not lying[place]
+                found[place] = direction.swapaxes(-1, -2) if stood else direction
     return found
 
 
