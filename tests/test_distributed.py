@@ -1,6 +1,7 @@
 """Several processes bring their numbers together, and train the model that one would."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from devices import assert_same_numbers, differing
 from mlx.utils import tree_flatten
 from test_local_ring import launch_in_time
+from test_training import Small
 
+from course_lib import backend
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.train.distributed import (
     SharedMuon,
@@ -44,7 +47,9 @@ def test_alone_every_exchange_gives_what_was_brought():
         assert back.shape == part.shape and (back == part).all().item()
 
 
-def test_shared_muon_alone_is_muon():
+@pytest.mark.parametrize("kind", ["cpu", "metal"])  # on a GPU all matrices of a shape at once
+def test_shared_muon_alone_is_muon(kind, monkeypatch):
+    monkeypatch.setattr(backend, "device_kind", lambda: kind)
     group, key = mx.distributed.init(), mx.random.key(0)
     weights = {"a": mx.random.normal((6, 4), key=key), "b": {"c": mx.random.normal((3, 9), key=key)}}
     ends = []
@@ -101,6 +106,16 @@ def train(group, in_all):
     return trainer, results
 
 
+def train_small(group, compiled):
+    """The weights of a small model after three steps."""
+    mx.random.seed(0)
+    model = Small()
+    trainer = Trainer(model, 3, group=group, compiled=compiled)
+    for it in range(3):
+        trainer.step(batches(group.size(), it)[group.rank() :][:1])
+    return model.parameters()
+
+
 def member(folder):
     """What each process of a ring does; called by the program below."""
     group = mx.distributed.init()
@@ -128,6 +143,11 @@ def member(folder):
     np.savez(folder / f"end_{rank}.npz", **{name: np.array(array) for name, array in tree_flatten(trees)})
     said["losses"], said["norms"] = [r.loss for r in results], [r.grad_norm for r in results]
     said["own"] = [r.losses for r in results]
+    os.environ["TMPDIR"] = str(folder / f"kernels_{rank}")  # of its own, or two compile into one file
+    (folder / f"kernels_{rank}").mkdir()
+    small = {name: train_small(group, name == "compiled") for name in ("plain", "compiled")}
+    np.savez(folder / f"small_{rank}.npz", **{name: np.array(array) for name, array in tree_flatten(small)})
+
     pairs = batches(5, seed=9)[rank::size]
     said["bits"] = validate(trainer.model, pairs, mx.ones((V,), mx.int32), group)
     (folder / f"said_{rank}.json").write_text(json.dumps(said))
@@ -177,6 +197,17 @@ def test_all_processes_end_with_the_same_weights_and_state(ring):
         for key in ("losses", "norms", "bits"):
             assert said[rank][key] == said[0][key]
     assert said[0]["own"] != said[1]["own"]  # each had batches of its own
+
+
+def test_a_compiled_step_is_that_of_a_plain_one_and_the_same_in_all_processes(ring):
+    size, _, arrays = ring
+    first = arrays("small", 0)
+    names = [name.removeprefix("plain.") for name in first if name.startswith("plain.")]
+    for name in names:
+        np.testing.assert_allclose(first[f"compiled.{name}"], first[f"plain.{name}"], atol=1e-5)
+    for rank in range(1, size):
+        other = arrays("small", rank)
+        assert [name for name in first if first[name].tobytes() != other[name].tobytes()] == []
 
 
 def test_they_train_what_one_process_with_more_accumulation_does(ring):

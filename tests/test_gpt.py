@@ -295,7 +295,7 @@ def test_first_steps_move_the_head_then_the_outputs_then_the_rest():
 @pytest.mark.parametrize("n_kv_head", [4, 2, 1])
 @pytest.mark.parametrize("at_once", [1, 37, 4 * 37, 5 * 37 + 36, 27 * 37, 1 << 24])  # rows: 1, 1, 4, 5, all, all
 def test_loss_and_gradients_equal_automatic_differentiation_of_the_plain_model(n_kv_head, at_once, monkeypatch):
-    monkeypatch.setattr(chunked, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(chunked, "logits_at_once", lambda: at_once)
     ids = random_ids(random_model())
     for spread, recompute in ((None, False), (0.3, False), (None, True)):
         model = random_model(n_kv_head=n_kv_head, spread=spread, recompute=recompute)
@@ -385,7 +385,7 @@ def test_in_bfloat16_weights_gradients_logits_and_loss_stay_float32(monkeypatch)
     logits, (loss, gradients) = model(ids), gradients_of(model, lambda: model.loss(ids, targets))
     mx.eval(logits, loss, gradients)
     monkeypatch.setenv("COURSE_DTYPE", "bfloat16")
-    monkeypatch.setattr(chunked, "LOGITS_AT_ONCE", 5 * 37)
+    monkeypatch.setattr(chunked, "logits_at_once", lambda: 5 * 37)
     assert model.transformer(ids).dtype == mx.bfloat16
     low_logits = model(ids)
     low_loss, low_gradients = gradients_of(model, lambda: model.loss(ids, targets))
@@ -423,9 +423,25 @@ def test_recomputation_gives_the_same_for_less_memory():
     assert least < 0.6 * most
 
 
+@pytest.mark.parametrize(
+    "kind, gigabytes, megabytes",
+    [("cpu", 64, 64), ("metal", 8, 128), ("metal", 24, 384), ("metal", 32, 512), ("cuda", 141, 512)],
+)
+def test_chunks_of_logits_are_as_large_as_the_device_likes(kind, gigabytes, megabytes, monkeypatch):
+    monkeypatch.setattr(backend, "device_kind", lambda: kind)
+    monkeypatch.setattr(backend, "memory_bytes", lambda: gigabytes << 30)
+    rows = megabytes * 2**20 // (4 * 65536)
+    assert chunked.chunks(2 * rows + 1, 65536) == [slice(n * rows, (n + 1) * rows) for n in range(3)]
+    config = GPTConfig.from_depth(1, sequence_len=64)
+    needed = estimate_memory(config, 128)["activations"]
+    monkeypatch.setattr(chunked, "logits_at_once", lambda: rows // 2 * 65536)
+    fewer = needed - estimate_memory(config, 128)["activations"]
+    assert fewer == 5 * 2 * megabytes * 2**20 / 2, "five arrays of this chunk and five of the next"
+
+
 @pytest.mark.slow
 def test_memory_of_the_loss_is_bounded_by_the_chunk_and_not_by_the_batch(monkeypatch):
-    monkeypatch.setattr(chunked, "LOGITS_AT_ONCE", 1 << 20)
+    monkeypatch.setattr(chunked, "logits_at_once", lambda: 1 << 20)
     V, C = 65536, 16
     weight = mx.random.normal((V, C), key=mx.random.key(0))
 
@@ -495,6 +511,7 @@ def test_the_memory_estimate_makes_no_model_and_counts_its_parts():
 
 def test_a_gpu_needs_less_for_activations(monkeypatch):
     config = GPTConfig.from_depth(12)
+    monkeypatch.setattr(chunked, "logits_at_once", lambda: 1 << 24)  # else a GPU has larger chunks of logits
     cpu = estimate_memory(config, 4)
     monkeypatch.setenv("COURSE_DTYPE", "bfloat16")
     monkeypatch.setattr(mx, "device_info", lambda of: {"compute_capability_major": 9})

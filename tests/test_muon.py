@@ -7,11 +7,15 @@ import mlx.nn as nn
 import mlx.optimizers
 import numpy as np
 import pytest
+from count_kernels import primitives
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten, tree_unflatten
 
+from course_lib import backend
 from course_lib.host.errors import CourseError
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.train import muon
 from course_lib.train.muon import Muon, newton_schulz
 
 TALL, WIDE, SQUARE, STACKED = (40, 12), (12, 40), (24, 24), (2, 3, 9, 6)
@@ -226,9 +230,19 @@ def set_schedule(n, optimizer):
     optimizer.state["learning_rate"], optimizer.state["momentum"] = (mx.array(value) for value in schedule(n))
 
 
+@pytest.mark.parametrize("kind", ["cpu", "metal"])  # one by one, and all of a shape at once
 @pytest.mark.parametrize("options", [{}, {"nesterov": False}, {"ns_steps": 3}])
-def test_twelve_steps_of_changing_rate_and_momentum_are_those_of_the_reference(options):
-    shapes = {"tall": TALL, "wide": WIDE, "square": SQUARE, "stacked": STACKED}
+def test_twelve_steps_of_changing_rate_and_momentum_are_those_of_the_reference(options, kind, monkeypatch):
+    monkeypatch.setattr(backend, "device_kind", lambda: kind)
+    monkeypatch.setattr(muon, "STACKED", 2 * 40 * 12)  # of the three of this size two, and one
+    shapes = {
+        "tall": TALL,
+        "wide": WIDE,
+        "square": SQUARE,
+        "stacked": STACKED,
+        "tall too": TALL,
+        "lying": STACKED[::-1],
+    }
     weights = {name: mx.array(normal(shape, n)) for n, (name, shape) in enumerate(shapes.items())}
     references = {
         name: ReferenceMuon(w, options.get("nesterov", True), options.get("ns_steps", 5)) for name, w in weights.items()
@@ -352,7 +366,24 @@ def test_rate_and_momentum_in_the_state_reach_a_compiled_step(tmp_path, monkeypa
     assert optimizer.state["step"].item() == 12
 
 
-def test_the_state_is_arrays_by_name_and_goes_on_where_it_was_saved():
+def test_on_a_gpu_all_matrices_of_a_shape_go_through_newton_schulz_at_once(monkeypatch):
+    model = GPT(GPTConfig.from_depth(4, vocab_size=512))
+    gradients = {name: mx.ones(weight.shape) for name, weight in tree_flatten(model.parameters()) if ".h." in name}
+    mx.eval(gradients)
+    products = {}
+    for kind in ("cpu", "metal"):
+        monkeypatch.setattr(backend, "device_kind", lambda kind=kind: kind)
+        counts = primitives(Muon().directions(list(gradients.values())))
+        products[kind] = counts["Matmul"] + counts["AddMM"]
+    assert products == {"cpu": 24 * 15, "metal": 2 * 15}, "16 square matrices, and 8 of which one side is longer"
+    monkeypatch.setattr(muon, "STACKED", 3 * 256 * 256)
+    counts = primitives(Muon().directions(list(gradients.values())))
+    assert counts["Matmul"] + counts["AddMM"] == (6 + 8) * 15, "3 square ones at a time, of the longer ones each alone"
+
+
+@pytest.mark.parametrize("kind", ["cpu", "metal"])
+def test_the_state_is_arrays_by_name_and_goes_on_where_it_was_saved(kind, monkeypatch):
+    monkeypatch.setattr(backend, "device_kind", lambda: kind)
     w, gradients = mx.array(normal(TALL, 0)), [{"w": mx.array(normal(TALL, seed))} for seed in range(1, 9)]
     first = Muon()
     halfway = run(first, {"w": w}, gradients[:4], set_schedule)

@@ -8,9 +8,11 @@ import mlx.nn as nn
 import mlx.optimizers
 import numpy as np
 import pytest
+from count_kernels import total, trace_update
 from devices import assert_same_numbers, differing
 from mlx.utils import tree_flatten, tree_unflatten
 
+from course_lib import backend
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.train.optim import make_optimizer
@@ -173,6 +175,8 @@ class Small(nn.Module):
         self.transformer = {"wte": nn.Embedding(V, 32), "h": [nn.Linear(32, 32, bias=False)]}
         self.lm_head = nn.Linear(32, V, bias=False)
 
+    check_ids = GPT.check_ids
+
     def loss(self, inputs, targets):
         logits = self.lm_head(self.transformer["h"][0](self.transformer["wte"](inputs)))  # (B, T, V)
         return (mx.logsumexp(logits, axis=-1) - mx.take_along_axis(logits, targets[..., None], -1)[..., 0]).mean()
@@ -198,6 +202,31 @@ def test_compiled_and_plain_steps_agree(tmp_path, monkeypatch):
     assert furthest(weights(models[0]), weights(models[1])) < 1e-5
     assert all((array != start[name]).any() for name, array in weights(models[1]).items())
     assert compiled.optimizer.optimizers[0].state["momentum"].item() == pytest.approx(0.85 + 0.1 * 4 / 300)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_ids_outside_the_vocabulary_are_refused_compiled_or_not_and_nothing_moves(compiled):
+    trainer = Trainer(tiny(), 9, compiled=compiled)
+    before = arrays_of(trainer.model, trainer.optimizer)
+    (inputs, targets), *_ = batches(1)
+    far = inputs + mx.where(mx.arange(T) == 3, V + 5, 0)
+    for batch, words in (
+        ((far, targets), "ids go from"),
+        ((inputs, far), "targets go from"),
+        ((-inputs, targets), "ids"),
+    ):
+        with pytest.raises(CourseError, match=words):
+            trainer.step([batch])
+    assert furthest(before, arrays_of(trainer.model, trainer.optimizer)) == 0 and trainer.iteration == 0
+
+
+@pytest.mark.parametrize("depth, most", [(4, 100), (12, 200)])
+def test_an_update_on_a_gpu_has_few_primitives(depth, most, monkeypatch):
+    monkeypatch.setattr(backend, "device_kind", lambda: "metal")
+    config = GPTConfig.from_depth(depth, vocab_size=32, aspect_ratio=8, head_dim=16)  # as many matrices, but small
+    in_all, _ = total(trace_update(Trainer(GPT(config), 9)))
+    assert in_all < most
+    assert in_all < 2 * 6 * depth + 50, "two for each matrix, its averages and its move; the rest is for all together"
 
 
 # ---- what published ports got wrong

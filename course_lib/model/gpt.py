@@ -17,6 +17,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from course_lib import backend
 from course_lib.host.errors import CourseError
 from course_lib.model.attention import CausalSelfAttention, Linear, rms_norm
+from course_lib.model.embedding import look_up
 from course_lib.model.head import capped_logits
 from course_lib.model.loss import fused_loss, row_losses
 
@@ -139,7 +140,8 @@ class Transformer(nn.Module):
         self.h = [Block(config) for _ in range(config.n_layer)]
 
     def __call__(self, ids: mx.array, caches: list | None = None) -> mx.array:
-        x = rms_norm(self.wte(ids).astype(backend.compute_dtype()), self.norm_eps)
+        x = look_up(self.wte.weight, ids).astype(backend.compute_dtype())
+        x = rms_norm(x, self.norm_eps)
         for n, block in enumerate(self.h):
             if caches is not None:
                 x = block(x, caches[n])
@@ -199,9 +201,10 @@ class GPT(nn.Module):
             checked.append(("targets", targets, -1))
             if targets.shape != ids.shape:
                 raise CourseError(f"ids {ids.shape} and targets {targets.shape} must have the same shape (B, T)")
-        bounds = [(array.min(), array.max()) for _, array, _ in checked]
+        on_cpu = {"stream": mx.cpu}  # where ids come from: no wait for what a GPU is doing
+        bounds = [(array.min(**on_cpu), array.max(**on_cpu)) for _, array, _ in checked]
         try:
-            mx.eval(bounds)  # one wait for the device
+            mx.eval(bounds)
         except ValueError:  # inside mx.compile
             return
         for (name, _, least), (low, high) in zip(checked, bounds, strict=True):

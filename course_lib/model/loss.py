@@ -12,14 +12,22 @@ from functools import cache
 import mlx.core as mx
 import mlx.nn as nn
 
+from course_lib import backend
 from course_lib.model.head import capped_logits, fast_exp
 
-LOGITS_AT_ONCE = 1 << 24  # numbers of one array of logits: 64 MB in float32
+
+def logits_at_once() -> int:
+    """Numbers of one array of logits: on a CPU 64 MB in float32; on a GPU a 64th of its memory, at most 512 MB.
+
+    Each chunk reads and writes the whole gradient of the head, and starts some twenty kernels: the more rows, the less
+    of that. But about ten such arrays are in memory together.
+    """
+    return 1 << 24 if backend.device_kind() == "cpu" else min(1 << 27, backend.memory_bytes() >> 8)
 
 
 def chunks(rows: int, vocab_size: int) -> list[slice]:
-    """Slices of so many rows that their logits are at most LOGITS_AT_ONCE numbers; of one row at least."""
-    size = max(1, LOGITS_AT_ONCE // vocab_size)
+    """Slices of so many rows that their logits are at most `logits_at_once()` numbers; of one row at least."""
+    size = max(1, logits_at_once() // vocab_size)
     return [slice(start, start + size) for start in range(0, rows, size)]
 
 

@@ -95,7 +95,7 @@ def estimate_memory(
     if recompute:
         kept, at_work = stream, at_work + 2 * kept  # MLX begins the next block before one is done
 
-    logits = 4 * V * min(rows, 2 * max(1, loss.LOGITS_AT_ONCE // V))  # of a chunk, and of the next one
+    logits = 4 * V * min(rows, 2 * max(1, loss.logits_at_once() // V))  # of a chunk, and of the next one
     fullest = copies + max(
         config.n_layer * kept + 14 * stream + 5 * logits + 3 * table,  # old sum, new part, new sum
         config.n_layer * kept + at_work + table,

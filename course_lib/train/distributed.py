@@ -8,9 +8,8 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-from course_lib.train.muon import Muon, newton_schulz
+from course_lib.train.muon import Muon
 
 Group = mx.distributed.Group
 
@@ -31,18 +30,13 @@ class SharedMuon(Muon):
         super().__init__(learning_rate)
         self.group = group
 
-    def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
-        """The parameters after one step, the same in every process."""
-        self.state["step"] = self.step + 1
-        ahead = tree_map(self.look_ahead, gradients, self.state)
-        names, matrices = zip(*tree_flatten(ahead), strict=True)
+    def directions(self, matrices: list[mx.array]) -> list[mx.array]:
+        """What each matrix becomes when it is made orthogonal, the same in every process."""
         owners = share_out([m.size * min(m.shape[-2:]) for m in matrices], self.group.size())
-        parts = [
-            newton_schulz(matrix, self.ns_steps) if owner == self.group.rank() else mx.zeros_like(matrix)
-            for matrix, owner in zip(matrices, owners, strict=True)
-        ]
-        steps = sum_together(parts, self.group)
-        return tree_map(self.move, tree_unflatten(list(zip(names, steps, strict=True))), parameters)
+        mine = [place for place, owner in enumerate(owners) if owner == self.group.rank()]
+        done = dict(zip(mine, super().directions([matrices[place] for place in mine]), strict=True))
+        parts = [done.get(place, mx.zeros_like(matrix)) for place, matrix in enumerate(matrices)]
+        return sum_together(parts, self.group)
 
 
 def sum_together(arrays: list[mx.array], group: Group) -> list[mx.array]:

@@ -9,7 +9,9 @@ import math
 
 import mlx.core as mx
 import mlx.optimizers as optim
+from mlx.utils import tree_flatten, tree_map
 
+from course_lib import backend
 from course_lib.host.errors import CourseError
 
 # ---- 3. Orthogonal without SVD: Newton–Schulz
@@ -33,7 +35,8 @@ def newton_schulz(g: mx.array, steps: int = 5) -> mx.array:
     x = x / (mx.linalg.norm(x, axis=(-2, -1), keepdims=True) + 1e-7)  # singular values at most 1
     for _ in range(steps):
         xx = x @ x.swapaxes(-1, -2)
-        x = a * x + (b * xx + c * (xx @ xx)) @ x
+        powers = mx.addmm(xx, xx, xx, beta=b, alpha=c)  # b X Xᵀ + c X Xᵀ X Xᵀ
+        x = mx.addmm(x, powers, x, beta=a)  # a X + powers X
     return (x.swapaxes(-1, -2) if tall else x).astype(g.dtype)
 
 
@@ -66,8 +69,8 @@ class Muon(optim.Optimizer):
             raise CourseError(f"Muon got a parameter of shape {parameter.shape}; give it matrices, the rest to AdamW")
         state["average"] = mx.zeros_like(parameter)
 
-    def look_ahead(self, gradient: mx.array, state: dict) -> mx.array:
-        """Move the average of the gradients on, and return what is to be made orthogonal."""
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
+        """Move the average of the gradients on, and look ahead: what is to be made orthogonal."""
         m = self.state["momentum"].astype(gradient.dtype)
         state["average"] = m * state["average"] + (1 - m) * gradient
         return m * state["average"] + (1 - m) * gradient if self.nesterov else state["average"]
@@ -78,6 +81,28 @@ class Muon(optim.Optimizer):
         rate = self.learning_rate * math.sqrt(max(1, rows / columns))
         return parameter - rate.astype(parameter.dtype) * direction.astype(parameter.dtype)
 
-    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
-        """The parameter after one step."""
-        return self.move(newton_schulz(self.look_ahead(gradient, state), self.ns_steps), parameter)
+    def directions(self, matrices: list[mx.array]) -> list[mx.array]:
+        """What `newton_schulz` makes of each matrix; on a GPU at once for all of one shape."""
+        if backend.device_kind() == "cpu":
+            return [newton_schulz(matrix, self.ns_steps) for matrix in matrices]
+        lying = [m.swapaxes(-1, -2) if m.shape[-2] > m.shape[-1] else m for m in matrices]
+        found, places = list(lying), {}
+        for place, matrix in enumerate(lying):
+            places.setdefault(matrix.shape, []).append(place)
+        for same in places.values():
+            count = max(1, STACKED // lying[same[0]].size)
+            for some in (same[first : first + count] for first in range(0, len(same), count)):
+                stack = newton_schulz(mx.stack([lying[place] for place in some]), self.ns_steps)
+                for place, direction in zip(some, stack, strict=True):
+                    stood = matrices[place] is not lying[place]
+                    found[place] = direction.swapaxes(-1, -2) if stood else direction
+        return found
+
+    def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
+        """The parameters of `gradients` after one step."""
+        ahead = optim.Optimizer.apply_gradients(self, gradients, parameters)  # by apply_single
+        ready = iter(self.directions([matrix for _, matrix in tree_flatten(ahead)]))
+        return tree_map(lambda _, parameter: self.move(next(ready), parameter), ahead, parameters)
+
+
+STACKED = 1 << 24  # numbers of a stack, 64 MB: with more, memory grows, and the products are large

@@ -93,18 +93,24 @@ class Trainer:
             state = [model.state, *(each.state for each in optimizer.optimizers)]
             first = mx.compile(partial(add_gradients, None), inputs=weights, outputs=weights)
             more = mx.compile(add_gradients, inputs=weights, outputs=weights)
-            self._add_gradients = lambda so_far, *batch: first(*batch) if so_far is None else more(so_far, *batch)
-            self._update = update if self.group else mx.compile(update, inputs=state, outputs=state)
+
+            def check_and_add(so_far: dict | None, *batch: mx.array) -> tuple[mx.array, dict]:
+                model.check_ids(*batch)
+                return first(*batch) if so_far is None else more(so_far, *batch)
+
+            self._add_gradients = check_and_add
+            self._update = mx.compile(update, inputs=state, outputs=state)
         else:
             self._add_gradients, self._update = add_gradients, update
 
-    def _sum_gradients(self, micro_batches: Iterable[tuple[mx.array, mx.array]]) -> tuple[list[float], dict]:
-        """The loss of each micro-batch, and the sum of their gradients."""
+    def _sum_gradients(self, micro_batches: Iterable[tuple[mx.array, mx.array]]) -> tuple[list[mx.array], dict]:
+        """The loss of each micro-batch, and the sum of their gradients; the last may not be done."""
         losses, gradients = [], None
         for inputs, targets in micro_batches:
             loss, gradients = self._add_gradients(gradients, inputs, targets)
-            mx.eval(loss, gradients)  # else the graphs of all micro-batches would be in memory
-            losses.append(loss.item())
+            mx.eval(losses)  # those before are done: no two micro-batches are in memory at once
+            mx.async_eval(loss, gradients)
+            losses.append(loss)
         if gradients is None:
             raise CourseError("a step got no micro-batch; give it one or more pairs (inputs, targets)")
         return losses, gradients
@@ -128,12 +134,14 @@ class Trainer:
         """
         if self.iteration >= self.num_iterations:
             raise CourseError(f"all {self.num_iterations} steps are done; make a Trainer with more num_iterations")
-        losses, gradients = self._sum_gradients(micro_batches)
-        loss = sum(losses) / len(losses)
+        lazy_losses, gradients = self._sum_gradients(micro_batches)
         if self.group:
             gradients = nn.average_gradients(gradients, self.group)
+        grad_norm = global_norm(gradients) / len(lazy_losses)  # waits until all is computed
+        losses = [loss.item() for loss in lazy_losses]
+        loss = sum(losses) / len(losses)
+        if self.group:
             loss = all_sum([loss], self.group)[0] / self.group.size()
-        grad_norm = global_norm(gradients) / len(losses)
         if not math.isfinite(loss + grad_norm):
             raise Diverged(f"the loss is {loss}, the norm of its gradients {grad_norm}")
 

@@ -37,6 +37,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from course_lib import backend
 from course_lib.host.errors import CourseError
 from course_lib.model.attention import CausalSelfAttention, Linear, rms_norm
+from course_lib.model.embedding import look_up
 from course_lib.model.head import capped_logits
 from course_lib.model.loss import fused_loss, row_losses
 
@@ -354,7 +355,9 @@ print(block.attn.c_q.weight.shape, block.attn.c_k.weight.shape, block.mlp.c_fc.w
 # ### The trunk
 #
 # Everything below the head: the embedding, a norm, the blocks, a norm. None of the norms has a weight, so there is nothing
-# about them to train or to store. `recompute` waits until section 6, `caches` until chapter 12.
+# about them to train or to store. `recompute` waits until section 6, `caches` until chapter 12. `look_up`, from
+# [course_lib/model/embedding.py](../course_lib/model/embedding.py), is `weight[ids]`; only on a GPU is its gradient written
+# out, in whole numbers: there MLX adds up the gradient of a row in an order that changes, and its last bits with it.
 
 # %%
 #| export model.gpt
@@ -368,7 +371,8 @@ class Transformer(nn.Module):
         self.h = [Block(config) for _ in range(config.n_layer)]
 
     def __call__(self, ids: mx.array, caches: list | None = None) -> mx.array:
-        x = rms_norm(self.wte(ids).astype(backend.compute_dtype()), self.norm_eps)
+        x = look_up(self.wte.weight, ids).astype(backend.compute_dtype())
+        x = rms_norm(x, self.norm_eps)
         for n, block in enumerate(self.h):
             if caches is not None:
                 x = block(x, caches[n])
@@ -558,9 +562,10 @@ def check_ids(self, ids: mx.array, targets: mx.array | None = None, whole: bool 
             raise CourseError(
                 f"ids {ids.shape} and targets {targets.shape} must have the same shape (B, T)"
             )
-    bounds = [(array.min(), array.max()) for _, array, _ in checked]
+    on_cpu = {"stream": mx.cpu}  # where ids come from: no wait for what a GPU is doing
+    bounds = [(array.min(**on_cpu), array.max(**on_cpu)) for _, array, _ in checked]
     try:
-        mx.eval(bounds)  # one wait for the device
+        mx.eval(bounds)
     except ValueError:  # inside mx.compile
         return
     for (name, _, least), (low, high) in zip(checked, bounds, strict=True):
@@ -849,12 +854,12 @@ def loss(self, ids: mx.array, targets: mx.array, reduction: str = "mean") -> mx.
 # The same loss and the same gradients as the simple one, in chunks of 3 of the 10 rows:
 
 # %%
-at_once = loss_module.LOGITS_AT_ONCE
-loss_module.LOGITS_AT_ONCE = 3 * tiny.vocab_size  # for a moment
+at_once = loss_module.logits_at_once
+loss_module.logits_at_once = lambda: 3 * tiny.vocab_size  # for a moment
 fused, fused_gradients = nn.value_and_grad(model, GPT.loss)(model, ids, targets)
 each = model.loss(ids, targets, reduction="none")  # (2, 5)
 mx.eval(fused, fused_gradients, each)
-loss_module.LOGITS_AT_ONCE = at_once
+loss_module.logits_at_once = at_once
 close = 1e-4 if backend.compute_dtype() == mx.float32 else 2e-2
 pairs = zip(tree_flatten(gradients), tree_flatten(fused_gradients), strict=True)
 worst = max(mx.abs(a - b).max().item() for (_, a), (_, b) in pairs)
@@ -913,8 +918,9 @@ for label, way, rows in (("simple", simple, N), ("fused", fused, N), ("fused", f
 
 # %% [markdown]
 # The simple peak is several times the logits, and it grows with the length of the text. The fused peak is set by the chunk and
-# hardly grows: a chunk's logits are 64 MB, about ten arrays of that size are alive together (exponentials, slopes, and the
-# next chunk's, since MLX works ahead), and there is the gradient of the head. Times differ between machines.
+# hardly grows: on a CPU a chunk's logits are 64 MB, about ten arrays of that size are alive together (exponentials, slopes, and
+# the next chunk's, since MLX works ahead), and there is the gradient of the head. (On a GPU chunks are larger, up to 512 MB:
+# it likes few large operations.) Times differ between machines.
 #
 # ## 6. Counting before building
 #

@@ -29,7 +29,9 @@ import math
 
 import mlx.core as mx
 import mlx.optimizers as optim
+from mlx.utils import tree_flatten, tree_map
 
+from course_lib import backend
 from course_lib.host.errors import CourseError
 
 # %%
@@ -39,9 +41,7 @@ from itertools import islice
 import matplotlib.pyplot as plt
 import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_flatten
 
-from course_lib import backend
 from course_lib.classroom import add_to, budget, check, draw_loss_log, record_loss
 from course_lib.classroom.exercises import muon as exercises
 from course_lib.data.dataloader import TokenLoader
@@ -273,7 +273,8 @@ def newton_schulz(g: mx.array, steps: int = 5) -> mx.array:
     x = x / (mx.linalg.norm(x, axis=(-2, -1), keepdims=True) + 1e-7)  # singular values at most 1
     for _ in range(steps):
         xx = x @ x.swapaxes(-1, -2)
-        x = a * x + (b * xx + c * (xx @ xx)) @ x
+        powers = mx.addmm(xx, xx, xx, beta=b, alpha=c)  # b X Xᵀ + c X Xᵀ X Xᵀ
+        x = mx.addmm(x, powers, x, beta=a)  # a X + powers X
     return (x.swapaxes(-1, -2) if tall else x).astype(g.dtype)
 
 
@@ -311,9 +312,9 @@ plt.show()
 # should not leave the weak directions behind.
 #
 # Three things in the code: the matrix is first divided by its size (the root of the sum of all squares), which no singular
-# value exceeds, so that all start between 0 and 1. `(b * xx + c * (xx @ xx)) @ x` gives the third and the fifth power
-# together, so a step takes three products: `xx`, `xx @ xx`, and the last. And a tall matrix lies down first, because
-# $XX^\top$ then is the smaller square.
+# value exceeds, so that all start between 0 and 1. `mx.addmm(C, A, B, beta=b, alpha=c)` is $bC + cAB$ in one operation; the
+# third and the fifth power are made together, so a step takes three products: `x @ xᵀ`, `xx @ xx`, and the last. And a tall
+# matrix lies down first, because $XX^\top$ then is the smaller square.
 #
 # Against the SVD, for shapes of all kinds:
 
@@ -502,18 +503,19 @@ class Muon(optim.Optimizer):
         state["average"] = mx.zeros_like(parameter)
 
 
+# %% [markdown]
+# A step has three parts: look ahead, make that orthogonal, move. The first and the last are done with one matrix at a time:
+
 # %%
 #| export train.muon
 @add_to(Muon)
-def look_ahead(self, gradient: mx.array, state: dict) -> mx.array:
-    """Move the average of the gradients on, and return what is to be made orthogonal."""
+def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
+    """Move the average of the gradients on, and look ahead: what is to be made orthogonal."""
     m = self.state["momentum"].astype(gradient.dtype)
     state["average"] = m * state["average"] + (1 - m) * gradient
     return m * state["average"] + (1 - m) * gradient if self.nesterov else state["average"]
 
 
-# %%
-#| export train.muon
 @add_to(Muon)
 def move(self, direction: mx.array, parameter: mx.array) -> mx.array:
     """The parameter, moved against the direction."""
@@ -522,12 +524,42 @@ def move(self, direction: mx.array, parameter: mx.array) -> mx.array:
     return parameter - rate.astype(parameter.dtype) * direction.astype(parameter.dtype)
 
 
+# %% [markdown]
+# For the middle, all matrices come together. A GPU needs some microseconds to begin an operation, however small, and likes a
+# few large products better than many small ones. So there the tall matrices lie down, those of one shape are stacked, up to
+# `STACKED` numbers, and `newton_schulz` makes all of them orthogonal at once. On a CPU a stack is no faster and takes memory
+# for the copies: each matrix goes alone.
+
 # %%
 #| export train.muon
+STACKED = 1 << 24  # numbers of a stack, 64 MB: with more, memory grows, and the products are large
+
+
 @add_to(Muon)
-def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
-    """The parameter after one step."""
-    return self.move(newton_schulz(self.look_ahead(gradient, state), self.ns_steps), parameter)
+def directions(self, matrices: list[mx.array]) -> list[mx.array]:
+    """What `newton_schulz` makes of each matrix; on a GPU at once for all of one shape."""
+    if backend.device_kind() == "cpu":
+        return [newton_schulz(matrix, self.ns_steps) for matrix in matrices]
+    lying = [m.swapaxes(-1, -2) if m.shape[-2] > m.shape[-1] else m for m in matrices]
+    found, places = list(lying), {}
+    for place, matrix in enumerate(lying):
+        places.setdefault(matrix.shape, []).append(place)
+    for same in places.values():
+        count = max(1, STACKED // lying[same[0]].size)
+        for some in (same[first : first + count] for first in range(0, len(same), count)):
+            stack = newton_schulz(mx.stack([lying[place] for place in some]), self.ns_steps)
+            for place, direction in zip(some, stack, strict=True):
+                stood = matrices[place] is not lying[place]
+                found[place] = direction.swapaxes(-1, -2) if stood else direction
+    return found
+
+
+@add_to(Muon)
+def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
+    """The parameters of `gradients` after one step."""
+    ahead = optim.Optimizer.apply_gradients(self, gradients, parameters)  # by apply_single
+    ready = iter(self.directions([matrix for _, matrix in tree_flatten(ahead)]))
+    return tree_map(lambda _, parameter: self.move(next(ready), parameter), ahead, parameters)
 
 
 # %% [markdown]

@@ -334,7 +334,8 @@ class Trainer:
 # %% [markdown]
 # Two parts of the step do nearly all the work, gradients and update. On a GPU `mx.compile` makes them faster. It has to be
 # told which arrays they read and change: the model's, and the state of each optimizer (chapter 04). The first micro-batch
-# has nothing to add to, so it is another function than the rest. An update that talks to other processes is not compiled.
+# has nothing to add to, so it is another function than the rest. Inside `mx.compile` ids have no numbers yet, so the model
+# checks them before.
 
 # %%
 #| export train.trainer
@@ -358,29 +359,34 @@ def _make_functions(self) -> None:
         state = [model.state, *(each.state for each in optimizer.optimizers)]
         first = mx.compile(partial(add_gradients, None), inputs=weights, outputs=weights)
         more = mx.compile(add_gradients, inputs=weights, outputs=weights)
-        self._add_gradients = lambda so_far, *batch: (
-            first(*batch) if so_far is None else more(so_far, *batch)
-        )
-        self._update = update if self.group else mx.compile(update, inputs=state, outputs=state)
+
+        def check_and_add(so_far: dict | None, *batch: mx.array) -> tuple[mx.array, dict]:
+            model.check_ids(*batch)
+            return first(*batch) if so_far is None else more(so_far, *batch)
+
+        self._add_gradients = check_and_add
+        self._update = mx.compile(update, inputs=state, outputs=state)
     else:
         self._add_gradients, self._update = add_gradients, update
 
 
 # %% [markdown]
-# **Accumulate**, with the `mx.eval` of section 2:
+# **Accumulate**, with the `mx.eval` of section 2. `mx.async_eval` begins a computation and does not wait for it: while the
+# device works on one micro-batch, Python fetches the next and plans it. Then it waits for the first.
 
 # %%
 #| export train.trainer
 @add_to(Trainer)
 def _sum_gradients(
     self, micro_batches: Iterable[tuple[mx.array, mx.array]]
-) -> tuple[list[float], dict]:
-    """The loss of each micro-batch, and the sum of their gradients."""
+) -> tuple[list[mx.array], dict]:
+    """The loss of each micro-batch, and the sum of their gradients; the last may not be done."""
     losses, gradients = [], None
     for inputs, targets in micro_batches:
         loss, gradients = self._add_gradients(gradients, inputs, targets)
-        mx.eval(loss, gradients)  # else the graphs of all micro-batches would be in memory
-        losses.append(loss.item())
+        mx.eval(losses)  # those before are done: no two micro-batches are in memory at once
+        mx.async_eval(loss, gradients)
+        losses.append(loss)
     if gradients is None:
         raise CourseError("a step got no micro-batch; give it one or more pairs (inputs, targets)")
     return losses, gradients
@@ -444,12 +450,14 @@ def step(self, micro_batches: Iterable[tuple[mx.array, mx.array]]) -> StepResult
         raise CourseError(
             f"all {self.num_iterations} steps are done; make a Trainer with more num_iterations"
         )
-    losses, gradients = self._sum_gradients(micro_batches)
-    loss = sum(losses) / len(losses)
+    lazy_losses, gradients = self._sum_gradients(micro_batches)
     if self.group:
         gradients = nn.average_gradients(gradients, self.group)
+    grad_norm = global_norm(gradients) / len(lazy_losses)  # waits until all is computed
+    losses = [loss.item() for loss in lazy_losses]
+    loss = sum(losses) / len(losses)
+    if self.group:
         loss = all_sum([loss], self.group)[0] / self.group.size()
-    grad_norm = global_norm(gradients) / len(losses)
     if not math.isfinite(loss + grad_norm):
         raise Diverged(f"the loss is {loss}, the norm of its gradients {grad_norm}")
 
@@ -1385,9 +1393,8 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-from course_lib.train.muon import Muon, newton_schulz
+from course_lib.train.muon import Muon
 
 Group = mx.distributed.Group
 
@@ -1417,7 +1424,7 @@ for rank in (0, 1):
 # them.
 #
 # Each then has some results, and zeros in place of the others. The **sum over all processes** gives everyone everything, in
-# one message. (`look_ahead` and `move` are the two halves of chapter 09's step, before and after the orthogonal matrix.)
+# one message. (`directions` is the middle of chapter 09's step, the only part that is shared.)
 
 # %%
 #| export train.distributed
@@ -1428,20 +1435,13 @@ class SharedMuon(Muon):
         super().__init__(learning_rate)
         self.group = group
 
-    def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
-        """The parameters after one step, the same in every process."""
-        self.state["step"] = self.step + 1
-        ahead = tree_map(self.look_ahead, gradients, self.state)
-        names, matrices = zip(*tree_flatten(ahead), strict=True)
+    def directions(self, matrices: list[mx.array]) -> list[mx.array]:
+        """What each matrix becomes when it is made orthogonal, the same in every process."""
         owners = share_out([m.size * min(m.shape[-2:]) for m in matrices], self.group.size())
-        parts = [
-            newton_schulz(matrix, self.ns_steps)
-            if owner == self.group.rank()
-            else mx.zeros_like(matrix)
-            for matrix, owner in zip(matrices, owners, strict=True)
-        ]
-        steps = sum_together(parts, self.group)
-        return tree_map(self.move, tree_unflatten(list(zip(names, steps, strict=True))), parameters)
+        mine = [place for place, owner in enumerate(owners) if owner == self.group.rank()]
+        done = dict(zip(mine, super().directions([matrices[place] for place in mine]), strict=True))
+        parts = [done.get(place, mx.zeros_like(matrix)) for place, matrix in enumerate(matrices)]
+        return sum_together(parts, self.group)
 
 
 def sum_together(arrays: list[mx.array], group: Group) -> list[mx.array]:
