@@ -226,7 +226,7 @@ plt.show()
 # | MLP | ReLU², four times as wide | the same | section 2 |
 # | starting values | 0.02 everywhere but two zeros | from the shape of each matrix; the head zero too | section 4 |
 # | logits | as they are | within ±15 | section 3 |
-# | arithmetic | float32 | products in bfloat16 on a GPU | half the memory traffic, and several times the speed there |
+# | arithmetic | float32 | products in bfloat16 on a GPU | half the memory traffic, and more speed where the GPU has units for it |
 #
 # ## 2. Blocks
 #
