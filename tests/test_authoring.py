@@ -102,8 +102,9 @@ def course(tmp_path):
         (root / "course_lib" / room / "__init__.py").write_text('"""A room."""\n')
     (root / "pyproject.toml").write_text(
         '[tool.ruff]\nline-length = 120\n[tool.ruff.lint.isort]\nknown-first-party = ["course_lib"]\n'
+        '[project.urls]\nRepository = "https://github.com/someone/microgpt-to-nanochat"\n'
     )
-    (root / "README.md").write_text("\n".join(["# A course", *course_map.MARKS, "After it.", ""]))
+    (root / "README.md").write_text("\n".join(["# A course", *course_map.MARKS, *course_map.HOURS, "After it.", ""]))
     write(root, "00_first", FIRST)
     write(root, "01_second", SECOND)
     in_step(root)
@@ -986,7 +987,73 @@ def test_sync_writes_the_chapters_into_the_readme(monkeypatch, course, capsys):
     assert text.startswith("# A course\n") and text.endswith("\nAfter it.\n")
     assert course_command("sync", "00") == 0 and "README" not in capsys.readouterr().out
     (course / "README.md").write_text("# A course\n")
-    assert any("README.md must hold the lines" in line for line in problems(course))
+    assert any("README.md must hold '<!-- chapters" in line for line in problems(course))
+
+
+def test_the_readme_says_how_many_hours_all_chapters_take(course):
+    write(course, "01_second", SECOND.replace("0 minutes to read, 0 for", "95 minutes to read, 200 for"))
+    course_map.write_readme(course)
+    assert "2 chapters: about 2 hours to read, 3 for the exercises" in (course / "README.md").read_text()
+
+
+MAPPED = FIRST.replace(
+    f"{HEADER}#\n", f"{HEADER}#\n# It begins.\n\n# %% [markdown]\n# ![The map](images/map_00.svg)\n", 1
+)
+WAYS = (
+    "**00** · [01](01_second.ipynb) · [open this one in Colab](https://colab.research.google.com/github/someone/"
+    "microgpt-to-nanochat/blob/main/notebooks/00_first.ipynb) "
+    "([how](https://github.com/someone/microgpt-to-nanochat/blob/main/docs/machines.md#colab))"
+)
+
+
+def test_below_the_map_stand_the_ways_to_other_chapters_and_to_colab(course):
+    write(course, "00_first", MAPPED)
+    assert any("00_first.py: the line below its map is out of date" in line for line in problems(course))
+    in_step(course)
+    pair = Pair(course, "00_first")
+    below = next(cell.source for cell in tree.read_notebook(pair).cells if "map_00" in cell.source)
+    assert below.split("\n")[:3] == ["![The map](images/map_00.svg)", "", WAYS]
+    assert problems(course) == []
+    text = pair.text.read_text()
+    pair.text.write_text(text.replace("[01](01_second", "[01](01_older"))
+    in_step(course)
+    assert pair.text.read_text() == text, "the old line goes, what follows it stays"
+
+
+def test_a_line_below_the_map_does_not_make_a_text_look_edited(course):
+    write(course, "00_first", MAPPED)
+    pair = Pair(course, "00_first")
+    os.utime(pair.text, (1, 1))
+    with pytest.raises(CourseError, match="was changed after"):  # the notebook is the later one, and would be lost
+        sync.sync(pair)
+    assert pair.text.stat().st_mtime == 1 and WAYS in pair.text.read_text()
+
+
+@pytest.mark.parametrize(
+    "line, right",
+    [
+        ("git clone https://github.com/OWNER/microgpt-to-nanochat", "https://github.com/someone/microgpt-to-nanochat"),
+        ("[it](https://other.github.io/microgpt-to-nanochat/x)", "https://someone.github.io/microgpt-to-nanochat/x"),
+        ("git clone git@github.com:<you>/microgpt-to-nanochat", "git@github.com:someone/microgpt-to-nanochat"),
+    ],
+)
+def test_every_file_names_the_one_address(monkeypatch, course, capsys, line, right):
+    monkeypatch.setattr(cli, "CHECKOUT", course)
+    (course / "docs").mkdir()
+    (course / "docs" / "a.md").write_text(f"# A\n{line}\n")
+    assert [found for found in problems(course) if "names another address of the course" in found] == [
+        "docs/a.md:2: names another address of the course than https://github.com/someone/microgpt-to-nanochat of "
+        "pyproject.toml; `course sync` writes it"
+    ]
+    assert course_command("sync", "00") == 0
+    assert "into docs/a.md" in capsys.readouterr().out and right in (course / "docs" / "a.md").read_text()
+    assert problems(course) == []
+
+
+def test_a_course_without_an_address_is_told_where_to_write_it(course):
+    file = course / "pyproject.toml"
+    file.write_text(file.read_text().replace("github.com/someone", "example.org"))
+    assert any("[project.urls] must hold Repository" in line for line in problems(course))
 
 
 def test_a_chapter_that_stands_in_no_part_is_named(course):

@@ -9,7 +9,8 @@ from urllib.parse import unquote
 from markdown_it import MarkdownIt
 
 from course_lib.authoring import export, rooms
-from course_lib.authoring.course_map import draw_map, map_path, readme
+from course_lib.authoring.address import address_problems
+from course_lib.authoring.course_map import below_map, draw_map, map_path, readme
 from course_lib.authoring.rules import chapter_problems
 from course_lib.authoring.tree import Pair, canonical, inputs, place, read_notebook, read_text, text_of
 from course_lib.host.errors import CourseError
@@ -28,6 +29,7 @@ def problems(pairs: list[Pair], root: Path) -> list[str]:
         if not pair.is_solution:
             found += _caught(chapter_problems(pair))
     found += _caught(_readme_problems(root))
+    found += _caught(address_problems(root))
     found += _caught(_package_problems(pairs, root))
     return list(dict.fromkeys(found))  # what stops both kinds of check is said once
 
@@ -62,6 +64,8 @@ def _targets(markdown: str) -> Iterator[str]:
 def _notebook_problems(pair: Pair) -> Iterator[str]:
     text, notebook = read_text(pair), read_notebook(pair)
     shown, cells = pair.show(pair.notebook), notebook.cells
+    if not pair.is_solution and pair.text.read_text("utf-8-sig") != below_map(pair):
+        yield f"{pair.show(pair.text)}: the line below its map is out of date; `course sync {pair.name}` writes it"
     if inputs(notebook) != inputs(text):
         same = zip(inputs(notebook), inputs(text), strict=False)
         index = next((n for n, (a, b) in enumerate(same) if a != b), min(len(cells), len(text.cells)))
