@@ -16,7 +16,19 @@ import nbformat
 import pytest
 from PIL import Image
 
-from course_lib.authoring import check, cli, course_map, export, prose_numbers, rooms, rules, run, sync, tree
+from course_lib.authoring import (
+    check,
+    cli,
+    course_map,
+    export,
+    map_picture,
+    prose_numbers,
+    rooms,
+    rules,
+    run,
+    sync,
+    tree,
+)
 from course_lib.authoring.tree import Pair, all_pairs, select
 from course_lib.classroom import claim
 from course_lib.host.errors import CourseError
@@ -756,6 +768,27 @@ def test_a_map_that_is_up_to_date_is_left_alone(course):
     assert path.stat().st_mtime == 1 and "you are here" in path.read_text()
 
 
+def test_the_map_of_a_notebook_marks_the_same_chapter_as_the_one_that_follows_dark_mode(course):
+    images = course / "notebooks" / "images"
+    with Image.open(images / "map_01.png") as picture:
+        pixels, scale = picture.convert("RGB"), map_picture.SHARPER
+    for shape in map_picture.shapes("01"):
+        if isinstance(shape, map_picture.Box) and shape.kind != "page":
+            corner = pixels.getpixel((round((shape.x + 8) * scale), round((shape.y + 6) * scale)))
+            assert "#{:02x}{:02x}{:02x}".format(*corner) == map_picture.LIGHT[shape.kind]
+    drawn = (images / "map_01.svg").read_text()
+    assert drawn.count('class="here"') == 1 and "prefers-color-scheme: dark" in drawn
+
+
+@pytest.mark.parametrize("name", ["map_00.svg", "map_00.png"])
+def test_a_map_that_is_out_of_date_is_drawn_again(course, name):
+    path = course / "notebooks" / "images" / name
+    path.write_bytes((course / "notebooks" / "images" / name.replace("00", "01")).read_bytes())
+    assert [line for line in problems(course) if "map_00.svg: it or its PNG is out of date" in line]
+    sync.sync(Pair(course, "00_first"))
+    assert problems(course) == []
+
+
 def test_help_tells_a_newcomer_what_to_do(capsys):
     for argv in (["--help"], ["sync", "--help"], ["check", "--help"]):
         with pytest.raises(SystemExit) as caught:
@@ -997,7 +1030,7 @@ def test_the_readme_says_how_many_hours_all_chapters_take(course):
 
 
 MAPPED = FIRST.replace(
-    f"{HEADER}#\n", f"{HEADER}#\n# It begins.\n\n# %% [markdown]\n# ![The map](images/map_00.svg)\n", 1
+    f"{HEADER}#\n", f"{HEADER}#\n# It begins.\n\n# %% [markdown]\n# ![The map](images/map_00.png)\n", 1
 )
 WAYS = (
     "**00** · [01](01_second.ipynb) · [open this one in Colab](https://colab.research.google.com/github/someone/"
@@ -1012,7 +1045,7 @@ def test_below_the_map_stand_the_ways_to_other_chapters_and_to_colab(course):
     in_step(course)
     pair = Pair(course, "00_first")
     below = next(cell.source for cell in tree.read_notebook(pair).cells if "map_00" in cell.source)
-    assert below.split("\n")[:3] == ["![The map](images/map_00.svg)", "", WAYS]
+    assert below.split("\n")[:3] == ["![The map](images/map_00.png)", "", WAYS]
     assert problems(course) == []
     text = pair.text.read_text()
     pair.text.write_text(text.replace("[01](01_second", "[01](01_older"))

@@ -10,7 +10,8 @@ from markdown_it import MarkdownIt
 
 from course_lib.authoring import export, rooms
 from course_lib.authoring.address import address_problems
-from course_lib.authoring.course_map import below_map, draw_map, map_path, readme
+from course_lib.authoring.course_map import below_map, readme
+from course_lib.authoring.map_picture import map_is_current, map_path
 from course_lib.authoring.rules import chapter_problems
 from course_lib.authoring.tree import Pair, canonical, inputs, place, read_notebook, read_text, text_of
 from course_lib.host.errors import CourseError
@@ -83,9 +84,8 @@ def _notebook_problems(pair: Pair) -> Iterator[str]:
     yield from _output_problems(pair, cells)
     yield from _link_problems(pair, cells)
     if not pair.is_solution:
-        picture = map_path(pair)
-        if not picture.exists() or picture.read_text("utf-8") != draw_map(pair.number):
-            yield f"{pair.show(picture)}: out of date; `course sync {pair.name}`"
+        if not map_is_current(pair):
+            yield f"{pair.show(map_path(pair))}: it or its PNG is out of date; `course sync {pair.name}`"
         solution = Pair(pair.root, f"solutions/{pair.name}")
         if any("exercise" in cell.metadata.get("tags", []) for cell in cells) and not solution.text.exists():
             yield f"{shown}: has exercises; write their solutions in {pair.show(solution.text)}"

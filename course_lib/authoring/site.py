@@ -36,6 +36,14 @@ class _Renderer(IPythonRenderer):
         return convert(body)
 
 
+class _DocumentRenderer(_Renderer):
+    """With GitHub's anchors, which the links in documents name; those in notebooks are JupyterLab's."""
+
+    def heading(self, text: str, level: int, **attrs) -> str:
+        words = re.sub(r"<[^>]+>|[^\w\s-]", "", html.unescape(text)).strip().lower()
+        return f'<h{level} id="{words.replace(" ", "-")}">{text}</h{level}>\n'
+
+
 def build(pairs: list[Pair], root: Path) -> str:
     """Write the pages of `pairs` and of all documents into site/, which is made anew; the line to print."""
     folder = root / "site"
@@ -107,7 +115,7 @@ def _notebook(pair: Pair) -> tuple[str, str]:
 
 
 def _document(path: Path) -> tuple[str, str]:
-    page = MarkdownWithMath(renderer=_Renderer(escape=False)).render(path.read_text("utf-8"))
+    page = MarkdownWithMath(renderer=_DocumentRenderer(escape=False)).render(path.read_text("utf-8"))
     return page, page
 
 
@@ -127,11 +135,13 @@ def _relinked(link: re.Match, path: Path, pages: dict[Path, str], root: Path) ->
         return f'{kind}="{_relative(path, pages[file], root)}{anchor}"'
     if not file.is_relative_to(root) or not file.exists():
         return link[0]
-    inside = file.relative_to(root)
     if file.suffix in PICTURES:
-        (root / "site" / inside).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, root / "site" / inside)
-        return link[0]
+        file = file.with_suffix(".svg") if file.with_suffix(".svg").exists() else file  # it follows light and dark
+        copy = root / "site" / file.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+        return f'{kind}="{Path(target).with_suffix(file.suffix).as_posix()}"'
+    inside = file.relative_to(root)
     return f'{kind}="{repository(root)}/{"tree" if file.is_dir() else "blob"}/main/{inside.as_posix()}{anchor}"'
 
 

@@ -2,7 +2,8 @@
 
 from difflib import SequenceMatcher
 
-from course_lib.authoring.course_map import write_below_map, write_map
+from course_lib.authoring.course_map import write_below_map
+from course_lib.authoring.map_picture import write_map
 from course_lib.authoring.tree import (
     Pair,
     as_text,
