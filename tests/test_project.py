@@ -11,6 +11,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -98,6 +99,25 @@ def test_no_workflow_may_write_or_run_for_ever_or_take_what_a_tag_names():
         assert text.count("runs-on:") == len(re.findall(r"^    timeout-minutes:", text, re.MULTILINE)), path
         for action in re.findall(r"uses: (.*)", text):
             assert re.search(r"@[0-9a-f]{40} # v\d", action), f"{path.name}: {action} names no commit"
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((CHECKOUT / "CITATION.cff").read_text("utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # what its format requires
+    assert citation["version"] == PROJECT["project"]["version"] and citation["license"] == PROJECT["project"]["license"]
+    assert citation["repository-code"] == PROJECT["project"]["urls"]["Repository"]
+
+
+def test_each_form_for_reports_has_what_github_requires():
+    folder = CHECKOUT / ".github" / "ISSUE_TEMPLATE"
+    forms = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in folder.iterdir()}
+    assert {"bug", "unclear", "config"} == set(forms)
+    for link in forms.pop("config")["contact_links"]:
+        assert set(link) == {"name", "url", "about"}
+    for form in forms.values():
+        assert {"name", "description", "body"} <= set(form)
+        for part in form["body"]:
+            assert part["type"] in ("input", "textarea") and part["attributes"]["label"]
 
 
 def test_what_colab_is_told_to_install_is_every_dependency_but_those_that_colab_has_of_its_own():
