@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _do(arguments: argparse.Namespace) -> int:
     try:
-        from course_lib.authoring import address, course_map, export, run, site, sync
+        from course_lib.authoring import address, course_map, export, run, sync
         from course_lib.authoring.tree import select
     except ModuleNotFoundError as error:
         raise CourseError(f"{error.name} is not installed; `uv sync` installs the development tools") from None
@@ -86,7 +86,7 @@ def _do(arguments: argparse.Namespace) -> int:
     if arguments.command == "export":
         lines = export.write(pairs, CHECKOUT, arguments.overwrite)
     elif arguments.command == "site":
-        lines = [site.build(pairs, CHECKOUT)]
+        lines = [_site(pairs)]
     elif arguments.command == "run":
         lines = (run.run(pair, arguments.experiments, arguments.disturbed) for pair in pairs)
     else:
@@ -97,6 +97,12 @@ def _do(arguments: argparse.Namespace) -> int:
         for line in filter(None, [course_map.write_readme(CHECKOUT), *address.write_address(CHECKOUT)]):
             print(line)
     return 0
+
+
+def _site(pairs: list) -> str:
+    from course_lib.authoring import site
+
+    return site.build(pairs, CHECKOUT)
 
 
 def _check(arguments: argparse.Namespace, pairs: list) -> int:
