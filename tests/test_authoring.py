@@ -16,7 +16,19 @@ import nbformat
 import pytest
 from PIL import Image
 
-from course_lib.authoring import check, cli, course_map, export, prose_numbers, rooms, rules, run, sync, tree
+from course_lib.authoring import (
+    check,
+    cli,
+    course_map,
+    export,
+    map_picture,
+    prose_numbers,
+    rooms,
+    rules,
+    run,
+    sync,
+    tree,
+)
 from course_lib.authoring.tree import Pair, all_pairs, select
 from course_lib.classroom import claim
 from course_lib.host.errors import CourseError
@@ -102,8 +114,9 @@ def course(tmp_path):
         (root / "course_lib" / room / "__init__.py").write_text('"""A room."""\n')
     (root / "pyproject.toml").write_text(
         '[tool.ruff]\nline-length = 120\n[tool.ruff.lint.isort]\nknown-first-party = ["course_lib"]\n'
+        '[project.urls]\nRepository = "https://github.com/someone/microgpt-to-nanochat"\n'
     )
-    (root / "README.md").write_text("\n".join(["# A course", *course_map.MARKS, "After it.", ""]))
+    (root / "README.md").write_text("\n".join(["# A course", *course_map.MARKS, *course_map.HOURS, "After it.", ""]))
     write(root, "00_first", FIRST)
     write(root, "01_second", SECOND)
     in_step(root)
@@ -755,6 +768,27 @@ def test_a_map_that_is_up_to_date_is_left_alone(course):
     assert path.stat().st_mtime == 1 and "you are here" in path.read_text()
 
 
+def test_the_map_of_a_notebook_marks_the_same_chapter_as_the_one_that_follows_dark_mode(course):
+    images = course / "notebooks" / "images"
+    with Image.open(images / "map_01.png") as picture:
+        pixels, scale = picture.convert("RGB"), map_picture.SHARPER
+    for shape in map_picture.shapes("01"):
+        if isinstance(shape, map_picture.Box) and shape.kind != "page":
+            corner = pixels.getpixel((round((shape.x + 8) * scale), round((shape.y + 6) * scale)))
+            assert "#{:02x}{:02x}{:02x}".format(*corner) == map_picture.LIGHT[shape.kind]
+    drawn = (images / "map_01.svg").read_text()
+    assert drawn.count('class="here"') == 1 and "prefers-color-scheme: dark" in drawn
+
+
+@pytest.mark.parametrize("name", ["map_00.svg", "map_00.png"])
+def test_a_map_that_is_out_of_date_is_drawn_again(course, name):
+    path = course / "notebooks" / "images" / name
+    path.write_bytes((course / "notebooks" / "images" / name.replace("00", "01")).read_bytes())
+    assert [line for line in problems(course) if "map_00.svg: it or its PNG is out of date" in line]
+    sync.sync(Pair(course, "00_first"))
+    assert problems(course) == []
+
+
 def test_help_tells_a_newcomer_what_to_do(capsys):
     for argv in (["--help"], ["sync", "--help"], ["check", "--help"]):
         with pytest.raises(SystemExit) as caught:
@@ -986,7 +1020,73 @@ def test_sync_writes_the_chapters_into_the_readme(monkeypatch, course, capsys):
     assert text.startswith("# A course\n") and text.endswith("\nAfter it.\n")
     assert course_command("sync", "00") == 0 and "README" not in capsys.readouterr().out
     (course / "README.md").write_text("# A course\n")
-    assert any("README.md must hold the lines" in line for line in problems(course))
+    assert any("README.md must hold '<!-- chapters" in line for line in problems(course))
+
+
+def test_the_readme_says_how_many_hours_all_chapters_take(course):
+    write(course, "01_second", SECOND.replace("0 minutes to read, 0 for", "95 minutes to read, 200 for"))
+    course_map.write_readme(course)
+    assert "2 chapters: about 2 hours to read, 3 for the exercises" in (course / "README.md").read_text()
+
+
+MAPPED = FIRST.replace(
+    f"{HEADER}#\n", f"{HEADER}#\n# It begins.\n\n# %% [markdown]\n# ![The map](images/map_00.png)\n", 1
+)
+WAYS = (
+    "**00** · [01](01_second.ipynb) · [open this one in Colab](https://colab.research.google.com/github/someone/"
+    "microgpt-to-nanochat/blob/main/notebooks/00_first.ipynb) "
+    "([how](https://github.com/someone/microgpt-to-nanochat/blob/main/docs/machines.md#colab))"
+)
+
+
+def test_below_the_map_stand_the_ways_to_other_chapters_and_to_colab(course):
+    write(course, "00_first", MAPPED)
+    assert any("00_first.py: the line below its map is out of date" in line for line in problems(course))
+    in_step(course)
+    pair = Pair(course, "00_first")
+    below = next(cell.source for cell in tree.read_notebook(pair).cells if "map_00" in cell.source)
+    assert below.split("\n")[:3] == ["![The map](images/map_00.png)", "", WAYS]
+    assert problems(course) == []
+    text = pair.text.read_text()
+    pair.text.write_text(text.replace("[01](01_second", "[01](01_older"))
+    in_step(course)
+    assert pair.text.read_text() == text, "the old line goes, what follows it stays"
+
+
+def test_a_line_below_the_map_does_not_make_a_text_look_edited(course):
+    write(course, "00_first", MAPPED)
+    pair = Pair(course, "00_first")
+    os.utime(pair.text, (1, 1))
+    with pytest.raises(CourseError, match="was changed after"):  # the notebook is the later one, and would be lost
+        sync.sync(pair)
+    assert pair.text.stat().st_mtime == 1 and WAYS in pair.text.read_text()
+
+
+@pytest.mark.parametrize(
+    "line, right",
+    [
+        ("git clone https://github.com/OWNER/microgpt-to-nanochat", "https://github.com/someone/microgpt-to-nanochat"),
+        ("[it](https://other.github.io/microgpt-to-nanochat/x)", "https://someone.github.io/microgpt-to-nanochat/x"),
+        ("git clone git@github.com:<you>/microgpt-to-nanochat", "git@github.com:someone/microgpt-to-nanochat"),
+    ],
+)
+def test_every_file_names_the_one_address(monkeypatch, course, capsys, line, right):
+    monkeypatch.setattr(cli, "CHECKOUT", course)
+    (course / "docs").mkdir()
+    (course / "docs" / "a.md").write_text(f"# A\n{line}\n")
+    assert [found for found in problems(course) if "names another address of the course" in found] == [
+        "docs/a.md:2: names another address of the course than https://github.com/someone/microgpt-to-nanochat of "
+        "pyproject.toml; `course sync` writes it"
+    ]
+    assert course_command("sync", "00") == 0
+    assert "into docs/a.md" in capsys.readouterr().out and right in (course / "docs" / "a.md").read_text()
+    assert problems(course) == []
+
+
+def test_a_course_without_an_address_is_told_where_to_write_it(course):
+    file = course / "pyproject.toml"
+    file.write_text(file.read_text().replace("github.com/someone", "example.org"))
+    assert any("[project.urls] must hold Repository" in line for line in problems(course))
 
 
 def test_a_chapter_that_stands_in_no_part_is_named(course):

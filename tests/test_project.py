@@ -11,6 +11,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -83,16 +84,48 @@ def test_ci_runs_the_lowest_and_the_highest_python_that_is_allowed():
     allowed = [f"3.{minor}" for minor in range(100) if f"3.{minor}" in PYTHONS]
     assert [tested[0], tested[-1]] == [allowed[0], allowed[-1]]
     assert (CHECKOUT / ".python-version").read_text("utf-8").strip() in allowed
-    assert f"Python {allowed[0]} to {allowed[-1]}" in (CHECKOUT / "README.md").read_text("utf-8")
+    assert f"Python {allowed[0]} to {allowed[-1]}" in (CHECKOUT / "docs" / "machines.md").read_text("utf-8")
+
+
+PUBLISHES = {"pages: write", "id-token: write"}  # what the job needs that puts pages.yml's site online
 
 
 def test_no_workflow_may_write_or_run_for_ever_or_take_what_a_tag_names():
     for path in (CHECKOUT / ".github" / "workflows").iterdir():
         text = path.read_text("utf-8")
         assert "permissions:\n  contents: read\n" in text and "cancel-in-progress: true" in text, path
+        granted = set(re.findall(r"[\w-]+: write", text))
+        assert granted == (PUBLISHES if path.name == "pages.yml" else set()), path
         assert text.count("runs-on:") == len(re.findall(r"^    timeout-minutes:", text, re.MULTILINE)), path
         for action in re.findall(r"uses: (.*)", text):
             assert re.search(r"@[0-9a-f]{40} # v\d", action), f"{path.name}: {action} names no commit"
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((CHECKOUT / "CITATION.cff").read_text("utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # what its format requires
+    assert citation["version"] == PROJECT["project"]["version"] and citation["license"] == PROJECT["project"]["license"]
+    assert citation["repository-code"] == PROJECT["project"]["urls"]["Repository"]
+
+
+def test_each_form_for_reports_has_what_github_requires():
+    folder = CHECKOUT / ".github" / "ISSUE_TEMPLATE"
+    forms = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in folder.iterdir()}
+    assert {"bug", "unclear", "config"} == set(forms)
+    for link in forms.pop("config")["contact_links"]:
+        assert set(link) == {"name", "url", "about"}
+    for form in forms.values():
+        assert {"name", "description", "body"} <= set(form)
+        for part in form["body"]:
+            assert part["type"] in ("input", "textarea") and part["attributes"]["label"]
+
+
+def test_what_colab_is_told_to_install_is_every_dependency_but_those_that_colab_has_of_its_own():
+    text = (CHECKOUT / "docs" / "machines.md").read_text("utf-8")
+    told = {
+        canonicalize_name(word.split("[")[0]) for word in re.search(r"!pip install -q (mlx\[cpu\] .*)", text)[1].split()
+    }
+    assert told == names(NEEDED) - {"ipython", "jupyterlab"}
 
 
 def test_the_canary_takes_newer_pythons_and_every_mlx(tmp_path):

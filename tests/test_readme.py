@@ -12,16 +12,17 @@ import pytest
 from markdown_it import MarkdownIt
 
 from course_lib.authoring import cli, rooms, rules
-from course_lib.authoring.tree import all_pairs
+from course_lib.authoring.tree import all_pairs, read_text
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "data/README.md", "dev/LOG.md"]
+GUIDES = sorted(f"docs/{path.name}" for path in (CHECKOUT / "docs").glob("*.md"))
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "data/README.md", "dev/LOG.md", *GUIDES]
 TEXTS = {name: (CHECKOUT / name).read_text("utf-8") for name in DOCUMENTS}
 PROGRAMS = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
 
 
 def parsed(text):
-    return MarkdownIt().enable("table").parse(text)
+    return MarkdownIt("gfm-like", {"linkify": False}).parse(text)  # as GitHub reads it
 
 
 def tables(text):
@@ -49,8 +50,13 @@ def commands(program):
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_no_row_of_a_table_is_left_outside_it(name):
-    prose = [token.content for token in parsed(TEXTS[name]) if token.type == "inline"]
-    assert [text for text in prose if re.search(r"^\|", text, re.MULTILINE)] == []
+    tokens = parsed(TEXTS[name])
+    prose = [
+        following.content
+        for token, following in zip(tokens, tokens[1:], strict=False)
+        if token.type in ("paragraph_open", "heading_open")
+    ]
+    assert [text for text in prose if re.search(r"^\||\|$", text, re.MULTILINE)] == []
     for table in tables(TEXTS[name]):
         assert len({len(row) for row in table}) == 1
 
@@ -66,6 +72,25 @@ def test_each_chapter_has_a_row_with_the_minutes_of_its_header():
     assert parts == ["I", "II", "III"], "each part has a heading and a table of its own"
 
 
+def test_the_readme_says_what_the_largest_chapter_needs_and_how_long_all_of_them_are():
+    chapters = [pair for pair in all_pairs(CHECKOUT) if not pair.is_solution]
+    texts = [rules.prose(read_text(pair).cells) for pair in chapters]
+    sizes = [re.search(r"^\| Memory \| under ([\d.]+) (MB|GB) \|", text, re.MULTILINE).groups() for text in texts]
+    most = max(float(number) / (1 if unit == "GB" else 1000) for number, unit in sizes)
+    rows = {row[0]: row[1] for table in tables(TEXTS["README.md"]) for row in table}
+    assert rows["Memory"] == f"under {most:g} GB"
+    heads = [rules.header(pair) for pair in chapters]
+    reading, exercises = sum(head.reading for head in heads), sum(head.exercises for head in heads)
+    said = re.search(r"(\d+) chapters: about (\d+) hours to read, (\d+) for the exercises", rows["Time"])
+    assert int(said[1]) == len(chapters)
+    assert abs(int(said[2]) * 60 - reading) <= 30 and abs(int(said[3]) * 60 - exercises) <= 30
+
+
+def test_the_readme_is_read_in_a_few_minutes():
+    text, tables_of_chapters = TEXTS["README.md"], re.compile(r"<!-- chapters.*<!-- end of the chapters -->", re.DOTALL)
+    assert len(tables_of_chapters.sub("", text).split()) < 1000
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_inside_lead_to_files(name):
     for token in parsed(TEXTS[name]):
@@ -77,7 +102,7 @@ def test_links_inside_lead_to_files(name):
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_files_and_names_that_a_document_mentions_exist(name):
-    for path in re.findall(r"\b(?:course_lib|notebooks|tests|data|dev)/[\w/.]*\w", TEXTS[name]):
+    for path in re.findall(r"\b(?:course_lib|notebooks|tests|data|dev|docs)/[\w/.]*\w", TEXTS[name]):
         if not re.search(r"NN|name\.|data/experiments", path):
             assert (CHECKOUT / path).exists(), path
     for dotted in re.findall(r"\bcourse_lib(?:\.\w+)+", TEXTS[name]):
@@ -88,8 +113,8 @@ def test_files_and_names_that_a_document_mentions_exist(name):
             assert hasattr(importlib.import_module(".".join(module)), last), dotted
 
 
-def test_the_readme_lists_every_program():
-    (table,) = [table for table in tables(TEXTS["README.md"]) if table[0][0] == "program"]
+def test_the_guide_lists_every_program():
+    (table,) = [table for table in tables(TEXTS["docs/programs.md"]) if table[0][0] == "program"]
     assert {re.search(r"uv run (\w+)", row[0])[1] for row in table[1:]} == set(PROGRAMS) - {"course"}
 
 
@@ -122,7 +147,7 @@ def test_the_limits_of_the_contributors_are_those_that_the_check_knows(what):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only wheels for Linux name a glibc")
-def test_the_readme_names_the_glibc_that_mlx_needs():
+def test_the_guide_names_the_glibc_that_mlx_needs():
     for name in ("mlx", "mlx-cpu"):
         tag = re.search(r"Tag: \S*manylinux_(\d+)_(\d+)_", distribution(name).read_text("WHEEL"))
-        assert f"glibc {tag[1]}.{tag[2]} or newer" in TEXTS["README.md"]
+        assert f"glibc {tag[1]}.{tag[2]} or newer" in TEXTS["docs/machines.md"]

@@ -9,7 +9,9 @@ from urllib.parse import unquote
 from markdown_it import MarkdownIt
 
 from course_lib.authoring import export, rooms
-from course_lib.authoring.course_map import draw_map, map_path, readme
+from course_lib.authoring.address import address_problems
+from course_lib.authoring.course_map import below_map, readme
+from course_lib.authoring.map_picture import map_is_current, map_path
 from course_lib.authoring.rules import chapter_problems
 from course_lib.authoring.tree import Pair, canonical, inputs, place, read_notebook, read_text, text_of
 from course_lib.host.errors import CourseError
@@ -28,6 +30,7 @@ def problems(pairs: list[Pair], root: Path) -> list[str]:
         if not pair.is_solution:
             found += _caught(chapter_problems(pair))
     found += _caught(_readme_problems(root))
+    found += _caught(address_problems(root))
     found += _caught(_package_problems(pairs, root))
     return list(dict.fromkeys(found))  # what stops both kinds of check is said once
 
@@ -62,6 +65,8 @@ def _targets(markdown: str) -> Iterator[str]:
 def _notebook_problems(pair: Pair) -> Iterator[str]:
     text, notebook = read_text(pair), read_notebook(pair)
     shown, cells = pair.show(pair.notebook), notebook.cells
+    if not pair.is_solution and pair.text.read_text("utf-8-sig") != below_map(pair):
+        yield f"{pair.show(pair.text)}: the line below its map is out of date; `course sync {pair.name}` writes it"
     if inputs(notebook) != inputs(text):
         same = zip(inputs(notebook), inputs(text), strict=False)
         index = next((n for n, (a, b) in enumerate(same) if a != b), min(len(cells), len(text.cells)))
@@ -79,9 +84,8 @@ def _notebook_problems(pair: Pair) -> Iterator[str]:
     yield from _output_problems(pair, cells)
     yield from _link_problems(pair, cells)
     if not pair.is_solution:
-        picture = map_path(pair)
-        if not picture.exists() or picture.read_text("utf-8") != draw_map(pair.number):
-            yield f"{pair.show(picture)}: out of date; `course sync {pair.name}`"
+        if not map_is_current(pair):
+            yield f"{pair.show(map_path(pair))}: it or its PNG is out of date; `course sync {pair.name}`"
         solution = Pair(pair.root, f"solutions/{pair.name}")
         if any("exercise" in cell.metadata.get("tags", []) for cell in cells) and not solution.text.exists():
             yield f"{shown}: has exercises; write their solutions in {pair.show(solution.text)}"

@@ -24,6 +24,7 @@ COMMANDS = {
     "run": "execute notebooks from top to bottom and store their outputs",
     "export": "write the modules of course_lib from the texts",
     "check": "say what is out of step; exit code 1 when anything is",
+    "site": "write the course as web pages into site/",
 }
 OVERWRITE = {"--overwrite": "replace a file even if it was edited later"}
 FLAGS = {
@@ -39,6 +40,7 @@ FLAGS = {
         "--rooms": "list the rooms of course_lib and what each imports from, and check nothing else",
         "--links": "list the addresses outside that texts and documents lead to, and check nothing",
     },
+    "site": {},
 }
 
 
@@ -74,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _do(arguments: argparse.Namespace) -> int:
     try:
-        from course_lib.authoring import course_map, export, run, sync
+        from course_lib.authoring import address, course_map, export, run, sync
         from course_lib.authoring.tree import select
     except ModuleNotFoundError as error:
         raise CourseError(f"{error.name} is not installed; `uv sync` installs the development tools") from None
@@ -83,15 +85,24 @@ def _do(arguments: argparse.Namespace) -> int:
         return _check(arguments, pairs)
     if arguments.command == "export":
         lines = export.write(pairs, CHECKOUT, arguments.overwrite)
+    elif arguments.command == "site":
+        lines = [_site(pairs)]
     elif arguments.command == "run":
         lines = (run.run(pair, arguments.experiments, arguments.disturbed) for pair in pairs)
     else:
         lines = (getattr(sync, arguments.command)(pair, arguments.overwrite) for pair in pairs)
     for line in filter(None, lines):
         print(line, flush=True)
-    if arguments.command == "sync" and (line := course_map.write_readme(CHECKOUT)):
-        print(line)
+    if arguments.command == "sync":
+        for line in filter(None, [course_map.write_readme(CHECKOUT), *address.write_address(CHECKOUT)]):
+            print(line)
     return 0
+
+
+def _site(pairs: list) -> str:
+    from course_lib.authoring import site
+
+    return site.build(pairs, CHECKOUT)
 
 
 def _check(arguments: argparse.Namespace, pairs: list) -> int:

@@ -2,7 +2,8 @@
 
 from difflib import SequenceMatcher
 
-from course_lib.authoring.course_map import write_map
+from course_lib.authoring.course_map import write_below_map
+from course_lib.authoring.map_picture import write_map
 from course_lib.authoring.tree import (
     Pair,
     as_text,
@@ -40,6 +41,7 @@ def synced(pair: Pair):
 def sync(pair: Pair, overwrite: bool = False) -> str | None:
     """Write the notebook from its text; the line to print, None when nothing changed."""
     write_map(pair)
+    write_below_map(pair)
     notebook = synced(pair)
     if pair.notebook.exists():
         if inputs(read_notebook(pair)) == inputs(notebook):
