@@ -307,7 +307,7 @@ def test_every_kind_of_assignment_to_names_is_exported(course):
 
 
 def test_solutions_export_nothing(course):
-    write(course, "solutions/00_first", '# %%\n#| export model.first\n"""Other."""\n')
+    write(course, "solutions/00_first_solutions", '# %%\n#| export model.first\n"""Other."""\n')
     assert set(export.collect(course)) == {"model.first", "train.second"}
 
 
@@ -527,8 +527,10 @@ def test_links_between_chapters_must_lead_somewhere(course):
 def test_exercises_need_a_solution(course):
     write(course, "00_first", FIRST.replace("# %%\nprint", '# %% tags=["exercise"]\nprint'))
     in_step(course)
-    assert any("write their solutions in notebooks/text/solutions/00_first.py" in line for line in problems(course))
-    write(course, "solutions/00_first", "# %%\nprint('solved')\n")
+    assert any(
+        "write their solutions in notebooks/text/solutions/00_first_solutions.py" in line for line in problems(course)
+    )
+    write(course, "solutions/00_first_solutions", "# %%\nprint('solved')\n")
     in_step(course)
     assert problems(course) == []
 

@@ -82,7 +82,7 @@ def _notebook_problems(pair: Pair) -> Iterator[str]:
         picture = map_path(pair)
         if not picture.exists() or picture.read_text("utf-8") != draw_map(pair.number):
             yield f"{pair.show(picture)}: out of date; `course sync {pair.name}`"
-        solution = Pair(pair.root, f"solutions/{pair.name}")
+        solution = Pair(pair.root, f"solutions/{pair.name}_solutions")
         if any("exercise" in cell.metadata.get("tags", []) for cell in cells) and not solution.text.exists():
             yield f"{shown}: has exercises; write their solutions in {pair.show(solution.text)}"
 

@@ -24,7 +24,7 @@ NUMBERED = re.compile(r"(\d\d)_[a-z0-9_]+")
 
 @dataclass(frozen=True)
 class Pair:
-    """A notebook and its text. `name` is what commands call it: "03_microgpt" or "solutions/03_microgpt"."""
+    """A notebook and its text. `name` is what commands call it: "03_microgpt" or "solutions/03_microgpt_solutions"."""
 
     root: Path
     name: str

@@ -869,6 +869,6 @@ check(exercises.fit, fit)
 # - [MLX: compilation](https://ml-explore.github.io/mlx/build/html/usage/compile.html), with more on captured state
 # - [NumPy: broadcasting](https://numpy.org/doc/stable/user/basics.broadcasting.html)
 #
-# The exercises are solved in [solutions/00_start_here.ipynb](solutions/00_start_here.ipynb).
+# The exercises are solved in [solutions/00_start_here_solutions.ipynb](solutions/00_start_here_solutions.ipynb).
 #
 # **Next:** [01 · Names](01_names.ipynb)

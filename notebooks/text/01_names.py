@@ -771,4 +771,4 @@ check(exercises.trigram_probs, trigram_probs)
 # - Jurafsky and Martin, [Speech and Language Processing](https://web.stanford.edu/~jurafsky/slp3/), the chapter on n-gram models: smoothing in depth.
 # - MLX, [Random](https://ml-explore.github.io/mlx/build/html/python/random.html): keys, and what `categorical` takes.
 #
-# **Next:** [02 · Autograd](02_autograd.ipynb) · Solutions: [solutions/01_names.ipynb](solutions/01_names.ipynb)
+# **Next:** [02 · Autograd](02_autograd.ipynb) · Solutions: [solutions/01_names_solutions.ipynb](solutions/01_names_solutions.ipynb)

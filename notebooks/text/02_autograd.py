@@ -1203,7 +1203,7 @@ plt.show()
 # ## Exercises
 #
 # The checks print ○ (not written yet), ✗ and the reason, or ✓. The solutions are in
-# [solutions/02_autograd.ipynb](solutions/02_autograd.ipynb).
+# [solutions/02_autograd_solutions.ipynb](solutions/02_autograd_solutions.ipynb).
 
 # %% [markdown]
 # ### Exercise 2.1 — a new operation (10 minutes, ●○○)
@@ -1339,4 +1339,4 @@ check(exercises.rms_norm_backward, rms_norm_backward)
 # - MLX, [Function Transforms](https://ml-explore.github.io/mlx/build/html/usage/function_transforms.html).
 # - So and others, [Primer](https://arxiv.org/abs/2109.08668): where squared ReLU comes from.
 #
-# **Next:** [03 · microGPT](03_microgpt.ipynb) · Solutions: [solutions/02_autograd.ipynb](solutions/02_autograd.ipynb)
+# **Next:** [03 · microGPT](03_microgpt.ipynb) · Solutions: [solutions/02_autograd_solutions.ipynb](solutions/02_autograd_solutions.ipynb)

@@ -949,7 +949,7 @@ def plain_relu_model(config):
 check(exercises.plain_relu_model, plain_relu_model)
 
 # %% [markdown]
-# Solutions: [solutions/03_microgpt.ipynb](solutions/03_microgpt.ipynb)
+# Solutions: [solutions/03_microgpt_solutions.ipynb](solutions/03_microgpt_solutions.ipynb)
 #
 # ## Summary
 #

@@ -597,7 +597,7 @@ def loss_by_position(losses, mask):
 check(exercises.loss_by_position, loss_by_position)
 
 # %% [markdown]
-# Solutions: [solutions/04_batches.ipynb](solutions/04_batches.ipynb)
+# Solutions: [solutions/04_batches_solutions.ipynb](solutions/04_batches_solutions.ipynb)
 #
 # ## Summary
 #

@@ -1077,7 +1077,7 @@ def merge_piece(ids, pair, new_id):
 check(exercises.merge_piece, merge_piece)
 
 # %% [markdown]
-# Solutions: [solutions/05_tokenizer.ipynb](solutions/05_tokenizer.ipynb)
+# Solutions: [solutions/05_tokenizer_solutions.ipynb](solutions/05_tokenizer_solutions.ipynb)
 #
 # ## Summary
 #

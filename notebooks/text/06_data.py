@@ -1375,7 +1375,7 @@ except NotImplementedError:
     print("nothing to try yet")
 
 # %% [markdown]
-# Solutions: [solutions/06_data.ipynb](solutions/06_data.ipynb)
+# Solutions: [solutions/06_data_solutions.ipynb](solutions/06_data_solutions.ipynb)
 #
 # ## Summary
 #

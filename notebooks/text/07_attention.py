@@ -1033,7 +1033,7 @@ check(exercises.rotate_neighbours, rotate_neighbours)
 check(exercises.to_halves, to_halves)
 
 # %% [markdown]
-# Solutions: [solutions/07_attention.ipynb](solutions/07_attention.ipynb)
+# Solutions: [solutions/07_attention_solutions.ipynb](solutions/07_attention_solutions.ipynb)
 #
 # ## Summary
 #

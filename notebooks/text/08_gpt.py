@@ -1451,7 +1451,7 @@ def accuracy(x, weight, targets, rows):
 check(exercises.accuracy, accuracy)
 
 # %% [markdown]
-# Solutions: [solutions/08_gpt.ipynb](solutions/08_gpt.ipynb)
+# Solutions: [solutions/08_gpt_solutions.ipynb](solutions/08_gpt_solutions.ipynb)
 #
 # ## Summary
 #

@@ -961,7 +961,7 @@ def sqrt_warmdown(it, num_iterations, warmdown_ratio=0.2):
 check(exercises.sqrt_warmdown, sqrt_warmdown)
 
 # %% [markdown]
-# Solutions: [solutions/09_muon.ipynb](solutions/09_muon.ipynb)
+# Solutions: [solutions/09_muon_solutions.ipynb](solutions/09_muon_solutions.ipynb)
 #
 # ## Summary
 #

@@ -1811,7 +1811,7 @@ def unpack(packed):
 check(exercises.forget_nothing, pack, unpack)
 
 # %% [markdown]
-# Solutions: [solutions/10_training.ipynb](solutions/10_training.ipynb)
+# Solutions: [solutions/10_training_solutions.ipynb](solutions/10_training_solutions.ipynb)
 #
 # ## Summary
 #

@@ -1054,7 +1054,7 @@ check(exercises.bootstrap, bootstrap)
 
 
 # %% [markdown]
-# Solutions: [solutions/11_evaluation.ipynb](solutions/11_evaluation.ipynb)
+# Solutions: [solutions/11_evaluation_solutions.ipynb](solutions/11_evaluation_solutions.ipynb)
 #
 # ## Summary
 #

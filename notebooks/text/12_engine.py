@@ -2240,7 +2240,7 @@ def verify(logits, draft):
 check(exercises.verify, verify)
 
 # %% [markdown]
-# Solutions: [solutions/12_engine.ipynb](solutions/12_engine.ipynb)
+# Solutions: [solutions/12_engine_solutions.ipynb](solutions/12_engine_solutions.ipynb)
 #
 # ## Summary
 #

@@ -1160,7 +1160,7 @@ def value_with_max(node):
 check(exercises.value_with_max, value_with_max)
 
 # %% [markdown]
-# Solutions: [solutions/14_tools_and_tasks.ipynb](solutions/14_tools_and_tasks.ipynb)
+# Solutions: [solutions/14_tools_and_tasks_solutions.ipynb](solutions/14_tools_and_tasks_solutions.ipynb)
 #
 # ## Summary
 #

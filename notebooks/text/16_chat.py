@@ -904,7 +904,7 @@ def fair_order(clients):
 check(exercises.fair_order, fair_order)
 
 # %% [markdown]
-# Solutions: [solutions/16_chat.ipynb](solutions/16_chat.ipynb)
+# Solutions: [solutions/16_chat_solutions.ipynb](solutions/16_chat_solutions.ipynb)
 #
 # ## Summary
 #
