@@ -524,6 +524,37 @@ def test_links_between_chapters_must_lead_somewhere(course):
     assert len(found) == 1 and "links to 99_none.ipynb" in found[0]
 
 
+def test_a_link_that_jupyterlab_does_not_find_is_named(monkeypatch, course, capsys):
+    monkeypatch.setattr(cli, "CHECKOUT", course)
+    (course / "data").mkdir(exist_ok=True)
+    (course / "data" / "README.md").write_text("# Data\n")
+    write(course, "00_first", FIRST.replace("# # 00 · First", "# # 00 · First\n#\n# [data](../data/README.md)"))
+    in_step(course)
+    (found,) = problems(course)
+    assert "links to ../data/README.md, which lies outside notebooks/" in found
+    assert course_command("check", "--links") == 1
+    assert capsys.readouterr().out.endswith(f"{found}\n")
+
+
+def test_the_map_and_the_links_below_it_hold_the_chapters_that_exist(course):
+    write(course, "00_first", FIRST.replace("# # 00 · First", "# # 00 · First\n#\n# Chapters: "))
+    in_step(course)
+    assert problems(course) == []
+    write(course, "03_later", FIRST.replace("model.first", "model.later"))
+    sync.sync(Pair(course, "03_later"))
+    found = problems(course)
+    assert any("00_first.py: its links to the chapters are out of date" in line for line in found)
+    assert any("map_00.svg: out of date" in line for line in found)
+    in_step(course)
+    assert (
+        "\n# Chapters: **00** · [01](01_second.ipynb) · [03](03_later.ipynb)\n"
+        in Pair(course, "00_first").text.read_text()
+    )
+    picture = (course / "notebooks" / "images" / "map_03.svg").read_text("utf-8")
+    assert re.findall(r">(\d\d)</text>", picture) == ["00", "01", "03"], "02 does not exist"
+    assert picture.count('rx="6" fill="#cfe4f3"') == 2, "two are behind you"
+
+
 def test_exercises_need_a_solution(course):
     write(course, "00_first", FIRST.replace("# %%\nprint", '# %% tags=["exercise"]\nprint'))
     in_step(course)
@@ -531,6 +562,15 @@ def test_exercises_need_a_solution(course):
         "write their solutions in notebooks/text/solutions/00_first_solutions.py" in line for line in problems(course)
     )
     write(course, "solutions/00_first_solutions", "# %%\nprint('solved')\n")
+    in_step(course)
+    assert any("'## Exercises' must begin with 'Run the cells above first'" in line for line in problems(course))
+    section = """# ## Exercises
+#
+# Run the cells above first. See [solutions](solutions/00_first_solutions.ipynb).
+#
+# **Next"""
+    text = Pair(course, "00_first").text.read_text()
+    write(course, "00_first", text.replace("# **Next", section))
     in_step(course)
     assert problems(course) == []
 

@@ -37,7 +37,7 @@ FLAGS = {
     "check": {
         "--numbers": "list the numbers in the prose that neither code nor outputs hold, and check nothing",
         "--rooms": "list the rooms of course_lib and what each imports from, and check nothing else",
-        "--links": "list the addresses outside that texts and documents lead to, and check nothing",
+        "--links": "list the addresses outside that texts and documents lead to, and check only the links inside",
     },
 }
 
@@ -96,12 +96,14 @@ def _do(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace, pairs: list) -> int:
     from course_lib.authoring import check, prose_numbers, rooms
+    from course_lib.authoring.tree import read_text
 
     found: list[str] = []
     if arguments.numbers:
         lines = [line for pair in pairs for line in prose_numbers.unshown_numbers(pair)]
     elif arguments.links:
-        lines = check.links(pairs, CHECKOUT)
+        found = [line for pair in pairs for line in check.link_problems(pair, read_text(pair).cells)]
+        lines = [*check.links(pairs, CHECKOUT), *found]
     elif arguments.rooms:
         found = list(rooms.room_problems(CHECKOUT / "course_lib"))
         lines = [*rooms.table(CHECKOUT / "course_lib"), *(found or [rooms.ALL_WELL])]

@@ -12,6 +12,8 @@
 
 # %% [markdown]
 # ![Map of the course, chapter 00 highlighted: start_here is the first chapter, names comes next](images/map_00.svg)
+#
+# Chapters: **00** · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb)
 
 # %% [markdown]
 # ## How the course works
@@ -746,6 +748,9 @@ print(f"{now / before:.1f} times as fast")
 #
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/00_start_here_solutions.ipynb](solutions/00_start_here_solutions.ipynb).
+#
 # ### Exercise 0.1 — standardise
 #
 # 5 minutes, ●○○
@@ -868,7 +873,5 @@ check(exercises.fit, fit)
 #   [lazy evaluation](https://ml-explore.github.io/mlx/build/html/usage/lazy_evaluation.html)
 # - [MLX: compilation](https://ml-explore.github.io/mlx/build/html/usage/compile.html), with more on captured state
 # - [NumPy: broadcasting](https://numpy.org/doc/stable/user/basics.broadcasting.html)
-#
-# The exercises are solved in [solutions/00_start_here_solutions.ipynb](solutions/00_start_here_solutions.ipynb).
 #
 # **Next:** [01 · Names](01_names.ipynb)

@@ -13,6 +13,8 @@
 
 # %% [markdown]
 # ![Map of the course, chapter 02 highlighted: autograd follows names and comes before microgpt](images/map_02.svg)
+#
+# Chapters: [00](00_start_here.ipynb) · [01](01_names.ipynb) · **02** · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb)
 
 # %%
 #| export names.autograd
@@ -1202,8 +1204,10 @@ plt.show()
 # %% [markdown]
 # ## Exercises
 #
-# The checks print ○ (not written yet), ✗ and the reason, or ✓. The solutions are in
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
 # [solutions/02_autograd_solutions.ipynb](solutions/02_autograd_solutions.ipynb).
+#
+# The checks print ○ (not written yet), ✗ and the reason, or ✓.
 
 # %% [markdown]
 # ### Exercise 2.1 — a new operation (10 minutes, ●○○)
@@ -1339,4 +1343,4 @@ check(exercises.rms_norm_backward, rms_norm_backward)
 # - MLX, [Function Transforms](https://ml-explore.github.io/mlx/build/html/usage/function_transforms.html).
 # - So and others, [Primer](https://arxiv.org/abs/2109.08668): where squared ReLU comes from.
 #
-# **Next:** [03 · microGPT](03_microgpt.ipynb) · Solutions: [solutions/02_autograd_solutions.ipynb](solutions/02_autograd_solutions.ipynb)
+# **Next:** [03 · microGPT](03_microgpt.ipynb)

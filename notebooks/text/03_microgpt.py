@@ -15,6 +15,8 @@
 
 # %% [markdown]
 # ![Map of the course: chapter 03 microgpt is marked, after 02 autograd and before 04 batches](images/map_03.svg)
+#
+# Chapters: [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · **03** · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb)
 
 # %%
 #| export names.microgpt
@@ -895,6 +897,9 @@ main(command_line(notebook_flags=["--quiet"]))
 # %% [markdown]
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/03_microgpt_solutions.ipynb](solutions/03_microgpt_solutions.ipynb).
+#
 # ### Exercise 3.1 — count before you build
 #
 # 10 minutes, ●○○. Write `count_parameters(config)`, the number of parameters of `MicroGPT(config)` for any sizes,
@@ -949,8 +954,6 @@ def plain_relu_model(config):
 check(exercises.plain_relu_model, plain_relu_model)
 
 # %% [markdown]
-# Solutions: [solutions/03_microgpt_solutions.ipynb](solutions/03_microgpt_solutions.ipynb)
-#
 # ## Summary
 #
 # - A GPT is embeddings, a few blocks of attention and MLP that write onto a residual stream, and a matrix to logits.

@@ -16,6 +16,8 @@
 
 # %% [markdown]
 # ![Map of the course: chapter 04 batches is marked, after 03 microgpt; Part II starts after it](images/map_04.svg)
+#
+# Chapters: [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · **04** · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb)
 
 # %%
 #| export names.batching
@@ -542,6 +544,9 @@ assert together > apart
 #
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/04_batches_solutions.ipynb](solutions/04_batches_solutions.ipynb).
+#
 # ### Exercise 4.1 — masks from lengths
 #
 # 10 minutes, ●○○. Write `mask_of(lengths, T)`: `lengths` is a list of B numbers of predictions; return the mask (B, T)
@@ -597,8 +602,6 @@ def loss_by_position(losses, mask):
 check(exercises.loss_by_position, loss_by_position)
 
 # %% [markdown]
-# Solutions: [solutions/04_batches_solutions.ipynb](solutions/04_batches_solutions.ipynb)
-#
 # ## Summary
 #
 # - Small steps spend their time on starting operations. A batch gives each more to do; compiling makes fewer of them.

@@ -15,6 +15,8 @@
 
 # %% [markdown]
 # ![Map of the course: chapter 05 tokenizer is marked, the first of Part II; 06 data comes next](images/map_05.svg)
+#
+# Chapters: [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · **05** · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb)
 
 # %%
 #| export data.tokenizer
@@ -1003,6 +1005,9 @@ work(Settings(tokenizer=folder, peers=False))
 # %% [markdown]
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/05_tokenizer_solutions.ipynb](solutions/05_tokenizer_solutions.ipynb).
+#
 # ### Exercise 5.1 — look at the tokens
 #
 # 10 minutes, ●○○. Write `show_tokens(tokenizer, text)`: the tokens of `text` as one string, with `|` between them. Bytes that
@@ -1077,8 +1082,6 @@ def merge_piece(ids, pair, new_id):
 check(exercises.merge_piece, merge_piece)
 
 # %% [markdown]
-# Solutions: [solutions/05_tokenizer_solutions.ipynb](solutions/05_tokenizer_solutions.ipynb)
-#
 # ## Summary
 #
 # - Bytes can express every text; BPE gives the commonest neighbours an id of their own, again and again.

@@ -16,6 +16,8 @@
 
 # %% [markdown]
 # ![Map of the course: chapter 06 data is marked, in Part II; after 05 tokenizer, and 07 attention comes next](images/map_06.svg)
+#
+# Chapters: [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · **06** · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb)
 
 # %% [markdown]
 # Text moves through three modules: files → **documents** → **dataset** → **dataloader**. After the imports of this
@@ -1292,6 +1294,9 @@ with TokenLoader(bundled, tokenizer, "train", batch_size=8, sequence_len=256) as
 # %% [markdown]
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/06_data_solutions.ipynb](solutions/06_data_solutions.ipynb).
+#
 # ### Exercise 6.1 — rows from a stream
 #
 # 10 minutes, ●○○. Write `rows(documents, bos, B, T)`: `documents` is a list of lists of ids. Put `bos` before each, join them,
@@ -1375,8 +1380,6 @@ except NotImplementedError:
     print("nothing to try yet")
 
 # %% [markdown]
-# Solutions: [solutions/06_data_solutions.ipynb](solutions/06_data_solutions.ipynb)
-#
 # ## Summary
 #
 # - Documents stand in parquet files; a dataset is a folder of such shards, the last one for validation.

@@ -18,6 +18,8 @@
 
 # %% [markdown]
 # ![Map of the course: chapter 07 attention is marked, in Part II; after 06 data, and 08 gpt comes next](images/map_07.svg)
+#
+# Chapters: [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · **07** · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb)
 
 # %%
 #| export model.attention
@@ -948,6 +950,9 @@ print([name for name, _ in parameters])
 #
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/07_attention_solutions.ipynb](solutions/07_attention_solutions.ipynb).
+#
 # ### Exercise 7.1 — repeat the heads
 #
 # 10 minutes, ●○○. Write `repeat_heads(k, n_head)`: from keys (B, n_kv_head, S, D) to (B, n_head, S, D), holding at place $h$ the kv head
@@ -1033,8 +1038,6 @@ check(exercises.rotate_neighbours, rotate_neighbours)
 check(exercises.to_halves, to_halves)
 
 # %% [markdown]
-# Solutions: [solutions/07_attention_solutions.ipynb](solutions/07_attention_solutions.ipynb)
-#
 # ## Summary
 #
 # - Rotary positions turn pairs of numbers in queries and keys; their dot product then depends on the distance only.

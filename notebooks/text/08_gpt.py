@@ -17,6 +17,8 @@
 
 # %% [markdown]
 # ![Map of the course: chapter 08 gpt is marked, in Part II; after 07 attention, and 09 muon comes next](images/map_08.svg)
+#
+# Chapters: [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · **08** · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb)
 
 # %%
 #| export model.gpt
@@ -806,7 +808,7 @@ assert np.allclose(by_hand, measured, atol=1e-6)
 #
 # ### `model.loss`
 #
-# Both ideas together are `fused_loss` in the package, [course_lib/model/loss.py](../course_lib/model/loss.py): a few dozen lines
+# Both ideas together are `fused_loss` in the package, `course_lib/model/loss.py`: a few dozen lines
 # written by hand, which this chapter uses and does not build. It is an `mx.custom_function` like that of section 2, with one
 # difference: it makes the gradients on the way *forward*, as further outputs, and the way back only multiplies them by the slope
 # that comes in. For each chunk of rows it computes in essence this, where `importance` is how much a row counts: one over the
@@ -941,7 +943,7 @@ assert count == by_formula(big.config)
 
 # %% [markdown]
 # A billion parameters and hardly a byte: MLX is lazy, and nobody has asked for the numbers of this model yet. So you need not
-# trust a formula. `count_parameters(config)` of [course_lib/model/sizes.py](../course_lib/model/sizes.py) makes the model and
+# trust a formula. `count_parameters(config)` of `course_lib/model/sizes.py` makes the model and
 # adds up its arrays. Change the model, and the count changes with it. With fewer heads of keys and values there are fewer than the
 # formula says:
 
@@ -1381,6 +1383,9 @@ print(sample(best, tokenizer, 60, temperature=0.7, seed=0))
 #
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/08_gpt_solutions.ipynb](solutions/08_gpt_solutions.ipynb).
+#
 # ### Exercise 8.1 — count with fewer heads
 #
 # 15 minutes, ●○○. Write `parameters(depth, n_kv_head)`: how many `GPTConfig.from_depth(depth, n_kv_head=n_kv_head)` has, from its sizes, without
@@ -1451,8 +1456,6 @@ def accuracy(x, weight, targets, rows):
 check(exercises.accuracy, accuracy)
 
 # %% [markdown]
-# Solutions: [solutions/08_gpt_solutions.ipynb](solutions/08_gpt_solutions.ipynb)
-#
 # ## Summary
 #
 # - One dial, the depth, sets the sizes. Parameters, operations and memory follow from it, before anything is made.

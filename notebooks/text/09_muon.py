@@ -17,6 +17,8 @@
 
 # %% [markdown]
 # ![Map of the course: chapter 09 muon is marked, in Part II; after 08 gpt, and 10 training comes next](images/map_09.svg)
+#
+# Chapters: [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · **09** · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb)
 
 # %%
 #| export train.muon
@@ -905,6 +907,9 @@ draw_loss_log("python docs", until="09")
 #
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/09_muon_solutions.ipynb](solutions/09_muon_solutions.ipynb).
+#
 # ### Exercise 9.1 — until it is exact
 #
 # 20 minutes, ●●○. Write `polar(g)`: the orthogonal matrix nearest to g, exact to three digits, by products only. (The check
@@ -961,8 +966,6 @@ def sqrt_warmdown(it, num_iterations, warmdown_ratio=0.2):
 check(exercises.sqrt_warmdown, sqrt_warmdown)
 
 # %% [markdown]
-# Solutions: [solutions/09_muon_solutions.ipynb](solutions/09_muon_solutions.ipynb)
-#
 # ## Summary
 #
 # - A matrix has directions. SGD follows the strong ones, AdamW scales single numbers, Muon moves all directions equally.

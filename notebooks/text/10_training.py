@@ -17,6 +17,8 @@
 
 # %% [markdown]
 # ![Map of the course: chapter 10 training is marked, in Part II; after 09 muon, and 11 evaluation comes next](images/map_10.svg)
+#
+# Chapters: [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · **10** · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb)
 
 # %%
 #| export train.trainer
@@ -1733,6 +1735,9 @@ if REALLY:
 # %% [markdown]
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/10_training_solutions.ipynb](solutions/10_training_solutions.ipynb).
+#
 # ### Exercise 10.1 — unequal micro-batches
 #
 # 15 minutes, ●●○. In chapter 13 many targets are −1 and do not count, so one micro-batch may have 700 targets and the next
@@ -1811,8 +1816,6 @@ def unpack(packed):
 check(exercises.forget_nothing, pack, unpack)
 
 # %% [markdown]
-# Solutions: [solutions/10_training_solutions.ipynb](solutions/10_training_solutions.ipynb)
-#
 # ## Summary
 #
 # - A step is: gradients of all micro-batches, their mean, a norm that is checked and clipped, rates and momentum of the day, an update, `mx.eval`.

@@ -17,6 +17,8 @@
 
 # %% [markdown]
 # ![Map of the course: chapter 11 evaluation is marked, in Part II; after 10 training, and 12 engine comes next](images/map_11.svg)
+#
+# Chapters: [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · **11** · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb)
 
 # %%
 #| export evaluate.scoring
@@ -996,6 +998,9 @@ shutil.rmtree(folder.parent)
 #
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/11_evaluation_solutions.ipynb](solutions/11_evaluation_solutions.ipynb).
+#
 # ### Exercise 11.1 — the unit of an option
 #
 # 10 minutes, ●○○. The mean over tokens depends on the tokenizer again. Write `choose(losses, sizes)`: for each option, `losses` has
@@ -1054,8 +1059,6 @@ check(exercises.bootstrap, bootstrap)
 
 
 # %% [markdown]
-# Solutions: [solutions/11_evaluation_solutions.ipynb](solutions/11_evaluation_solutions.ipynb)
-#
 # ## Summary
 #
 # - A loss per token compares models with one tokenizer only. Bits per byte compares any two, and compressors too.

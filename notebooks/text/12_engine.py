@@ -16,6 +16,8 @@
 
 # %% [markdown]
 # ![Map of the course: chapter 12 engine is marked, the last one of Part II; after 11 evaluation](images/map_12.svg)
+#
+# Chapters: [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · **12** · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb)
 
 # %%
 #| export generate.kv_cache
@@ -2159,6 +2161,9 @@ print([handle.finish_reason for handle in handles], "after the end of the block"
 # %% [markdown]
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/12_engine_solutions.ipynb](solutions/12_engine_solutions.ipynb).
+#
 # ### Exercise 12.1 — how many users?
 #
 # 10 minutes, ●○○. Write `users(config, memory, length)`: how many texts of `length` tokens can be written at once on a
@@ -2240,8 +2245,6 @@ def verify(logits, draft):
 check(exercises.verify, verify)
 
 # %% [markdown]
-# Solutions: [solutions/12_engine_solutions.ipynb](solutions/12_engine_solutions.ipynb)
-#
 # ## Summary
 #
 # - Without a cache each token costs a pass over the whole text. With one, a pass over one token: the ids are the same.
@@ -2260,7 +2263,7 @@ check(exercises.verify, verify)
 # - **A cache that is rebuilt for every layer or every token**: correct ids, and all the time goes into copying.
 # - One first token for all samples of a prompt: they are far too alike.
 # - One mask for rows of different lengths: short rows see what is not theirs.
-# - A place in an array that an earlier row filled with NaN: hidden by a mask, it is still $0 \cdot$ NaN. Clear it.
+# - A place in an array that an earlier row filled with NaN: hidden by a mask, it still counts, as $0 \cdot \mathrm{NaN} = \mathrm{NaN}$. Clear it.
 # - Random numbers drawn for the batch as a whole: then a text depends on its neighbours, and no seed brings it back.
 # - Keeping caches across a training step: keys and values of weights that are gone.
 #

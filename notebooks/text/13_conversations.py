@@ -16,6 +16,8 @@
 
 # %% [markdown]
 # ![Map of the course: chapter 13 conversations is marked, the first one of Part III; after 12 engine, and 14 tools comes next](images/map_13.svg)
+#
+# Chapters: [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · **13** · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb)
 
 # %%
 #| export chat.conversation
@@ -584,7 +586,7 @@ print(len(expand("(a|b|c) (d|e) (f|)")), "phrases from one template")
 
 
 # %% [markdown]
-# [data/lessons/lessons.yaml](../data/lessons/lessons.yaml) has the templates. What people type also differs in openings, capitals and marks at the
+# The file `data/lessons/lessons.yaml` of the course has the templates. What people type also differs in openings, capitals and marks at the
 # end; `dressed` adds those. And part of the questions must be kept for tests. `is_test` decides by the question itself, before it is dressed:
 # so no question is on both sides, however it is typed.
 
@@ -1159,6 +1161,9 @@ home.cleanup()
 
 # %% [markdown]
 # ## Exercises
+#
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/13_conversations_solutions.ipynb](solutions/13_conversations_solutions.ipynb).
 #
 # ### Exercise 13.1 — who wrote it?
 #

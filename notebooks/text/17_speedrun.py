@@ -16,6 +16,8 @@
 
 # %% [markdown]
 # ![Map of the course: chapter 17 speedrun is marked, the last one of Part III](images/map_17.svg)
+#
+# Chapters: [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · **17**
 
 # %%
 #| export pipeline.report_card
@@ -310,7 +312,7 @@ def draw_card(card: dict) -> Figure:
 # %% [markdown]
 # ### A real one
 #
-# Five minutes are too long for a notebook that you run from top to bottom. The card of a real run lies in [data/speedrun](../data/speedrun/card.json). It was made by
+# Five minutes are too long for a notebook that you run from top to bottom. The card of a real run lies in the course, in `data/speedrun/card.json`. It was made by
 # `speedrun --minutes 5 --control`, where the control's time comes on top of the five minutes.
 
 # %%
@@ -368,6 +370,9 @@ for depth in (12, 20, 26):
 
 # %% [markdown]
 # ## Exercises
+#
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/17_speedrun_solutions.ipynb](solutions/17_speedrun_solutions.ipynb).
 #
 # ### Exercise 17.1 — is it better?
 #
