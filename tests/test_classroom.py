@@ -4,8 +4,10 @@ import re
 
 import matplotlib.pyplot as plt
 import mlx.core as mx
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 
 from course_lib.classroom import (
     LiveCurve,
@@ -84,6 +86,52 @@ def wordless(x):
 
 def right(x):
     return 2 * x
+
+
+def doubles_twice(answer):
+    assert answer(answer(2)) == 8
+    return "Now three times."
+
+
+class Broken:
+    def __call__(self, x):
+        return [][x]
+
+
+def test_a_verdict_names_the_line_of_ones_own_code_and_what_to_look_at_next(capsys):
+    for answer in (broken, Broken(), right):
+        check(doubles_twice, answer)
+    check(lambda made: made()(2), Broken)
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"✗ broken: it raised ZeroDivisionError: division by zero \(line \d+: return x / 0\)", lines[0])
+    assert lines[1].endswith("IndexError: list index out of range"), "an object of a class tells no source"
+    assert lines[2] == "✓ right: correct. Now three times."
+    assert lines[3].endswith("(line " + str(Broken.__call__.__code__.co_firstlineno + 1) + ": return [][x])")
+
+
+FAILED = "✗ double: the cell that defines it failed when you ran it last; mend it and run it again"
+CELLS = {
+    "from course_lib.classroom import check\ndef test(f):\n    assert f(2) == 4, 'twice 2 is 4'": "",
+    "def double(x):\n    y = x\n    return y / 0": "",
+    "check(test, double)": "✗ double: it raised ZeroDivisionError: division by zero (line 3: return y / 0)",
+    "def double(x):\n    return 3 * x)": "SyntaxError",
+    "check(test, double) # after": FAILED,
+    "def double(x):\n    return 3 * x": "",
+    "check(test, double) # mended": "✗ double: twice 2 is 4",
+    "1 / 0\ndef double(x):\n    return 2 * x": "ZeroDivisionError",
+    "check(test, double) # not reached": FAILED,
+    "def double(x):\n    return 2 * x\n\ncheck(test, double)": "✓ double: correct",
+}
+
+
+@pytest.mark.slow
+def test_in_a_notebook_a_verdict_has_a_colour_and_is_never_on_a_definition_that_was_replaced():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    NotebookClient(notebook, kernel_name="python3", allow_errors=True, timeout=120).execute()
+    for cell, expected in zip(notebook.cells, CELLS.values(), strict=True):
+        shown = "".join(output.get("text") or output.ename for output in cell.outputs)
+        assert re.sub(r"\x1b\[[\d;]*m", "", shown).strip() == expected
+        assert expected[:1] not in ("✗", "✓") or shown.startswith("\x1b[1;3"), "bold and in colour"
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ LANGUAGE = {
 # With comment_magics, a comment such as "# copy the weights" becomes the line "copy the weights" of the notebook.
 TEXT_FORMAT = {"extension": ".py", "format_name": "percent", "comment_magics": False}
 TEXT_OPTIONS = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all", "comment_magics": False}
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
 NUMBERED = re.compile(r"(\d\d)_[a-z0-9_]+")
 
 
@@ -161,9 +162,10 @@ def inputs(notebook) -> list[tuple]:
 
 
 def text_of(output) -> str:
-    """What an output of a cell shows as text."""
+    """What an output of a cell shows as text, without its colours."""
     data = output.get("data", {})
-    return "".join([output.get("text", ""), *(str(data.get(kind, "")) for kind in ("text/plain", "text/html"))])
+    shown = "".join([output.get("text", ""), *(str(data.get(kind, "")) for kind in ("text/plain", "text/html"))])
+    return COLOUR.sub("", shown)
 
 
 def write_notebook(pair: Pair, notebook) -> None:
