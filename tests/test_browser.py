@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from course_lib.authoring import learner
+
 pytestmark = pytest.mark.slow
 
 PLACES = [
@@ -101,10 +103,12 @@ def opened(url: str):
         browser.close()
 
 
-@pytest.mark.parametrize("root", ["notebooks", "."])
+@pytest.mark.parametrize("root", ["notebooks", ".", "a learner's copy"])
 def test_files_for_authors_are_hidden_and_a_chapter_opens_unedited(tmp_path, checkout, root):
-    with lab(tmp_path, checkout / root) as url:
-        folder = "" if root == "notebooks" else "notebooks"
+    if root == "a learner's copy":
+        learner.start(tmp_path / root, checkout)
+    with lab(tmp_path, (tmp_path if root == "a learner's copy" else checkout) / root) as url:
+        folder = "notebooks" if root == "." else ""
         listed = json.load(urllib.request.urlopen(f"{url}/api/contents/{folder}"))["content"]
         names = {entry["name"] for entry in listed}
         assert {"03_microgpt.ipynb", "solutions"} <= names and not {"text", "ruff.toml"} & names

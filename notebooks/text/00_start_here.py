@@ -29,7 +29,8 @@
 # top to bottom, since later cells use what earlier ones made.
 #
 # Change things. *Kernel → Restart Kernel and Run All Cells* clears what is in memory and starts again. Ctrl+Z, or a fresh copy of the
-# file, brings back the text.
+# file, brings back the text. Work in a folder of your own, which an update of the course does not touch: `uv run course start` copies all
+# notebooks to the folder `mine`, and `uv run course progress` lists the exercises that you have solved there.
 
 # %%
 hours = 24 * 7
