@@ -302,6 +302,60 @@ def test_a_live_curve_redraws_in_place_in_a_notebook(monkeypatch):
     assert shown == ["display", "update", "update", "update"] and not plt.get_fignums()
 
 
+def test_a_live_curve_with_a_total_has_its_length_from_the_first_point_on():
+    for total in (400, None):
+        curve = LiveCurve(total=total)
+        curve.add(0, 3.0)
+        axes = curve.figure().axes[0]
+        left, right = axes.get_xlim()
+        assert (left <= 0 and 400 <= right <= 420) == (total == 400)
+        assert axes.lines[0].get_marker() == "o" and axes.get_xlabel() == "step"
+        curve.add(1, 2.0)
+        assert curve.figure().axes[0].lines[0].get_marker() not in ("o", "None")
+        plt.close("all")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_live_curve_says_the_time_left(monkeypatch, first):
+    now = 100.0
+    labels = []
+    monkeypatch.setattr(live_curve, "in_notebook", lambda: True)
+    monkeypatch.setattr(live_curve, "busy", lambda: None)
+    monkeypatch.setenv("COURSE_QUICK", "0")
+    monkeypatch.setattr(live_curve.time, "monotonic", lambda: now)
+    monkeypatch.setattr(LiveCurve, "_draw", lambda self, left="": labels.append(left))
+    curve = LiveCurve(total=5, seconds=0)
+    for step in range(first, first + 5):
+        now += 70 if step == first else 20  # the first one compiles
+        curve.add(step, 1.0)
+    curve.show()
+    assert labels == ["", "about 1:00 left", "about 0:40 left", "about 0:20 left", "", ""]
+
+
+def test_a_live_curve_says_once_that_the_machine_is_busy(monkeypatch, capsys):
+    now, load = 0.0, 9.0
+    monkeypatch.setattr(live_curve, "in_notebook", lambda: True)
+    monkeypatch.setattr(LiveCurve, "_said_busy", False)
+    monkeypatch.setattr(LiveCurve, "_draw", lambda self, left="": None)
+    monkeypatch.setattr(live_curve.sys, "platform", "linux")
+    monkeypatch.setattr(live_curve.time, "monotonic", lambda: now)
+    monkeypatch.setattr(live_curve.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(live_curve.os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setenv("COURSE_QUICK", "0")
+    said = []
+    for threads, load in (("1", 9.0), (None, 2.5), (None, 9.0), (None, 9.0)):  # noqa: B007, read by getloadavg
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+        if threads:
+            monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+        curve = LiveCurve(seconds=0)
+        for step in range(4):
+            now += 4
+            curve.add(step, 1.0)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] == said[3] == ""
+    assert said[2].count("\n") == 1 and "load 9.0 on 2" in said[2] and "OPENBLAS_NUM_THREADS=1" in said[2]
+
+
 def record(path, notebook, model, loss):
     loss_log.record_loss(notebook, model, "an idea", corpus="names", steps=5, loss=loss, path=path)
 
@@ -312,7 +366,7 @@ def test_a_live_curve_redraws_only_now_and_then(monkeypatch):
     monkeypatch.setattr(live_curve, "in_notebook", lambda: True)
     monkeypatch.setenv("COURSE_QUICK", "0")
     monkeypatch.setattr(live_curve.time, "monotonic", lambda: next(clock))  # each look at the clock takes a second
-    monkeypatch.setattr(LiveCurve, "_draw", lambda self: drawn.append(len(self.values)))
+    monkeypatch.setattr(LiveCurve, "_draw", lambda self, left: drawn.append(len(self.values)))
     curve = LiveCurve(seconds=3)
     for step in range(10):
         curve.add(step, 1.0)

@@ -834,7 +834,7 @@ print(f"loss {loss.data:.4f}; {len(topological_order(loss))} nodes in the graph 
 
 # %%
 steps = budget(400, 40)
-value_curve = LiveCurve("cross-entropy")
+value_curve = LiveCurve("cross-entropy", total=steps)
 for step in range(steps):
     for parameter in flat:
         parameter.grad = 0.0

@@ -362,7 +362,7 @@ print(f"bigram to beat: {bigram:.4f}")
 backend.seed_everything(42)
 model = MicroGPT(config)
 num_steps = budget(3000, quick=400)
-curve = LiveCurve(references={"bigram": bigram}, window=50)
+curve = LiveCurve(references={"bigram": bigram}, total=num_steps, window=50)
 losses = train_batches(model, train_names, tokenizer, num_steps, on_step=curve.add)
 curve.show()
 

@@ -140,7 +140,7 @@ def train_small(tokenizer, steps):
     """A model of two blocks after `steps` steps of 2,048 tokens, and its last ten losses' mean."""
     model = GPT(GPTConfig(256, tokenizer.vocab_size, n_layer=2, n_head=2, n_kv_head=2, n_embd=128))
     trainer = Trainer(model, steps)
-    curve = LiveCurve(f"loss, {tokenizer.vocab_size} ids", window=10)
+    curve = LiveCurve(f"loss, {tokenizer.vocab_size} ids", total=steps, window=10)
     with TokenLoader(data, tokenizer, "train", 8, 256) as loader:
         for step in range(1, steps + 1):
             curve.add(step, trainer.step([next(loader)]).loss)

@@ -139,7 +139,8 @@ model = GPT(config)
 # %%
 def train(model, loader, steps, label, **rates):
     """Train for `steps` steps and draw the loss."""
-    trainer, curve = Trainer(model, steps, **rates), LiveCurve(label, window=10)
+    trainer = Trainer(model, steps, **rates)
+    curve = LiveCurve(label, total=steps, window=10)
     for step in range(1, steps + 1):
         curve.add(step, trainer.step([next(loader)]).loss)
     curve.show()
@@ -1134,18 +1135,19 @@ home = tempfile.TemporaryDirectory()
 
 
 def program(name, *flags):
-    """Run a program of the course; its last lines."""
+    """Run a program and print its lines as they come, without samples and single steps."""
     command = [sys.executable, "-m", f"course_lib.scripts.{name}", *flags]
-    environment = {**os.environ, "COURSE_HOME": home.name}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.replace(home.name, "…").splitlines()
+    environment = {**os.environ, "COURSE_HOME": home.name, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if not line.startswith(" ") and not line.endswith(" left\n"):
+                print(line.replace(home.name, "…"), end="")
+    assert process.returncode == 0
 
 
 steps = f"--num-iterations={budget(20, quick=2)}"
 program("base_train", "--depth=1", "--total-batch-size=1024", "--processes=1", steps)
-said = program("chat_sft", "--tag=d1", "--total-batch-size=1024", "--processes=1", steps)
-print("\n".join(said[:3] + said[-1:]))
+program("chat_sft", "--tag=d1", "--total-batch-size=1024", "--processes=1", steps)
 home.cleanup()
 
 

@@ -159,7 +159,7 @@ command = [
     "--min-iterations=2",
 ]
 command += ["--max-per-task=4"]
-environment = {**os.environ, "COURSE_HOME": home.name}
+environment = {**os.environ, "COURSE_HOME": home.name, "PYTHONUNBUFFERED": "1"}
 pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 first = subprocess.Popen(command, env=environment, **pipes)
 for line in first.stdout:
@@ -172,10 +172,14 @@ first.wait()
 first.stdout.close()
 
 # %%
-second = subprocess.run(command, env=environment, **pipes, timeout=600)
-assert second.returncode == 0, second.stdout
-print("\n".join(line for line in second.stdout.splitlines() if line.startswith(("plan", "—"))))
-print(second.stdout.splitlines()[-2].replace(home.name, "…"))
+lines = []
+with subprocess.Popen(command, env=environment, **pipes) as second:
+    for line in second.stdout:
+        lines.append(line)
+        if line.startswith(("plan", "—")):
+            print(line, end="")
+assert second.returncode == 0, "".join(lines)
+print(lines[-2].replace(home.name, "…"), end="")
 home.cleanup()
 
 # %% [markdown]
