@@ -343,17 +343,24 @@ def test_a_live_curve_says_once_that_the_machine_is_busy(monkeypatch, capsys):
     monkeypatch.setattr(live_curve.os, "getloadavg", lambda: (load, 0.0, 0.0))
     monkeypatch.setenv("COURSE_QUICK", "0")
     said = []
-    for threads, load in (("1", 9.0), (None, 2.5), (None, 9.0), (None, 9.0)):  # noqa: B007, read by getloadavg
-        monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-        if threads:
-            monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
+    for setting, load in (  # noqa: B007, read by getloadavg
+        ("OPENBLAS_NUM_THREADS", 9.0),
+        ("COURSE_AUTHORING", 9.0),
+        (None, 2.5),
+        (None, 9.0),
+        (None, 9.0),
+    ):
+        for name in ("OPENBLAS_NUM_THREADS", "COURSE_AUTHORING"):
+            monkeypatch.delenv(name, raising=False)
+        if setting:
+            monkeypatch.setenv(setting, "1")
         curve = LiveCurve(seconds=0)
         for step in range(4):
             now += 4
             curve.add(step, 1.0)
         said.append(capsys.readouterr().out)
-    assert said[0] == said[1] == said[3] == ""
-    assert said[2].count("\n") == 1 and "load 9.0 on 2" in said[2] and "OPENBLAS_NUM_THREADS=1" in said[2]
+    assert said[0] == said[1] == said[2] == said[4] == ""
+    assert said[3].count("\n") == 1 and "load 9.0 on 2" in said[3] and "OPENBLAS_NUM_THREADS=1" in said[3]
 
 
 def record(path, notebook, model, loss):

@@ -120,7 +120,8 @@ class LiveCurve:
 def busy() -> str | None:
     """A sentence for a machine whose cores others take, where OpenBLAS waits for each of its threads; else None."""
     cores, load = os.cpu_count() or 1, os.getloadavg()[0]  # how many threads wanted a core in the last minute
-    if sys.platform != "linux" or "OPENBLAS_NUM_THREADS" in os.environ or load < 1.5 * cores:
+    settings = {"OPENBLAS_NUM_THREADS", "COURSE_AUTHORING"}  # nothing to advise; `course run` judges the load itself
+    if sys.platform != "linux" or settings & set(os.environ) or load < 1.5 * cores:
         return None
     return (
         f"These steps are slow because other programs take the cores of this machine (load {load:.1f} on {cores}): end "
