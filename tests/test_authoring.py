@@ -320,7 +320,7 @@ def test_every_kind_of_assignment_to_names_is_exported(course):
 
 
 def test_solutions_export_nothing(course):
-    write(course, "solutions/00_first", '# %%\n#| export model.first\n"""Other."""\n')
+    write(course, "solutions/00_first_solutions", '# %%\n#| export model.first\n"""Other."""\n')
     assert set(export.collect(course)) == {"model.first", "train.second"}
 
 
@@ -537,11 +537,52 @@ def test_links_between_chapters_must_lead_somewhere(course):
     assert len(found) == 1 and "links to 99_none.ipynb" in found[0]
 
 
+def test_a_link_that_jupyterlab_does_not_find_is_named(monkeypatch, course, capsys):
+    monkeypatch.setattr(cli, "CHECKOUT", course)
+    (course / "data").mkdir(exist_ok=True)
+    (course / "data" / "README.md").write_text("# Data\n")
+    write(course, "00_first", FIRST.replace("# # 00 · First", "# # 00 · First\n#\n# [data](../data/README.md)"))
+    in_step(course)
+    (found,) = problems(course)
+    assert "links to ../data/README.md, which lies outside notebooks/" in found
+    assert course_command("check", "--links") == 1
+    assert capsys.readouterr().out.endswith(f"{found}\n")
+
+
+def test_the_map_and_the_line_below_it_hold_the_chapters_that_exist(course):
+    with_map = f"{HEADER}#\n# It begins.\n\n# %% [markdown]\n# ![The map](images/map_00.png)\n"
+    write(course, "00_first", FIRST.replace(f"{HEADER}#\n", with_map, 1))
+    in_step(course)
+    assert problems(course) == []
+    write(course, "03_later", FIRST.replace("model.first", "model.later"))
+    sync.sync(Pair(course, "03_later"))
+    found = problems(course)
+    assert any("00_first.py: the line below its map is out of date" in line for line in found)
+    assert any("map_00.svg: it or its PNG is out of date" in line for line in found)
+    in_step(course)
+    ways = Pair(course, "00_first").text.read_text().split("map_00.png)\n#\n# ")[1]
+    assert ways.startswith("**00** · [01](01_second.ipynb) · [03](03_later.ipynb) · ")
+    picture = (course / "notebooks" / "images" / "map_03.svg").read_text("utf-8")
+    assert re.findall(r">(\d\d)</text>", picture) == ["00", "01", "03"], "02 does not exist"
+    assert len(re.findall(r'x="\d+" .* class="past"', picture)) == 3, "two are behind you, and the key says so"
+
+
 def test_exercises_need_a_solution(course):
     write(course, "00_first", FIRST.replace("# %%\nprint", '# %% tags=["exercise"]\nprint'))
     in_step(course)
-    assert any("write their solutions in notebooks/text/solutions/00_first.py" in line for line in problems(course))
-    write(course, "solutions/00_first", "# %%\nprint('solved')\n")
+    assert any(
+        "write their solutions in notebooks/text/solutions/00_first_solutions.py" in line for line in problems(course)
+    )
+    write(course, "solutions/00_first_solutions", "# %%\nprint('solved')\n")
+    in_step(course)
+    assert any("'## Exercises' must begin with 'Run the cells above first'" in line for line in problems(course))
+    section = """# ## Exercises
+#
+# Run the cells above first. See [solutions](solutions/00_first_solutions.ipynb).
+#
+# **Next"""
+    text = Pair(course, "00_first").text.read_text()
+    write(course, "00_first", text.replace("# **Next", section))
     in_step(course)
     assert problems(course) == []
 
@@ -772,7 +813,7 @@ def test_the_map_of_a_notebook_marks_the_same_chapter_as_the_one_that_follows_da
     images = course / "notebooks" / "images"
     with Image.open(images / "map_01.png") as picture:
         pixels, scale = picture.convert("RGB"), map_picture.SHARPER
-    for shape in map_picture.shapes("01"):
+    for shape in map_picture.shapes(Pair(course, "01_second")):
         if isinstance(shape, map_picture.Box) and shape.kind != "page":
             corner = pixels.getpixel((round((shape.x + 8) * scale), round((shape.y + 6) * scale)))
             assert "#{:02x}{:02x}{:02x}".format(*corner) == map_picture.LIGHT[shape.kind]

@@ -1,4 +1,4 @@
-"""A learner's way: a real JupyterLab, a real browser, all cells of 03_microgpt run."""
+"""A learner's way: a real JupyterLab, a real browser; 03_microgpt is opened as it lies there, and all its cells run."""
 
 import json
 import os
@@ -9,9 +9,13 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from course_lib.authoring import learner
 
 pytestmark = pytest.mark.slow
 
@@ -23,8 +27,9 @@ PLACES = [
 ]
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # keep every cell in the page, so that it can be read
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "apputils-extension/notification": {"checkForUpdates": False},
 }
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
 def chromium(playwright) -> str:
@@ -36,10 +41,9 @@ def chromium(playwright) -> str:
     pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 
-@pytest.fixture
-def lab(tmp_path, checkout):
-    """URL of a JupyterLab on a free port that shows a copy of the notebooks."""
-    shutil.copytree(checkout / "notebooks", tmp_path / "notebooks")
+@contextmanager
+def lab(tmp_path: Path, root: Path) -> Iterator[str]:
+    """URL of a JupyterLab on a free port that shows the folder `root`."""
     for name, settings in SETTINGS.items():
         file = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +55,7 @@ def lab(tmp_path, checkout):
     command += [
         "--ServerApp.port_retries=0",
         "--IdentityProvider.token=",
-        f"--ServerApp.root_dir={tmp_path / 'notebooks'}",
+        f"--ServerApp.root_dir={root}",
     ]
     environment = {
         **os.environ,
@@ -84,16 +88,40 @@ def wait_for(ready, seconds: float):
     pytest.fail(f"not ready after {seconds} s")
 
 
-def test_a_learner_runs_03_in_jupyterlab_and_reads_20_names(lab):
+@contextmanager
+def opened(url: str):
+    """The page of a browser with the notebook at `url`, its kernel idle."""
     from playwright.sync_api import sync_playwright
 
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(playwright), args=flags)
+        browser = playwright.chromium.launch(executable_path=chromium(playwright), args=FLAGS)
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
-        page.goto(f"{lab}/lab/tree/03_microgpt.ipynb", timeout=60_000)
+        page.goto(url, timeout=60_000)
         page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
         page.get_by_text("Python 3 (ipykernel) | Idle", exact=False).first.wait_for(timeout=60_000)
+        yield page
+        browser.close()
+
+
+@pytest.mark.parametrize("root", ["notebooks", ".", "a learner's copy"])
+def test_files_for_authors_are_hidden_and_a_chapter_opens_unedited(tmp_path, checkout, root):
+    if root == "a learner's copy":
+        learner.start(tmp_path / root, checkout)
+    with lab(tmp_path, (tmp_path if root == "a learner's copy" else checkout) / root) as url:
+        folder = "notebooks" if root == "." else ""
+        listed = json.load(urllib.request.urlopen(f"{url}/api/contents/{folder}"))["content"]
+        names = {entry["name"] for entry in listed}
+        assert {"03_microgpt.ipynb", "solutions"} <= names and not {"text", "ruff.toml"} & names
+        with opened(f"{url}/lab/tree/{folder}/03_microgpt.ipynb") as page:
+            page.wait_for_timeout(3000)  # JupyterLab says so when a notebook counts as edited, and nothing when not
+            assert page.locator("#jp-main-dock-panel .lm-TabBar-tab").count() == 1
+            assert page.locator(".lm-TabBar-tab.jp-mod-dirty").count() == 0
+            assert page.get_by_text("Would you like to get notified").count() == 0
+
+
+def test_a_learner_runs_03_in_jupyterlab_and_reads_20_names(tmp_path, checkout):
+    shutil.copytree(checkout / "notebooks", tmp_path / "notebooks")
+    with lab(tmp_path, tmp_path / "notebooks") as url, opened(f"{url}/lab/tree/03_microgpt.ipynb") as page:
         page.get_by_role("menuitem", name="Kernel", exact=True).click()
         page.get_by_role("menuitem", name="Restart Kernel and Clear Outputs of All Cells").click()
         page.get_by_role("button", name="Confirm Kernel Restart").click()
@@ -113,7 +141,6 @@ def test_a_learner_runs_03_in_jupyterlab_and_reads_20_names(lab):
         printed = "\n".join(page.locator(".jp-OutputArea-output").all_inner_texts())
         shown = errors.all_inner_texts()
         pictures = page.locator(".jp-OutputArea-output img").count()
-        browser.close()
     assert count > 40, "the notebook did not open whole"
     assert shown == []
     names = re.findall(r"^sample +\d+: ([a-z]*)$", printed, flags=re.MULTILINE)

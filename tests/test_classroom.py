@@ -4,8 +4,10 @@ import re
 
 import matplotlib.pyplot as plt
 import mlx.core as mx
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 
 from course_lib.classroom import (
     LiveCurve,
@@ -84,6 +86,52 @@ def wordless(x):
 
 def right(x):
     return 2 * x
+
+
+def doubles_twice(answer):
+    assert answer(answer(2)) == 8
+    return "Now three times."
+
+
+class Broken:
+    def __call__(self, x):
+        return [][x]
+
+
+def test_a_verdict_names_the_line_of_ones_own_code_and_what_to_look_at_next(capsys):
+    for answer in (broken, Broken(), right):
+        check(doubles_twice, answer)
+    check(lambda made: made()(2), Broken)
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"✗ broken: it raised ZeroDivisionError: division by zero \(line \d+: return x / 0\)", lines[0])
+    assert lines[1].endswith("IndexError: list index out of range"), "an object of a class tells no source"
+    assert lines[2] == "✓ right: correct. Now three times."
+    assert lines[3].endswith("(line " + str(Broken.__call__.__code__.co_firstlineno + 1) + ": return [][x])")
+
+
+FAILED = "✗ double: the cell that defines it failed when you ran it last; mend it and run it again"
+CELLS = {
+    "from course_lib.classroom import check\ndef test(f):\n    assert f(2) == 4, 'twice 2 is 4'": "",
+    "def double(x):\n    y = x\n    return y / 0": "",
+    "check(test, double)": "✗ double: it raised ZeroDivisionError: division by zero (line 3: return y / 0)",
+    "def double(x):\n    return 3 * x)": "SyntaxError",
+    "check(test, double) # after": FAILED,
+    "def double(x):\n    return 3 * x": "",
+    "check(test, double) # mended": "✗ double: twice 2 is 4",
+    "1 / 0\ndef double(x):\n    return 2 * x": "ZeroDivisionError",
+    "check(test, double) # not reached": FAILED,
+    "def double(x):\n    return 2 * x\n\ncheck(test, double)": "✓ double: correct",
+}
+
+
+@pytest.mark.slow
+def test_in_a_notebook_a_verdict_has_a_colour_and_is_never_on_a_definition_that_was_replaced():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    NotebookClient(notebook, kernel_name="python3", allow_errors=True, timeout=120).execute()
+    for cell, expected in zip(notebook.cells, CELLS.values(), strict=True):
+        shown = "".join(output.get("text") or output.ename for output in cell.outputs)
+        assert re.sub(r"\x1b\[[\d;]*m", "", shown).strip() == expected
+        assert expected[:1] not in ("✗", "✓") or shown.startswith("\x1b[1;3"), "bold and in colour"
 
 
 @pytest.mark.parametrize(
@@ -254,6 +302,67 @@ def test_a_live_curve_redraws_in_place_in_a_notebook(monkeypatch):
     assert shown == ["display", "update", "update", "update"] and not plt.get_fignums()
 
 
+def test_a_live_curve_with_a_total_has_its_length_from_the_first_point_on():
+    for total in (400, None):
+        curve = LiveCurve(total=total)
+        curve.add(0, 3.0)
+        axes = curve.figure().axes[0]
+        left, right = axes.get_xlim()
+        assert (left <= 0 and 400 <= right <= 420) == (total == 400)
+        assert axes.lines[0].get_marker() == "o" and axes.get_xlabel() == "step"
+        curve.add(1, 2.0)
+        assert curve.figure().axes[0].lines[0].get_marker() not in ("o", "None")
+        plt.close("all")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_live_curve_says_the_time_left(monkeypatch, first):
+    now = 100.0
+    labels = []
+    monkeypatch.setattr(live_curve, "in_notebook", lambda: True)
+    monkeypatch.setattr(live_curve, "busy", lambda: None)
+    monkeypatch.setenv("COURSE_QUICK", "0")
+    monkeypatch.setattr(live_curve.time, "monotonic", lambda: now)
+    monkeypatch.setattr(LiveCurve, "_draw", lambda self, left="": labels.append(left))
+    curve = LiveCurve(total=5, seconds=0)
+    for step in range(first, first + 5):
+        now += 70 if step == first else 20  # the first one compiles
+        curve.add(step, 1.0)
+    curve.show()
+    assert labels == ["", "about 1:00 left", "about 0:40 left", "about 0:20 left", "", ""]
+
+
+def test_a_live_curve_says_once_that_the_machine_is_busy(monkeypatch, capsys):
+    now, load = 0.0, 9.0
+    monkeypatch.setattr(live_curve, "in_notebook", lambda: True)
+    monkeypatch.setattr(LiveCurve, "_said_busy", False)
+    monkeypatch.setattr(LiveCurve, "_draw", lambda self, left="": None)
+    monkeypatch.setattr(live_curve.sys, "platform", "linux")
+    monkeypatch.setattr(live_curve.time, "monotonic", lambda: now)
+    monkeypatch.setattr(live_curve.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(live_curve.os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setenv("COURSE_QUICK", "0")
+    said = []
+    for setting, load in (  # noqa: B007, read by getloadavg
+        ("OPENBLAS_NUM_THREADS", 9.0),
+        ("COURSE_AUTHORING", 9.0),
+        (None, 2.5),
+        (None, 9.0),
+        (None, 9.0),
+    ):
+        for name in ("OPENBLAS_NUM_THREADS", "COURSE_AUTHORING"):
+            monkeypatch.delenv(name, raising=False)
+        if setting:
+            monkeypatch.setenv(setting, "1")
+        curve = LiveCurve(seconds=0)
+        for step in range(4):
+            now += 4
+            curve.add(step, 1.0)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] == said[2] == said[4] == ""
+    assert said[3].count("\n") == 1 and "load 9.0 on 2" in said[3] and "OPENBLAS_NUM_THREADS=1" in said[3]
+
+
 def record(path, notebook, model, loss):
     loss_log.record_loss(notebook, model, "an idea", corpus="names", steps=5, loss=loss, path=path)
 
@@ -264,7 +373,7 @@ def test_a_live_curve_redraws_only_now_and_then(monkeypatch):
     monkeypatch.setattr(live_curve, "in_notebook", lambda: True)
     monkeypatch.setenv("COURSE_QUICK", "0")
     monkeypatch.setattr(live_curve.time, "monotonic", lambda: next(clock))  # each look at the clock takes a second
-    monkeypatch.setattr(LiveCurve, "_draw", lambda self: drawn.append(len(self.values)))
+    monkeypatch.setattr(LiveCurve, "_draw", lambda self, left: drawn.append(len(self.values)))
     curve = LiveCurve(seconds=3)
     for step in range(10):
         curve.add(step, 1.0)

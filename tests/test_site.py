@@ -50,7 +50,7 @@ def pages(built):
 
 
 def test_every_relative_link_leads_to_a_file_and_an_anchor_of_the_site(built, pages):
-    assert {"index.html", "notebooks/07_attention.html", "notebooks/solutions/07_attention.html"} <= {
+    assert {"index.html", "notebooks/07_attention.html", "notebooks/solutions/07_attention_solutions.html"} <= {
         path.relative_to(built).as_posix() for path in pages
     }
     followed = 0

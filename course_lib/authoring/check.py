@@ -12,7 +12,7 @@ from course_lib.authoring import export, rooms
 from course_lib.authoring.address import address_problems
 from course_lib.authoring.course_map import below_map, readme
 from course_lib.authoring.map_picture import map_is_current, map_path
-from course_lib.authoring.rules import chapter_problems
+from course_lib.authoring.rules import chapter_problems, prose
 from course_lib.authoring.tree import Pair, canonical, inputs, place, read_notebook, read_text, text_of
 from course_lib.host.errors import CourseError
 
@@ -82,13 +82,21 @@ def _notebook_problems(pair: Pair) -> Iterator[str]:
         yield f"{shown}: holds widget state, attachments, another kernel or cells without ids; `course run {pair.name}`"
     yield from _tag_problems(pair, cells)
     yield from _output_problems(pair, cells)
-    yield from _link_problems(pair, cells)
+    yield from link_problems(pair, cells)
     if not pair.is_solution:
         if not map_is_current(pair):
             yield f"{pair.show(map_path(pair))}: it or its PNG is out of date; `course sync {pair.name}`"
-        solution = Pair(pair.root, f"solutions/{pair.name}")
-        if any("exercise" in cell.metadata.get("tags", []) for cell in cells) and not solution.text.exists():
-            yield f"{shown}: has exercises; write their solutions in {pair.show(solution.text)}"
+        words, solution = prose(cells), Pair(pair.root, f"solutions/{pair.name}_solutions")
+        if any("exercise" in cell.metadata.get("tags", []) for cell in cells):
+            if not solution.text.exists():
+                yield f"{shown}: has exercises; write their solutions in {pair.show(solution.text)}"
+            elif not re.search(
+                rf"## Exercises\n\nRun the cells above first[^#]*\(solutions/{solution.notebook.name}\)", words
+            ):
+                yield (
+                    f"{shown}: its section '## Exercises' must begin with 'Run the cells above first' and link to "
+                    f"(solutions/{solution.notebook.name})"
+                )
 
 
 def _tag_problems(pair: Pair, cells: list) -> Iterator[str]:
@@ -150,13 +158,23 @@ def _machine_path(output, root: Path) -> str | None:
     return next((folder for folder in folders if f"{folder}/" in text_of(output)), None)
 
 
-def _link_problems(pair: Pair, cells: list) -> Iterator[str]:
+def link_problems(pair: Pair, cells: list) -> Iterator[str]:
+    """Links to files that do not exist, or that a JupyterLab whose root is `notebooks` does not serve."""
+    served = pair.root / "notebooks"
     for index, cell in enumerate(cells):
         if cell.cell_type != "markdown":
             continue
         for target in _targets(cell.source):
-            if not OUTSIDE.match(target) and not (pair.notebook.parent / target.partition("#")[0]).exists():
+            if OUTSIDE.match(target):
+                continue
+            file = (pair.notebook.parent / target.partition("#")[0]).resolve()
+            if not file.exists():
                 yield f"{place(pair, cells, index)}: links to {target}, which does not exist"
+            elif not file.is_relative_to(served.resolve()):
+                yield (
+                    f"{place(pair, cells, index)}: links to {target}, which lies outside notebooks/, where JupyterLab "
+                    "does not find it; name the file, or show it in a cell"
+                )
 
 
 def _package_problems(pairs: list[Pair], root: Path) -> Iterator[str]:

@@ -3,11 +3,18 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
+from course_lib.authoring import learner
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import CHECKOUT
 
-ABOUT = """Keep the three forms of the course in step:
+ABOUT = """For learners: work in a copy of the notebooks, which no update of the course touches.
+
+  course start                    copies them to the folder mine
+  course progress                 lists which exercises are solved there
+
+For authors: keep the three forms of the course in step.
 
   notebooks/text/03_microgpt.py   the text that authors edit
   notebooks/03_microgpt.ipynb     the notebook that learners open, with outputs
@@ -18,6 +25,11 @@ After editing in JupyterLab: course pull 03 && course export 03 && course run 03
 Before a commit:             course check
 """
 NAMES = 'notebooks: "03", "03_microgpt", "solutions/03" or a file; all when none is named'
+FOLDER = "folder of the copy; the folder mine in the checkout when none is named"
+FOR_LEARNERS = {
+    "start": "copy the notebooks to a folder of your own; what is there already stays as it is",
+    "progress": "list the exercises that are solved in your folder; runs nothing",
+}
 COMMANDS = {
     "sync": "write notebooks from their texts; outputs above the first changed cell stay",
     "pull": "write texts from their notebooks",
@@ -38,7 +50,7 @@ FLAGS = {
     "check": {
         "--numbers": "list the numbers in the prose that neither code nor outputs hold, and check nothing",
         "--rooms": "list the rooms of course_lib and what each imports from, and check nothing else",
-        "--links": "list the addresses outside that texts and documents lead to, and check nothing",
+        "--links": "list the addresses outside that texts and documents lead to, and check only the links inside",
     },
     "site": {},
 }
@@ -50,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
         prog="course", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
+    for name, about in FOR_LEARNERS.items():
+        command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+        command.add_argument("folder", nargs="?", type=Path, help=FOLDER)
     for name, about in COMMANDS.items():
         command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
         command.add_argument("names", nargs="*", metavar="notebook", help=NAMES)
@@ -75,6 +90,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _do(arguments: argparse.Namespace) -> int:
+    if arguments.command in FOR_LEARNERS:
+        folder = arguments.folder or Path(os.path.relpath(CHECKOUT / "mine"))
+        lines = [learner.start(folder, CHECKOUT)] if arguments.command == "start" else learner.progress(folder)
+        for line in lines:
+            print(line)
+        return 0
     try:
         from course_lib.authoring import address, course_map, export, run, sync
         from course_lib.authoring.tree import select
@@ -107,12 +128,14 @@ def _site(pairs: list) -> str:
 
 def _check(arguments: argparse.Namespace, pairs: list) -> int:
     from course_lib.authoring import check, prose_numbers, rooms
+    from course_lib.authoring.tree import read_text
 
     found: list[str] = []
     if arguments.numbers:
         lines = [line for pair in pairs for line in prose_numbers.unshown_numbers(pair)]
     elif arguments.links:
-        lines = check.links(pairs, CHECKOUT)
+        found = [line for pair in pairs for line in check.link_problems(pair, read_text(pair).cells)]
+        lines = [*check.links(pairs, CHECKOUT), *found]
     elif arguments.rooms:
         found = list(rooms.room_problems(CHECKOUT / "course_lib"))
         lines = [*rooms.table(CHECKOUT / "course_lib"), *(found or [rooms.ALL_WELL])]

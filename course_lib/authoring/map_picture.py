@@ -9,7 +9,7 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from course_lib.authoring.course_map import PARTS
+from course_lib.authoring.course_map import PARTS, chapters
 from course_lib.authoring.tree import Pair
 from course_lib.host.files import write_atomically
 
@@ -58,29 +58,34 @@ class Line:
     length: int
 
 
-def shapes(present: str) -> list[Box | Words | Line]:
-    """The map; the chapter `present` ("03") is marked by colour, a thick frame and "you are here"."""
-    height = TOP + len(PARTS) * ROW - 24
-    number, drawn = 0, [Box(0, 0, WIDTH, height, "page")]
-    for row, (part, titles) in enumerate(PARTS.items()):
+def shapes(present: Pair) -> list[Box | Words | Line]:
+    """The map of the chapters that exist; this one is marked by colour, a thick frame and "you are here"."""
+    exist, first, rows = {chapter.number for chapter in chapters(present.root)}, 0, []
+    for part, titles in PARTS.items():
+        numbered = [(f"{number:02d}", title) for number, title in enumerate(titles, first)]
+        rows.append((part, [(number, title) for number, title in numbered if number in exist]))
+        first += len(titles)
+    rows = [(part, boxes) for part, boxes in rows if boxes]
+    height = TOP + len(rows) * ROW - 24
+    drawn: list[Box | Words | Line] = [Box(0, 0, WIDTH, height, "page")]
+    for row, (part, boxes) in enumerate(rows):
         y = TOP + row * ROW
         drawn.append(Words(20, y - 8, f"Part {part}", "heading"))
-        for column, title in enumerate(titles):
+        for column, (number, title) in enumerate(boxes):
             x, middle = 20 + column * STEP, 20 + column * STEP + BOX[0] // 2
-            kind = "here" if f"{number:02d}" == present else "past" if f"{number:02d}" < present else "next"
+            kind = "here" if number == present.number else "past" if number < present.number else "next"
             if column:
                 drawn.append(Line(x - STEP + BOX[0], y + 20, STEP - BOX[0]))
             inside = "inside" if kind == "here" else "label"
-            drawn += [Box(x, y, *BOX, kind), Words(middle, y + 16, f"{number:02d}", inside)]
+            drawn += [Box(x, y, *BOX, kind), Words(middle, y + 16, number, inside)]
             drawn.append(Words(middle, y + 31, title, inside))
             if kind == "here":
                 drawn.append(Words(middle, y + 56, "▲ you are here", "label"))
-            number += 1
     drawn.append(Box(WIDTH - 170, height - 32, 26, 14, "past"))
     return [*drawn, Words(WIDTH - 136, height - 21, "chapters behind you", "note")]
 
 
-def draw_map(present: str) -> str:
+def draw_map(present: Pair) -> str:
     """The map as SVG, in the reader's colours, light or dark."""
     lines = []
     for shape in shapes(present):
@@ -97,11 +102,11 @@ def draw_map(present: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         'role="img" font-family="system-ui, sans-serif" font-size="12">\n'
-        f"<title>Map of the course, chapter {present} marked</title>\n{STYLE}\n" + "\n".join(lines) + "\n</svg>\n"
+        f"<title>Map of the course, chapter {present.number} marked</title>\n{STYLE}\n" + "\n".join(lines) + "\n</svg>\n"
     )
 
 
-def paint_map(present: str) -> Image.Image:
+def paint_map(present: Pair) -> Image.Image:
     """The map as pixels, in light colours: notebooks show it, since GitHub shows no SVG in a notebook."""
     page = shapes(present)[0]
     picture = Image.new("RGB", (round(page.width * SHARPER), round(page.height * SHARPER)), "#ffffff")
@@ -134,7 +139,7 @@ def map_path(pair: Pair) -> Path:
 
 def map_is_current(pair: Pair) -> bool:
     """Whether both pictures are those of today; the PNG keeps the SVG that it was painted for."""
-    path, drawn = map_path(pair), draw_map(pair.number)
+    path, drawn = map_path(pair), draw_map(pair)
     png = path.with_suffix(".png")
     if not path.exists() or not png.exists() or path.read_text("utf-8") != drawn:
         return False
@@ -151,9 +156,9 @@ def write_map(pair: Pair) -> None:
     """Write the pictures of a chapter; solutions have none."""
     if pair.is_solution or map_is_current(pair):
         return
-    path, drawn, kept = map_path(pair), draw_map(pair.number), PngInfo()
+    path, drawn, kept = map_path(pair), draw_map(pair), PngInfo()
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as file:
         file.write(drawn)
     kept.add_text("svg", fingerprint(drawn))
-    paint_map(pair.number).save(path.with_suffix(".png"), optimize=True, pnginfo=kept)
+    paint_map(pair).save(path.with_suffix(".png"), optimize=True, pnginfo=kept)

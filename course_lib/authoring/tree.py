@@ -15,16 +15,27 @@ from course_lib.host.errors import CourseError
 from course_lib.host.files import write_atomically
 from course_lib.host.paths import CHECKOUT
 
-KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+# What JupyterLab writes on opening a notebook: one that holds it already does not count as edited.
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+LANGUAGE = {
+    "codemirror_mode": {"name": "ipython", "version": 3},
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "nbconvert_exporter": "python",
+    "pygments_lexer": "ipython3",
+    "version": "3.11.0",  # microgpt_jupyter.py has the server show its own
+}
 # With comment_magics, a comment such as "# copy the weights" becomes the line "copy the weights" of the notebook.
 TEXT_FORMAT = {"extension": ".py", "format_name": "percent", "comment_magics": False}
 TEXT_OPTIONS = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,-all", "comment_magics": False}
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
 NUMBERED = re.compile(r"(\d\d)_[a-z0-9_]+")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A notebook and its text. `name` is what commands call it: "03_microgpt" or "solutions/03_microgpt"."""
+    """A notebook and its text. `name` is what commands call it: "03_microgpt" or "solutions/03_microgpt_solutions"."""
 
     root: Path
     name: str
@@ -130,7 +141,7 @@ def read_notebook(pair: Pair):
 
 def canonical(notebook):
     """The notebook without what differs from machine to machine: versions, timings, trust, editor state."""
-    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": LANGUAGE})
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for cell in notebook.cells:
         tags = cell.metadata.get("tags")
@@ -151,9 +162,10 @@ def inputs(notebook) -> list[tuple]:
 
 
 def text_of(output) -> str:
-    """What an output of a cell shows as text."""
+    """What an output of a cell shows as text, without its colours."""
     data = output.get("data", {})
-    return "".join([output.get("text", ""), *(str(data.get(kind, "")) for kind in ("text/plain", "text/html"))])
+    shown = "".join([output.get("text", ""), *(str(data.get(kind, "")) for kind in ("text/plain", "text/html"))])
+    return COLOUR.sub("", shown)
 
 
 def write_notebook(pair: Pair, notebook) -> None:

@@ -1,11 +1,16 @@
 """A curve that grows while a cell trains."""
 
+import os
+import sys
 import time
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from course_lib.classroom.cells import in_notebook, quick_run
+from course_lib.host.words import duration
+
+CRAWLING = 10.0  # seconds of steps before a busy machine is worth a sentence
 
 
 def running_mean(values: list[float], window: int) -> list[float]:
@@ -21,27 +26,48 @@ class LiveCurve:
     """A loss curve that redraws itself in JupyterLab while the cell runs; in quick runs and scripts it draws once.
 
     references: label -> value, drawn as dashed horizontal lines, such as the loss to beat.
+    total: number of steps, where it is known: the axis has its full length from the start, and says the time left.
     window: how many values the thick line averages; 1 draws the values alone.
     seconds: the shortest time between two drawings.
     """
 
+    _said_busy = False  # once in a notebook, whichever curve says it
+
     def __init__(
-        self, label: str = "loss", references: dict[str, float] | None = None, window: int = 1, seconds: float = 0.5
+        self,
+        label: str = "loss",
+        references: dict[str, float] | None = None,
+        total: int | None = None,
+        window: int = 1,
+        seconds: float = 0.5,
     ):
-        self.label, self.references, self.window, self.seconds = label, references or {}, window, seconds
+        self.label, self.references, self.total = label, references or {}, total
+        self.window, self.seconds = window, seconds
         self.steps: list[int] = []
         self.values: list[float] = []
         self._display = None
-        self._drawn_at = time.monotonic()
+        self._drawn_at = self._began_at = time.monotonic()
         self._live = in_notebook() and not quick_run()
 
     def add(self, step: int, value: float) -> None:
         """Record a point; redraw when it is time."""
         self.steps.append(step)
         self.values.append(value)
-        if self._live and time.monotonic() - self._drawn_at >= self.seconds:
-            self._draw()
-            self._drawn_at = time.monotonic()
+        now = time.monotonic()
+        if len(self.values) == 1:
+            self._began_at = now  # the first step may have compiled, and says little of the others
+        if self._live and now - self._drawn_at >= self.seconds:
+            self._draw(self.time_left(now))
+            self._drawn_at = now
+            if now - self._began_at >= CRAWLING and not LiveCurve._said_busy and (line := busy()):
+                LiveCurve._said_busy = True
+                print(line)
+
+    def time_left(self, now: float) -> str:
+        """ "about 0:42 left", from the steps since the first; empty when that cannot be known. now: of the clock."""
+        done = self.steps[-1] - self.steps[0]
+        left = self.total - 1 - done if self.total else 0
+        return f"about {duration((now - self._began_at) / done * left)} left" if done > 0 and left > 0 else ""
 
     def show(self) -> None:
         """Draw the whole curve: in place of the live one where there is one."""
@@ -51,12 +77,17 @@ class LiveCurve:
             self.figure()
             plt.show()
 
-    def figure(self) -> Figure:
-        """The curve so far as a figure."""
+    def figure(self, time_left: str = "") -> Figure:
+        """The curve so far as a figure; `time_left` stands beside the name of its axis."""
         figure, axes = plt.subplots(figsize=(6, 3))
         smooth = self.window > 1
         axes.plot(
-            self.steps, self.values, color="#0072B2", linewidth=0.8 if smooth else 1.5, alpha=0.35 if smooth else 1
+            self.steps,
+            self.values,
+            color="#0072B2",
+            linewidth=0.8 if smooth else 1.5,
+            alpha=0.35 if smooth else 1,
+            marker="o" if len(self.values) == 1 else "",  # a line needs two
         )
         if smooth:
             means = running_mean(self.values, self.window)
@@ -67,18 +98,32 @@ class LiveCurve:
             axes.axhline(value, color="#D55E00", linestyle=style, label=f"{name}: {value:.2f}")
         if smooth or self.references:
             axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)  # above, off the data
-        axes.set_xlabel("step")
+        if self.total:
+            axes.set_xlim(-0.03 * self.total, 1.03 * self.total)
+        axes.set_xlabel(f"step ({time_left})" if time_left else "step")
         axes.set_ylabel(self.label)
         axes.spines[["top", "right"]].set_visible(False)
         figure.tight_layout()
         return figure
 
-    def _draw(self) -> None:
+    def _draw(self, time_left: str = "") -> None:
         from IPython.display import display
 
-        figure = self.figure()
+        figure = self.figure(time_left)
         if self._display is None:
             self._display = display(figure, display_id=True)
         else:
             self._display.update(figure)
         plt.close(figure)
+
+
+def busy() -> str | None:
+    """A sentence for a machine whose cores others take, where OpenBLAS waits for each of its threads; else None."""
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0]  # how many threads wanted a core in the last minute
+    settings = {"OPENBLAS_NUM_THREADS", "COURSE_AUTHORING"}  # nothing to advise; `course run` judges the load itself
+    if sys.platform != "linux" or settings & set(os.environ) or load < 1.5 * cores:
+        return None
+    return (
+        f"These steps are slow because other programs take the cores of this machine (load {load:.1f} on {cores}): end "
+        "them, or start JupyterLab with OPENBLAS_NUM_THREADS=1 in its environment."
+    )

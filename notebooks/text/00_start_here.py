@@ -29,7 +29,8 @@
 # top to bottom, since later cells use what earlier ones made.
 #
 # Change things. *Kernel → Restart Kernel and Run All Cells* clears what is in memory and starts again. Ctrl+Z, or a fresh copy of the
-# file, brings back the text.
+# file, brings back the text. Work in a folder of your own, which an update of the course does not touch: `uv run course start` copies all
+# notebooks to the folder `mine`, and `uv run course progress` lists the exercises that you have solved there.
 
 # %%
 hours = 24 * 7
@@ -748,6 +749,9 @@ print(f"{now / before:.1f} times as fast")
 #
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/00_start_here_solutions.ipynb](solutions/00_start_here_solutions.ipynb).
+#
 # ### Exercise 0.1 — standardise
 #
 # 5 minutes, ●○○
@@ -870,7 +874,5 @@ check(exercises.fit, fit)
 #   [lazy evaluation](https://ml-explore.github.io/mlx/build/html/usage/lazy_evaluation.html)
 # - [MLX: compilation](https://ml-explore.github.io/mlx/build/html/usage/compile.html), with more on captured state
 # - [NumPy: broadcasting](https://numpy.org/doc/stable/user/basics.broadcasting.html)
-#
-# The exercises are solved in [solutions/00_start_here.ipynb](solutions/00_start_here.ipynb).
 #
 # **Next:** [01 · Names](01_names.ipynb)

@@ -56,7 +56,7 @@ key = mx.random.key(42)  # the start of all random numbers below
 #
 # A **language model** guesses what comes next in a text. Ours will read names, letter by letter. The course brings many
 # thousand given names from all over the world, one a line, in lower case and without accents
-# ([data/README.md](../data/README.md) says more).
+# (`data/README.md` in the course's folder says more).
 #
 # The next function reads them. Skim it: half of it is error messages, for files with anything else in them.
 
@@ -650,6 +650,9 @@ draw_loss_log("names", until="01")
 # name. Losses on two lists do not compare: each list has a number to beat of its own.
 #
 # ## Exercises
+#
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/01_names_solutions.ipynb](solutions/01_names_solutions.ipynb).
 
 # %% [markdown]
 # ### Exercise 1.1 — how surprising is a name?
@@ -773,4 +776,4 @@ check(exercises.trigram_probs, trigram_probs)
 # - Jurafsky and Martin, [Speech and Language Processing](https://web.stanford.edu/~jurafsky/slp3/), the chapter on n-gram models: smoothing in depth.
 # - MLX, [Random](https://ml-explore.github.io/mlx/build/html/python/random.html): keys, and what `categorical` takes.
 #
-# **Next:** [02 · Autograd](02_autograd.ipynb) · Solutions: [solutions/01_names.ipynb](solutions/01_names.ipynb)
+# **Next:** [02 · Autograd](02_autograd.ipynb)

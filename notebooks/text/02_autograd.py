@@ -834,7 +834,7 @@ print(f"loss {loss.data:.4f}; {len(topological_order(loss))} nodes in the graph 
 
 # %%
 steps = budget(400, 40)
-value_curve = LiveCurve("cross-entropy")
+value_curve = LiveCurve("cross-entropy", total=steps)
 for step in range(steps):
     for parameter in flat:
         parameter.grad = 0.0
@@ -1204,8 +1204,10 @@ plt.show()
 # %% [markdown]
 # ## Exercises
 #
-# The checks print ○ (not written yet), ✗ and the reason, or ✓. The solutions are in
-# [solutions/02_autograd.ipynb](solutions/02_autograd.ipynb).
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/02_autograd_solutions.ipynb](solutions/02_autograd_solutions.ipynb).
+#
+# The checks print ○ (not written yet), ✗ and the reason, or ✓.
 
 # %% [markdown]
 # ### Exercise 2.1 — a new operation (10 minutes, ●○○)
@@ -1341,4 +1343,4 @@ check(exercises.rms_norm_backward, rms_norm_backward)
 # - MLX, [Function Transforms](https://ml-explore.github.io/mlx/build/html/usage/function_transforms.html).
 # - So and others, [Primer](https://arxiv.org/abs/2109.08668): where squared ReLU comes from.
 #
-# **Next:** [03 · microGPT](03_microgpt.ipynb) · Solutions: [solutions/02_autograd.ipynb](solutions/02_autograd.ipynb)
+# **Next:** [03 · microGPT](03_microgpt.ipynb)

@@ -703,7 +703,8 @@ table = bigram_probs(train_names, tokenizer)
 bigram = bigram_loss(table, held_out, tokenizer, max_len=config.block_size)
 backend.seed_everything(42)
 model = MicroGPT(config)
-curve = LiveCurve(references={"bigram": bigram, "knows nothing, ln 27": math.log(27)}, window=50)
+lines = {"bigram": bigram, "knows nothing, ln 27": math.log(27)}
+curve = LiveCurve(references=lines, total=500, window=50)
 losses = train(model, train_names, tokenizer, num_steps=500, on_step=curve.add)
 curve.show()
 
@@ -858,7 +859,7 @@ bigram_16 = bigram_loss(table, held_out, tokenizer, max_len=16)
 num_steps = budget(1000, quick=100)
 optimizer = optim.Adam(1e-2, betas=[0.85, 0.99], eps=1e-8, bias_correction=True)
 loss_and_grad = nn.value_and_grad(revised, loss_fn)
-revised_curve = LiveCurve(references={"bigram, 16 guesses": bigram_16}, window=50)
+revised_curve = LiveCurve(references={"bigram, 16 guesses": bigram_16}, total=num_steps, window=50)
 for n in range(num_steps):
     optimizer.learning_rate = 1e-2 * (1 - n / num_steps)
     name_in, name_out = example(train_names[n % len(train_names)], tokenizer, 16)
@@ -896,6 +897,9 @@ main(command_line(notebook_flags=["--quiet"]))
 
 # %% [markdown]
 # ## Exercises
+#
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/03_microgpt_solutions.ipynb](solutions/03_microgpt_solutions.ipynb).
 #
 # ### Exercise 3.1 — count before you build
 #
@@ -951,8 +955,6 @@ def plain_relu_model(config):
 check(exercises.plain_relu_model, plain_relu_model)
 
 # %% [markdown]
-# Solutions: [solutions/03_microgpt.ipynb](solutions/03_microgpt.ipynb)
-#
 # ## Summary
 #
 # - A GPT is embeddings, a few blocks of attention and MLP that write onto a residual stream, and a matrix to logits.

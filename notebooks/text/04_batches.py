@@ -362,7 +362,7 @@ print(f"bigram to beat: {bigram:.4f}")
 backend.seed_everything(42)
 model = MicroGPT(config)
 num_steps = budget(3000, quick=400)
-curve = LiveCurve(references={"bigram": bigram}, window=50)
+curve = LiveCurve(references={"bigram": bigram}, total=num_steps, window=50)
 losses = train_batches(model, train_names, tokenizer, num_steps, on_step=curve.add)
 curve.show()
 
@@ -544,6 +544,9 @@ assert together > apart
 #
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/04_batches_solutions.ipynb](solutions/04_batches_solutions.ipynb).
+#
 # ### Exercise 4.1 — masks from lengths
 #
 # 10 minutes, ●○○. Write `mask_of(lengths, T)`: `lengths` is a list of B numbers of predictions; return the mask (B, T)
@@ -599,8 +602,6 @@ def loss_by_position(losses, mask):
 check(exercises.loss_by_position, loss_by_position)
 
 # %% [markdown]
-# Solutions: [solutions/04_batches.ipynb](solutions/04_batches.ipynb)
-#
 # ## Summary
 #
 # - Small steps spend their time on starting operations. A batch gives each more to do; compiling makes fewer of them.

@@ -1005,6 +1005,9 @@ work(Settings(tokenizer=folder, peers=False))
 # %% [markdown]
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/05_tokenizer_solutions.ipynb](solutions/05_tokenizer_solutions.ipynb).
+#
 # ### Exercise 5.1 — look at the tokens
 #
 # 10 minutes, ●○○. Write `show_tokens(tokenizer, text)`: the tokens of `text` as one string, with `|` between them. Bytes that
@@ -1079,8 +1082,6 @@ def merge_piece(ids, pair, new_id):
 check(exercises.merge_piece, merge_piece)
 
 # %% [markdown]
-# Solutions: [solutions/05_tokenizer.ipynb](solutions/05_tokenizer.ipynb)
-#
 # ## Summary
 #
 # - Bytes can express every text; BPE gives the commonest neighbours an id of their own, again and again.

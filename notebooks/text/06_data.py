@@ -1294,6 +1294,9 @@ with TokenLoader(bundled, tokenizer, "train", batch_size=8, sequence_len=256) as
 # %% [markdown]
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/06_data_solutions.ipynb](solutions/06_data_solutions.ipynb).
+#
 # ### Exercise 6.1 — rows from a stream
 #
 # 10 minutes, ●○○. Write `rows(documents, bos, B, T)`: `documents` is a list of lists of ids. Put `bos` before each, join them,
@@ -1377,8 +1380,6 @@ except NotImplementedError:
     print("nothing to try yet")
 
 # %% [markdown]
-# Solutions: [solutions/06_data.ipynb](solutions/06_data.ipynb)
-#
 # ## Summary
 #
 # - Documents stand in parquet files; a dataset is a folder of such shards, the last one for validation.

@@ -950,6 +950,9 @@ print([name for name, _ in parameters])
 #
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/07_attention_solutions.ipynb](solutions/07_attention_solutions.ipynb).
+#
 # ### Exercise 7.1 — repeat the heads
 #
 # 10 minutes, ●○○. Write `repeat_heads(k, n_head)`: from keys (B, n_kv_head, S, D) to (B, n_head, S, D), holding at place $h$ the kv head
@@ -1035,8 +1038,6 @@ check(exercises.rotate_neighbours, rotate_neighbours)
 check(exercises.to_halves, to_halves)
 
 # %% [markdown]
-# Solutions: [solutions/07_attention.ipynb](solutions/07_attention.ipynb)
-#
 # ## Summary
 #
 # - Rotary positions turn pairs of numbers in queries and keys; their dot product then depends on the distance only.

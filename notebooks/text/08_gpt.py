@@ -358,7 +358,7 @@ print(block.attn.c_q.weight.shape, block.attn.c_k.weight.shape, block.mlp.c_fc.w
 #
 # Everything below the head: the embedding, a norm, the blocks, a norm. None of the norms has a weight, so there is nothing
 # about them to train or to store. `recompute` waits until section 6, `caches` until chapter 12. `look_up`, from
-# [course_lib/model/embedding.py](../course_lib/model/embedding.py), is `weight[ids]`; only on a GPU is its gradient written
+# `course_lib/model/embedding.py`, is `weight[ids]`; only on a GPU is its gradient written
 # out, in whole numbers: there MLX adds up the gradient of a row in an order that changes, and its last bits with it.
 
 # %%
@@ -813,7 +813,7 @@ assert np.allclose(by_hand, measured, atol=1e-6)
 #
 # ### `model.loss`
 #
-# Both ideas together are `fused_loss` in the package, [course_lib/model/loss.py](../course_lib/model/loss.py): a few dozen lines
+# Both ideas together are `fused_loss` in the package, `course_lib/model/loss.py`: a few dozen lines
 # written by hand, which this chapter uses and does not build. It is an `mx.custom_function` like that of section 2, with one
 # difference: it makes the gradients on the way *forward*, as further outputs, and the way back only multiplies them by the slope
 # that comes in. For each chunk of rows it computes in essence this, where `importance` is how much a row counts: one over the
@@ -949,7 +949,7 @@ assert count == by_formula(big.config)
 
 # %% [markdown]
 # A billion parameters and hardly a byte: MLX is lazy, and nobody has asked for the numbers of this model yet. So you need not
-# trust a formula. `count_parameters(config)` of [course_lib/model/sizes.py](../course_lib/model/sizes.py) makes the model and
+# trust a formula. `count_parameters(config)` of `course_lib/model/sizes.py` makes the model and
 # adds up its arrays. Change the model, and the count changes with it. With fewer heads of keys and values there are fewer than the
 # formula says:
 
@@ -1389,6 +1389,9 @@ print(sample(best, tokenizer, 60, temperature=0.7, seed=0))
 #
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/08_gpt_solutions.ipynb](solutions/08_gpt_solutions.ipynb).
+#
 # ### Exercise 8.1 — count with fewer heads
 #
 # 15 minutes, ●○○. Write `parameters(depth, n_kv_head)`: how many `GPTConfig.from_depth(depth, n_kv_head=n_kv_head)` has, from its sizes, without
@@ -1459,8 +1462,6 @@ def accuracy(x, weight, targets, rows):
 check(exercises.accuracy, accuracy)
 
 # %% [markdown]
-# Solutions: [solutions/08_gpt.ipynb](solutions/08_gpt.ipynb)
-#
 # ## Summary
 #
 # - One dial, the depth, sets the sizes. Parameters, operations and memory follow from it, before anything is made.

@@ -939,6 +939,9 @@ draw_loss_log("python docs", until="09")
 #
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/09_muon_solutions.ipynb](solutions/09_muon_solutions.ipynb).
+#
 # ### Exercise 9.1 — until it is exact
 #
 # 20 minutes, ●●○. Write `polar(g)`: the orthogonal matrix nearest to g, exact to three digits, by products only. (The check
@@ -995,8 +998,6 @@ def sqrt_warmdown(it, num_iterations, warmdown_ratio=0.2):
 check(exercises.sqrt_warmdown, sqrt_warmdown)
 
 # %% [markdown]
-# Solutions: [solutions/09_muon.ipynb](solutions/09_muon.ipynb)
-#
 # ## Summary
 #
 # - A matrix has directions. SGD follows the strong ones, AdamW scales single numbers, Muon moves all directions equally.

@@ -1543,7 +1543,8 @@ if alone.size() == 1:
 home = scratch / "home"
 shutil.copytree(bundled_folder(), home / "datasets" / bundled_folder().name)
 tokenizer.save(home / "tokenizer")
-environment = {**os.environ, "COURSE_HOME": str(home), "OPENBLAS_NUM_THREADS": "1"}
+environment = {**os.environ, "COURSE_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+environment["OPENBLAS_NUM_THREADS"] = "1"
 TINY = "--depth=1 --sequence-len=64 --total-batch-size=512 --device-batch-size=4"
 TINY += (
     f" --eval-every=30 --save-every=20 --sample-every=60 --num-iterations={budget(60, quick=40)}"
@@ -1556,15 +1557,18 @@ def start(flags):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def finished(process):
-    """What it has printed, once it is done."""
-    return process.communicate(timeout=300)[0].replace(f"{home}/", "")
+def lines_of(process):
+    """What it prints, line by line as it comes, until it is done."""
+    for line in process.stdout:
+        yield line.rstrip("\n").replace(f"{home}/", "")
+    process.wait()
 
 
 # %%
 process = start(f"{TINY} --tag=two --processes=2")
-lines = [line for line in finished(process).splitlines() if not line.endswith(" left")]
-print(*lines, sep="\n")
+for line in lines_of(process):
+    if not line.endswith(" left"):
+        print(line)
 assert process.returncode == 0
 
 # %% [markdown]
@@ -1579,12 +1583,12 @@ process = start(f"{TINY} --tag=stopped --processes=1")
 while process.poll() is None and not (run / "step_000020").exists():
     time.sleep(0.01)
 process.send_signal(signal.SIGINT)
-print(finished(process).splitlines()[-1])
+print(list(lines_of(process))[-1])
 print("exit code", process.returncode)
 
 # %%
 process = start(f"{TINY} --tag=stopped --processes=1 --resume")
-print(finished(process).splitlines()[-1])
+print(list(lines_of(process))[-1])
 assert process.returncode == 0
 
 # %% [markdown]
@@ -1619,7 +1623,7 @@ LARGER = f"--depth={budget(2, quick=1)} --sequence-len=128 --total-batch-size=40
 LARGER += " --device-batch-size=8 --num-iterations=100 --dry-run"
 for number in (1, 2):
     process = start(f"{LARGER} --processes={number}")
-    print(f"--processes={number}:", finished(process).splitlines()[-1])
+    print(f"--processes={number}:", list(lines_of(process))[-1])
     assert process.returncode == 0
 
 # %% [markdown]
@@ -1735,6 +1739,9 @@ if REALLY:
 # %% [markdown]
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/10_training_solutions.ipynb](solutions/10_training_solutions.ipynb).
+#
 # ### Exercise 10.1 — unequal micro-batches
 #
 # 15 minutes, ●●○. In chapter 13 many targets are −1 and do not count, so one micro-batch may have 700 targets and the next
@@ -1813,8 +1820,6 @@ def unpack(packed):
 check(exercises.forget_nothing, pack, unpack)
 
 # %% [markdown]
-# Solutions: [solutions/10_training.ipynb](solutions/10_training.ipynb)
-#
 # ## Summary
 #
 # - A step is: gradients of all micro-batches, their mean, a norm that is checked and clipped, rates and momentum of the day, an update, `mx.eval`.

@@ -140,7 +140,7 @@ def train_small(tokenizer, steps):
     """A model of two blocks after `steps` steps of 2,048 tokens, and its last ten losses' mean."""
     model = GPT(GPTConfig(256, tokenizer.vocab_size, n_layer=2, n_head=2, n_kv_head=2, n_embd=128))
     trainer = Trainer(model, steps)
-    curve = LiveCurve(f"loss, {tokenizer.vocab_size} ids", window=10)
+    curve = LiveCurve(f"loss, {tokenizer.vocab_size} ids", total=steps, window=10)
     with TokenLoader(data, tokenizer, "train", 8, 256) as loader:
         for step in range(1, steps + 1):
             curve.add(step, trainer.step([next(loader)]).loss)
@@ -998,6 +998,9 @@ shutil.rmtree(folder.parent)
 #
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/11_evaluation_solutions.ipynb](solutions/11_evaluation_solutions.ipynb).
+#
 # ### Exercise 11.1 — the unit of an option
 #
 # 10 minutes, ●○○. The mean over tokens depends on the tokenizer again. Write `choose(losses, sizes)`: for each option, `losses` has
@@ -1056,8 +1059,6 @@ check(exercises.bootstrap, bootstrap)
 
 
 # %% [markdown]
-# Solutions: [solutions/11_evaluation.ipynb](solutions/11_evaluation.ipynb)
-#
 # ## Summary
 #
 # - A loss per token compares models with one tokenizer only. Bits per byte compares any two, and compressors too.

@@ -2364,6 +2364,9 @@ print([handle.finish_reason for handle in handles], "after the end of the block"
 # %% [markdown]
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/12_engine_solutions.ipynb](solutions/12_engine_solutions.ipynb).
+#
 # ### Exercise 12.1 — how many users?
 #
 # 10 minutes, ●○○. Write `users(config, memory, length)`: how many texts of `length` tokens can be written at once on a
@@ -2445,8 +2448,6 @@ def verify(logits, draft):
 check(exercises.verify, verify)
 
 # %% [markdown]
-# Solutions: [solutions/12_engine.ipynb](solutions/12_engine.ipynb)
-#
 # ## Summary
 #
 # - Without a cache each token costs a pass over the whole text. With one, a pass over one token: the ids are the same.
@@ -2466,7 +2467,7 @@ check(exercises.verify, verify)
 # - **A cache that is rebuilt for every layer or every token**: correct ids, and all the time goes into copying.
 # - One first token for all samples of a prompt: they are far too alike.
 # - One mask for rows of different lengths: short rows see what is not theirs.
-# - A place in an array that an earlier row filled with NaN: hidden by a mask, it is still $0 \cdot$ NaN. Clear it.
+# - A place in an array that an earlier row filled with NaN: hidden by a mask, it still counts, as $0 \cdot \mathrm{NaN} = \mathrm{NaN}$. Clear it.
 # - Random numbers drawn for the batch as a whole: then a text depends on its neighbours, and no seed brings it back.
 # - Keeping caches across a training step: keys and values of weights that are gone.
 #

@@ -139,7 +139,8 @@ model = GPT(config)
 # %%
 def train(model, loader, steps, label, **rates):
     """Train for `steps` steps and draw the loss."""
-    trainer, curve = Trainer(model, steps, **rates), LiveCurve(label, window=10)
+    trainer = Trainer(model, steps, **rates)
+    curve = LiveCurve(label, total=steps, window=10)
     for step in range(1, steps + 1):
         curve.add(step, trainer.step([next(loader)]).loss)
     curve.show()
@@ -586,7 +587,7 @@ print(len(expand("(a|b|c) (d|e) (f|)")), "phrases from one template")
 
 
 # %% [markdown]
-# [data/lessons/lessons.yaml](../data/lessons/lessons.yaml) has the templates. What people type also differs in openings, capitals and marks at the
+# The file `data/lessons/lessons.yaml` of the course has the templates. What people type also differs in openings, capitals and marks at the
 # end; `dressed` adds those. And part of the questions must be kept for tests. `is_test` decides by the question itself, before it is dressed:
 # so no question is on both sides, however it is typed.
 
@@ -1134,18 +1135,19 @@ home = tempfile.TemporaryDirectory()
 
 
 def program(name, *flags):
-    """Run a program of the course; its last lines."""
+    """Run a program and print its lines as they come, without samples and single steps."""
     command = [sys.executable, "-m", f"course_lib.scripts.{name}", *flags]
-    environment = {**os.environ, "COURSE_HOME": home.name}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.replace(home.name, "…").splitlines()
+    environment = {**os.environ, "COURSE_HOME": home.name, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if not line.startswith(" ") and not line.endswith(" left\n"):
+                print(line.replace(home.name, "…"), end="")
+    assert process.returncode == 0
 
 
 steps = f"--num-iterations={budget(20, quick=2)}"
 program("base_train", "--depth=1", "--total-batch-size=1024", "--processes=1", steps)
-said = program("chat_sft", "--tag=d1", "--total-batch-size=1024", "--processes=1", steps)
-print("\n".join(said[:3] + said[-1:]))
+program("chat_sft", "--tag=d1", "--total-batch-size=1024", "--processes=1", steps)
 home.cleanup()
 
 
@@ -1161,6 +1163,9 @@ home.cleanup()
 
 # %% [markdown]
 # ## Exercises
+#
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/13_conversations_solutions.ipynb](solutions/13_conversations_solutions.ipynb).
 #
 # ### Exercise 13.1 — who wrote it?
 #

@@ -15,7 +15,7 @@
 # chapter builds what it asks, and then measures what that is worth.
 
 # %% [markdown]
-# ![Map of the course: chapter 14 tools is marked, in Part III; after 13 conversations, and 15 reinforcement comes next](images/map_14.png)
+# ![Map of the course: chapter 14 tools is marked, in Part III; after 13 conversations, and 16 chat comes next](images/map_14.png)
 #
 # [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · **14** · [16](16_chat.ipynb) · [17](17_speedrun.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/14_tools_and_tasks.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
@@ -1086,6 +1086,9 @@ shutil.rmtree(folder.parent)
 # %% [markdown]
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/14_tools_and_tasks_solutions.ipynb](solutions/14_tools_and_tasks_solutions.ipynb).
+#
 # ### Exercise 14.1 — how many questions?
 #
 # 10 minutes, ●○○. Two models score about `p` and `q`. Write `questions_needed(p, q)`: the smallest number $n$ of questions at
@@ -1162,8 +1165,6 @@ def value_with_max(node):
 check(exercises.value_with_max, value_with_max)
 
 # %% [markdown]
-# Solutions: [solutions/14_tools_and_tasks.ipynb](solutions/14_tools_and_tasks.ipynb)
-#
 # ## Summary
 #
 # - A small model cannot do sums in its head. It can learn to ask for them, which is copying, and only as far as it has practised.

@@ -15,7 +15,7 @@
 # at the same door. A good chat is made of such cases.
 
 # %% [markdown]
-# ![Map of the course: chapter 16 chat is marked, the fourth one of Part III; after 15 reinforcement, before 17 speedrun](images/map_16.png)
+# ![Map of the course: chapter 16 chat is marked, the fourth one of Part III; after 14 tools, before 17 speedrun](images/map_16.png)
 #
 # [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · **16** · [17](17_speedrun.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/16_chat.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
@@ -833,6 +833,9 @@ running.close()
 #
 # ## Exercises
 #
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/16_chat_solutions.ipynb](solutions/16_chat_solutions.ipynb).
+#
 # ### Exercise 16.1 — read a stream
 #
 # 15 minutes, ●●○. Write `parse_events(chunks)`: `chunks` are byte strings, as they come from a socket, cut anywhere, even inside a
@@ -909,8 +912,6 @@ def fair_order(clients):
 check(exercises.fair_order, fair_order)
 
 # %% [markdown]
-# Solutions: [solutions/16_chat.ipynb](solutions/16_chat.ipynb)
-#
 # ## Summary
 #
 # - A model has no memory: each turn sends the whole conversation, and what does not fit is forgotten from the oldest turn on.

@@ -159,7 +159,7 @@ command = [
     "--min-iterations=2",
 ]
 command += ["--max-per-task=4"]
-environment = {**os.environ, "COURSE_HOME": home.name}
+environment = {**os.environ, "COURSE_HOME": home.name, "PYTHONUNBUFFERED": "1"}
 pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 first = subprocess.Popen(command, env=environment, **pipes)
 for line in first.stdout:
@@ -172,10 +172,14 @@ first.wait()
 first.stdout.close()
 
 # %%
-second = subprocess.run(command, env=environment, **pipes, timeout=600)
-assert second.returncode == 0, second.stdout
-print("\n".join(line for line in second.stdout.splitlines() if line.startswith(("plan", "—"))))
-print(second.stdout.splitlines()[-2].replace(home.name, "…"))
+lines = []
+with subprocess.Popen(command, env=environment, **pipes) as second:
+    for line in second.stdout:
+        lines.append(line)
+        if line.startswith(("plan", "—")):
+            print(line, end="")
+assert second.returncode == 0, "".join(lines)
+print(lines[-2].replace(home.name, "…"), end="")
 home.cleanup()
 
 # %% [markdown]
@@ -312,7 +316,7 @@ def draw_card(card: dict) -> Figure:
 # %% [markdown]
 # ### A real one
 #
-# Five minutes are too long for a notebook that you run from top to bottom. The card of a real run lies in [data/speedrun](../data/speedrun/card.json). It was made by
+# Five minutes are too long for a notebook that you run from top to bottom. The card of a real run lies in the course, in `data/speedrun/card.json`. It was made by
 # `speedrun --minutes 5 --control`, where the control's time comes on top of the five minutes.
 
 # %%
@@ -370,6 +374,9 @@ for depth in (12, 20, 26):
 
 # %% [markdown]
 # ## Exercises
+#
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/17_speedrun_solutions.ipynb](solutions/17_speedrun_solutions.ipynb).
 #
 # ### Exercise 17.1 — is it better?
 #

@@ -11,7 +11,7 @@ import numpy as np
 from course_lib.names.autograd import topological_order
 
 
-def sigmoid(answer: Callable, value_class: type) -> None:
+def sigmoid(answer: Callable, value_class: type) -> str:
     """One node with the right number and slope, also far from 0."""
     for number in (0.0, 1.5, -2.0):
         a = value_class(number)
@@ -36,6 +36,7 @@ def sigmoid(answer: Callable, value_class: type) -> None:
                 f"it overflows at {number:g}: call exp only with numbers that are not positive"
             ) from None
         assert s.data == right, f"the sigmoid of {number:g} rounds to {right:g}, you gave {s.data:g}"
+    return "Its slope is at most 1/4, that of tanh at most 1: what becomes of a gradient that passes ten of them?"
 
 
 def careless_backward(root) -> None:
@@ -47,7 +48,7 @@ def careless_backward(root) -> None:
             flow[parent] = slope * flow[node]
 
 
-def trap(answer: Callable, value_class: type) -> None:
+def trap(answer: Callable, value_class: type) -> str:
     """The careless backward pass is wrong for a and right for b."""
     for numbers in ((2.0, 3.0), (-1.5, 0.5), (0.7, -4.0)):
         grads = []
@@ -69,6 +70,7 @@ def trap(answer: Callable, value_class: type) -> None:
         assert careless_b == true_b, (
             f"{at} it is wrong for b too ({careless_b:g}, not {true_b:g}): use b on one path only"
         )
+    return "Now mend careless_backward: which line must add to what is there already?"
 
 
 def _nudged(forward: Callable, x: np.ndarray, dy: np.ndarray, h: float = 1e-5) -> np.ndarray:
@@ -88,7 +90,7 @@ def _same_gradient(mine: object, right: np.ndarray) -> None:
     assert gap < 1e-6, f"your dx differs from the nudged one by {gap:.3g}; x reaches y on two paths, add both"
 
 
-def centre_backward(answer: Callable) -> None:
+def centre_backward(answer: Callable) -> str:
     """dx of taking off the mean of each row."""
     rng = np.random.default_rng(0)
     x, dy = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
@@ -96,9 +98,10 @@ def centre_backward(answer: Callable) -> None:
     mine = answer(dy)
     assert (dy == given).all(), "you changed dy; make a new array instead"
     _same_gradient(mine, _nudged(lambda x: x - x.mean(axis=1, keepdims=True), x, dy))
+    return "Add up each row of your dx: it gives 0, since moving a whole row does not change y."
 
 
-def rms_norm_backward(answer: Callable) -> None:
+def rms_norm_backward(answer: Callable) -> str:
     """dx of dividing each row by its root mean square."""
     rng = np.random.default_rng(0)
     x, dy = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
@@ -108,3 +111,4 @@ def rms_norm_backward(answer: Callable) -> None:
         assert (x == given[0]).all() and (dy == given[1]).all(), "you changed x or dy; make a new array instead"
         right = _nudged(lambda x, eps=eps: x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + eps), x, dy)
         _same_gradient(mine, right)
+    return "Look at (dx * x).sum(axis=1): nearly 0, since a row that only grows gives the same y."

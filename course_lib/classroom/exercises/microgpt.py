@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten
 from course_lib.names.microgpt import MicroGPT, MicroGPTConfig
 
 
-def count_parameters(answer) -> None:
+def count_parameters(answer) -> str:
     """Exercise 3.1."""
     counted = answer(MicroGPTConfig())
     assert isinstance(counted, int), f"return an int, not {type(counted).__name__}"
@@ -19,9 +19,10 @@ def count_parameters(answer) -> None:
         config = MicroGPTConfig(**sizes)
         expected = sum(array.size for _, array in tree_flatten(MicroGPT(config).parameters()))
         assert answer(config) == expected, f"with {sizes} the model has {expected}, you count {answer(config)}"
+    return "Did you need n_head? Heads only share out the width that is there."
 
 
-def attend(answer) -> None:
+def attend(answer) -> str:
     """Exercise 3.2."""
     generator = random.Random(0)
     for length, width in ((1, 2), (2, 3), (5, 4)):
@@ -39,9 +40,10 @@ def attend(answer) -> None:
         assert worst < 1e-2, (  # a GPU may keep three digits only
             f"it differs from MLX's attention by {worst:.3g}; did you divide the scores by sqrt({width})?"
         )
+    return "Twice as many positions make about four times as many scores: that is what a long context costs."
 
 
-def plain_relu_model(answer) -> None:
+def plain_relu_model(answer) -> str:
     """Exercise 3.3."""
     config = MicroGPTConfig(n_layer=2)
     mx.random.seed(1)
@@ -58,3 +60,4 @@ def plain_relu_model(answer) -> None:
         layer.mlp.fc2.apply(nn.init.normal(std=1.0))
         expected = mx.maximum(x @ hidden.T, 0) @ layer.mlp.fc2.weight.T
         assert mx.allclose(layer.mlp(x), expected, atol=1e-5), "in every layer the MLP should be fc2(max(fc1(x), 0))"
+    return "Now train both models with three seeds: how far apart are the seeds of one model?"

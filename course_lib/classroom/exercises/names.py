@@ -10,7 +10,7 @@ import numpy as np
 from course_lib.names.bigram import CharTokenizer, bigram_loss, bigram_probs, load_names, split_names
 
 
-def name_loss(answer: Callable) -> None:
+def name_loss(answer: Callable) -> str:
     """Mean negative log-likelihood of one name."""
     names = ["emma", "ada", "otto", "maya"]
     tokenizer = CharTokenizer(names)
@@ -36,9 +36,10 @@ def name_loss(answer: Callable) -> None:
         )
         assert not near(right / math.log(2)), "that is in bits; for nats take the natural logarithm, math.log"
         assert near(right), f"the loss of {name} is {right:.4f} here, you gave {found:.4f}"
+    return "Now your own name: how does it compare with the 2 to 3.5 of most held-out names?"
 
 
-def best_smoothing(answer: Callable) -> None:
+def best_smoothing(answer: Callable) -> str:
     """The choice with the smallest loss on the held-out names."""
     names = load_names()
     tokenizer = CharTokenizer(names)
@@ -61,9 +62,10 @@ def best_smoothing(answer: Callable) -> None:
             f"with {size} training names {right} does best on the held-out ones ({loss(right, held_out):.4f} nats), "
             f"you chose {found} ({loss(found, held_out):.4f})"
         )
+    return "Now try it with few names and with all, as above: where does the amount matter more?"
 
 
-def trigram_probs(answer: Callable) -> None:
+def trigram_probs(answer: Callable) -> str:
     """P(z | x, y) from counts of triples, (V, V, V)."""
     names = ["emma", "ada", "otto", "maya", "ot"]
     tokenizer = CharTokenizer(names)
@@ -93,6 +95,7 @@ def trigram_probs(answer: Callable) -> None:
         expect("ot•", 1, 2)
         expect("ma•", 1, 2)
         expect("dda", 0, 0)
+    return "Now its loss on the held-out names: does the second letter help, also with only 300 training names?"
 
 
 def trigram_loss(probs: mx.array | np.ndarray, docs: list[str], tokenizer: CharTokenizer) -> float:

@@ -7,7 +7,7 @@ import mlx.nn as nn
 import numpy as np
 
 
-def standardise(answer: Callable) -> None:
+def standardise(answer: Callable) -> str:
     """Columns, not rows and not the whole table, get mean 0 and standard deviation 1."""
     x = mx.array([[1.0, 10.0, -3.0], [3.0, 30.0, 0.0], [5.0, 80.0, 3.0], [7.0, 20.0, 6.0]])
     result = answer(x)
@@ -27,6 +27,7 @@ def standardise(answer: Callable) -> None:
     assert np.allclose(numbers, (table - table.mean(axis=0)) / table.std(axis=0), atol=1e-4), (
         "means and deviations are right, but the order or the sign of the entries changed"
     )
+    return "What does it make of a column of equal numbers, and why?"
 
 
 def _rounded(numbers: np.ndarray) -> str:
@@ -42,7 +43,7 @@ class _Nested(nn.Module):
         self._table = mx.ones((100,))
 
 
-def count_parameters(answer: Callable) -> None:
+def count_parameters(answer: Callable) -> str:
     """Weights and biases, also in lists, but nothing that begins with an underscore."""
     for model, right, why in (
         (nn.Linear(4, 3, bias=False), 12, "a weight of 3 rows and 4 columns holds 12 numbers"),
@@ -52,9 +53,10 @@ def count_parameters(answer: Callable) -> None:
         count = answer(model)
         assert isinstance(count, int), f"return a whole number, not {type(count).__name__}"
         assert count == right, f"you counted {count}, it is {right}: {why}"
+    return "Try it on the Stack of section 5, and count by hand as well."
 
 
-def softcap(answer: Callable) -> None:
+def softcap(answer: Callable) -> str:
     """Nearly x at 0, never beyond the cap, with the gradient that follows."""
     x = mx.array([-1e4, -20.0, -0.1, 0.0, 0.1, 20.0, 1e4])
     for cap in (15.0, 2.0):
@@ -73,9 +75,10 @@ def softcap(answer: Callable) -> None:
             "it has the right ends, but not the bend of mx.tanh between them: is it smooth everywhere?"
         )
     assert mx.array_equal(answer(x), answer(x, 15.0)), "without a cap it should use 15"
+    return "At x = 20 with cap=15 its gradient is still 0.24, where a hard cut would have 0: try mx.grad."
 
 
-def fit(answer: Callable) -> None:
+def fit(answer: Callable) -> str:
     """The losses of plain gradient descent on a plane, and a model that has learned it."""
     x = mx.random.uniform(-1, 1, (64, 2), key=mx.random.key(3))
     y = x @ mx.array([[1.5], [-0.5]]) + 0.25
@@ -101,6 +104,7 @@ def fit(answer: Callable) -> None:
     assert np.allclose(weight, [1.5, -0.5], atol=0.05), (
         f"the weights should end near 1.5 and -0.5, not {_rounded(weight)}"
     )
+    return "Try the example above with learning_rate=2, too: does the loss still fall?"
 
 
 def _plain_descent(x: np.ndarray, y: np.ndarray, steps: int, learning_rate: float) -> list[float]:
