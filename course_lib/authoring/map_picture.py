@@ -102,7 +102,9 @@ def draw_map(present: Pair) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         'role="img" font-family="system-ui, sans-serif" font-size="12">\n'
-        f"<title>Map of the course, chapter {present.number} marked</title>\n{STYLE}\n" + "\n".join(lines) + "\n</svg>\n"
+        f"<title>Map of the course, chapter {present.number} marked</title>\n{STYLE}\n"
+        + "\n".join(lines)
+        + "\n</svg>\n"
     )
 
 

@@ -691,7 +691,7 @@ def train(
 
 
 def compiling_pays(num_steps: int) -> bool:
-    """Whether compiled steps save more than compiling costs: measured on a CPU, assumed on Metal."""
+    """Whether compiled steps save more than compiling costs: measured on a CPU, not on Metal."""
     return backend.device_kind() == "metal" or num_steps >= 10_000
 
 
