@@ -497,8 +497,9 @@ def ctrl_c_when_all_wait(loader: TokenLoader, dataset: Blocked) -> None:
 
     def waits() -> bool:
         frame = sys._current_frames()[main]
-        in_result = (frame.f_code.co_name, frame.f_back.f_code.co_name) == ("wait", "result")
-        return in_result and not loader._ahead[0].done()
+        caller = frame.f_back  # None when the function has returned meanwhile
+        names = frame.f_code.co_name, caller and caller.f_code.co_name
+        return names == ("wait", "result") and not loader._ahead[0].done()
 
     dataset.waiting.wait(100)
     wait_for(waits)
