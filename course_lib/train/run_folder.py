@@ -131,6 +131,7 @@ class RunFolder:
             )
         self._status = self._stack.enter_context(StatusLine(recipe.num_iterations, quiet=not self.is_first))
         self._status.say(about)
+        self._status.hint("a few steps of trial, to see how fast they are")
         model = GPT(recipe.model, recipe.recompute)
         shape, self._when = (recipe.device_batch_size, recipe.sequence_len), "trial of the speed"
         seconds = trial(model, shape, recipe.micro_batches(self.group.size()), self.group)
@@ -226,7 +227,7 @@ class RunFolder:
             self._bits_per_byte = values["bits_per_byte"]
             self._status.say(f"step {step:,}: {self._bits_per_byte:.4f} bits per byte of validation text")
         for prompt, text in values.get("samples", ()):
-            self._status.say(f"  {prompt!r} … {text!r}")
+            self._status.sample(prompt, text, cut=True)
 
     def save(self, trainer: Trainer, place: dict) -> None:
         """Write a checkpoint; the first process does. Raises Diverged rather than save no numbers."""

@@ -173,7 +173,7 @@ first.stdout.close()
 second = subprocess.run(command, env=environment, **pipes, timeout=600)
 assert second.returncode == 0, second.stdout
 print("\n".join(line for line in second.stdout.splitlines() if line.startswith(("plan", "—"))))
-print(second.stdout.splitlines()[-2].replace(home.name, "…"))
+print(second.stdout.splitlines()[-1].replace(home.name, "…"))
 home.cleanup()
 
 # %% [markdown]
