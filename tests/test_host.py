@@ -261,10 +261,11 @@ def test_the_other_processes_say_nothing(capsys, monkeypatch, terminal):
 
 SCREEN = """
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from course_lib.evaluate.core import TaskResult
-from course_lib.evaluate.reports import results_table
-from course_lib.host.progress import StatusLine, console, suggest
+from course_lib.evaluate.reports import Evaluation
+from course_lib.host.progress import StatusLine, suggest
 
 tasks = [SimpleNamespace(name=name, kind="schema", baseline=0.5) for name in ("words", "pronouns")]
 with StatusLine(40) as line:
@@ -272,18 +273,21 @@ with StatusLine(40) as line:
     line.say("speed        " + "somewhat " * 14)
     line.say("step 7: 2.7 bits [/b] :smile:")
     line.sample("a [red]\\nprompt\\x1b[2J", "its text " * 20, label="right")
-    line.sample("a prompt", "its text " * 20, cut=True)
-    line.hint("task 2 of 2")
-    console().print(results_table([TaskResult(task, 3, 6) for task in tasks], lambda task: task.kind))
-    print("printed")
+    line.sample("x" * 50 + "a long prompt", "its text " * 20, cut=True)
+    def ask(task, label):
+        line.hint(label)
+        return TaskResult(task, 3, 6), {}
+
+    run = Evaluation(None, None, Path(sys.argv[1]), line, None)
+    run.ask_tasks(tasks, ask, {}, lambda task: task.kind)
     print("complained", file=sys.stderr)
 suggest({"base_eval --tag d4": "measure it", "chat_sft": "make it an assistant"})
 """
 
 
 @pytest.mark.parametrize("columns", [80, 120])
-def test_on_a_terminal_everything_stands_whole_and_in_order_above_the_bar_that_goes(columns):
-    code, shown, _ = run_in_terminal([sys.executable, "-c", SCREEN], columns)
+def test_on_a_terminal_everything_stands_whole_and_in_order_above_the_bar_that_goes(columns, tmp_path):
+    code, shown, _ = run_in_terminal([sys.executable, "-c", SCREEN, str(tmp_path / "report.json")], columns)
     lines = shown.splitlines()
     start = next(n for n, line in enumerate(lines) if line.startswith("┏"))
     assert code == 0, shown
@@ -291,7 +295,7 @@ def test_on_a_terminal_everything_stands_whole_and_in_order_above_the_bar_that_g
     assert len(widths) == 1 and lines[start + 5].startswith("└") and lines[start + 5].endswith("┘"), shown
     assert lines[start + 4].startswith("│ pronouns │")
     assert lines[start + 6 :] == [
-        "printed",
+        "mean of the centred scores: +0.0000 ± 0.2887",
         "complained",
         "next         uv run base_eval --tag d4  # measure it",
         "             uv run chat_sft            # make it an assistant",
@@ -299,7 +303,11 @@ def test_on_a_terminal_everything_stands_whole_and_in_order_above_the_bar_that_g
     said = lines[:start]
     assert said[0].startswith("speed        somewhat") and said[1].startswith("             somewhat")
     assert "step 7:      2.7 bits [/b] :smile:" in said and "  right: a [red] prompt[2J … its text" in shown
-    assert said[-1].startswith("  a prompt … its text") and said[-1].endswith("…") and len(said[-1]) == columns
+    assert (
+        said[-1].startswith(f"  …{'x' * 18}a long prompt … its text")
+        and said[-1].endswith("…")
+        and len(said[-1]) == columns
+    )
     words = set(" ".join(said[:-1]).split())  # none is broken
     assert words == set("speed somewhat step 7: 2.7 bits [/b] :smile: right: a [red] prompt[2J … its text".split())
 
@@ -307,7 +315,7 @@ def test_on_a_terminal_everything_stands_whole_and_in_order_above_the_bar_that_g
 def test_into_a_pipe_goes_plain_text(capsys):
     with StatusLine(40) as line:
         line.say("speed        " + "somewhat " * 14)
-        line.sample("a\nprompt\x1b[2J", "its\ttext " * 20)
+        line.sample("a\nprompt\x1b[2J", "its\ttext " * 20, cut=True)
     suggest({"base_eval": "measure it"})
     out = capsys.readouterr().out
     assert out == f"speed        {'somewhat ' * 14}\n  a prompt[2J … {' '.join(['its text'] * 20)}\n"

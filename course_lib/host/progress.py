@@ -16,6 +16,8 @@ from rich.text import Text
 
 from course_lib.host.words import in_one_line
 
+PROMPT = 32  # characters of a prompt, its last ones, in a line that also shows what follows
+
 
 @cache
 def console() -> Console:
@@ -44,6 +46,37 @@ def bars(*columns: ProgressColumn, transient: bool = False) -> Progress:
         redirect_stderr=err,
         transient=transient,
     )
+
+
+def say(lines: str) -> None:
+    """Print lines; on a terminal broken at words, the labels bold: "word  …" or "step 7: …"."""
+    if not is_terminal(sys.stdout):
+        print(lines, flush=True)
+        return
+    for line in lines.splitlines():
+        found = re.match(r"(\w[\w ]*? {2,}|step [\d,]+: )(.*)", line)
+        if found:
+            row = Table.grid()
+            row.add_column(width=max(13, len(found[1])), style="bold")
+            row.add_row(*map(Text, found.groups()))
+        console().print(row if found else Text(line))  # as Text: a name may look like rich's markup, "[/b]"
+
+
+def sample(prompt: str, text: str, label: str = "", cut: bool = False) -> None:
+    """Print a prompt and what a model has made of it: indented, without line breaks and control codes of its own.
+
+    label: before it. cut: on a terminal, to a single line.
+    """
+    prompt, text = in_one_line(prompt), in_one_line(text)
+    before = f"{label}: " if label else ""
+    if not is_terminal(sys.stdout):
+        print(f"  {before}{prompt} … {text}", flush=True)
+        return
+    if cut and len(prompt) > PROMPT:
+        prompt = "…" + prompt[1 - PROMPT :]
+    parts = before, (prompt, "bold"), " … ", text
+    line = Text.assemble(*parts, overflow="ellipsis" if cut else "fold", no_wrap=cut)
+    console().print(Padding(line, (0, 0, 0, 2), expand=False))
 
 
 def suggest(commands: dict[str, str]) -> None:
@@ -106,31 +139,11 @@ class StatusLine:
             self._progress.update(self._task, status=status)
 
     def say(self, lines: str) -> None:
-        """Print lines that stay; on a terminal broken at words, the labels bold: "word  …" or "step 7: …"."""
-        if self._quiet:
-            return
-        if self._progress.disable:
-            print(lines, flush=True)
-            return
-        for line in lines.splitlines():
-            found = re.match(r"(\w+ {2,}|step [\d,]+: )(.*)", line)
-            if found:
-                row = Table.grid()
-                row.add_column(no_wrap=True, style="bold", min_width=13)
-                row.add_row(*map(Text, found.groups()))
-            console().print(row if found else Text(line))  # as Text: a name may look like rich's markup, "[/b]"
+        """`say`, above the status."""
+        if not self._quiet:
+            say(lines)
 
     def sample(self, prompt: str, text: str, label: str = "", cut: bool = False) -> None:
-        """Print a prompt and what a model has made of it: indented, without line breaks and control codes of its own.
-
-        label: before it; cut: on a terminal, to a single line.
-        """
-        if self._quiet:
-            return
-        shown = [label and f"{label}: ", in_one_line(prompt), " … ", in_one_line(text)]
-        if self._progress.disable:
-            print("  " + "".join(shown), flush=True)
-            return
-        overflow = "ellipsis" if cut else "fold"
-        line = Text.assemble(shown[0], (shown[1], "bold"), *shown[2:], overflow=overflow, no_wrap=cut)
-        console().print(Padding(line, (0, 0, 0, 2), expand=False))
+        """`sample`, above the status."""
+        if not self._quiet:
+            sample(prompt, text, label, cut)

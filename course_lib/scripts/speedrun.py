@@ -9,7 +9,7 @@ from rich.markdown import Markdown
 
 from course_lib.host.files import only_one, write_atomically
 from course_lib.host.program import run_program
-from course_lib.host.progress import console, suggest
+from course_lib.host.progress import console, say, suggest
 from course_lib.host.words import duration, plural
 from course_lib.pipeline.plan import Plan
 from course_lib.pipeline.report_card import card_markdown, draw_card
@@ -21,10 +21,10 @@ def work(settings: Settings) -> None:
     """All stages, and the report card."""
     with only_one(run_folder(settings.tag, "speedrun")):
         run = Speedrun(settings)
-        print(f"plan: {in_words(run.plan)}")
+        say(f"plan: {in_words(run.plan)}")
         if run.plan.minutes and run.plan.minutes_needed > 1.2 * run.plan.minutes:
             needed = run.plan.minutes_needed
-            print(f"at the speed of this moment an answering model takes about {needed:.0f} minutes; it gets them")
+            say(f"at the speed of this moment an answering model takes about {needed:.0f} minutes; it gets them")
         for name, do in run.stages().items():
             run.stage(name, do)
         card = run.write("card", run.card())
@@ -32,7 +32,7 @@ def work(settings: Settings) -> None:
             file.write(card_markdown(card) + "\n![losses, scores, times](report.png)\n")
         draw_card(card).savefig(run.folder / "report.png", dpi=120)
         console().print(Markdown(card_markdown(card)))
-        print(f"{duration(run.seconds)} in all; the report card is {run.folder / 'report.md'}")
+        say(f"{duration(run.seconds)} in all; the report card is {run.folder / 'report.md'}")
         tag = f"--tag {settings.tag}"
         suggest({f"chat_cli {tag}": "talk to it here", f"chat_web {tag}": "or in the browser"})
 

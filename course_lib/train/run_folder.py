@@ -136,7 +136,7 @@ class RunFolder:
         shape, self._when = (recipe.device_batch_size, recipe.sequence_len), "trial of the speed"
         seconds = trial(model, shape, recipe.micro_batches(self.group.size()), self.group)
         self._speed = Speed(recipe, seconds, self.flags.eval_share, self.group)
-        left = f"{recipe.minutes:g} minutes" if recipe.minutes else self._speed.left(recipe.num_iterations - done)
+        left = duration(60 * recipe.minutes) if recipe.minutes else self._speed.left(recipe.num_iterations - done)
         products = f"{self._speed.peak / 1e9:,.0f} GFLOP/s of matrix products"
         self._status.say(f"speed        {self._speed} of {products}; about {left} to go")
         backend.seed_everything(recipe.seed)
