@@ -71,6 +71,7 @@ class RunFolder:
         self.meta: dict = broadcast_json(self._checkpoint.meta if self._checkpoint else {}, group)
         self._log: MetricsLog | None = None
         self._when = ""  # what the model is doing
+        self._evaluated = -1  # after which step it was, last
 
     @contextmanager
     def enough_memory(self) -> Iterator[None]:
@@ -226,6 +227,9 @@ class RunFolder:
         if "bits_per_byte" in values:
             self._bits_per_byte = values["bits_per_byte"]
             self._status.say(f"step {step:,}: {self._bits_per_byte:.4f} bits per byte of validation text")
+            self._evaluated = step
+        if "samples" in values and step != self._evaluated:
+            self._status.say(f"step {step:,}: samples")
         for prompt, text in values.get("samples", ()):
             self._status.sample(prompt, text, cut=True)
 
