@@ -303,11 +303,7 @@ def test_on_a_terminal_everything_stands_whole_and_in_order_above_the_bar_that_g
     said = lines[:start]
     assert said[0].startswith("speed        somewhat") and said[1].startswith("             somewhat")
     assert "step 7:      2.7 bits [/b] :smile:" in said and "  right: a [red] prompt[2J … its text" in shown
-    assert (
-        said[-1].startswith(f"  …{'x' * 18}a long prompt … its text")
-        and said[-1].endswith("…")
-        and len(said[-1]) == columns
-    )
+    assert said[-1].startswith("  … long prompt … its text") and said[-1].endswith("…") and len(said[-1]) == columns
     words = set(" ".join(said[:-1]).split())  # none is broken
     assert words == set("speed somewhat step 7: 2.7 bits [/b] :smile: right: a [red] prompt[2J … its text".split())
 

@@ -73,7 +73,8 @@ def sample(prompt: str, text: str, label: str = "", cut: bool = False) -> None:
         print(f"  {before}{prompt} … {text}", flush=True)
         return
     if cut and len(prompt) > PROMPT:
-        prompt = "…" + prompt[1 - PROMPT :]
+        last = prompt[-PROMPT:]
+        prompt = f"… {last.partition(' ')[2] or last}"
     parts = before, (prompt, "bold"), " … ", text
     line = Text.assemble(*parts, overflow="ellipsis" if cut else "fold", no_wrap=cut)
     console().print(Padding(line, (0, 0, 0, 2), expand=False))
