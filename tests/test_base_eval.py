@@ -24,6 +24,7 @@ from course_lib.evaluate import base_model, bundle
 from course_lib.evaluate.core import evaluate_task
 from course_lib.evaluate.task_files import load_items, load_tasks
 from course_lib.host.errors import CourseError
+from course_lib.host.words import in_one_line
 from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.scripts import base_eval
 from course_lib.train.checkpoint import Checkpoint, run_folder, save_checkpoint
@@ -108,7 +109,7 @@ def test_everything_is_measured_printed_and_written_beside_the_checkpoint(folder
     assert [prompt for prompt, _ in found["samples"]] == list(base_model.PROMPTS)
     for seed, (prompt, said) in enumerate(found["samples"]):
         assert said == continue_text(model, tokenizer, prompt, max_tokens=32, seed=seed)
-        assert repr(said) in out
+        assert f"  {in_one_line(prompt)} … {in_one_line(said)}\n" in out
 
 
 def test_bits_per_byte_takes_the_whole_validation_text_but_none_of_it_twice(folder, monkeypatch):
@@ -206,7 +207,7 @@ def test_what_an_earlier_run_finished_is_not_taken_for_this_ones(folder, monkeyp
         (["--split-tokens", -5], 2, "--split-tokens is -5"),
         (["--tag", "d4", "--checkpoint", "x"], 2, "--tag and --checkpoint each name a run"),
         (["--checkpoint", "step_000005", "--step", 10], 2, "--step is 10, but --checkpoint names step_000005"),
-        (["--tag", "nowhere"], 1, "there is no run in "),
+        (["--tag", "nowhere"], 1, "--tag can name base: d4; another is trained by `uv run base_train`, or"),
         (["--tag", "../d4"], 1, "the tag '../d4' cannot name a run"),
         (["--checkpoint", "nowhere"], 1, "there is no run in "),
         (["--step", 7], 1, "step_000007 is damaged or no checkpoint"),

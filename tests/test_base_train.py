@@ -379,6 +379,7 @@ def test_bits_per_byte_fall_and_the_loss_begins_at_a_guess(train, home):
     assert newest_checkpoint(folder_of(home)).meta["bits_per_byte"] == bits[-1]
     first = next(entry for entry in entries if "loss" in entry)
     assert set(first) | set(TIMES) == {"step", "loss", "smoothed", "grad_norm", "lr_multiplier", *TIMES}
+    assert "\nstep 8: samples\n  " in out and "\nstep 40: samples\n" not in out, "at 40 it was evaluated as well"
     assert re.search(r"step 40  loss [\d.]+  [\d,]+ tokens/s, MFU \d+%  [\d.]+ GB  0:00 left", out)
 
 

@@ -203,7 +203,7 @@ def test_a_second_turn_reads_only_what_is_new(command, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("flags", "code", "sentence"),
     [
-        (["--tag", "nothing-here"], 1, "chat_sft"),
+        (["--tag", "nothing-here"], 1, "speedrun --minutes 5"),
         (["--tag", "a", "--checkpoint", "b"], 2, "one of them"),
         (["--temperature", "3"], 2, "expected 0 to 2"),
         (["--top-k", "0"], 2, "--top-k"),
@@ -225,7 +225,7 @@ def test_wrong_flags_are_told_in_a_sentence(flags, code, sentence, capsys):
         (["--api-key", ""], 2, "--api-key"),
         (["--max-rows", "0"], 2, "--max-rows"),
         (["--port", "0", "--host", "no.such.host.invalid"], 1, "cannot listen"),
-        (["--port", "0", "--tag", "nothing-here"], 1, "chat_sft"),
+        (["--port", "0", "--tag", "nothing-here"], 1, "speedrun --minutes 5"),
     ],
 )
 def test_wrong_flags_of_chat_web_are_told_in_a_sentence(flags, code, sentence, capsys):

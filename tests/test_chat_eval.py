@@ -23,6 +23,7 @@ from course_lib.chat.tasks import answers, get_task, lesson_tasks
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.engine import Engine
 from course_lib.host import download
+from course_lib.host.words import in_one_line
 from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.scripts import chat_eval
 from course_lib.train.checkpoint import Checkpoint, load_model, run_folder, save_checkpoint
@@ -89,7 +90,9 @@ def test_everything_is_counted_printed_and_written_beside_the_checkpoint(folder,
         samples = found["samples"][name]
         assert [each["reply"] for each in samples] == [answer.reply for answer in expected[:2]]
         assert [each["question"] for each in samples] == [task[n][0]["content"] for n in (0, 1)]
-        assert all(f"wrong: {each['question']!r} … {each['reply']!r}" in out for each in samples)
+        assert all(
+            f"wrong: {in_one_line(each['question'])} … {in_one_line(each['reply'])}\n" in out for each in samples
+        )
         assert f"│ {name} " in out
     assert found["chatcore"] == 0 and "mean of the centred scores: +0.0000 ± 0.0000" in out
 
@@ -264,8 +267,8 @@ def test_a_wish_to_stop_before_anything_is_done_says_so(folder, monkeypatch, cap
         (["--top-k", 99999], 1, "top_k=99999, expected 1 to 268"),
         (["--step", -1], 2, "--step is -1"),
         (["--tag", "d4", "--checkpoint", "x"], 2, "--tag and --checkpoint each name a run"),
-        (["--tag", "nowhere"], 1, "there is no run in "),
-        (["--tag", "d4", "--stage", "rl"], 1, "train one with `chat_sft`, or give another --tag, --stage"),
+        (["--tag", "nowhere"], 1, "--stage and --tag can name sft: d4; another is trained by `uv run chat_sft`, or"),
+        (["--tag", "d4", "--stage", "rl"], 1, "another stage: --stage sft --tag d4\n"),
         (["--tag", "../d4"], 1, "the tag '../d4' cannot name a run"),
         (["--checkpoint", "nowhere"], 1, "there is no run in "),
         (["--step", 7], 1, "step_000007 is damaged or no checkpoint"),

@@ -1,9 +1,7 @@
 """Paths, whole-or-nothing files, how programs end and are stopped, and what they say meanwhile."""
 
-import io
 import math
 import os
-import re
 import signal
 import stat
 import subprocess
@@ -13,12 +11,13 @@ from dataclasses import dataclass
 
 import platformdirs
 import pytest
+from screens import run_in_terminal
 
 from course_lib.host import paths
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.files import sha256_of, write_atomically
 from course_lib.host.program import run_program
-from course_lib.host.progress import StatusLine
+from course_lib.host.progress import StatusLine, suggest
 from course_lib.host.stop import stop_when_asked
 from course_lib.host.words import duration, plural
 from course_lib.train.metrics import MetricsLog, draw_metrics, read_metrics, save_curves
@@ -251,30 +250,77 @@ def test_without_a_terminal_the_status_is_a_line_now_and_then(capsys):
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_the_other_processes_say_nothing(capsys, monkeypatch, terminal):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
     with StatusLine(4, quiet=True) as line:
         line.show(1, "one")
         line.hint("a hint")
         line.say("two")
+        line.sample("three", "four")
     assert capsys.readouterr() == ("", "")
 
 
-def test_on_a_terminal_text_is_shown_as_it_is_whatever_it_looks_like(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
+SCREEN = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from course_lib.evaluate.core import TaskResult
+from course_lib.evaluate.reports import Evaluation
+from course_lib.host.progress import StatusLine, suggest
 
-    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "60")
-    with StatusLine(4) as line:
-        for text in ("'[/b] [red]' :smile: 12", "[/]", "x" * 200):
-            line.say(text)
-        line.show(1, "step [/1]")
-        line.hint("a hint")
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
-    for text in ("'[/b] [red]' :smile: 12\n", "[/]\n", "x" * 200 + "\n", "a hint"):
-        assert text in shown
+tasks = [SimpleNamespace(name=name, kind="schema", baseline=0.5) for name in ("words", "pronouns")]
+with StatusLine(40) as line:
+    line.show(1, "task 1 of 2: [/words]")
+    line.say("speed        " + "somewhat " * 14)
+    line.say("step 7: 2.7 bits [/b] :smile:")
+    line.sample("a [red]\\nprompt\\x1b[2J", "its text " * 20, label="right")
+    line.sample("x" * 50 + "a long prompt", "its text " * 20, cut=True)
+    def ask(task, label):
+        line.hint(label)
+        return TaskResult(task, 3, 6), {}
+
+    run = Evaluation(None, None, Path(sys.argv[1]), line, None)
+    run.ask_tasks(tasks, ask, {}, lambda task: task.kind)
+    print("complained", file=sys.stderr)
+suggest({"base_eval --tag d4": "measure it", "chat_sft": "make it an assistant"})
+"""
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_on_a_terminal_everything_stands_whole_and_in_order_above_the_bar_that_goes(columns, tmp_path):
+    code, shown, _ = run_in_terminal([sys.executable, "-c", SCREEN, str(tmp_path / "report.json")], columns)
+    lines = shown.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("┏"))
+    assert code == 0, shown
+    widths = {len(line) for line in lines[start : start + 6]}
+    assert len(widths) == 1 and lines[start + 5].startswith("└") and lines[start + 5].endswith("┘"), shown
+    assert lines[start + 4].startswith("│ pronouns │")
+    assert lines[start + 6 :] == [
+        "mean of the centred scores: +0.0000 ± 0.2887",
+        "complained",
+        "next         uv run base_eval --tag d4  # measure it",
+        "             uv run chat_sft            # make it an assistant",
+    ]
+    said = lines[:start]
+    assert said[0].startswith("speed        somewhat") and said[1].startswith("             somewhat")
+    assert "step 7:      2.7 bits [/b] :smile:" in said and "  right: a [red] prompt[2J … its text" in shown
+    assert said[-1].startswith("  … long prompt … its text") and said[-1].endswith("…") and len(said[-1]) == columns
+    words = set(" ".join(said[:-1]).split())  # none is broken
+    assert words == set("speed somewhat step 7: 2.7 bits [/b] :smile: right: a [red] prompt[2J … its text".split())
+
+
+def test_into_a_pipe_goes_plain_text(capsys):
+    with StatusLine(40) as line:
+        line.say("speed        " + "somewhat " * 14)
+        line.sample("a\nprompt\x1b[2J", "its\ttext " * 20, cut=True)
+    suggest({"base_eval": "measure it"})
+    out = capsys.readouterr().out
+    assert out == f"speed        {'somewhat ' * 14}\n  a prompt[2J … {' '.join(['its text'] * 20)}\n"
+
+
+def test_an_error_breaks_at_words_on_a_terminal():
+    program = "from course_lib.host import program; program.run_program('x', int, lambda _: open('word ' * 40))"
+    code, shown, _ = run_in_terminal([sys.executable, "-c", program], 31)
+    assert code == 1 and shown.count("word\n") > 3, shown
 
 
 # ---- words

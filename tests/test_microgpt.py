@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten, tree_unflatten
+from screens import run_in_terminal
 
 from course_lib import backend
 from course_lib.host.errors import CourseError
@@ -280,6 +281,22 @@ def test_the_program_prints_what_the_readme_says():
 
 
 @pytest.mark.slow
+def test_a_person_who_watches_sees_every_tenth_step_and_what_came_of_it():
+    command = [sys.executable, "-m", "course_lib.scripts.microgpt", "--steps", "120", "--samples", "6"]
+    piped = program(*command[3:]).stdout.splitlines()
+    code, shown, _ = run_in_terminal(command)
+    lines = shown.splitlines()
+    end = lines.index("")
+    assert code == 0 and lines[:end] == piped[:3] + piped[12:123:10] + piped[123:]
+    losses = [float(line.split()[-1]) for line in piped[3:123]]
+    first, last = sum(losses[:50]) / 50, sum(losses[-50:]) / 50
+    invented = {line.split(": ")[1] for line in piped[123:]} - set(load_names())
+    assert f"from {first:.2f} to {last:.2f} (" in lines[end + 1] and f" invented {len(invented)}:" in lines[end + 2]
+    assert all(len(line) <= 80 for line in lines) and "`uv run speedrun`" in lines[-1]
+    assert run_in_terminal([*command, "--verbose"])[1].splitlines()[: len(piped)] == piped
+
+
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_output_and_another_seed_another():
     first, second = program("--steps", 20, "--quiet"), program("--steps", 20, "--quiet")
     assert first.stdout == second.stdout
@@ -355,7 +372,7 @@ def test_wrong_flags_exit_with_2_and_show_no_traceback(flags):
 def test_help_names_every_flag():
     done = program("--help")
     assert done.returncode == 0
-    for flag in ("--steps", "--samples", "--temperature", "--seed", "--names", "--quiet"):
+    for flag in ("--steps", "--samples", "--temperature", "--seed", "--names", "--quiet", "--verbose"):
         assert flag in done.stdout
 
 

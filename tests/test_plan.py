@@ -114,6 +114,21 @@ def test_validation_costs_its_share_and_no_more(eval_share, steps, total_batch_s
     assert f"{evaluated / trained:.1%} of the work" in describe(recipe, 1e6)
 
 
+@pytest.mark.parametrize(
+    "steps, val_tokens, every, tokens",
+    [
+        (60, 1e9, 20, 12_288),  # a third of the run
+        (100, 1e9, 27, 16_384),  # as often as that many tokens cost 5 %
+        (1000, 1e9, 100, 61_440),
+        (100, 9000.0, 15, 8192),  # all of the text
+    ],
+)
+def test_a_short_run_is_evaluated_less_often_on_more_text(steps, val_tokens, every, tokens):
+    recipe = make_recipe(Settings(depth=2, num_iterations=steps), 2048, 1e6, val_tokens)
+    evaluated = recipe.cadence.eval_batches * recipe.device_batch_size * recipe.sequence_len
+    assert (recipe.cadence.eval_every, evaluated) == (every, tokens)
+
+
 def test_validation_is_at_least_a_batch_and_at_most_the_text():
     settings = replace(TINY, num_iterations=4000, eval_every=1000)
 

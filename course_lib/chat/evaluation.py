@@ -86,5 +86,5 @@ def show_samples(run: Evaluation, task: ChatTask, some: list[Answer]) -> list[di
     for answer in some:
         question = task[answer.number][-2]["content"]
         shown.append({"question": question, "reply": answer.reply, "right": answer.right})
-        run.status.say(f"  {'right' if answer.right else 'wrong'}: {question!r} … {answer.reply!r}")
+        run.status.sample(question, answer.reply, label="right" if answer.right else "wrong")
     return shown

@@ -27,6 +27,7 @@ from course_lib.train.flags import (
     BatchFlags,
     CallFlags,
     Horizon,
+    WhichModel,
     check_flags,
     fill_recipe,
     fitting_batch_size,
@@ -158,14 +159,14 @@ def fine_tune(settings: Settings, given: Set[str]) -> int:
     folder = folder_of(settings)
     with member_of_a_group("chat_sft") as (group, stop), open_run(folder, settings, group) as out:
         settings = out.follow(settings, given)
-        base, tokenizer, meta = load_model(run_folder(settings.tag), settings.step)
+        base, tokenizer, meta = load_model(*WhichModel(settings.tag, step=settings.step).place())
         check_same(group, tokenizer=tokenizer.fingerprint, data=settings.data)
         kinds, length = open_kinds(settings.data), base.config.sequence_len
         sizes = [tokens_once(kinds[split], tokenizer, length) for split in ("train", "val")]
         recipe = make_recipe(settings, base.config, *sizes, group.size(), processes_here(group))
         about = (
             f"model        {settings.tag}, step {meta['step']:,}: {count_parameters(base.config):,} parameters\n"
-            f"conversations {settings.data}: {recipe.num_iterations * recipe.total_batch_size:,} tokens in "
+            f"data         {settings.data}: {recipe.num_iterations * recipe.total_batch_size:,} tokens in "
             f"{recipe.num_iterations:,} steps of {recipe.total_batch_size:,}"
         )
         noted = {name: meta[name] for name in ("step", "bits_per_byte", "settings")}

@@ -5,6 +5,7 @@ Written by hand; chapter 06 uses it.
 
 import concurrent.futures.thread
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
@@ -70,7 +71,7 @@ def fetch_shards(remote: Remote, names: list[str], folder: Path, workers: int) -
         except KeyboardInterrupt:
             stop.set()
             pool.shutdown(cancel_futures=True)
-            progress.console.print("stopped; what has arrived is kept: run the same command again to go on")
+            print("stopped; what has arrived is kept: run the same command again to go on", file=sys.stderr)
             raise
     if failure:
         raise failure
@@ -90,7 +91,7 @@ def _fetch_shard(
 
     remote.fetch(name, folder, on_bytes=report, stopped=stop.is_set)
     progress.remove_task(task)
-    progress.console.print(f"{name}  {done / 1e6:,.1f} MB", highlight=False)
+    print(f"{name}  {done / 1e6:,.1f} MB", file=sys.stderr)
 
 
 def _check_space(folder: Path, needed: int) -> None:

@@ -12,7 +12,7 @@ from rich.progress import TaskProgressColumn, TimeElapsedColumn, TimeRemainingCo
 
 from course_lib.data.dataset import Dataset
 from course_lib.data.tokenizer import SPECIAL_TOKENS, Tokenizer, fitting_vocab_size
-from course_lib.host.progress import bars, rustbpe_merges
+from course_lib.host.progress import bars, rustbpe_merges, say
 
 SMALLEST_VOCAB = 256 + len(SPECIAL_TOKENS)  # every byte and the special tokens, no merges
 MAX_CHARS = 2_000_000_000  # characters to read, and of each document: nanochat's
@@ -40,11 +40,11 @@ def train_tokenizer(
     found = tokenizer.vocab_size
     if found < vocab_size:
         print(f"the text has pairs for {found:,} tokens only, fewer than {vocab_size:,}")
-    print(f"dataset           {dataset.name}: {docs:,} documents, {chars:,} characters")
-    print(f"vocabulary        {found:,} tokens: 256 bytes, {found - SMALLEST_VOCAB:,} merges, 9 special")
-    print(f"bytes per token   {_bytes_per_token(tokenizer, dataset)} on validation text")
-    print(f"time              {time.perf_counter() - began:.1f} s")
-    print(f"saved in          {folder}")
+    say(f"dataset           {dataset.name}: {docs:,} documents, {chars:,} characters")
+    say(f"vocabulary        {found:,} tokens: 256 bytes, {found - SMALLEST_VOCAB:,} merges, 9 special")
+    say(f"bytes per token   {_bytes_per_token(tokenizer, dataset)} on validation text")
+    say(f"time              {time.perf_counter() - began:.1f} s")
+    say(f"saved in          {folder}")
     return tokenizer
 
 

@@ -86,7 +86,7 @@ def measure_bits(run: Evaluation, text: Dataset, options: BaseOptions) -> None:
     for split, tokens in zip(("train", "val"), corpus_tokens(text, run.tokenizer), strict=True):
         batches = _batches(run, text, split, int(min(tokens, options.split_tokens)), options.device_batch_size)
         values[split] = validate(run.model, batches, run.tokenizer.token_bytes)
-        run.status.say(f"{split:5s} {values[split]:.4f} bits per byte of {text.name}")
+        run.status.say(f"{split:11}  {values[split]:.4f} bits per byte of {text.name}")
     run.found["bits_per_byte"] = {"dataset": text.name, **values}
 
 
@@ -132,5 +132,5 @@ def write_samples(run: Evaluation) -> None:
         run.pause()
         text = continue_text(run.model, run.tokenizer, prompt, max_tokens=32, seed=seed)
         samples.append([prompt, text])
-        run.status.say(f"  {prompt!r} … {text!r}")
+        run.status.sample(prompt, text)
     run.found["samples"] = samples

@@ -13,13 +13,12 @@ from typing import Any, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.evaluate.core import Task, TaskResult, core_error, core_score
 from course_lib.host.files import write_atomically
-from course_lib.host.progress import StatusLine
+from course_lib.host.progress import StatusLine, console
 from course_lib.host.stop import StopRequest, stop_when_asked
 from course_lib.model.gpt import GPT
 
@@ -85,7 +84,7 @@ class Evaluation:
                 self.save()
         finally:
             if self.results:
-                Console(force_jupyter=False).print(results_table(self.results, kind_of))
+                console().print(results_table(self.results, kind_of))
                 figure = Figure(figsize=(6, 1.2 + 0.35 * len(self.results)), layout="constrained")
                 draw_results(figure.subplots(), self.results)
                 figure.savefig(self.path.with_suffix(".png"), dpi=120)

@@ -108,5 +108,10 @@ def given_flags(flags: type[Any], argv: list[str]) -> frozenset[str]:
 
 
 def _end(message: str, code: int) -> NoReturn:
+    if sys.stderr.isatty():  # which would break the line within words
+        import textwrap
+
+        width = os.get_terminal_size(sys.stderr.fileno()).columns or 80  # 0: not known
+        message = textwrap.fill(message, width, break_long_words=False, break_on_hyphens=False)
     print(message, file=sys.stderr)
     sys.exit(code)

@@ -1,20 +1,93 @@
-"""Progress bars of the programs, on stderr, and only where somebody sees them."""
+"""What programs show on a terminal: bars, tables, labels, samples. Into a pipe goes plain text without any of them."""
 
 import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import TextIO
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from course_lib.host.words import in_one_line
+
+PROMPT = 32  # characters of a prompt, its last ones, in a line that also shows what follows
 
 
-def bars(*columns: ProgressColumn) -> Progress:
-    """A rich Progress with description, bar and `columns`; it draws nothing when stderr is no terminal."""
-    is_terminal = sys.stderr is not None and sys.stderr.isatty()
-    console = Console(stderr=True, force_terminal=is_terminal, force_jupyter=False)
-    return Progress("{task.description}", BarColumn(), *columns, console=console, disable=not is_terminal)
+@cache
+def console() -> Console:
+    """The one console, on stdout: it knows of the bar that it draws, and so whatever it prints stands above that."""
+    return Console(force_jupyter=False)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody sees what is written there."""
+    return stream is not None and stream.isatty()
+
+
+def bars(*columns: ProgressColumn, transient: bool = False) -> Progress:
+    """A rich Progress with description, bar and `columns`, on the terminal that is stdout, else stderr, or nowhere.
+
+    transient: it goes when it stops.
+    """
+    out, err = is_terminal(sys.stdout), is_terminal(sys.stderr)
+    return Progress(
+        "{task.description}",
+        BarColumn(),
+        *columns,
+        console=console() if out else Console(stderr=True, force_jupyter=False),
+        disable=not (out or err),
+        redirect_stdout=out,
+        redirect_stderr=err,
+        transient=transient,
+    )
+
+
+def say(lines: str) -> None:
+    """Print lines; on a terminal broken at words, the labels bold: "word  …" or "step 7: …"."""
+    if not is_terminal(sys.stdout):
+        print(lines, flush=True)
+        return
+    for line in lines.splitlines():
+        found = re.match(r"(\w[\w ]*? {2,}|step [\d,]+: )(.*)", line)
+        if found:
+            row = Table.grid()
+            row.add_column(width=max(13, len(found[1])), style="bold")
+            row.add_row(*map(Text, found.groups()))
+        console().print(row if found else Text(line))  # as Text: a name may look like rich's markup, "[/b]"
+
+
+def sample(prompt: str, text: str, label: str = "", cut: bool = False) -> None:
+    """Print a prompt and what a model has made of it: indented, without line breaks and control codes of its own.
+
+    label: before it. cut: on a terminal, to a single line.
+    """
+    prompt, text = in_one_line(prompt), in_one_line(text)
+    before = f"{label}: " if label else ""
+    if not is_terminal(sys.stdout):
+        print(f"  {before}{prompt} … {text}", flush=True)
+        return
+    if cut and len(prompt) > PROMPT:
+        last = prompt[-PROMPT:]
+        prompt = f"… {last.partition(' ')[2] or last}"
+    parts = before, (prompt, "bold"), " … ", text
+    line = Text.assemble(*parts, overflow="ellipsis" if cut else "fold", no_wrap=cut)
+    console().print(Padding(line, (0, 0, 0, 2), expand=False))
+
+
+def suggest(commands: dict[str, str]) -> None:
+    """On a terminal, say what can be done next: commands to copy, without their "uv run", and what each does."""
+    if is_terminal(sys.stdout):
+        width = max(map(len, commands))
+        for number, (command, what) in enumerate(commands.items()):
+            label = "" if number else "next"
+            line = Text.assemble((f"{label:13}", "bold"), f"uv run {command:{width}}", (f"  # {what}", "dim"))
+            console().print(line, soft_wrap=True)
 
 
 @contextmanager
@@ -36,11 +109,14 @@ def rustbpe_merges(on_merges: Callable[[int], None]) -> Iterator[None]:
 
 
 class StatusLine:
-    """One line that says how far long work is: rewritten in place on a terminal, else printed now and then."""
+    """One line that says how far long work is: rewritten in place on a terminal, else printed now and then.
+
+    Above it stand the lines that stay. quiet: nothing is shown at all.
+    """
 
     def __init__(self, steps: int, quiet: bool = False):
-        self._progress = bars(TextColumn("{task.fields[status]}", markup=False))
-        self._progress.disable = self._progress.disable or quiet
+        self._progress = bars(TextColumn("{task.fields[status]}", markup=False), transient=True)
+        self._progress.disable = quiet or not is_terminal(sys.stdout)
         self._task = self._progress.add_task("", total=steps, status="")
         self._every, self._quiet = max(1, steps // 20), quiet
 
@@ -63,10 +139,12 @@ class StatusLine:
         if not self._progress.disable:
             self._progress.update(self._task, status=status)
 
-    def say(self, line: str) -> None:
-        """Print a line that stays."""
+    def say(self, lines: str) -> None:
+        """`say`, above the status."""
         if not self._quiet:
-            if self._progress.disable:
-                print(line, flush=True)
-            else:  # as it is: what a model writes may look like rich's markup, "[/b]"
-                self._progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            say(lines)
+
+    def sample(self, prompt: str, text: str, label: str = "", cut: bool = False) -> None:
+        """`sample`, above the status."""
+        if not self._quiet:
+            sample(prompt, text, label, cut)

@@ -11,3 +11,8 @@ def duration(seconds: float) -> str:
 def plural(count: int, singular: str, several: str | None = None) -> str:
     """ "1 process", "0 processes", "2,000 items": `several` is the noun's plural, by default `singular` and an s."""
     return f"{count:,} {singular if count == 1 else several or singular + 's'}"
+
+
+def in_one_line(text: str) -> str:
+    """The text with one space for each stretch of white space, and without what a terminal would obey."""
+    return "".join(char for char in " ".join(text.split()) if char.isprintable())

@@ -27,6 +27,7 @@ from course_lib.host.errors import CourseError
 from course_lib.host.files import only_one, write_atomically
 from course_lib.host.paths import home_dir
 from course_lib.host.program import AtLeastOne, Bounds
+from course_lib.host.progress import sample
 from course_lib.host.words import plural
 from course_lib.model.gpt import GPTConfig
 from course_lib.model.sizes import count_parameters
@@ -204,7 +205,7 @@ class Speedrun:
             (reply,) = engine.generate_batch([prompt], max_tokens=64, temperature=0)
             seconds, written = seconds + time.perf_counter() - started, written + len(reply.ids)
             replies.append([question, reply_text(tokenizer, reply.ids)])
-            print(f"  {question} … {replies[-1][1]}")
+            sample(*replies[-1])
         self.write("replies", {"samples": replies, "tokens_per_second": written / seconds})
         return plural(len(QUESTIONS), "reply", "replies")
 

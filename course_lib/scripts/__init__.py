@@ -2,3 +2,23 @@
 
 No module imports a program. `uv run NAME --help` lists the flags of each.
 """
+
+import sys
+from pathlib import Path
+
+FIRST = {  # what takes a program its first seconds
+    "base_train": "loading, then measuring how fast this machine is",
+    "base_eval": "loading the model",
+    "chat_sft": "loading, then measuring how fast this machine is",
+    "chat_eval": "loading the model",
+    "chat_cli": "loading the model",
+    "chat_web": "loading the model",
+    "speedrun": "loading, then measuring how fast this machine is",
+    "tok_train": "loading",
+    "tok_eval": "loading",
+    "get_data": "loading",
+}
+
+# Here, since the program's own module is imported next, which on a busy machine takes ten seconds.
+if (name := Path(sys.argv[0]).name) in FIRST and sys.stderr is not None and sys.stderr.isatty():
+    print(f"{name}: {FIRST[name]} …", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ from functools import partial
 from course_lib.evaluate.base_model import PARTS, BaseOptions, evaluate_base_model
 from course_lib.host.errors import FlagError
 from course_lib.host.program import run_program
+from course_lib.host.progress import suggest
 from course_lib.train.flags import WhichModel
 
 
@@ -33,6 +34,8 @@ def work(settings: Settings) -> None:
     parts = parts_of(settings)
     folder, step = settings.place()
     evaluate_base_model(folder, step, settings, parts)
+    if settings.checkpoint is None:
+        suggest({f"chat_sft --tag {folder.name}": "make it an assistant"})
 
 
 main = partial(run_program, "base_eval", Settings, work)

@@ -8,6 +8,7 @@ from course_lib.chat.evaluation import ChatOptions, evaluate_chat_model
 from course_lib.chat.tasks import DOWNLOADED_TASKS, lesson_tasks
 from course_lib.host.errors import FlagError
 from course_lib.host.program import run_program
+from course_lib.host.progress import suggest
 from course_lib.train.flags import WhichModel
 
 
@@ -41,6 +42,8 @@ def work(settings: Settings) -> None:
     names = tasks_of(settings)
     folder, step = settings.place(settings.stage)
     evaluate_chat_model(folder, step, settings, names)
+    if settings.checkpoint is None:
+        suggest({f"chat_cli --stage {settings.stage} --tag {folder.name}": "talk to it"})
 
 
 main = partial(run_program, "chat_eval", Settings, work)

@@ -10,6 +10,7 @@ from course_lib.data.dataset import open_dataset
 from course_lib.data.remote import REMOTES, fetch_shards, remote_folder
 from course_lib.host.errors import FlagError
 from course_lib.host.program import AtLeastOne, run_program
+from course_lib.host.progress import suggest
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def work(settings: Settings) -> None:
         shards, rows = len(dataset.shards(split)), dataset.num_rows(split)
         print(f"{split:5s} {shards:5d} shards {rows:10,d} documents")
     print(f"in {dataset.folder}")
+    suggest({f"base_train --dataset {settings.dataset}": "train a model on it"})
 
 
 main = partial(run_program, "get_data", Settings, work)

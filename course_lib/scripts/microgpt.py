@@ -1,6 +1,7 @@
 """Train the 500-step names model and print new names: `microgpt --help`."""
 
 import random
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,10 +31,14 @@ class Settings:
     """File of names, one a line, letters a-z; by default the one that comes with the course."""
     quiet: bool = False
     """Print every 50th step only."""
+    verbose: bool = False
+    """Print every step on a terminal, too, and not every tenth."""
 
 
 def work(settings: Settings) -> None:
-    """Load, train, sample; prints as it goes."""
+    """Load, train, sample; prints as it goes, and on a terminal what was seen."""
+    watched = sys.stdout.isatty()
+    every = 50 if settings.quiet else 10 if watched and not settings.verbose else 1
     docs = load_names(settings.names)
     random.Random(settings.seed).shuffle(docs)
     tokenizer = CharTokenizer(docs)
@@ -44,14 +49,30 @@ def work(settings: Settings) -> None:
     print(f"num params: {sum(array.size for _, array in tree_flatten(model.parameters()))}")
 
     def report(step: int, loss: float) -> None:
-        if not settings.quiet or step % 50 == 0:
+        if step % every == 0:
             print(f"step {step:4d} / {settings.steps:4d} | loss {loss:.4f}", flush=True)
 
-    microgpt.train(model, docs, tokenizer, settings.steps, on_step=report)
+    losses = microgpt.train(model, docs, tokenizer, settings.steps, on_step=report)
+    names = []
     for n in range(1, settings.samples + 1):
         key, sample_key = mx.random.split(key)
-        name = microgpt.generate(model, tokenizer, settings.temperature, sample_key)
-        print(f"sample {n:2d}: {name}", flush=True)
+        names.append(microgpt.generate(model, tokenizer, settings.temperature, sample_key))
+        print(f"sample {n:2d}: {names[-1]}", flush=True)
+    if watched:
+        print(f"\n{what_was_seen(losses, names, docs)}")
+
+
+def what_was_seen(losses: list[float], names: list[str], docs: list[str]) -> str:
+    """The last lines for a reader: how far the loss fell, how many of the names are new, what to do next."""
+    few = min(50, len(losses))
+    first, last = sum(losses[:few]) / few, sum(losses[-few:]) / few
+    invented = len(set(names) - set(docs))
+    return (
+        f"The loss went from {first:.2f} to {last:.2f} (means of the first and the last {few} steps).\n"
+        f"Of the {len(set(names))} different names above it invented {invented}: they are not in the list it read.\n"
+        "Next: `uv run jupyter lab notebooks/03_microgpt.ipynb` builds it piece by piece,\n"
+        "      `uv run speedrun` trains one that answers you."
+    )
 
 
 main = partial(run_program, "microgpt", Settings, work)

@@ -5,12 +5,13 @@ What is done is skipped when it is called again.
 
 from functools import partial
 
-from rich.console import Console
 from rich.markdown import Markdown
 
 from course_lib.host.files import only_one, write_atomically
 from course_lib.host.program import run_program
-from course_lib.host.words import duration
+from course_lib.host.progress import console, say, suggest
+from course_lib.host.words import duration, plural
+from course_lib.pipeline.plan import Plan
 from course_lib.pipeline.report_card import card_markdown, draw_card
 from course_lib.pipeline.stages import Settings, Speedrun
 from course_lib.train.checkpoint import run_folder
@@ -20,19 +21,29 @@ def work(settings: Settings) -> None:
     """All stages, and the report card."""
     with only_one(run_folder(settings.tag, "speedrun")):
         run = Speedrun(settings)
-        print(f"plan: {run.plan}")
+        say(f"plan: {in_words(run.plan)}")
         if run.plan.minutes and run.plan.minutes_needed > 1.2 * run.plan.minutes:
             needed = run.plan.minutes_needed
-            print(f"at the speed of this moment an answering model takes about {needed:.0f} minutes; it gets them")
+            say(f"at the speed of this moment an answering model takes about {needed:.0f} minutes; it gets them")
         for name, do in run.stages().items():
             run.stage(name, do)
         card = run.write("card", run.card())
         with write_atomically(run.folder / "report.md") as file:
             file.write(card_markdown(card) + "\n![losses, scores, times](report.png)\n")
         draw_card(card).savefig(run.folder / "report.png", dpi=120)
-        Console(force_jupyter=False).print(Markdown(card_markdown(card)))
-        print(f"{duration(run.seconds)} in all; the report card is {run.folder / 'report.md'}")
-        print(f"talk to it: chat_cli --tag {settings.tag}, or chat_web --tag {settings.tag}")
+        console().print(Markdown(card_markdown(card)))
+        say(f"{duration(run.seconds)} in all; the report card is {run.folder / 'report.md'}")
+        tag = f"--tag {settings.tag}"
+        suggest({f"chat_cli {tag}": "talk to it here", f"chat_web {tag}": "or in the browser"})
+
+
+def in_words(plan: Plan) -> str:
+    """The plan as a sentence."""
+    model = f"a model of {plural(plan.depth, 'layer')}, {plan.depth * plan.aspect_ratio} wide"
+    if plan.minutes is None:
+        return f"{model}, for as long as it takes"
+    steps = f"{plural(plan.pretraining or 0, 'step')} of pretraining and {plan.fine_tuning:,} of fine-tuning"
+    return f"{model}, in {plan.minutes:g} minutes, which at the speed of this moment are about {steps}"
 
 
 main = partial(run_program, "speedrun", Settings, work)

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 
 import tiktoken
-from rich.console import Console
 from rich.table import Table
 
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import data_dir, home_dir
 from course_lib.host.program import run_program
+from course_lib.host.progress import console
 
 PEERS = ("gpt2", "cl100k_base")  # the tokenizers of GPT-2 and of GPT-4
 WAIT = 20  # seconds for their download
@@ -46,7 +46,7 @@ def work(settings: Settings) -> None:
         ratios = [f"{ratio:.2f}" for ratio in (size / len(ids), *row)]
         table.add_row(file.stem, f"{size:,}", f"{len(ids):,}", *ratios)
     print(f"tokenizer with {tokenizer.vocab_size:,} ids; bytes per token, more is better:")
-    Console(force_jupyter=False).print(table)
+    console().print(table)
     print(f"all {len(files)} samples came back from their ids unchanged")
 
 

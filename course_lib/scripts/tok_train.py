@@ -9,6 +9,7 @@ from course_lib.data.dataset import open_dataset
 from course_lib.data.tokenizer import default_folder
 from course_lib.data.tokenizer_training import DOC_CAP, MAX_CHARS, SMALLEST_VOCAB, train_tokenizer
 from course_lib.host.program import AtLeastOne, Bounds, run_program
+from course_lib.host.progress import suggest
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ def work(settings: Settings) -> None:
     dataset = open_dataset(settings.dataset, settings.streaming)
     folder = settings.folder or default_folder()
     train_tokenizer(dataset, folder, settings.vocab_size, settings.max_chars, settings.doc_cap)
+    more = f" --tokenizer {folder}" if settings.folder else ""
+    suggest({f"base_train --dataset {settings.dataset}{more}": "train a model with it"})
 
 
 main = partial(run_program, "tok_train", Settings, work)

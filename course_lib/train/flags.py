@@ -6,6 +6,7 @@ A training's flags are one dataclass made of these. What may be different when i
 Written by hand; chapters 10, 11, 14 and 16 use it.
 """
 
+import sys
 from collections.abc import Set
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import Any, TypeVar
 
 from course_lib import backend
 from course_lib.host.errors import CourseError, FlagError
+from course_lib.host.paths import home_dir
 from course_lib.host.program import AtLeastOne, AtLeastZero, MoreThanZero, NonNegative, Seed, check_bounds
 from course_lib.host.words import plural
 from course_lib.model.gpt import GPTConfig
 from course_lib.model.sizes import estimate_memory
-from course_lib.train.checkpoint import run_folder
+from course_lib.train.checkpoint import checkpoint_folders, newest_meta, run_folder
 from course_lib.train.recipe import Rates, Recipe
 
 OF_ONE_CALL = frozenset({"resume", "overwrite", "dry_run", "processes"})  # flags that no checkpoint keeps
@@ -35,7 +37,7 @@ class CallFlags:
     max_rise: MoreThanZero = 1.5
     """Stop when the smoothed loss is this many nats above its lowest value."""
     eval_every: AtLeastOne | None = None
-    """Steps between evaluations; by default a tenth of the run."""
+    """Steps between evaluations; by default a tenth of the run, in a short one up to a third."""
     eval_share: NonNegative = 0.05
     """How much of the training's work evaluation may cost."""
     sample_every: AtLeastOne | None = None
@@ -85,7 +87,7 @@ class WhichModel:
     """Flags of the programs that take a trained model."""
 
     tag: str | None = None
-    """Name of the run; by default d4."""
+    """Name of the run; by default the newest."""
     checkpoint: Path | None = None
     """Or the run's folder, or one of its step_… folders."""
     step: AtLeastZero | None = None
@@ -94,23 +96,57 @@ class WhichModel:
     def place(self, stage: str = "base") -> tuple[Path, int | None]:
         """The run's folder, and the step that is asked for, if any; stage: of the runs that --tag names.
 
-        Raises FlagError for flags that contradict each other, and CourseError when there is no such folder.
+        Raises FlagError for flags that contradict each other, and CourseError when there is no such folder: it lists
+        what there is.
         """
         if self.tag is not None and self.checkpoint is not None:
             raise FlagError("--tag and --checkpoint each name a run; give one of them")
         folder, step = self.checkpoint and self.checkpoint.expanduser().resolve(), self.step
         if folder is None:
-            folder = run_folder(self.tag or "d4", stage)
+            folder = run_folder(self.tag, stage) if self.tag is not None else self._newest(stage)
         elif folder.name.startswith("step_") and (number := folder.name.removeprefix("step_")).isdigit():
             if step not in (None, int(number)):
                 raise FlagError(f"--step is {step}, but --checkpoint names {folder.name}; give one of them")
             folder, step = folder.parent, int(number)
         if not folder.is_dir():
-            program, flags = ("base_train", "--tag") if stage == "base" else ("chat_sft", "--tag, --stage")
-            raise CourseError(
-                f"there is no run in {folder}; train one with `{program}`, or give another {flags} or --checkpoint"
-            )
+            raise CourseError(f"there is no run in {folder}; {self._what_there_is(stage, folder.name)}")
         return folder, step
+
+    def _newest(self, stage: str) -> Path:
+        """The run of a stage that was trained last; a line on stderr says which, where there are others."""
+        runs = trained_runs().get(stage)
+        if not runs:
+            raise CourseError(f"there is no {stage} model yet; {self._what_there_is(stage)}")
+        if len(runs) > 1:
+            print(f"taking the newest {stage} model, {runs[0].name}; --tag takes another", file=sys.stderr)
+        return runs[0]
+
+    def _what_there_is(self, stage: str, tag: str = "") -> str:
+        """The models that could be had instead, and how; tag: what was asked for, if anything."""
+        flags = "--stage and --tag" if hasattr(self, "stage") else "--tag"
+        runs = {name: [folder.name for folder in folders] for name, folders in trained_runs().items()}
+        if flags == "--tag":
+            runs = {stage: runs[stage]} if stage in runs else {}
+        if other := next((name for name, tags in runs.items() if tag in tags), None):
+            return f"but there is a model of that name in another stage: --stage {other} --tag {tag}"
+        there = "; ".join(f"{name}: {', '.join(tags)}" for name, tags in runs.items())
+        there = f"{flags} can name {there}; another" if there else "one"
+        program = "base_train" if stage == "base" else "chat_sft"
+        return f"{there} is trained by `uv run {program}`, or the quick way by `uv run speedrun --minutes 5`"
+
+
+def trained_runs() -> dict[str, list[Path]]:
+    """By stage, the folders of the runs that hold a checkpoint, the newest first; those from new weights come last."""
+
+    def newest_first(folder: Path) -> tuple:
+        settings = (newest_meta(folder) or {}).get("settings", {})
+        return settings.get("from_scratch", False), -checkpoint_folders(folder)[0].stat().st_mtime
+
+    found = {}
+    for stage in sorted((home_dir() / "checkpoints").glob("*")):
+        if folders := [folder for folder in stage.glob("*") if checkpoint_folders(folder)]:
+            found[stage.name] = sorted(folders, key=newest_first)
+    return found
 
 
 Flags = TypeVar("Flags", bound=CallFlags)

@@ -42,6 +42,7 @@ from course_lib.train.trainer import continue_text
 
 EPOCHS = 4  # more passes over the same text teach little (Muennighoff et al., 2023)
 SMALL = 50_000_000  # tokens of a corpus
+LEAST_VALIDATION = 16_384  # tokens of an evaluation that show a loss that falls as falling: dev/LOG.md
 MFU = 0.2  # a first guess for --minutes, until the clock knows better
 
 
@@ -114,8 +115,13 @@ def make_recipe(
     steps = settings.num_iterations or _num_iterations(settings, config, total_batch_size, corpus_tokens, peak)
     rows = fitting_batch_size(settings, config, sequence_len, total_batch_size, processes, here)
     often = min(250, max(1, steps // 10))
-    affordable = math.ceil(rows * sequence_len / (3 * max(settings.eval_share, 0.001) * total_batch_size))
-    cadence = Cadence(max(often, affordable), 1, min(2000, max(1, steps // 5)), often)
+
+    def steps_for(tokens: float) -> int:  # of training, for which validation on so many tokens is not too dear
+        return math.ceil(tokens / (3 * max(settings.eval_share, 0.001) * total_batch_size))
+
+    enough = min(steps_for(min(LEAST_VALIDATION, val_tokens)), math.ceil(steps / 3))
+    eval_every = max(often, steps_for(rows * sequence_len), enough)
+    cadence = Cadence(eval_every, 1, min(2000, max(1, steps // 5)), often)
     usual = Recipe(config, steps, total_batch_size, sequence_len, rows, rates_of(settings), cadence)
     return fill_recipe(settings, usual, val_tokens)
 

@@ -71,6 +71,7 @@ class RunFolder:
         self.meta: dict = broadcast_json(self._checkpoint.meta if self._checkpoint else {}, group)
         self._log: MetricsLog | None = None
         self._when = ""  # what the model is doing
+        self._evaluated = -1  # after which step it was, last
 
     @contextmanager
     def enough_memory(self) -> Iterator[None]:
@@ -131,11 +132,12 @@ class RunFolder:
             )
         self._status = self._stack.enter_context(StatusLine(recipe.num_iterations, quiet=not self.is_first))
         self._status.say(about)
+        self._status.hint("a few steps of trial, to see how fast they are")
         model = GPT(recipe.model, recipe.recompute)
         shape, self._when = (recipe.device_batch_size, recipe.sequence_len), "trial of the speed"
         seconds = trial(model, shape, recipe.micro_batches(self.group.size()), self.group)
         self._speed = Speed(recipe, seconds, self.flags.eval_share, self.group)
-        left = f"{recipe.minutes:g} minutes" if recipe.minutes else self._speed.left(recipe.num_iterations - done)
+        left = duration(60 * recipe.minutes) if recipe.minutes else self._speed.left(recipe.num_iterations - done)
         products = f"{self._speed.peak / 1e9:,.0f} GFLOP/s of matrix products"
         self._status.say(f"speed        {self._speed} of {products}; about {left} to go")
         backend.seed_everything(recipe.seed)
@@ -225,8 +227,11 @@ class RunFolder:
         if "bits_per_byte" in values:
             self._bits_per_byte = values["bits_per_byte"]
             self._status.say(f"step {step:,}: {self._bits_per_byte:.4f} bits per byte of validation text")
+            self._evaluated = step
+        if "samples" in values and step != self._evaluated:
+            self._status.say(f"step {step:,}: samples")
         for prompt, text in values.get("samples", ()):
-            self._status.say(f"  {prompt!r} … {text!r}")
+            self._status.sample(prompt, text, cut=True)
 
     def save(self, trainer: Trainer, place: dict) -> None:
         """Write a checkpoint; the first process does. Raises Diverged rather than save no numbers."""

@@ -179,7 +179,7 @@ with subprocess.Popen(command, env=environment, **pipes) as second:
         if line.startswith(("plan", "—")):
             print(line, end="")
 assert second.returncode == 0, "".join(lines)
-print(lines[-2].replace(home.name, "…"), end="")
+print(lines[-1].replace(home.name, "…"), end="")
 home.cleanup()
 
 # %% [markdown]

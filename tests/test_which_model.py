@@ -1,0 +1,64 @@
+"""The programs that take a trained model find one, and say what there is where they do not."""
+
+import os
+
+import pytest
+
+from course_lib.host.errors import CourseError
+from course_lib.scripts import base_eval, chat_cli
+from course_lib.train.checkpoint import Checkpoint, run_folder, save_checkpoint
+from course_lib.train.flags import WhichModel
+
+
+@pytest.fixture
+def save(home):
+    """save(tag, stage, at) leaves a run with a checkpoint of that time."""
+
+    def run(tag, stage="base", at=0, **settings):
+        folder = save_checkpoint(run_folder(tag, stage), Checkpoint(1, {}, {}, {"settings": settings}))
+        os.utime(folder, (at, at))
+        return folder.parent
+
+    return run
+
+
+def refused(which, stage="base"):
+    with pytest.raises(CourseError) as caught:
+        which.place(stage)
+    return str(caught.value)
+
+
+def test_without_a_tag_the_newest_model_of_the_stage_is_taken_and_said_where_it_is_a_choice(save, capsys):
+    only = save("d4", at=1)
+    assert WhichModel().place() == (only, None) and capsys.readouterr().err == ""
+    newest = save("d2", at=2)
+    tuned = save("speedrun", "sft", at=3)
+    (run_folder("begun") / "step_x").mkdir(parents=True)  # no checkpoint yet
+    assert WhichModel(step=1).place() == (newest, 1)
+    assert capsys.readouterr().err == "taking the newest base model, d2; --tag takes another\n"
+    assert WhichModel().place("sft") == (tuned, None) and capsys.readouterr().err == ""
+    assert WhichModel(tag="d4").place() == (only, None)
+
+
+def test_a_control_from_new_weights_is_not_what_one_wants_to_talk_to(save):
+    tuned = save("speedrun", "sft", at=1, from_scratch=False)
+    save("speedrun-control", "sft", at=2, from_scratch=True)
+    assert WhichModel().place("sft") == (tuned, None)
+
+
+def test_a_model_that_there_is_not_is_refused_with_what_there_is(save):
+    ways = "is trained by `uv run chat_sft`, or the quick way by `uv run speedrun --minutes 5`"
+    assert refused(chat_cli.Settings(), "sft") == f"there is no sft model yet; one {ways}"
+    save("d2", at=1)
+    save("d6", at=2)
+    there = f"--stage and --tag can name base: d6, d2; another {ways}"
+    assert refused(chat_cli.Settings(), "sft") == f"there is no sft model yet; {there}"
+    folder = run_folder("d4", "sft")
+    assert refused(chat_cli.Settings(tag="d4"), "sft") == f"there is no run in {folder}; {there}"
+    folder = run_folder("d2", "sft")
+    other = "but there is a model of that name in another stage: --stage base --tag d2"
+    assert refused(chat_cli.Settings(tag="d2"), "sft") == f"there is no run in {folder}; {other}"
+    save("chat", "sft")
+    found = refused(base_eval.Settings(tag="chat"))
+    there = f"--tag can name base: d6, d2; another {ways.replace('chat_sft', 'base_train')}"
+    assert found == f"there is no run in {run_folder('chat')}; {there}"
