@@ -3,7 +3,6 @@
 Exported from notebooks/00_start_here.ipynb; edit it there.
 """
 
-import os
 import random
 import sys
 import time
@@ -19,19 +18,11 @@ from course_lib.host.errors import CourseError
 def device_kind() -> str:
     """Where MLX computes by default: "metal" (a Mac's GPU), "cuda" (an NVIDIA GPU) or "cpu".
 
-    With COURSE_PRETEND=metal (or cuda) in the environment, a CPU is said to be one, so that tests
-    see what a GPU would be given to do. Raises CourseError for another value.
+    COURSE_PRETEND in the environment can make a CPU pass for a GPU, in tests.
     """
     if mx.default_device() == mx.cpu:
-        return _setting("COURSE_PRETEND", ("metal", "cuda")) or "cpu"
+        return device.setting("COURSE_PRETEND", "metal", "cuda") or "cpu"
     return "metal" if mx.metal.is_available() else "cuda"
-
-
-def _setting(name: str, allowed: tuple[str, ...]) -> str | None:
-    value = os.environ.get(name) or None
-    if value and value not in allowed:
-        raise CourseError(f"{name}={value}; expected {' or '.join(allowed)}, or no such variable")
-    return value
 
 
 def device_name() -> str:
@@ -77,11 +68,10 @@ def matmul_gflops(n: int = 1024, dtype: mx.Dtype = mx.float32, seconds: float = 
 def compute_dtype() -> mx.Dtype:
     """The number type to compute in: bfloat16 on a GPU; float32 on the CPU, slow in bfloat16.
 
-    COURSE_DTYPE=float32 (or bfloat16) in the environment decides otherwise. Raises CourseError for
-    another value.
+    COURSE_DTYPE=float32, or bfloat16, in the environment chooses otherwise.
     """
     usual = "float32" if device_kind() == "cpu" else "bfloat16"
-    return getattr(mx, _setting("COURSE_DTYPE", ("float32", "bfloat16")) or usual)
+    return getattr(mx, device.setting("COURSE_DTYPE", "float32", "bfloat16") or usual)
 
 
 def describe() -> str:

@@ -207,7 +207,7 @@ def test_what_an_earlier_run_finished_is_not_taken_for_this_ones(folder, monkeyp
         (["--split-tokens", -5], 2, "--split-tokens is -5"),
         (["--tag", "d4", "--checkpoint", "x"], 2, "--tag and --checkpoint each name a run"),
         (["--checkpoint", "step_000005", "--step", 10], 2, "--step is 10, but --checkpoint names step_000005"),
-        (["--tag", "nowhere"], 1, "--tag can name base: d4; another is trained by `uv run base_train`, or"),
+        (["--tag", "nowhere"], 1, "--tag can name base: d4; the quickest way to one, named speedrun, is"),
         (["--tag", "../d4"], 1, "the tag '../d4' cannot name a run"),
         (["--checkpoint", "nowhere"], 1, "there is no run in "),
         (["--step", 7], 1, "step_000007 is damaged or no checkpoint"),

@@ -267,7 +267,7 @@ def test_a_wish_to_stop_before_anything_is_done_says_so(folder, monkeypatch, cap
         (["--top-k", 99999], 1, "top_k=99999, expected 1 to 268"),
         (["--step", -1], 2, "--step is -1"),
         (["--tag", "d4", "--checkpoint", "x"], 2, "--tag and --checkpoint each name a run"),
-        (["--tag", "nowhere"], 1, "--stage and --tag can name sft: d4; another is trained by `uv run chat_sft`, or"),
+        (["--tag", "nowhere"], 1, "--stage and --tag can name sft: d4; the quickest way to one, named speedrun, is"),
         (["--tag", "d4", "--stage", "rl"], 1, "another stage: --stage sft --tag d4\n"),
         (["--tag", "../d4"], 1, "the tag '../d4' cannot name a run"),
         (["--checkpoint", "nowhere"], 1, "there is no run in "),

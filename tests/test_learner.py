@@ -89,7 +89,7 @@ def test_every_exercise_of_the_course_is_counted(own, checkout):
 
 
 def test_problems_are_one_sentence(tmp_path, own):
-    with pytest.raises(CourseError, match="no notebooks of the course in .*; `course start"):
+    with pytest.raises(CourseError, match="no notebooks of the course in .*; `uv run course start"):
         list(learner.progress(tmp_path / "nowhere"))
     with pytest.raises(CourseError, match="no notebooks under"):
         learner.start(tmp_path / "other", tmp_path)

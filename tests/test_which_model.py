@@ -47,11 +47,14 @@ def test_a_control_from_new_weights_is_not_what_one_wants_to_talk_to(save):
 
 
 def test_a_model_that_there_is_not_is_refused_with_what_there_is(save):
-    ways = "is trained by `uv run chat_sft`, or the quick way by `uv run speedrun --minutes 5`"
-    assert refused(chat_cli.Settings(), "sft") == f"there is no sft model yet; one {ways}"
+    ways = (
+        "the quickest way to one, named speedrun, is `uv run speedrun --minutes 5`; the long way is `uv run base_train`"
+    )
+    chat = f"{ways}, then `uv run chat_sft`"
+    assert refused(chat_cli.Settings(), "sft") == f"there is no sft model yet; {chat}"
     save("d2", at=1)
     save("d6", at=2)
-    there = f"--stage and --tag can name base: d6, d2; another {ways}"
+    there = f"--stage and --tag can name base: d6, d2; {chat}"
     assert refused(chat_cli.Settings(), "sft") == f"there is no sft model yet; {there}"
     folder = run_folder("d4", "sft")
     assert refused(chat_cli.Settings(tag="d4"), "sft") == f"there is no run in {folder}; {there}"
@@ -60,5 +63,5 @@ def test_a_model_that_there_is_not_is_refused_with_what_there_is(save):
     assert refused(chat_cli.Settings(tag="d2"), "sft") == f"there is no run in {folder}; {other}"
     save("chat", "sft")
     found = refused(base_eval.Settings(tag="chat"))
-    there = f"--tag can name base: d6, d2; another {ways.replace('chat_sft', 'base_train')}"
+    there = f"--tag can name base: d6, d2; {ways}"
     assert found == f"there is no run in {run_folder('chat')}; {there}"

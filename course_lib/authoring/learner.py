@@ -10,7 +10,7 @@ from course_lib.host.errors import CourseError
 from course_lib.host.files import write_atomically
 from course_lib.host.words import plural
 
-COPIED = ("[0-9][0-9]_*.ipynb", "solutions/[0-9][0-9]_*.ipynb", "images/*.svg")  # of the folder notebooks
+COPIED = ("[0-9][0-9]_*.ipynb", "solutions/[0-9][0-9]_*.ipynb", "images/*.png")  # of the folder notebooks
 CHECK = re.compile(r"\bcheck\(exercises\.(\w+)")
 VERDICT = re.compile(r"^(?:\x1b\[[\d;]*m)?([✓✗○])", re.MULTILINE)
 
@@ -25,7 +25,7 @@ def start(folder: Path, root: Path) -> str:
         copy = folder / path.relative_to(root / "notebooks")
         copy.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(copy) as file:
-            file.write(_of_this_machine(path) if path.suffix == ".ipynb" else path.read_text("utf-8"))
+            file.buffer.write(_of_this_machine(path).encode() if path.suffix == ".ipynb" else path.read_bytes())
     there = len(paths) - len(missing)
     kept = f"; {plural(there, 'file')} stayed as they were, and one that you delete is copied anew" if there else ""
     return f"copied {plural(len(missing), 'file')} to {folder}: open it with `uv run jupyter lab {folder}`{kept}"
@@ -42,7 +42,7 @@ def progress(folder: Path) -> Iterator[str]:
     """A line for each chapter in `folder`, from the outputs of its checks as they were saved, and one for all."""
     paths = sorted(folder.glob(COPIED[0]))
     if not paths:
-        raise CourseError(f"no notebooks of the course in {folder}; `course start {folder}` copies them there")
+        raise CourseError(f"no notebooks of the course in {folder}; `uv run course start` copies them there")
     solved = total = 0
     for path in paths:
         marks = list(_marks(path))

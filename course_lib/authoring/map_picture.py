@@ -163,4 +163,5 @@ def write_map(pair: Pair) -> None:
     with write_atomically(path) as file:
         file.write(drawn)
     kept.add_text("svg", fingerprint(drawn))
-    paint_map(pair).save(path.with_suffix(".png"), optimize=True, pnginfo=kept)
+    with write_atomically(path.with_suffix(".png")) as file:
+        paint_map(pair).save(file.buffer, "PNG", optimize=True, pnginfo=kept)

@@ -8,6 +8,8 @@ import os
 import sys
 from contextlib import suppress
 
+from course_lib.host.errors import CourseError
+
 
 def memory_bytes() -> int:
     """Memory of this machine in bytes, or of the container that we run in where its limit is lower."""
@@ -17,6 +19,14 @@ def memory_bytes() -> int:
             return min(physical, int(file.read()))
     except (OSError, ValueError):  # no control groups here, or no limit ("max")
         return physical
+
+
+def setting(name: str, *allowed: str) -> str | None:
+    """An environment variable, None where it is not set. Raises CourseError for a value that is not allowed."""
+    value = os.environ.get(name) or None
+    if value and value not in allowed:
+        raise CourseError(f"{name}={value}; expected {' or '.join(allowed)}, or no such variable")
+    return value
 
 
 def fall_back_to_cpu() -> str | None:

@@ -20,5 +20,6 @@ FIRST = {  # what takes a program its first seconds
 }
 
 # Here, since the program's own module is imported next, which on a busy machine takes ten seconds.
-if (name := Path(sys.argv[0]).name) in FIRST and sys.stderr is not None and sys.stderr.isatty():
+asks = {"--help", "-h"} & set(sys.argv)
+if (name := Path(sys.argv[0]).name) in FIRST and not asks and sys.stderr is not None and sys.stderr.isatty():
     print(f"{name}: {FIRST[name]} …", file=sys.stderr, flush=True)

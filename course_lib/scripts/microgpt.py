@@ -64,13 +64,14 @@ def work(settings: Settings) -> None:
 
 def what_was_seen(losses: list[float], names: list[str], docs: list[str]) -> str:
     """The last lines for a reader: how far the loss fell, how many of the names are new, what to do next."""
-    few = min(50, len(losses))
+    few = min(50, max(1, len(losses) // 2))
     first, last = sum(losses[:few]) / few, sum(losses[-few:]) / few
-    invented = len(set(names) - set(docs))
+    different = set(names) - {""}
+    invented = len(different - set(docs))
     return (
         f"The loss went from {first:.2f} to {last:.2f} (means of the first and the last {few} steps).\n"
-        f"Of the {len(set(names))} different names above it invented {invented}: they are not in the list it read.\n"
-        "Next: `uv run jupyter lab notebooks/03_microgpt.ipynb` builds it piece by piece,\n"
+        f"Of the {len(different)} different names above it invented {invented}: they are not in the list it read.\n"
+        "Next: `uv run course start`, then `uv run jupyter lab mine`; chapter 03 builds it piece by piece,\n"
         "      `uv run speedrun` trains one that answers you."
     )
 

@@ -130,9 +130,10 @@ class WhichModel:
         if other := next((name for name, tags in runs.items() if tag in tags), None):
             return f"but there is a model of that name in another stage: --stage {other} --tag {tag}"
         there = "; ".join(f"{name}: {', '.join(tags)}" for name, tags in runs.items())
-        there = f"{flags} can name {there}; another" if there else "one"
-        program = "base_train" if stage == "base" else "chat_sft"
-        return f"{there} is trained by `uv run {program}`, or the quick way by `uv run speedrun --minutes 5`"
+        there = f"{flags} can name {there}; " if there else ""
+        longer = "`uv run base_train`" if stage == "base" else "`uv run base_train`, then `uv run chat_sft`"
+        quickest = "the quickest way to one, named speedrun, is `uv run speedrun --minutes 5`"
+        return f"{there}{quickest}; the long way is {longer}"
 
 
 def trained_runs() -> dict[str, list[Path]]:
