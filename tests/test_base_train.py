@@ -102,7 +102,7 @@ def assert_close_run(one, other, step):
     for name in a.weights:
         # Adam's first steps are signs, which rounding decides for the rare ids: not all numbers are as close
         far = mx.abs(a.weights[name] - b.weights[name])
-        assert np.quantile(np.array(far), 0.99) < 1e-4, name
+        assert np.quantile(np.array(far), 0.99) < (1e-4 if EXACT else 1e-2), name
 
 
 def stop_after(monkeypatch, step, signals=(signal.SIGINT,)):

@@ -163,6 +163,7 @@ def spawn(*flags, **options):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("float32")  # programs: in bfloat16 a CPU takes minutes
 def test_killed_in_the_middle_it_goes_on_from_the_last_save(train, home):
     flags = ("--num-iterations=40", "--save-every=3", "--eval-every=30", "--sample-every=90")
     assert train(*flags, "--tag=whole")[0] == 0
@@ -180,6 +181,7 @@ def test_killed_in_the_middle_it_goes_on_from_the_last_save(train, home):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="two processes on one machine")
+@pytest.mark.usefixtures("float32")  # programs: in bfloat16 a CPU takes minutes
 def test_two_processes_end_as_one_with_twice_the_accumulation(train, home):
     flags = ("--num-iterations=6", "--eval-every=3", "--sample-every=4", "--save-every=2")
     assert train(*flags, "--tag=whole")[0] == 0
@@ -379,6 +381,9 @@ def test_what_is_not_given_follows_from_the_model_and_the_data(home, base, monke
     config = replace(load_model(base)[0].config, sequence_len=128)
     monkeypatch.setattr(backend, "memory_for_arrays", lambda: 10**11)
     wide = replace(config, sequence_len=256)
+    monkeypatch.setattr(backend, "device_kind", lambda: "metal")
+    assert make_recipe(Settings(), wide, float("inf")).total_batch_size == 32_768
+    monkeypatch.setattr(backend, "device_kind", lambda: "cpu")
 
     def cadence(recipe):
         return recipe.cadence.eval_every, recipe.cadence.save_every, recipe.cadence.sample_every

@@ -290,6 +290,15 @@ def test_settings_are_checked_and_sent(open_page):
     assert "Cut off" in page.page.locator(".note").inner_text()
 
 
+def test_in_a_low_window_the_end_of_the_last_reply_is_seen(open_page):
+    page = open_page(viewport={"width": 600, "height": 420})
+    for _ in range(3):
+        page.ask("Lists")
+        last = page.button("Copy").last.bounding_box()
+        frame = page.page.locator("#scroll").bounding_box()
+        assert frame["y"] <= last["y"] and last["y"] + last["height"] <= frame["y"] + frame["height"]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_the_page_without_scrolling_sideways(open_page, scheme):
     page = open_page(viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True)

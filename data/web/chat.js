@@ -95,7 +95,7 @@ function editor(message, index) {
 function draw() {
   const log = $("log");
   log.setAttribute("aria-busy", String(Boolean(running)));
-  log.replaceChildren(...messages.map(drawMessage));
+  keepingEnd(() => log.replaceChildren(...messages.map(drawMessage)));
   $("empty").hidden = messages.length > 0;
   $("send").hidden = Boolean(running);
   $("stop").hidden = !running;
@@ -110,12 +110,17 @@ function drawLastSoon() {
     due = false;
     const body = $("log").lastElementChild?.querySelector(".body");
     if (!running || !body) return;
-    const scroll = $("scroll");
-    const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60;
     body.classList.remove("waiting");
-    drawBody(body, messages.at(-1));
-    if (atEnd) scroll.scrollTop = scroll.scrollHeight;
+    keepingEnd(() => drawBody(body, messages.at(-1)));
   });
+}
+
+// A reader at the end stays there; one who has scrolled up is left where they read.
+function keepingEnd(change) {
+  const scroll = $("scroll");
+  const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60;
+  change();
+  if (atEnd) toEnd();
 }
 
 const toEnd = () => ($("scroll").scrollTop = $("scroll").scrollHeight);
