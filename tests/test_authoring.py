@@ -1124,6 +1124,12 @@ def test_every_file_names_the_one_address(monkeypatch, course, capsys, line, rig
     assert problems(course) == []
 
 
+def test_a_folder_of_the_courses_name_is_no_address(course):
+    (course / "docs").mkdir()
+    (course / "docs" / "a.md").write_text("# A\nIn `~/.cache/microgpt-to-nanochat` or microgpt-to-nanochat/mine.\n")
+    assert problems(course) == []
+
+
 def test_a_course_without_an_address_is_told_where_to_write_it(course):
     file = course / "pyproject.toml"
     file.write_text(file.read_text().replace("github.com/someone", "example.org"))

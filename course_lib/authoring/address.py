@@ -9,7 +9,10 @@ from course_lib.host.errors import CourseError
 from course_lib.host.files import write_atomically
 
 NAME = "microgpt-to-nanochat"
-OWNER = re.compile(rf"[\w.<>{{}}$-]+(?=/{NAME})")  # of github.com/OWNER/NAME, or the host OWNER.github.io/NAME
+# of github.com/OWNER/NAME, git@github.com:OWNER/NAME, Colab's /github/OWNER/NAME, and the host OWNER.github.io/NAME
+OWNER = re.compile(
+    rf"(?:(?<=github\.com[/:])|(?<=/github/))[\w.<>{{}}$-]+(?=/{NAME})|[\w.<>{{}}$-]+\.github\.io(?=/{NAME})"
+)
 FILES = ("*.md", "docs/*.md", "CITATION.cff", ".github/ISSUE_TEMPLATE/*.yml", "notebooks/text/*.py")
 
 

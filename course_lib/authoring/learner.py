@@ -27,7 +27,7 @@ def start(folder: Path, root: Path) -> str:
         with write_atomically(copy) as file:
             file.buffer.write(_of_this_machine(path).encode() if path.suffix == ".ipynb" else path.read_bytes())
     there = len(paths) - len(missing)
-    kept = f"; {plural(there, 'file')} stayed as they were, and one that you delete is copied anew" if there else ""
+    kept = f"; {plural(there, 'file')} were there already and stayed as they were" if there else ""
     return f"copied {plural(len(missing), 'file')} to {folder}: open it with `uv run jupyter lab {folder}`{kept}"
 
 

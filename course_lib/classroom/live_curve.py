@@ -124,6 +124,6 @@ def busy() -> str | None:
     if sys.platform != "linux" or settings & set(os.environ) or load < 1.5 * cores:
         return None
     return (
-        f"These steps are slow because other programs take the cores of this machine (load {load:.1f} on {cores}): end "
-        "them, or start JupyterLab with OPENBLAS_NUM_THREADS=1 in its environment."
+        f"These steps may be slow: programs want more cores than this machine has (load {load:.1f} on {cores}). "
+        "End some, or start JupyterLab with OPENBLAS_NUM_THREADS=1 in its environment."
     )

@@ -119,7 +119,7 @@ class Row:
         return [bits >> 32, bits & 0xFFFFFFFF]
 
     def known(self, place: int) -> int:
-        """The token at `place` behind the prompt: taken, or to be forced there; -1 if neither."""
+        """The token at `place` after the prompt: taken, or to be forced there; -1 if neither."""
         if place < len(self.ids):
             return self.ids[place]
         return self._forced[0] if self._forced else -1
@@ -251,7 +251,7 @@ class Batch:
         return tokens
 
     def _sample(self, rows: list[Row], lengths: list[int], logits: mx.array) -> mx.array:
-        """A token (B,) for each row behind so many positions, from logits (B, V)."""
+        """A token (B,) for each row after so many positions, from logits (B, V)."""
         alike = defaultdict(list)
         for n, row in enumerate(rows):
             alike[row.request.sampling].append(n)

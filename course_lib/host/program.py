@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 from course_lib.host.errors import CourseError, FlagError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bounds:
     """The values that a flag takes; stands beside its type, `Annotated[int, Bounds(1)]`. None is always let through."""
 
@@ -29,6 +29,8 @@ class Bounds:
         if self.most == sys.float_info.max:
             return f"{self.least} or more"
         return f"{self.least} to {self.most}"
+
+    __repr__ = __str__  # tyro shows it to who gives no number
 
 
 AtLeastZero = Annotated[int, Bounds(0)]

@@ -32,7 +32,7 @@ class Settings:
     quiet: bool = False
     """Print every 50th step only."""
     verbose: bool = False
-    """Print every step on a terminal, too, and not every tenth."""
+    """Print every step on a terminal, where the default is every tenth."""
 
 
 def work(settings: Settings) -> None:

@@ -17,12 +17,31 @@ import mlx.core as mx
 
 from course_lib import backend
 from course_lib.host.errors import CourseError
-from course_lib.host.program import call
+from course_lib.host.program import call, given_flags, run_program
+from course_lib.host.progress import suggest
 from course_lib.host.stop import StopRequest, stop_when_asked
 from course_lib.train import local_ring
 from course_lib.train.checkpoint import newest_meta
 from course_lib.train.distributed import Group, broadcast_json
 from course_lib.train.flags import CallFlags, check_flags
+
+
+def run_training(
+    program: str, settings: type, train: Callable, folder_of: Callable, then: dict[str, str], argv: list[str] | None
+) -> None:
+    """A program that trains: train(settings, which of its flags were given), and what to do with the model.
+
+    folder_of: settings -> the folder of the run; then: the programs to go on with, and what each does.
+    """
+    given = given_flags(settings, sys.argv[1:] if argv is None else argv)
+
+    def work(flags: CallFlags) -> int:
+        code = train(flags, given)
+        if not (code or flags.dry_run):
+            suggest({f"{name} --tag {folder_of(flags).name}": what for name, what in then.items()})
+        return code
+
+    run_program(program, settings, work, argv)
 
 
 def start(

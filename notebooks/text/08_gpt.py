@@ -358,8 +358,9 @@ print(block.attn.c_q.weight.shape, block.attn.c_k.weight.shape, block.mlp.c_fc.w
 #
 # Everything below the head: the embedding, a norm, the blocks, a norm. None of the norms has a weight, so there is nothing
 # about them to train or to store. `recompute` waits until section 6, `caches` until chapter 12. `look_up`, from
-# `course_lib/model/embedding.py`, is `weight[ids]`; only on a GPU is its gradient written
-# out, in whole numbers: there MLX adds up the gradient of a row in an order that changes, and its last bits with it.
+# `course_lib/model/embedding.py`, is `weight[ids]`, with one difference in its gradient on a GPU. There MLX adds up the
+# gradient of a row in an order that changes from run to run, and so would the last bits of the sum. `look_up` adds whole
+# numbers in its place: their sum is the same in any order.
 
 # %%
 #| export model.gpt
@@ -921,8 +922,8 @@ for label, way, rows in (("simple", simple, N), ("fused", fused, N), ("fused", f
 # %% [markdown]
 # The simple peak is several times the logits, and it grows with the length of the text. The fused peak is set by the chunk and
 # hardly grows: on a CPU a chunk's logits are 64 MB, about ten arrays of that size are alive together (exponentials, slopes, and
-# the next chunk's, since MLX works ahead), and there is the gradient of the head. (On a GPU chunks are larger, up to 512 MB:
-# it likes few large operations.) Times differ between machines.
+# the next chunk's, since MLX works ahead), and there is the gradient of the head. (On a GPU chunks are larger, up to
+# 512 MB, so that fewer operations are started.) Times differ between machines.
 #
 # ## 6. Counting before building
 #

@@ -527,10 +527,10 @@ def move(self, direction: mx.array, parameter: mx.array) -> mx.array:
 
 
 # %% [markdown]
-# For the middle, all matrices come together. A GPU needs some microseconds to begin an operation, however small, and likes a
-# few large products better than many small ones. So there the tall matrices lie down, those of one shape are stacked, up to
-# `STACKED` numbers, and `newton_schulz` makes all of them orthogonal at once. On a CPU a stack is no faster and takes memory
-# for the copies: each matrix goes alone.
+# For the middle, all matrices come together. On a GPU each operation, however small, takes some microseconds to start, and
+# many small ones spend their time on that. So there the tall matrices lie down, those of one shape are stacked, up to
+# `STACKED` numbers, and `newton_schulz` makes all of them orthogonal at once. On a CPU each matrix goes alone: a stack took
+# 0.95 to 1.04 times as long there, and more memory for the copies (`dev/LOG.md`).
 
 # %%
 #| export train.muon

@@ -374,7 +374,7 @@ def _make_functions(self) -> None:
 
 # %% [markdown]
 # **Accumulate**, with the `mx.eval` of section 2. `mx.async_eval` begins a computation and does not wait for it: while the
-# device works on one micro-batch, Python fetches the next and plans it. Then it waits for the first.
+# device works on one micro-batch, Python fetches the next one and plans it. Only then does it wait for the first.
 
 # %%
 #| export train.trainer
@@ -1614,7 +1614,7 @@ assert gap == 0 or backend.device_kind() != "cpu"
 # Here, on a CPU, it is exactly 0: a step has two micro-batches, and a + b is b + a. With four, one process adds
 # ((a + b) + c) + d and two add (a + b) + (c + d). That is the same but for rounding, and the weights slowly drift apart in
 # their last digits. Equality in every bit is only promised for going on with the *same* number of processes. (A GPU may add
-# up in another order from run to run; then the weights differ, and what the model has learned does not.)
+# up in another order from run to run; then only the bits per byte have to agree, within a hundredth.)
 #
 # Is it faster? `--dry-run` measures a few steps and stops. A larger model, 4,096 tokens to a step:
 

@@ -1256,7 +1256,7 @@ class Row:
         return [bits >> 32, bits & 0xFFFFFFFF]
 
     def known(self, place: int) -> int:
-        """The token at `place` behind the prompt: taken, or to be forced there; -1 if neither."""
+        """The token at `place` after the prompt: taken, or to be forced there; -1 if neither."""
         if place < len(self.ids):
             return self.ids[place]
         return self._forced[0] if self._forced else -1
@@ -1433,7 +1433,7 @@ def _next_tokens(self, sampled: mx.array | None = None) -> mx.array:
 
 @add_to(Batch)
 def _sample(self, rows: list[Row], lengths: list[int], logits: mx.array) -> mx.array:
-    """A token (B,) for each row behind so many positions, from logits (B, V)."""
+    """A token (B,) for each row after so many positions, from logits (B, V)."""
     alike = defaultdict(list)
     for n, row in enumerate(rows):
         alike[row.request.sampling].append(n)
@@ -1475,7 +1475,7 @@ def plain_step(batch):
 # %% [markdown]
 # ### While Python works, a GPU waits
 #
-# MLX only notes what is to be computed: a graph of some hundred operations for each token, written down by Python and handed
+# MLX only notes what is to be computed: a graph of several hundred operations for each token, written down by Python and handed
 # over when somebody asks for a number. How long does the writing take? Here the graph of a token is made, and not computed:
 
 # %%
@@ -1547,7 +1547,7 @@ draw_time_lines(python_ms, 1.5 * python_ms)
 # - Where every row is about to take its last token, there is nothing to begin. Nor is there where a row's cache is full.
 #
 # How does a step know for which rows the tokens are new? A row's cache holds all of its text only if something has been
-# sampled behind it.
+# sampled after it.
 
 # %%
 #| export generate.rows
@@ -2467,7 +2467,8 @@ check(exercises.verify, verify)
 # - **A cache that is rebuilt for every layer or every token**: correct ids, and all the time goes into copying.
 # - One first token for all samples of a prompt: they are far too alike.
 # - One mask for rows of different lengths: short rows see what is not theirs.
-# - A place in an array that an earlier row filled with NaN: hidden by a mask, it still counts, as $0 \cdot \mathrm{NaN} = \mathrm{NaN}$. Clear it.
+# - A place in an array that an earlier row filled with NaN: hidden by a mask, it still counts, since
+#   $0 \cdot \mathrm{NaN} = \mathrm{NaN}$. Clear it.
 # - Random numbers drawn for the batch as a whole: then a text depends on its neighbours, and no seed brings it back.
 # - Keeping caches across a training step: keys and values of weights that are gone.
 #

@@ -1145,9 +1145,10 @@ def program(name, *flags):
     assert process.returncode == 0
 
 
-steps = f"--num-iterations={budget(20, quick=2)}"
-program("base_train", "--depth=1", "--total-batch-size=1024", "--processes=1", steps)
-program("chat_sft", "--tag=d1", "--total-batch-size=1024", "--processes=1", steps)
+count = budget(20, quick=2)
+steps = f"--num-iterations={count} --sample-every={count}"
+program("base_train", "--depth=1", "--total-batch-size=1024", "--processes=1", *steps.split())
+program("chat_sft", "--tag=d1", "--total-batch-size=1024", "--processes=1", *steps.split())
 home.cleanup()
 
 

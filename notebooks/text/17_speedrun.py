@@ -128,7 +128,7 @@ plt.show()
 # processes the first one's clock counts.
 #
 # And a clock must not end a training that has not learned to answer. With 150 steps of fine-tuning the assistant had 86 % of the sums
-# right, with 447 it had 98 % (`dev/LOG.md`); no training has fewer than 300. On a machine that is too slow for its minutes, the run
+# right, with 447 it had 98 %, in one run each (`dev/LOG.md`); no training has fewer than 300. On a machine that is too slow for its minutes, the run
 # says how many it needs at the speed of that moment, and takes as many as it must.
 
 # %% [markdown]

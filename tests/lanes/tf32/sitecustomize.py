@@ -24,7 +24,7 @@ _gemm.argtypes += [ctypes.c_void_p, ctypes.c_int]
 
 @numba.njit
 def rounded(address, count):
-    """The `count` numbers at an address, rounded to 10 bits behind the point."""
+    """The `count` numbers at an address, rounded to 10 bits after the point."""
     bits = numba.carray(address, (count,), np.uint32)
     return (bits + np.uint32(1 << 12)) & np.uint32(0xFFFFFFFF << 13 & 0xFFFFFFFF)
 
