@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 import signal
 import stat
 import subprocess
@@ -261,6 +262,30 @@ def test_who_goes_on_drops_a_torn_line_and_the_steps_that_come_again(tmp_path, t
     assert len(path.read_text().splitlines()) == 7
     MetricsLog(path).close()  # from the beginning
     assert path.read_text() == "" and read_metrics(tmp_path / "none") == []
+
+
+def test_whatever_a_bit_does_to_the_metrics_a_run_goes_on_and_says_what_it_left_out(tmp_path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    for step in range(20):
+        log.add(step, loss=1.5, bits_per_byte=0.5, tokens_per_second=100)
+    log.close()
+    whole, rng = path.read_bytes(), random.Random(0)
+    said = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        entries = read_metrics(path)
+        if said % 40 == 0:
+            draw_metrics(entries)
+        assert len(entries) >= 18, "other lines stay: a flipped line end joins two"
+        MetricsLog(path, 100).close()
+        message = capsys.readouterr().err
+        assert message in ("", f"{path}: left out 1 damaged line\n")
+        assert len(entries) == 20 or message or damaged.splitlines()[-1] != whole.splitlines()[-1]
+        said += bool(message)
+    assert said > 50
 
 
 @pytest.mark.slow
