@@ -272,12 +272,12 @@ def test_whatever_a_bit_does_to_the_metrics_a_run_goes_on_and_says_what_it_left_
     log.close()
     whole, rng = path.read_bytes(), random.Random(0)
     said = 0
-    for _ in range(300):
+    for n in range(300):
         damaged = bytearray(whole)
         damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
         path.write_bytes(damaged)
         entries = read_metrics(path)
-        if said % 40 == 0:
+        if n % 60 == 0:
             draw_metrics(entries)
         assert len(entries) >= 18, "other lines stay: a flipped line end joins two"
         MetricsLog(path, 100).close()
