@@ -370,7 +370,7 @@ def test_on_a_terminal_everything_stands_whole_and_in_order_above_the_bar_that_g
     assert len(widths) == 1 and lines[start + 5].startswith("└") and lines[start + 5].endswith("┘"), shown
     assert lines[start + 4].startswith("│ pronouns │")
     assert lines[start + 6 :] == [
-        "mean of the centred scores: +0.0000 ± 0.2887",
+        "mean of the centred scores: +0.0000 ± 0.2887 (0: guessing, 1: all right)",
         "complained",
         "next         uv run base_eval --tag d4  # measure it",
         "             uv run chat_sft            # make it an assistant",
