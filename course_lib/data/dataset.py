@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from course_lib.data import python_docs
-from course_lib.data.documents import READERS, open_parquet, read_parquet, text_files
+from course_lib.data.documents import LONGEST, open_parquet, read_parquet
+from course_lib.data.own_text import read_texts, text_files
 from course_lib.data.remote import REMOTES, ShardCache, remote_folder
 from course_lib.host.errors import CourseError
 from course_lib.host.files import make_folder_atomically, only_one
 from course_lib.host.paths import home_dir
+from course_lib.host.words import printable
 
 # ---- 3. The split, and shards
 
@@ -165,24 +167,16 @@ def own_folder(path: Path) -> Path:
     """
     path = Path(os.path.abspath(path.expanduser()))
     files = text_files(path)
-    seen = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    seen = [LONGEST, *((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)]
     about_path, about_files = (hashlib.sha256(repr(x).encode()).hexdigest()[:8] for x in (str(path), seen))
-    home = home_dir() / "datasets" / f"own-{path.stem[:40]}-{about_path}"
+    home = home_dir() / "datasets" / f"own-{printable(path.stem)[:40]}-{about_path}"
     with only_one(home):
         if not (home / about_files).exists():
-            texts = chain.from_iterable(map(_texts, files))
-            write_shards(texts, home / about_files, source=f"the text in {path}")
+            write_shards(read_texts(path), home / about_files, source=f"the text in {path}")
             for old in home.iterdir():
                 if old.name != about_files:
                     shutil.rmtree(old, ignore_errors=True)
     return home / about_files
-
-
-def _texts(path: Path) -> Iterator[str]:
-    try:
-        yield from READERS[path.suffix.lower()](path)
-    except OSError as error:
-        raise CourseError(f"cannot read {path} ({error.strerror}); make it readable, or leave it out") from error
 
 
 def _open_remote(name: str, streaming: bool, max_cached_shards: int) -> Dataset:
