@@ -32,7 +32,7 @@ def write(model: MicroGPT, count: int, seed: int = 1) -> list[str]:
 
 
 def bets(model: MicroGPT, start: str) -> dict[str, float]:
-    """The probability of each letter, and of "end", after the letters `start` (at most 11)."""
+    """The probability of each letter, and of •, the end, after the letters `start` (at most 11)."""
     tokenizer = CharTokenizer(load_names())
     logits = model(mx.array(tokenizer.encode(start)[:-1]))[-1]  # (V,)
-    return dict(zip([*tokenizer.chars, "end"], mx.softmax(logits).tolist(), strict=True))
+    return dict(zip([*tokenizer.chars, "•"], mx.softmax(logits).tolist(), strict=True))

@@ -81,6 +81,7 @@ def draw_bets(start):
     probabilities = bets(model, start)
     fig, ax = plt.subplots(figsize=(7, 2.2))
     ax.bar(list(probabilities), list(probabilities.values()), color=BLUE)
+    ax.set_xlabel("next letter (• = the name ends)")
     ax.set_ylabel("probability")
     ax.set_title(f"What comes after {start}?")
     plt.show()
@@ -90,8 +91,7 @@ draw_bets("emm")
 
 # %% [markdown]
 # To write a name, the model draws a letter at random with these probabilities, appends it, and guesses again, until it draws the end.
-# (`temperature=0.7` above makes it prefer the likely letters a little; chapter 03 shows how.) That is all it does, and that is all
-# ChatGPT does. ChatGPT's pieces are parts of words, it takes many more of them into account, and its
+# (Above, it was made to prefer the likely letters a little; chapter 03 shows how.) That is all it does, and that is all ChatGPT does. ChatGPT's pieces are parts of words, it takes many more of them into account, and its
 # model is far larger. At the end of this course you have built a small one that you can talk to.
 #
 # Try another beginning: change *emm* in the cell above and run it again.
