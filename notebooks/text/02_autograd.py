@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | Needs | chapters 00 and 01; school algebra; no calculus: what you need is built or tested here |
-# | Time | 60 minutes to read, 65 for the exercises; under a minute to run |
+# | Time | 65 minutes to read, 65 for the exercises; under a minute to run |
 # | Memory | under 0.5 GB |
 # | You will build → exported to | `Value`, `Tensor`, `topological_order` → `course_lib.names.autograd` |
 
@@ -40,6 +40,7 @@ from course_lib.names.bigram import (
     bigram_loss,
     bigram_probs,
     bigram_sample,
+    bigrams,
     load_names,
     split_names,
 )
@@ -58,13 +59,13 @@ names = load_names()
 tokenizer = CharTokenizer(names)
 train_names, held_out = split_names(names)
 counts = np.array(bigram_counts(train_names, tokenizer), dtype=float)  # (27, 27)
-shares = counts / counts.sum()  # (27, 27) of all guesses, how many are this pair
-print(f"{counts.sum():,.0f} guesses in the training names")
+shares = counts / counts.sum()  # of all guesses, how many are this pair
+print(f"{counts.sum():,.0f} guesses, {counts.size} different pairs")
 
 
 # %%
 def table_loss(table):
-    """Mean -ln p over all guesses. table: (27, 27), row x = logits of what comes after x."""
+    """Mean -ln p over all guesses. table: (27, 27), row = an id, logits of what comes next."""
     return -(mx.array(shares) * mx.log(mx.softmax(table, axis=1))).sum()
 
 
@@ -79,10 +80,11 @@ mlx_curve.show()
 print(f"{mlx_curve.values[0]:.4f} -> {mlx_curve.values[-1]:.4f}")
 
 # %% [markdown]
-# (A mean over all guesses needs each pair only once: its $-\ln p$ counts with the share of guesses that are this pair.)
+# (Equal guesses have equal losses, so each $-\ln p$ is computed once, and weighed with the **share** of the guesses that are this pair.
+# That is only a shortcut: section 11 takes one guess at a time.)
 #
-# The loss falls from that of a model that knows nothing to nearly that of the counts, and nobody counted. What told each of
-# the 729 numbers which way to go? `mx.value_and_grad` did. In this chapter you build what it does, and at the end your own engine
+# The loss falls from that of a model that knows nothing to nearly that of the counts, and nobody counted. What told each of the
+# 729 numbers which way to go? `mx.value_and_grad` did. In this chapter you build what it does, and at the end your own engine
 # takes these steps again. What do you think: what will be in the table when it is done?
 
 # %% [markdown]
@@ -100,6 +102,7 @@ def nudge(f, x, h=1e-5):
     return (f(x + h) - f(x - h)) / (2 * h)
 
 
+# %%
 def parabola(x):
     return x**2 - 3 * x
 
@@ -287,6 +290,7 @@ def parents_first(node, order):
     return order
 
 
+# %%
 print([labels[node] for node in parents_first(loss, [])])
 
 
@@ -468,6 +472,7 @@ def compare(name, mine, theirs, tolerance=1e-4):
     assert difference <= tolerance * max(1.0, np.abs(theirs).max()), f"{name}: not close"
 
 
+# %%
 def mixed(a, b, exp, log, relu):
     return exp(a * b) / (2 - a) + relu(a**3 - b) * log(b + 1)
 
@@ -504,6 +509,7 @@ def row_loss(logits):
     return sum(n * loss for n, loss in zip(seen, losses, strict=True)) / sum(seen)
 
 
+# %%
 loss = row_loss(logits)
 print(f"loss {loss.data:.4f}, ln 3 = {math.log(3):.4f}")
 assert abs(loss.data - math.log(3)) < 1e-12
@@ -745,12 +751,12 @@ touched = np.abs(tensors[0].grad).sum(axis=1) > 0
 print("rows with a gradient:", *np.array([*tokenizer.chars, "•"])[touched])
 
 # %% [markdown]
-# Only those of the letters that were read. The others had no part in this loss, so it tells them nothing.
+# Only those of the letters that were read: the others had no part in this loss.
 
 # %% [markdown]
 # ## 10. The names, with your own engine
 #
-# Now the table of section 1 again: 729 zeros, all 119,450 guesses, and nothing but your own code.
+# Now the table of section 1 again: 729 zeros, the same 119,450 guesses, and nothing but your own code.
 
 # %%
 table = Tensor(np.zeros((27, 27)))
@@ -762,8 +768,11 @@ def names_loss(table):
     return (losses * Tensor(shares)).sum()
 
 
-print(f"first loss {names_loss(table).data:.6f}, ln 27 = {math.log(27):.6f}")
-assert abs(names_loss(table).data - math.log(27)) < 1e-12
+loss = names_loss(table)
+loss.backward()
+print(f"first loss {loss.data:.6f}, ln 27 = {math.log(27):.6f}")
+print(f"largest gradient {np.abs(table.grad).max():.3f}")
+assert abs(loss.data - math.log(27)) < 1e-12
 
 # %%
 began, losses = time.perf_counter(), []
@@ -778,8 +787,8 @@ seconds = time.perf_counter() - began
 print(f"{losses[0]:.4f} -> {losses[-1]:.4f}")
 
 # %% [markdown]
-# (A learning rate of 50 looks huge. But a gradient is a share of all guesses here, and the largest is about
-# 0.03. Try 200: the steps overshoot, and the loss never settles.) And what does counting reach, on the same names?
+# (A learning rate of 50 looks huge, but each gradient is only a share of all guesses, the largest 0.03. Try 200: the steps
+# overshoot, and the loss never settles.) What does counting reach, on the same names?
 
 # %%
 counted = counts / counts.sum(axis=1, keepdims=True)  # (27, 27) probabilities of chapter 01
@@ -794,7 +803,7 @@ plt.show()
 claim("gradient descent ends where counting does", 0 < losses[-1] - counted_loss < 0.0005)
 
 # %% [markdown]
-# It comes down to the loss of the counts, and not below: no table of pairs can do better on these names, as chapter 01 said.
+# It comes down to the loss of the counts, and not below. Section 8 said why: the gradient is zero where the probabilities are the shares.
 #
 # So what is in the table? Section 8 says: logarithms of counts. Shift each row so that its $e^z$ add up to 1 (which changes no
 # probability), and compare each logit with the logarithm of the share that was counted.
@@ -854,24 +863,29 @@ print("learned:", *(bigram_sample(learned, tokenizer, key) for key in keys))
 # %% [markdown]
 # ## 11. And MLX?
 #
-# Section 1 had the same loss. The same gradient, too, and the same curve?
+# Section 1 had the same loss. The same gradient, too, and the same curve? And if you take one guess at a time, with no counts anywhere?
 
 # %%
-at_half = np.array(table.data) / 2  # a table that is half-way
-half = Tensor(at_half)
+now, after = mx.array(bigrams(train_names, tokenizer)).T  # (119450,) each: an id, and the next
+
+
+def guess_by_guess(table):
+    return -mx.log(mx.softmax(table, axis=1))[now, after].mean()
+
+
+half = Tensor(table.data / 2)  # a table half-way
 names_loss(half).backward()
-loss, gradient = loss_and_gradient(mx.array(at_half))
-compare("loss", names_loss(half).data, loss)
-compare("gradient", half.grad, gradient)
+compare("by shares", half.grad, mx.grad(table_loss)(mx.array(half.data)))
+compare("by guesses", half.grad, mx.grad(guess_by_guess)(mx.array(half.data)))
 
 # %%
 first = min(steps, len(mlx_curve.values))
-compare("losses", losses[:first], mlx_curve.values[:first])
+compare("curve", losses[:first], mlx_curve.values[:first])
+print(f"rows of a table for eight letters: {27**8:,}")
 
 # %% [markdown]
-# Step by step the same. So there is no magic in `mx.value_and_grad`: when you call it, MLX runs your function once, records its
-# operations, and walks them back with a table of rules like yours, one node for each array, on the GPU where there is one. The difference
-# is in the handling. You call `backward` on a *result*; MLX differentiates a *function*, and returns new gradients from each call, so there is nothing to set to
+# All the same. So there is no magic in `mx.value_and_grad`: when you call it, MLX runs your function once, records its
+# operations, and walks them back with a table of rules like yours, one node for each array, on the GPU where there is one. You call `backward` on a *result*; MLX differentiates a *function*, and returns new gradients from each call, so there is nothing to set to
 # zero.
 #
 # | what changed | why | what it bought |
@@ -879,9 +893,8 @@ compare("losses", losses[:first], mlx_curve.values[:first])
 # | from counts to gradient steps | it works for any model whose loss you can write down | the same held-out loss, 2.613; no smoothing to choose |
 #
 # Nothing gained in loss, then, and everything in reach. The table is at its end: it sees one letter. To look back on eight letters,
-# a table would need $27^8$ rows, 282 billion, and nearly all pairs would never be seen. But a model with fewer numbers, which
-# *computes* its logits from eight letters, can be trained with exactly the loop above. You only need to write its loss. That is
-# chapter 03.
+# a table would need $27^8$ rows, 282 billion, and hardly any would ever be used. But a model with fewer numbers, which
+# *computes* its logits from eight letters, can be trained with exactly the loop above. That is chapter 03.
 
 # %% [markdown]
 # ## Exercises
@@ -1044,7 +1057,6 @@ check(exercises.rms_norm_backward, rms_norm_backward)
 #
 # - Andrej Karpathy, [micrograd](https://github.com/karpathy/micrograd): the engine that made this kind of chapter popular.
 # - Christopher Olah, [Calculus on Computational Graphs](https://colah.github.io/posts/2015-08-Backprop/): why backward beats forward when there is one result and many inputs.
-# - Baydin and others, [Automatic Differentiation in Machine Learning: a Survey](https://arxiv.org/abs/1502.05767).
 # - MLX, [Function Transforms](https://ml-explore.github.io/mlx/build/html/usage/function_transforms.html).
 #
 # **Next:** [03 · microGPT](03_microgpt.ipynb)
