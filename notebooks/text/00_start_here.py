@@ -91,8 +91,9 @@ draw_bets("emm")
 
 # %% [markdown]
 # To write a name, the model draws a letter at random with these probabilities, appends it, and guesses again, until it draws the end.
-# (Above, it was made to prefer the likely letters a little; chapter 03 shows how.) That is all it does, and that is all ChatGPT does. ChatGPT's pieces are parts of words, it takes many more of them into account, and its
-# model is far larger. At the end of this course you have built a small one that you can talk to.
+# (Above, it was made to prefer the likely letters a little; chapter 03 shows how.) That is all it does, and that is all ChatGPT does.
+# ChatGPT's pieces are parts of words, it takes many more of them into account, and its model is far larger. By the end of this course
+# you will have built a small one that you can talk to.
 #
 # Try another beginning: change *emm* in the cell above and run it again.
 
@@ -106,7 +107,7 @@ draw_bets("emm")
 # - **GPT** means Generative Pre-trained Transformer: *generative*, it writes; *pre-trained*, it first learns from plain text, and may
 #   learn a special task later; *transformer* is the name of the kind of network, which you build in chapter 03.
 # - The **context length** is how many pieces it can look back on: 12 here.
-# - What you choose before training, such as 400 steps or 32 names at a time, is called a **hyperparameter**.
+# - What you choose before training, such as 400 steps, or 32 names at a time (the **batch size**), is called a **hyperparameter**.
 
 # %% [markdown]
 # Your way from here: chapter 01 builds the simplest model of names, which only counts. Chapter 02 shows how training knows in
