@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from course_lib.classroom import check
-from course_lib.classroom.draw_graph import draw_graph
+from course_lib.classroom.draw_graph import draw_graph, draw_product_gradients
 from course_lib.classroom.exercises import autograd as exercises
 from course_lib.names.autograd import Tensor, Value, sum_to, topological_order
 
@@ -346,6 +346,19 @@ def test_the_drawing_has_every_value_and_every_slope():
     plt.close()
     assert {"a\ndata 2\ngrad 4", "b\ndata 3\ngrad 2", "product\ndata 6\ngrad 1"} < set(texts)
     assert sorted(text for text in texts if text.startswith("×")) == ["× 1", "× 1", "× 2", "× 3"]
+
+
+def test_the_drawing_of_a_product_shows_both_sums():
+    A, B, dC = (
+        np.array([[1.0, 2.0], [9.0, 9.0]]),
+        np.array([[3.0, 4.0], [6.0, 7.0]]),
+        np.array([[1.0, 10.0], [5.0, 0.0]]),
+    )
+    draw_product_gradients(A, B, dC)
+    titles = [axes.get_title("left") for axes in plt.gcf().axes]
+    plt.close()
+    assert titles == ["dA of the 1:  3·1 + 4·10 = 43", "dB of the 3:  1·1 + 9·5 = 46"]
+    assert titles[0].endswith(f"{(dC @ B.T)[0, 0]:g}") and titles[1].endswith(f"{(A.T @ dC)[0, 0]:g}")
 
 
 def sigmoid(a):

@@ -83,7 +83,7 @@ print(f"{mlx_curve.values[0]:.4f} -> {mlx_curve.values[-1]:.4f}")
 # (Equal guesses have equal losses, so each $-\ln p$ is computed once, and weighed with the **share** of the guesses that are this pair.
 # That is only a shortcut: section 11 takes one guess at a time.)
 #
-# The loss falls from that of a model that knows nothing to nearly that of the counts, and nobody counted. What told each of the
+# The loss falls from that of a model that knows nothing to nearly that of the counts, though no count was ever put into the table. What told each of the
 # 729 numbers which way to go? `mx.value_and_grad` did. In this chapter you build what it does, and at the end your own engine
 # takes these steps again. What do you think: what will be in the table when it is done?
 
@@ -823,7 +823,7 @@ gap = np.abs(shifted - np.log(np.maximum(counted, 1e-9)))[often].max()
 claim("each pair that was seen 20 times or more lies on the line", gap < 0.02)
 
 # %% [markdown]
-# A point for each pair of letters, and all on one line: **gradient descent has found the counts**, without counting. (The palest pairs, seen
+# A point for each pair of letters, and all on one line: **gradient descent has found the counts**. (The palest pairs, seen
 # once or twice, mostly lie a little below. Why? Counting says 0 for the pairs that were never seen. To get there, a logit
 # would have to sink to $-\infty$; it only comes nearer, and so these pairs still hold some of the probability.) Is that bad?
 
