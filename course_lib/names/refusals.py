@@ -1,11 +1,10 @@
-"""What the names models refuse, each in one sentence, and when compiling their step pays.
+"""What the names models refuse, each in one sentence.
 
 Written by hand; chapter 03 uses it.
 """
 
 import math
 
-from course_lib import backend
 from course_lib.host.errors import CourseError
 
 
@@ -42,8 +41,3 @@ def check_temperature(temperature: float) -> None:
     """Raise CourseError for a negative or not finite temperature."""
     if not 0 <= temperature < math.inf:
         raise CourseError(f"temperature={temperature}, expected 0 (always the likeliest letter) or more")
-
-
-def compiling_pays(num_steps: int) -> bool:
-    """Whether compiled steps save more than compiling costs: measured on a CPU, not on Metal."""
-    return backend.device_kind() == "metal" or num_steps >= 10_000
