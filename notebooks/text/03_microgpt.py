@@ -1024,7 +1024,7 @@ claim("with each seed, some head turns consonants towards vowels", min(most) > 1
 # ## 12. The program
 #
 # In a terminal, `uv run microgpt` trains this model and writes names; `--help` lists its flags. It holds nothing out and shuffles all
-# names, so its numbers are not ours. (This text runs as a script, too, and hands its flags to the program.)
+# names, so its numbers are not ours.
 
 # %%
 from course_lib.scripts.microgpt import main

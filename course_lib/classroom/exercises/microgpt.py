@@ -42,6 +42,8 @@ def _likely_miscount(config: MicroGPTConfig, wrong_by: int) -> str:
         (-layers * 4 * square, "; the MLP has two matrices, there and back, and attention has four"),
         (-layers * 6 * square, "; the MLP is four times as wide inside: 4C × C there and C × 4C back"),
         (layers * 4 * square * (config.n_head - 1), "; heads add nothing, they cut one width into parts"),
+        (layers * 4 * square // config.n_head - layers * 4 * square, "; heads take nothing away, they cut one width"),
+        ((2 * layers + 1) * C, "; the norms have no weights"),
         (-(layers - 1) * 12 * square, "; each layer has matrices of its own: multiply by n_layer"),
         ((layers - 1) * (2 * V + T) * C, "; the tables are there once, not once for each layer"),
     ):
@@ -53,7 +55,7 @@ def _likely_miscount(config: MicroGPTConfig, wrong_by: int) -> str:
 def attend(answer) -> str:
     """Exercise 3.2."""
     generator = random.Random(0)
-    for length, width in ((1, 2), (2, 3), (5, 4)):
+    for length, width in ((2, 3), (5, 4), (1, 2)):
         q, k, v = ([[generator.uniform(-2, 2) for _ in range(width)] for _ in range(length)] for _ in range(3))
         got = answer(q, k, v)
         assert isinstance(got, list), f"return a list of lists, not {type(got).__name__}"
@@ -116,7 +118,7 @@ def finish(answer) -> str:
     mx.random.seed(3)
     model = MicroGPT(MicroGPTConfig())
     model.apply(nn.init.normal(std=0.2))
-    keys = mx.random.split(mx.random.key(0), 8)
+    keys = mx.random.split(mx.random.key(0), 4)
     for start in ("", "em", "maria"):
         written = [answer(model, tokenizer, start, 1.0, key) for key in keys]
         for name in written:
@@ -133,13 +135,18 @@ def finish(answer) -> str:
             f"when the temperature is close to 0, {start!r} must become {greedy!r}, you return {cold!r}; has the model "
             "read BOS and all the letters, and do you stop at BOS?"
         )
-    hot = [answer(model, tokenizer, "a", 1e6, key) for key in mx.random.split(mx.random.key(1), 40)]
+    hot = [answer(model, tokenizer, "a", 1e6, key) for key in mx.random.split(mx.random.key(1), 30)]
     assert len({name[1:2] for name in hot}) > 10, (
         "a high temperature must make all letters about equally likely: divide the logits by it"
     )
     assert any(len(set(name[1:])) > 1 for name in hot), (
         f"each draw had the same luck, see {hot[0]!r}: split the key anew before each draw"
     )
+    model = MicroGPT(MicroGPTConfig())  # one that always ends: every vector becomes ones, and only BOS fits them
+    model.wte.weight, model.wpe.weight = mx.ones((27, 16)), mx.zeros((8, 16))
+    model.lm_head.weight = mx.where(mx.arange(27)[:, None] == tokenizer.bos, 2.0, 0.0) * mx.ones((27, 16))
+    ended = answer(model, tokenizer, "em", 1.0, keys[0])
+    assert ended == "em", f"where BOS comes next the name ends: 'em' is wanted, you return {ended!r}"
     return "Try a start that no name has, such as vx: the model must go on from there, and it does."
 
 
