@@ -74,6 +74,7 @@ from course_lib.names.bigram import (
 
 names = load_names()
 train_names, held_out = split_names(names)
+held_out = held_out[: budget(len(held_out), quick=100)]
 tokenizer = CharTokenizer(names)
 
 # %% [markdown]
@@ -381,7 +382,7 @@ draw_gpt.draw_attention_steps(parts, letters)
 
 # %% [markdown]
 # Follow the last row. *a* is a vowel, so its query has its 3 on the right: it seeks consonants. That fits the keys of both *m*s. They get
-# most of the weight, and so the mix is close to −1: "I have seen consonants". In the rows of *m*, most weight is on the *e*. And the
+# most of the weight, and so the mix is −0.75, on the side of −1: "I have seen consonants". In the rows of *m*, most weight is on the *e*. And the
 # second row? *e* seeks consonants and there are none yet, so it spreads its weight over what there is.
 #
 # Who looks at whom now follows from three matrices, and training can find matrices.
