@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import math
+import random
 import re
 import signal
 import threading
@@ -377,8 +378,8 @@ def test_the_bundle_is_fetched_once_and_asked(server, folder, home, capsys):
 @pytest.mark.parametrize(
     ("mode", "said"),
     [
-        ("404", "the server answered 404 Not Found; nothing was kept: try again online, or leave --bundle out"),
-        ("cut short", "could not fetch .*; nothing was kept"),
+        ("404", "the server answered 404 Not Found; try again online, or leave --bundle out"),
+        ("cut short", "the download broke off; try again online, or leave --bundle out"),
         ("truncated", "eval_bundle.zip is damaged .*: fetch it again"),
         ("flipped", "eval_bundle.zip is damaged .*: fetch it again"),
         ("no zip", "eval_bundle.zip is damaged .*: fetch it again"),
@@ -394,10 +395,24 @@ def test_a_bundle_that_is_not_whole_is_refused_and_the_next_try_begins_anew(serv
     with pytest.raises(CourseError, match=said) as caught:
         bundle.fetch_bundle()
     assert "\n" not in str(caught.value)
-    assert left_in(home) == [], "nothing is left"
+    kept = [name for name in left_in(home) if not name.endswith(".part")]
+    assert kept == [] and (mode == "cut short") == bool(left_in(home)), "only what can be gone on with is left"
     assert not list(tmp_path.rglob("evil.txt")) and not Path("/tmp/evil.txt").exists()
     server.mode = "good"
     assert (bundle.fetch_bundle() / "core.yaml").exists()
+
+
+def test_whatever_bytes_a_zip_has_it_is_unpacked_or_refused(tmp_path):
+    rng, whole = random.Random(0), BODIES["good"]
+    for n in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(whole.index(b"PK\1\2"), len(whole))] = rng.randrange(256)  # in its directory
+        zip_file, folder = tmp_path / "eval_bundle.zip", tmp_path / str(n)
+        zip_file.write_bytes(damaged)
+        try:
+            bundle.unpack(zip_file, folder)
+        except CourseError as error:
+            assert "\n" not in str(error) and "cannot write" not in str(error) and not folder.exists()
 
 
 def test_a_full_disk_is_said_before_anything_is_unpacked(server, home, monkeypatch):

@@ -2,12 +2,14 @@
 
 import math
 import os
+import random
 import signal
 import stat
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import platformdirs
 import pytest
@@ -103,6 +105,55 @@ class Flags:
 
     count: int = 1
     """How many."""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1:strict", "utf-8"])
+def test_no_character_ends_a_program_whatever_stdout_can_say(tmp_path, encoding):
+    code = """
+from dataclasses import dataclass
+from rich.table import Table
+from course_lib.host.errors import CourseError
+from course_lib.host.program import run_program
+from course_lib.host.progress import console, sample, say
+
+@dataclass(frozen=True)
+class Flags:
+    'A program … 字.'
+    count: int = 1
+
+def work(flags):
+    say("step 1: … 字 \\udcff")
+    sample("…", "字")
+    table = Table("±")
+    table.add_row("字")
+    console().print(table)
+    raise CourseError("… 字 \\udcff")
+
+run_program("count", Flags, work)
+"""
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for flag in ("--count=1", "--help"):
+        done = subprocess.run([sys.executable, "-c", code, flag], capture_output=True, env=environment)
+        assert b"Traceback" not in done.stderr and done.returncode == (flag != "--help")
+    assert b"A program" in done.stdout
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_path_with_bytes_that_are_no_text_is_refused_by_its_flag(capsys, kind):
+    @dataclass(frozen=True)
+    class Where:
+        the_data: kind = kind("a")
+
+    with pytest.raises(SystemExit) as caught:
+        run_program("train", Where, lambda flags: None, ["--the-data", os.fsdecode(b"b\xff")])
+    assert caught.value.code == 2
+    assert "--the-data is 'b\\udcff', with bytes that are no UTF-8; rename it" in capsys.readouterr().err
+
+
+def test_a_home_with_bytes_that_are_no_text_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_HOME", os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    with pytest.raises(CourseError, match="no UTF-8; set COURSE_HOME"):
+        paths.home_dir()
 
 
 @pytest.mark.parametrize(
@@ -211,6 +262,30 @@ def test_who_goes_on_drops_a_torn_line_and_the_steps_that_come_again(tmp_path, t
     assert len(path.read_text().splitlines()) == 7
     MetricsLog(path).close()  # from the beginning
     assert path.read_text() == "" and read_metrics(tmp_path / "none") == []
+
+
+def test_whatever_a_bit_does_to_the_metrics_a_run_goes_on_and_says_what_it_left_out(tmp_path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    for step in range(20):
+        log.add(step, loss=1.5, bits_per_byte=0.5, tokens_per_second=100)
+    log.close()
+    whole, rng = path.read_bytes(), random.Random(0)
+    said = 0
+    for n in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        entries = read_metrics(path)
+        if n % 60 == 0:
+            draw_metrics(entries)
+        assert len(entries) >= 18, "other lines stay: a flipped line end joins two"
+        MetricsLog(path, 100).close()
+        message = capsys.readouterr().err
+        assert message in ("", f"{path}: left out 1 damaged line\n")
+        assert len(entries) == 20 or message or damaged.splitlines()[-1] != whole.splitlines()[-1]
+        said += bool(message)
+    assert said > 50
 
 
 @pytest.mark.slow
