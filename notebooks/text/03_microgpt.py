@@ -902,7 +902,7 @@ draw_loss_log("names", until="03")
 
 # %% [markdown]
 # Both are true. From the same 500 names the model learns more, because letters share. But counting is so cheap that a table can have all
-# names. Then a plain table of letter and place leaves our 4,064 parameters behind, and chapter 01's back-off is better still (2.389).
+# names. Then a plain table of letter and place leaves our 4,064 parameters behind, and chapter 01's back-off is better still.
 #
 # Why go on, then? Our model has not seen most names yet: chapter 04 shows them all. And a table ends where contexts get long. For eight
 # letters it would need 27⁹ cells, and the context of a chat is thousands of words. There nothing can be counted, and sharing is all
