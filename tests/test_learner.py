@@ -109,6 +109,6 @@ def test_the_command_copies_to_the_folder_mine_which_git_ignores(tmp_path, check
             cli.main(argv)
         assert caught.value.code == 0
     out = capsys.readouterr().out
-    assert out.startswith("copied 1 file to mine: open it") and "0 of 3 exercises solved in mine" in out
+    assert out.startswith("copied 1 file to mine: open it") and "0 of 4 exercises solved in mine" in out
     assert (course / "mine" / "03_microgpt.ipynb").exists() and (tmp_path / "else" / "03_microgpt.ipynb").exists()
     assert "/mine/" in (checkout / ".gitignore").read_text().splitlines()

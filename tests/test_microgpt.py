@@ -19,9 +19,11 @@ from mlx.utils import tree_flatten, tree_unflatten
 from screens import run_in_terminal
 
 from course_lib import backend
+from course_lib.classroom.exercises import microgpt as exercises
 from course_lib.host.errors import CourseError
 from course_lib.names.bigram import CharTokenizer, load_names, split_names
 from course_lib.names.microgpt import (
+    MLP,
     MicroGPT,
     MicroGPTConfig,
     compiling_pays,
@@ -29,6 +31,7 @@ from course_lib.names.microgpt import (
     evaluate,
     example,
     generate,
+    init_weights,
     loss_fn,
     train,
 )
@@ -406,6 +409,123 @@ def test_the_text_of_the_chapter_is_the_program_too(checkout, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" and "step   50 /   60 | loss" in done.stdout
     assert len(re.findall(r"^sample +\d+: ", done.stdout, flags=re.MULTILINE)) == 4
+
+
+# ---- the checks of the exercises: right answers pass, and the message for a wrong one names the mistake
+
+
+def count(c, tables=2, attention=4, mlp=8, places=True, more=0):
+    """What a learner might count; each argument is a place to go wrong."""
+    C = c.n_embd
+    return (tables * c.vocab_size + places * c.block_size) * C + c.n_layer * (attention + mlp) * C * C + more
+
+
+def attention_of(q, k, v, scaled=0.5, causal=True, normalised=True):
+    """One head in NumPy, with a switch for each usual slip."""
+    q, k, v = map(np.array, (q, k, v))
+    scores = q @ k.T / q.shape[1] ** scaled
+    scores = scores - (scores.max(1, keepdims=True) if normalised else 0)
+    weights = np.exp(scores) * (np.tril(np.ones(scores.shape)) if causal else 1)
+    return ((weights / (weights.sum(1, keepdims=True) if normalised else 1)) @ v).tolist()
+
+
+def finish(model, tokenizer, start, temperature, key, begin=None, end=True, anew=True, limit=9, whole=True):
+    """A name that begins with `start`, with a switch for each usual slip."""
+    ids = tokenizer.encode(start)[:-1] if begin is None else begin(tokenizer.encode(start))
+    while len(ids) < limit:
+        if anew:
+            key, step_key = mx.random.split(key)
+        logits = model(mx.array(ids))[-1]
+        next_id = mx.random.categorical(logits / temperature, key=step_key if anew else key).item()
+        if next_id == tokenizer.bos and end:
+            break
+        ids.append(next_id)
+    return tokenizer.decode(ids)[0 if whole else len(start) :]
+
+
+class PlainMLP(MLP):
+    def __call__(self, x):
+        return self.fc2(mx.maximum(self.fc1(x), 0))
+
+
+def plain(config, layers=None, anew=True, mlp=PlainMLP):
+    model = MicroGPT(config)
+    for layer in model.layers[:layers]:
+        layer.mlp = mlp(config)
+    if anew:
+        init_weights(model)
+    return model
+
+
+def test_the_checks_accept_right_answers():
+    assert "n_head" in exercises.parameters_of(count)
+    assert exercises.attend(attention_of) and exercises.finish(finish) and exercises.plain_relu_model(plain)
+
+
+def test_a_head_that_overflows_is_told():
+    def careless(q, k, v):
+        weights = [[math.exp(sum(map(float.__mul__, a, b))) for b in k] for a in q]
+        return attention_of(q, k, v) if weights else None
+
+    assert "subtract the largest" in exercises.attend(careless)
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "said"),
+    [
+        (exercises.parameters_of, lambda c: None, "forget the return"),
+        (exercises.parameters_of, lambda c: count(c) / 1, "return an int"),
+        (exercises.parameters_of, lambda c: count(c, tables=1), "untied"),
+        (exercises.parameters_of, lambda c: count(c, places=False), "wpe"),
+        (exercises.parameters_of, lambda c: count(c, attention=3), "wq, wk, wv and wo"),
+        (exercises.parameters_of, lambda c: count(c, mlp=4), "the MLP has two matrices"),
+        (exercises.parameters_of, lambda c: count(c, mlp=2), "four times as wide"),
+        (exercises.parameters_of, lambda c: count(c, attention=4 * c.n_head), "heads add nothing"),
+        (exercises.parameters_of, lambda c: count(c, attention=4 // c.n_head), "heads take nothing away"),
+        (exercises.parameters_of, lambda c: count(c, more=(2 * c.n_layer + 1) * c.n_embd), "norms"),
+        (exercises.parameters_of, lambda c: count(c, more=27 + 9 * 16), "bias"),
+        (exercises.parameters_of, lambda c: count(MicroGPTConfig()), "multiply by n_layer"),
+        (exercises.parameters_of, lambda c: c.n_layer * 4064, "once for each layer"),
+        (exercises.parameters_of, lambda c: 4000 + 64 * c.n_layer**2, "with {'n_layer': 3} the model has"),
+        (exercises.attend, lambda q, k, v: None, "return a list"),
+        (exercises.attend, lambda q, k, v: np.array(v).T.tolist(), "lists of"),
+        (exercises.attend, lambda q, k, v: attention_of(k, q, v), "swap q and k"),
+        (exercises.attend, lambda q, k, v: attention_of(q, v, k), "swapped k and v"),
+        (exercises.attend, lambda q, k, v: attention_of(q, k, k), "not the keys"),
+        (exercises.attend, lambda *qkv: attention_of(*qkv, scaled=0), "divide each score"),
+        (exercises.attend, lambda *qkv: attention_of(*qkv, scaled=1), "square root"),
+        (exercises.attend, lambda *qkv: attention_of(*qkv, normalised=False), "sum to 1"),
+        (exercises.attend, lambda *qkv: attention_of(*qkv, causal=False), "those before it only"),
+        (exercises.attend, lambda q, k, v: (np.cumsum(v, 0) / np.arange(1, len(v) + 1)[:, None]).tolist(), "off by"),
+        (exercises.attend, lambda q, k, v: [[2 * x for x in row] for row in attention_of(q, k, v)], "own value"),
+        (exercises.finish, lambda *args: finish(*args, whole=False), "begins with 'em'"),
+        (exercises.finish, lambda m, t, start, *rest: finish(m, t, "", *rest), "begins with 'em'"),
+        (exercises.finish, lambda *args: TOKENIZER.encode(finish(*args)), "as text"),
+        (exercises.finish, lambda m, t, start, *rest: start + generate(m, t, *rest), "more than block_size"),
+        (exercises.finish, lambda m, t, start, *rest: (start + finish(m, t, "", *rest))[:8], "has the model read"),
+        (exercises.finish, lambda m, t, start, temperature, key: finish(m, t, start, 1e-9, key), "other keys"),
+        (
+            exercises.finish,
+            lambda m, t, start, temperature, key: finish(m, t, start, 1, key),
+            "temperature is close to 0",
+        ),
+        (exercises.finish, lambda *args: finish(*args[:4], mx.random.key(random.getrandbits(32))), "the same key"),
+        (exercises.finish, lambda *args: finish(*args, anew=False), "split the key"),
+        (
+            exercises.finish,
+            lambda *args: finish(*args, begin=lambda ids: ids[1:-1] or ids[:1], limit=8),
+            "has the model read",
+        ),
+        (exercises.finish, lambda *args: finish(*args, limit=8), "you return"),
+        (exercises.plain_relu_model, lambda c: None, "return a MicroGPT"),
+        (exercises.plain_relu_model, lambda c: MicroGPT(c), "should be fc2"),
+        (exercises.plain_relu_model, lambda c: plain(c, anew=False), "fc2 starts at zero"),
+        (exercises.plain_relu_model, lambda c: plain(c, layers=1), "in every layer"),
+    ],
+)
+def test_the_checks_name_the_mistake(check, answer, said):
+    with pytest.raises(AssertionError, match=re.escape(said)):
+        check(answer)
 
 
 def test_weights_travel_through_a_tree(tmp_path):

@@ -7,20 +7,35 @@ Exported from notebooks/03_microgpt.ipynb; edit it there.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from itertools import cycle, islice
+from itertools import cycle
 
 import mlx.core as mx
 import mlx.nn as nn
-import mlx.optimizers as optim
 
-from course_lib import backend
-from course_lib.host.errors import CourseError
 from course_lib.names.bigram import CharTokenizer
+from course_lib.names.fitting import compiling_pays, fit
+from course_lib.names.fitting import (
+    cosine_decay as cosine_decay,
+)  # for those who import it from here
+from course_lib.names.refusals import check_length, check_sizes, check_temperature, check_training
 
-# ---- 1. The sizes
+# ---- 4. Three letters back: a window
+
+
+def loss_fn(model: nn.Module, inputs: mx.array, targets: mx.array) -> mx.array:
+    """Mean cross-entropy in nats per guess: targets (T,) or (B, T) ids -> scalar."""
+    return nn.losses.cross_entropy(model(inputs), targets, reduction="mean")
+
+
+def example(name: str, tokenizer: CharTokenizer, block_size: int) -> tuple[list[int], list[int]]:
+    """Ids of a name that go in, and those that must come out; at most `block_size` of each."""
+    ids = tokenizer.encode(name)[: block_size + 1]
+    return ids[:-1], ids[1:]
+
+
+# ---- 5. Attention: choosing where to look
 
 
 @dataclass(frozen=True)
@@ -34,33 +49,7 @@ class MicroGPTConfig:
     vocab_size: int = 27
 
     def __post_init__(self):
-        for name, value in vars(self).items():
-            if value < 1:
-                raise CourseError(f"{name}={value}, expected at least 1")
-        if self.n_embd % self.n_head:
-            raise CourseError(
-                f"n_embd={self.n_embd} cannot be shared out to n_head={self.n_head} heads; make it a multiple of n_head"
-            )
-
-
-# ---- 3. Keeping the numbers in range: RMSNorm
-
-
-class RMSNorm(nn.Module):
-    """Divide each vector by its root mean square; no weights (Zhang and Sennrich, 2019).
-
-    x: (..., C) -> (..., C)
-    """
-
-    def __init__(self, eps: float = 1e-5):
-        super().__init__()
-        self.eps = eps
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return x * mx.rsqrt((x * x).mean(axis=-1, keepdims=True) + self.eps)
-
-
-# ---- 4. Attention: looking back
+        check_sizes(self)
 
 
 class Attention(nn.Module):
@@ -79,7 +68,8 @@ class Attention(nn.Module):
 
     def heads(self, x: mx.array) -> mx.array:
         """Cut each vector into heads: (..., T, C) -> (..., H, T, D) with D = C / H."""
-        return mx.swapaxes(x.reshape(*x.shape[:-1], self.n_head, -1), -2, -3)
+        cut = x.reshape(*x.shape[:-1], self.n_head, -1)  # (..., T, H, D)
+        return mx.swapaxes(cut, -2, -3)
 
     def weights(self, x: mx.array) -> mx.array:
         """What each position takes from each earlier one and itself; rows sum to 1.
@@ -97,7 +87,7 @@ class Attention(nn.Module):
         return self.wo(mx.swapaxes(mixed, -2, -3).reshape(x.shape))
 
 
-# ---- 5. The MLP: thinking about what was collected
+# ---- 6. The other parts of a block
 
 
 class MLP(nn.Module):
@@ -116,7 +106,18 @@ class MLP(nn.Module):
         return self.fc2(hidden)
 
 
-# ---- 6. The block, and the whole model
+class RMSNorm(nn.Module):
+    """Divide each vector by its root mean square; no weights (Zhang and Sennrich, 2019).
+
+    x: (..., C) -> (..., C)
+    """
+
+    def __init__(self, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return x * mx.rsqrt((x * x).mean(axis=-1, keepdims=True) + self.eps)
 
 
 class Block(nn.Module):
@@ -135,6 +136,9 @@ class Block(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
+
+
+# ---- 7. The whole model
 
 
 class MicroGPT(nn.Module):
@@ -156,9 +160,7 @@ class MicroGPT(nn.Module):
 
     def __call__(self, ids: mx.array) -> mx.array:
         length = ids.shape[-1]
-        if length > self.config.block_size:
-            limit = self.config.block_size
-            raise CourseError(f"{length} ids, but the model sees block_size={limit}; cut them")
+        check_length(length, self.config.block_size)
         x = self.norm_in(self.wte(ids) + self.wpe(mx.arange(length)))  # (..., T, C)
         for layer in self.layers:
             x = layer(x)
@@ -174,65 +176,17 @@ def init_weights(model: MicroGPT) -> None:
         layer.mlp.fc2.apply(zero)
 
 
-# ---- 7. The loss of one name
+# ---- 8. Training, with a better optimizer
 
 
-def loss_fn(model: MicroGPT, inputs: mx.array, targets: mx.array) -> mx.array:
-    """Mean cross-entropy in nats a character. inputs, targets: (T,) or (B, T) ids -> scalar."""
-    return nn.losses.cross_entropy(model(inputs), targets, reduction="mean")
-
-
-def example(name: str, tokenizer: CharTokenizer, block_size: int) -> tuple[list[int], list[int]]:
-    """Ids of a name that go in, and those that must come out; at most `block_size` of each."""
-    ids = tokenizer.encode(name)[: block_size + 1]
-    return ids[:-1], ids[1:]
-
-
-# ---- 8. The optimizer: Adam
-
-
-def cosine_decay(step: int, num_steps: int) -> float:
-    """Share of the learning rate at `step` (from 0): half a cosine from 1 to 0 at `num_steps`."""
-    return 0.5 * (1 + math.cos(math.pi * step / num_steps))
-
-
-# ---- 9. Training
-
-
-def fit(
-    model: MicroGPT,
-    loss_of: Callable[..., mx.array],
-    examples: Iterable[tuple[mx.array, ...]],
-    num_steps: int,
-    learning_rate: float,
-    on_step: Callable[[int, float], None] | None,
-    compiled: bool,
-) -> list[float]:
-    """A step of Adam (0.9, 0.95, bias-corrected) on loss_of(model, *example) for each example.
-
-    Cosine decay to zero. Calls on_step(step, loss), step from 1; returns the loss of each step.
-    """
-    optimizer = optim.Adam(learning_rate=learning_rate, betas=[0.9, 0.95], eps=1e-8, bias_correction=True)
-    optimizer.init(model.trainable_parameters())
-    loss_and_grad = nn.value_and_grad(model, loss_of)
-    state = [model.state, optimizer.state]
-
-    def step(*arrays: mx.array) -> mx.array:
-        loss, gradients = loss_and_grad(model, *arrays)
-        optimizer.update(model, gradients)
-        return loss
-
-    if compiled:
-        step = partial(mx.compile, inputs=state, outputs=state)(step)
-    losses = []
-    for n, arrays in enumerate(islice(examples, num_steps)):
-        optimizer.learning_rate = learning_rate * cosine_decay(n, num_steps)
-        loss = step(*arrays)
-        mx.eval(state, loss)
-        losses.append(loss.item())
-        if on_step:
-            on_step(n + 1, losses[-1])
-    return losses
+def evaluate(model: nn.Module, docs: list[str], tokenizer: CharTokenizer) -> float:
+    """Loss in nats per guess over all of `docs`, each name cut to `block_size` predictions."""
+    total, count = 0.0, 0
+    for name in docs:
+        inputs, targets = example(name, tokenizer, model.config.block_size)
+        total += loss_fn(model, mx.array(inputs), mx.array(targets)).item() * len(inputs)
+        count += len(inputs)
+    return total / count
 
 
 def train(
@@ -244,43 +198,20 @@ def train(
     on_step: Callable[[int, float], None] | None = None,
     compiled: bool | None = None,
 ) -> list[float]:
-    """Train the model in place, one name a step in the order of `docs`, over and over; see `fit`.
+    """Train the model in place, one name per step in the order of `docs`, over and over; see `fit`.
 
     compiled: whether to compile the step; None does so where it pays.
-    Returns the loss of each step in nats a token. Raises CourseError for no names, no steps, or a
+    Returns the loss of each step in nats per guess. Raises CourseError for no names, no steps, or a
     tokenizer whose ids the model does not have.
     """
-    if not docs:
-        raise CourseError("there are no names to train on; give at least one")
-    if num_steps < 1:
-        raise CourseError(f"num_steps={num_steps}, expected at least 1")
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise CourseError(
-            f"the tokenizer has {tokenizer.vocab_size} ids, the model {model.config.vocab_size}; "
-            f"make the model with MicroGPTConfig(vocab_size={tokenizer.vocab_size})"
-        )
+    check_training(docs, num_steps, tokenizer.vocab_size, model.config.vocab_size)
     compiled = compiling_pays(num_steps) if compiled is None else compiled
     pairs = (example(name, tokenizer, model.config.block_size) for name in cycle(docs))
     arrays = ((mx.array(inputs), mx.array(targets)) for inputs, targets in pairs)
     return fit(model, loss_fn, arrays, num_steps, learning_rate, on_step, compiled)
 
 
-def compiling_pays(num_steps: int) -> bool:
-    """Whether compiled steps save more than compiling costs: measured on a CPU, not on Metal."""
-    return backend.device_kind() == "metal" or num_steps >= 10_000
-
-
-def evaluate(model: MicroGPT, docs: list[str], tokenizer: CharTokenizer) -> float:
-    """Loss in nats a token over all of `docs`, each name cut to `block_size` predictions."""
-    total, count = 0.0, 0
-    for name in docs:
-        inputs, targets = example(name, tokenizer, model.config.block_size)
-        total += loss_fn(model, mx.array(inputs), mx.array(targets)).item() * len(inputs)
-        count += len(inputs)
-    return total / count
-
-
-# ---- 10. Sampling
+# ---- 10. Writing names
 
 
 def generate(model: MicroGPT, tokenizer: CharTokenizer, temperature: float = 0.5, key: mx.array | None = None) -> str:
@@ -290,8 +221,7 @@ def generate(model: MicroGPT, tokenizer: CharTokenizer, temperature: float = 0.5
     global random state.
     Raises CourseError for a negative or not finite temperature.
     """
-    if not 0 <= temperature < math.inf:
-        raise CourseError(f"temperature={temperature}, expected 0 (always the likeliest letter) or more")
+    check_temperature(temperature)
     ids = [tokenizer.bos]
     for _ in range(model.config.block_size):
         logits = model(mx.array(ids))[-1]  # (V,) of the last position

@@ -22,16 +22,14 @@ from course_lib.names.microgpt import MLP, MicroGPT, MicroGPTConfig, evaluate, i
 # The number of parameters of `MicroGPT(config)` for any sizes.
 
 # %%
-def count_parameters(config):
+def parameters_of(config):
     C = config.n_embd
-    once = (
-        config.vocab_size * C + config.block_size * C + C * config.vocab_size
-    )  # wte, wpe, lm_head
+    tables = (config.vocab_size + config.block_size + config.vocab_size) * C  # wte, wpe, lm_head
     each_layer = 4 * C * C + 2 * 4 * C * C  # attention, MLP
-    return once + config.n_layer * each_layer
+    return tables + config.n_layer * each_layer
 
 
-check(exercises.count_parameters, count_parameters)
+check(exercises.parameters_of, parameters_of)
 
 
 # %% [markdown]
@@ -64,10 +62,46 @@ check(exercises.attend, attend)
 
 
 # %% [markdown]
-# Position $t$ loops over the first $t+1$ keys only, which is what the mask does. Taking the largest score away first
-# changes nothing in the ratio and keeps `math.exp` from overflowing.
+# Position $t$ loops over the first $t+1$ keys only, which is what the mask does. Subtracting the largest score changes no
+# weight, because it divides all of them by the same number, and it keeps `math.exp` from overflowing.
 #
-# ## Exercise 3.3 — one change at a time
+# ## Exercise 3.3 — finish my name
+#
+# The model reads BOS and the letters, and goes on from there.
+
+# %%
+def finish(model, tokenizer, start, temperature, key):
+    ids = tokenizer.encode(start)[:-1]  # without the BOS at the end
+    while len(ids) <= model.config.block_size:
+        key, step_key = mx.random.split(key)
+        logits = model(mx.array(ids))[-1]
+        next_id = mx.random.categorical(logits / temperature, key=step_key).item()
+        if next_id == tokenizer.bos:
+            break
+        ids.append(next_id)
+    return tokenizer.decode(ids)
+
+
+check(exercises.finish, finish)
+
+# %%
+names = load_names()
+train_names, held_out = split_names(names)
+tokenizer = CharTokenizer(names)
+backend.seed_everything(42)
+model = MicroGPT(MicroGPTConfig())
+train(model, train_names, tokenizer, num_steps=budget(500, quick=50))
+for start in ("an", "jo", "vx"):
+    keys = mx.random.split(mx.random.key(5), 8)
+    print(*(finish(model, tokenizer, start, 0.5, key) for key in keys))
+assert not any(name.startswith("vx") for name in names)
+
+
+# %% [markdown]
+# No name in the list begins with *vx*, and yet the model goes on with something that can nearly be spoken. A table that had never seen
+# that beginning would have nothing to say.
+#
+# ## Exercise 3.4 — one change at a time
 #
 # This chapter's model with plain ReLU.
 
@@ -91,17 +125,15 @@ check(exercises.plain_relu_model, plain_relu_model)
 # Now the comparison: the same names, the same steps, several seeds, because one run of so small a model says little.
 
 # %%
-train_names, held_out = split_names(load_names())
-tokenizer = CharTokenizer(train_names)
 for name, make in (("squared", MicroGPT), ("plain", plain_relu_model)):
     losses = []
     for seed in range(budget(3, quick=1)):
         backend.seed_everything(seed)
         model = make(MicroGPTConfig())
         train(model, train_names, tokenizer, num_steps=budget(500, quick=50))
-        losses.append(evaluate(model, held_out[:200], tokenizer))
-    print(f"{name:8s}", [round(loss, 3) for loss in losses])
+        losses.append(evaluate(model, held_out, tokenizer))
+    print(f"{name:8s}", [round(loss, 4) for loss in losses])
 
 # %% [markdown]
-# Look at how far the seeds of one model lie apart before you say that one bend is better than the other. At this size the
-# two are close; squared ReLU was chosen for what it does in large models.
+# Look at how far apart the seeds of one model are before you say that one activation function is better than the other. At this
+# size the two are close; squared ReLU was chosen for what it does in large models.
