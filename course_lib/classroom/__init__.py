@@ -15,7 +15,7 @@ from course_lib.classroom.check import check, check_solution
 from course_lib.classroom.claims import claim
 from course_lib.classroom.experiments import stored
 from course_lib.classroom.live_curve import LiveCurve
-from course_lib.classroom.loss_log import draw_loss_log, record_loss
+from course_lib.classroom.loss_log import draw_loss_log, print_loss_log, record_loss
 
 __all__ = [
     "LiveCurve",
@@ -26,6 +26,7 @@ __all__ = [
     "claim",
     "command_line",
     "draw_loss_log",
+    "print_loss_log",
     "record_loss",
     "stored",
 ]
