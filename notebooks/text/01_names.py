@@ -696,9 +696,19 @@ def context_loss(context, smoothing=0.3):
 
 
 # %%
-one_letter = context_loss(lambda before: before[-1:], smoothing=1)
-place_and_letter = context_loss(lambda before: (len(before), before[-1]))
-two_letters = context_loss(lambda before: before[-2:])
+tables = {
+    "bigram": (lambda before: before[-1:], 1),
+    "letter + position": (lambda before: (len(before), before[-1]), 0.3),
+    "trigram": (lambda before: before[-2:], 0.3),
+}
+losses, seconds = {}, {}
+for model, (context, smoothing) in tables.items():
+    started = time.perf_counter()
+    losses[model] = context_loss(context, smoothing)
+    seconds[model] = time.perf_counter() - started
+
+# %%
+one_letter, place_and_letter, two_letters = losses.values()
 assert abs(one_letter - to_beat) < 1e-4, "the bigram again, counted in another way"
 print(f"one letter {one_letter:.4f} | place and letter {place_and_letter:.4f}", end=" | ")
 print(f"two letters {two_letters:.4f}")
@@ -863,14 +873,14 @@ print(f"eight letters back: {27**9:,} cells; pairs of 32,768 tokens: {32_768**2:
 
 # %%
 knows_nothing = bigram_loss(uniform, held_out, tokenizer, max_len=8)
-rungs = [
-    ("uniform", "all 27 ids alike", knows_nothing, 0),
-    ("bigram", "counts of pairs, smoothed", to_beat, 27**2),
-    ("letter + position", "counts for each place in the name", place_and_letter, 8 * 27**2),
-    ("trigram", "counts after two letters", two_letters, 27**3),
-]
-for model, idea, loss, cells in rungs:
-    record_loss("01", model, idea, corpus="names", steps=0, loss=loss, parameters=cells)
+record_loss("01", "uniform", "all 27 ids alike", "names", 0, knows_nothing, parameters=0)
+for model, idea, cells in (
+    ("bigram", "counts of pairs, smoothed", 27**2),
+    ("letter + position", "counts for each place in the name", 8 * 27**2),
+    ("trigram", "counts after two letters", 27**3),
+):
+    cost = {"parameters": cells, "seconds": seconds[model]}
+    record_loss("01", model, idea, corpus="names", steps=0, loss=losses[model], **cost)
 record_loss(
     "01",
     "back-off",
