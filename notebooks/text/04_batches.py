@@ -304,10 +304,10 @@ assert gap < 1e-4
 
 
 # %% [markdown]
-# ## 5. The ladder
+# ## 5. What is it worth?
 #
-# How many names a second does each way train on? The bottom rung is chapter 03's own loop, one name at a time,
-# uncompiled. We time steps after the first ones, so compiling itself is not counted.
+# How many names per second does each way train on? We begin with chapter 03's own loop, one name at a time, uncompiled.
+# We time the second half of each run, so compiling itself is not counted.
 
 # %%
 def step_seconds(train_function, steps, **settings):
@@ -326,25 +326,25 @@ def step_seconds(train_function, steps, **settings):
 
 # %%
 steps = budget(300, quick=40)
-ladder = {"one name (chapter 03)": 1 / step_seconds(train, steps, compiled=False)}
+speeds = {"one name (chapter 03)": 1 / step_seconds(train, steps, compiled=False)}
 for size, compiled in ((1, True), (64, False), (64, True), (512, True)):
-    rung = f"batch of {size}{', compiled' if compiled else ''}"
+    way = f"batch of {size}{', compiled' if compiled else ''}"
     seconds = step_seconds(train_batches, steps, batch_size=size, compiled=compiled)
-    ladder[rung] = size / seconds
-base = ladder["one name (chapter 03)"]
-for way, speed in ladder.items():
+    speeds[way] = size / seconds
+base = speeds["one name (chapter 03)"]
+for way, speed in speeds.items():
     print(f"{way:24s} {speed:9,.0f} names/s   {speed / base:5.1f} times")
 
 # %%
-draw_bars(ladder, "names per second")
+draw_bars(speeds, "names per second")
 
 # %% [markdown]
 # The first bars are hardly visible beside the others. Compiling helps, because it makes one operation of several. The batch
 # helps far more. From 64 to 512 names there is less to gain: by now the arithmetic, and making the batch in Python, take the
-# time. How much each rung brings differs between machines.
+# time. How much each step up brings differs between machines.
 
 # %%
-of_64 = ladder["batch of 64, compiled"] / base
+of_64 = speeds["batch of 64, compiled"] / base
 claim("a batch of 64 trains on at least ten times the names per second", of_64 > 10)
 
 
@@ -371,6 +371,7 @@ def evaluate_batches(
 
 
 # %%
+# `model` is still the odd one of section 2, so expect a large number
 slow, fast = evaluate(model, held_out, tokenizer), evaluate_batches(model, held_out, tokenizer)
 print(f"name by name {slow:.6f} | in batches {fast:.6f}")
 assert abs(slow - fast) < 1e-5 * slow
@@ -390,7 +391,7 @@ curve = LiveCurve(
 )
 started = time.perf_counter()
 losses = train_batches(model, train_names, tokenizer, num_steps, on_step=curve.add)
-seconds = time.perf_counter() - started
+small_seconds = time.perf_counter() - started
 curve.show()
 
 # %% [markdown]
@@ -404,16 +405,6 @@ print(f"seen names {train_loss:.4f} | held-out names {held_out_loss:.4f}")
 print(f"bigram {bigram:.4f} | back-off {backoff:.4f}")
 claim("microGPT is below the bigram by more than 0.1", held_out_loss < bigram - 0.1)
 claim("but not below back-off", held_out_loss > backoff)
-record_loss(
-    "04",
-    "microGPT, batches",
-    "all training names, 64 per step",
-    corpus="names",
-    steps=num_steps,
-    loss=held_out_loss,
-    parameters=4064,
-    seconds=seconds,
-)
 
 # %% [markdown]
 # One number has fallen, the other stands. 4,064 parameters can't hold what 188,377 counts hold.
@@ -623,14 +614,17 @@ def train_larger(model, steps, seed, learning_rate=0.004):
 
 
 # %% [markdown]
-# Four models, three seeds each, stored. The last two differ in nothing but the dropout.
+# Six models, three seeds each, stored. The first is the small one again, so that nothing but the size changes after it: it
+# has the new loop, too. The fourth and the fifth differ in nothing but the dropout.
 
 # %%
 def sizes():
     for width, layers, dropout, full in (
+        (16, 1, 0, 3000),
         (64, 1, 0, 3000),
         (32, 2, 0, 3000),
-        (64, 3, 0, 6000),
+        (48, 3, 0, 6000),
+        (48, 3, 0.1, 6000),
         (64, 3, 0.2, 6000),
     ):
         for seed in range(budget(3, quick=1)):
@@ -657,33 +651,48 @@ average = {}
 print("wide  blocks  dropout  parameters  steps  seconds    seen  held out (3 seeds)")
 for (width, layers, dropout), group in by_size.items():
     seen, seconds = (np.mean([row[what] for row in group]) for what in ("seen", "seconds"))
-    held = [row["loss"] for row in group]
-    average[width, layers, dropout] = np.mean(held)
+    losses = [row["loss"] for row in group]
+    average[width, layers, dropout] = np.mean(losses)
     print(f"{width:4d}  {layers:6d}  {dropout:7g}  {group[0]['parameters']:10,}", end=" ")
-    print(f"{group[0]['steps']:6,} {seconds:8.0f}  {seen:.4f}  {min(held):.4f} to {max(held):.4f}")
+    print(f"{group[0]['steps']:6,} {seconds:8.0f}  {seen:.4f}  {min(losses):.4f} to {max(losses):.4f}")
 
 # %%
-best = [row["loss"] for row in by_size[64, 3, 0.2]]
-small = mean[64, "nothing"]
+held = {size: [row["loss"] for row in group] for size, group in by_size.items()}
+small = average[16, 1, 0]
 claim("wider helps", average[64, 1, 0] < small - luck)
 claim("deeper helps, too", average[32, 2, 0] < small - luck)
-claim("three wide blocks are past back-off with each seed, with dropout", max(best) < backoff)
-claim("and not without it", min(row["loss"] for row in by_size[64, 3, 0]) > backoff)
+claim("three blocks of 48 with dropout pass back-off, with each seed", max(held[48, 3, 0.1]) < backoff)
+claim("without dropout they do not, with any", min(held[48, 3, 0]) > backoff)
+claim("three blocks of 64 with more of it go further", max(held[64, 3, 0.2]) < min(held[48, 3, 0.1]))
 
 # %% [markdown]
-# There it is: the place where a model passes the counts. It takes three blocks of 64, and its 151,424 parameters are fewer
-# than the 188,377 counts. Look at the column *seen*, too. Without dropout the same model is much better on the training
-# names and worse on the others. It has learned them by heart.
+# There it is: the place where a model passes the counts. It takes three blocks of 48 and about a minute, and its 85,920
+# parameters are fewer than half of the 188,377 counts. Look at the column *seen*, too. Without dropout the same model is much better on
+# the training names and worse on the others. It has learned them by heart.
+#
+# Is that fair? We tried about ten sizes and shares of dropout, and looked at the held-out names each time. So a little luck of choosing
+# is in these numbers, as chapter 01 warned. The last model is so far past back-off that this luck hardly matters.
 #
 # And this way goes on. For one more letter of context the full table needs 27 times the cells (chapter 01), a model one more row in `wpe`.
 #
 # ### The whole ladder
 
 # %%
+record_loss(
+    "04",
+    "microGPT, batches",
+    "all training names, 64 per step",
+    corpus="names",
+    steps=num_steps,
+    loss=[held_out_loss, *runs[64, "nothing"]],
+    parameters=4064,
+    seconds=small_seconds,
+)
 for (width, layers, dropout), idea in {
     (64, 1, 0): "wider: 64 numbers per position",
     (32, 2, 0): "deeper: two blocks of 32",
-    (64, 3, 0.2): "both, longer, with dropout",
+    (48, 3, 0.1): "both, longer, with dropout: past the counts",
+    (64, 3, 0.2): "wider again, more dropout",
 }.items():
     group = by_size[width, layers, dropout]
     record_loss(
@@ -704,7 +713,7 @@ print_loss_log("names", until="04")
 # %% [markdown]
 # Further left is better; squares count, circles are trained. Every idea of Part I has its row. Notice the order: on this small task the rows of
 # chapter 01 stand among the best, and they took seconds. A learned model has to earn its place, and at the bottom it does.
-
+#
 # ## 9. Look inside: attention
 #
 # The trained heads no longer look at random. Here are their weights for one name.
@@ -977,7 +986,7 @@ def loss_by_letter(losses, targets, mask, V):
 check(exercises.loss_by_letter, loss_by_letter)
 
 # %% [markdown]
-# **For those who can't stop.** Section 8's last model has 151,424 parameters. Can you pass back-off with fewer? Other sizes,
+# **For those who can't stop.** Section 8's model that passes back-off has 85,920 parameters. Can you do it with fewer? Other sizes,
 # another share of dropout, more steps: whatever you choose, choose it on some of the training names, and look at the
 # held-out ones once.
 
@@ -988,7 +997,7 @@ check(exercises.loss_by_letter, loss_by_letter)
 # - Padding makes a rectangle, the mask keeps it out of the loss; causal attention keeps it out of the predictions.
 # - The gradient of a batch is the weighted mean of the single gradients.
 # - All training names and 64 per step bring the small model far below the bigram. Positions and attention buy most of that, the MLP less.
-# - Counts with back-off are harder to beat: it takes three layers, 64 numbers per position, and dropout against overfitting.
+# - Counts with back-off are harder to beat: it takes three blocks, 48 numbers per position, and dropout against overfitting.
 # - Attention heads come to do different things, and letters with the same neighbours get similar vectors. Nobody programmed either.
 #
 # ## Pitfalls
