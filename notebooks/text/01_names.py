@@ -584,7 +584,7 @@ for size in sizes:
     counted.append(bigram_loss(table, train_names[:size], tokenizer))
     not_seen.append(bigram_loss(table, held_out, tokenizer))
 first_gap, last_gap = not_seen[0] - counted[0], not_seen[-1] - counted[-1]
-claim("with all names the gap is less than a tenth of what it is with 20", last_gap < first_gap / 10)
+claim("with all names the gap is less than a tenth of that with 20", last_gap < first_gap / 10)
 
 # %%
 figure, axes = plt.subplots(figsize=(5.5, 3.2))

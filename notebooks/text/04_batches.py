@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | Needs | [03 · microGPT](03_microgpt.ipynb) |
-# | Time | 60 minutes to read, 50 for the exercises; about a minute to run |
+# | Time | 65 minutes to read, 50 for the exercises; about a minute to run |
 # | Memory | under 0.5 GB |
 # | You will build | padded batches, a masked loss, a compiled training step → `course_lib.names.batching` |
 #
@@ -339,8 +339,8 @@ for way, speed in speeds.items():
 draw_bars(speeds, "names per second")
 
 # %% [markdown]
-# The first bars are hardly visible beside the others. Compiling helps, because it makes one operation of several. The batch
-# helps far more. From 64 to 512 names there is less to gain: by now the arithmetic, and making the batch in Python, take the
+# The first bars are hardly visible beside the others. Compiling makes one operation of several, which helps most where each is
+# small: with a single name. The batch helps far more. From 64 to 512 names there is less to gain: by now the arithmetic, and making the batch in Python, take the
 # time. How much each step up brings differs between machines.
 
 # %%
@@ -386,9 +386,7 @@ print(f"to beat: bigram {bigram:.4f}, back-off {backoff:.4f}")
 backend.seed_everything(42)
 model = MicroGPT(config)
 num_steps = budget(3000, quick=100)
-curve = LiveCurve(
-    references={"bigram": bigram, "back-off": backoff}, total=num_steps, window=50
-)
+curve = LiveCurve(references={"bigram": bigram, "back-off": backoff}, total=num_steps, window=50)
 started = time.perf_counter()
 losses = train_batches(model, train_names, tokenizer, num_steps, on_step=curve.add)
 small_seconds = time.perf_counter() - started
@@ -432,12 +430,16 @@ one_name, fewer_steps, few_names = bought.values()
 luck = 0.01  # section 7 measures: seeds of one model lie closer together than this
 claim("64 names per step beat one", one_name - held_out_loss > luck)
 claim("more steps help", fewer_steps - held_out_loss > luck)
-claim("only 500 different names are worse than a sixth of the steps", few_names > fewer_steps + luck)
+claim("with 500 names only, it ends worse than knowing nothing", few_names > math.log(27))
+inputs, targets, mask = make_batch(held_out, tokenizer, config.block_size)
+costs = nn.losses.cross_entropy(other(inputs), targets) * mask  # of the model of 500 names
+print(f"its dearest guess costs {costs.max().item():.0f} nats")
 
 # %% [markdown]
 # Compare the first row with the last: the same number of updates, but in the last row each takes its direction from 64
-# names instead of one. And the third row: the same 500 names over and over teach the model what is true of just these 500.
-# That is **overfitting** again, as in chapter 01. Names per second are not learning per second, though: 64 times the names
+# names instead of one. And the third row? It is no misprint. The same 500 names over and over taught the model what is true of just
+# these 500. It is sure of that, and where others differ it is sure and wrong: its dearest guess costs it over two hundred nats. That is
+# **overfitting** again, as in chapter 01, and here it ends far above $\ln 27$, the loss of knowing nothing. Names per second are not learning per second, though: 64 times the names
 # bring far less than 64 times the progress.
 #
 # The names that it writes, with the same random keys as in chapter 03:
@@ -526,7 +528,7 @@ for ax, size, title in zip(axes, (1, 64), ("500 steps of 1", "3,000 steps of 64"
     ax.set_xlabel("held-out loss, one point per seed")
     ax.legend(frameon=False, fontsize=8)
 axes[0].set_yticks(range(4), ["all parts", *(f"without {part}" for part in parts[1:])])
-axes[0].invert_yaxis()
+axes[0].set_ylim(3.4, -0.4)
 figure.tight_layout()
 plt.show()
 
@@ -540,11 +542,12 @@ claim(
     "attention most, then positions, then the MLP",
     cost[64, "attention"] > cost[64, "positions"] > cost[64, "MLP"],
 )
-claim("after 500 steps of one name, attention buys less than luck", cost[1, "attention"] < spreads[1])
+claim("after 500 steps of 1, attention buys less than luck", cost[1, "attention"] < spreads[1])
 worse = [a > b for a, b in zip(runs[1, "positions"], runs[1, "nothing"], strict=True)]
 claim("there positions already help, with each of the seeds", all(worse))
 level = abs(mean[64, "attention"] - 2.490)  # chapter 01's table of place and letter
 claim("without attention, it ends level with counts of place and letter", level < luck)
+
 
 # %% [markdown]
 # Read the right-hand picture first. In the long run attention buys 0.058 of the 0.18 by which the model is below the bigram,
@@ -631,7 +634,8 @@ def sizes():
             larger, steps = larger_model(width, layers, dropout, seed), budget(full, quick=2)
             started = time.perf_counter()
             train_larger(larger, steps, seed)
-            row = {"width": width, "layers": layers, "dropout": dropout, "seed": seed, "steps": steps}
+            row = {"width": width, "layers": layers, "dropout": dropout}
+            row |= {"seed": seed, "steps": steps}
             row["parameters"] = sum(a.size for _, a in tree_flatten(larger.trainable_parameters()))
             row["seconds"] = round(time.perf_counter() - started, 1)
             row["seen"] = evaluate_batches(larger, train_names, tokenizer)
@@ -654,19 +658,21 @@ for (width, layers, dropout), group in by_size.items():
     losses = [row["loss"] for row in group]
     average[width, layers, dropout] = np.mean(losses)
     print(f"{width:4d}  {layers:6d}  {dropout:7g}  {group[0]['parameters']:10,}", end=" ")
-    print(f"{group[0]['steps']:6,} {seconds:8.0f}  {seen:.4f}  {min(losses):.4f} to {max(losses):.4f}")
+    print(f"{group[0]['steps']:6,} {seconds:8.0f}  {seen:.4f}", end="  ")
+    print(f"{min(losses):.4f} to {max(losses):.4f}")
 
 # %%
 held = {size: [row["loss"] for row in group] for size, group in by_size.items()}
 small = average[16, 1, 0]
 claim("wider helps", average[64, 1, 0] < small - luck)
 claim("deeper helps, too", average[32, 2, 0] < small - luck)
-claim("three blocks of 48 with dropout pass back-off, with each seed", max(held[48, 3, 0.1]) < backoff)
-claim("without dropout they do not, with any", min(held[48, 3, 0]) > backoff)
-claim("three blocks of 64 with more of it go further", max(held[64, 3, 0.2]) < min(held[48, 3, 0.1]))
+claim("three blocks of 48 with dropout pass back-off", max(held[48, 3, 0.1]) < backoff)
+claim("without dropout they do not", min(held[48, 3, 0]) > backoff)
+margin = backoff - max(held[64, 3, 0.2])
+claim("three blocks of 64, with more dropout, pass it by more than luck", margin > luck)
 
 # %% [markdown]
-# There it is: the place where a model passes the counts. It takes three blocks of 48 and about a minute, and its 85,920
+# There it is: the place where a model passes the counts. It takes three blocks of 48 and one or two minutes, and its 85,920
 # parameters are fewer than half of the 188,377 counts. Look at the column *seen*, too. Without dropout the same model is much better on
 # the training names and worse on the others. It has learned them by heart.
 #
@@ -709,6 +715,7 @@ for (width, layers, dropout), idea in {
 # %%
 draw_loss_log("names", until="04")
 print_loss_log("names", until="04")
+
 
 # %% [markdown]
 # Further left is better; squares count, circles are trained. Every idea of Part I has its row. Notice the order: on this small task the rows of
@@ -783,7 +790,7 @@ plt.show()
 
 # %%
 print("          itself  1 back  2 back  further")
-for name, row in zip(("all alike", "head 0", "head 1", "head 2", "head 3"), [even, *shares], strict=True):
+for name, row in zip(("all alike", *(f"head {n}" for n in range(4))), [even, *shares], strict=True):
     print(f"{name:9s}", *(f"{share:7.2f}" for share in row[:3]), f"{sum(row[3:]):7.2f}")
 before = [row[1] for row in shares]
 own = [row[0] for row in shares]
@@ -792,7 +799,7 @@ claim("the heads share out the work: their habits differ", max(own) - min(own) >
 
 # %% [markdown]
 # In the authors' run each head has a habit. Head 1 reads the letter before: it gives it 0.54 of its attention, where even
-# attention gives 0.23. Head 3 looks at the last two letters and hardly further. Head 2 does the opposite and looks furthest back. Head 0
+# attention gives 0.23. Head 3 looks at the letter itself and the one before, and hardly further. Head 2 does the opposite and looks furthest back. Head 0
 # stays nearly as even as the grey line. Nobody told them. Try another seed: they divide the work differently.
 #
 # ## 10. Look inside: what the letters became
@@ -862,12 +869,13 @@ for letter in "yc":
     print(*(f"{letters[n]} {cosine[letters.index(letter), n]:.2f}" for n in nearest))
 
 # %%
-claim("vowels are more like each other than like the rest", between_vowels > to_vowels[others].mean())
+claim("vowels are most like each other", between_vowels > to_vowels[others].mean())
 most = letters[max(others, key=lambda n: to_vowels[n])]
 claim("of all other letters y is most like a vowel", most == "y")
-after_it = sorted(zip(table[:26, tokenizer.id_of["h"]].tolist(), letters, strict=True), reverse=True)
-print("an h follows", *(f"{letter} {share:.2f}" for share, letter in after_it[:6]))
-claim("c takes an h twice as often as any other letter", after_it[0][0] > 2 * after_it[1][0])
+before_h = table[:26, tokenizer.id_of["h"]].tolist()
+by_share = sorted(zip(before_h, letters, strict=True), reverse=True)
+print("an h follows", *(f"{letter} {share:.2f}" for share, letter in by_share[:6]))
+claim("c takes an h twice as often as any other letter", by_share[0][0] > 2 * by_share[1][0])
 
 # %% [markdown]
 # *y* stands between the vowels and the others, as it does in names: a vowel in *Lynn*, none in *Maya*. And *c*? An *h* follows it in
@@ -910,6 +918,7 @@ first = (of_model[0], of_counts[0], of_pairs[0])
 claim("there all three do equally well", max(first) - min(first) < 0.01)
 claim("the second is easier than the third and the fourth", of_model[1] < min(of_model[2:4]))
 claim("the counts gain most at the end", of_model[-1] - of_counts[-1] > of_model[1] - of_counts[1])
+
 
 # %% [markdown]
 # The first letter could be almost any, and there is nothing to look at: all models have the same share of names per first
