@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 
 from course_lib import backend
+from course_lib.classroom.exercises import batches as exercises
 from course_lib.host.errors import CourseError
 from course_lib.names.batching import batches, evaluate_batches, make_batch, masked_loss, train_batches
 from course_lib.names.bigram import CharTokenizer, bigram_loss, bigram_probs, load_names, split_names
@@ -142,3 +143,59 @@ def test_training_on_nothing_is_refused(change):
     arguments = {"docs": NAMES, "tokenizer": TOKENIZER, "num_steps": 1, "batch_size": 4, **change}
     with pytest.raises(CourseError, match="give at least one of each"):
         train_batches(MicroGPT(MicroGPTConfig()), **arguments)
+
+
+def right_mask(lengths, T):
+    return mx.arange(T) < mx.array(lengths)[:, None]
+
+
+def sorted_buckets(names, batch_size):
+    ordered = sorted(names, key=len)
+    return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+
+
+def by_letter(losses, targets, mask, vocab_size, least=1):
+    hits = (targets[..., None] == mx.arange(vocab_size)) * mask[..., None]  # (B, T, V)
+    return (losses[..., None] * hits).sum((0, 1)) / mx.maximum(hits.sum((0, 1)), least)
+
+
+def test_exercise_checks_accept_right_answers():
+    exercises.mask_of(right_mask)
+    exercises.buckets(sorted_buckets)
+    exercises.loss_by_letter(by_letter)
+    exercises.loss_by_letter(
+        lambda losses, targets, mask, V: (
+            mx.zeros(V).at[targets].add(losses * mask) / mx.maximum(mx.zeros(V).at[targets].add(mask), 1)
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("test", "answer", "said"),
+    [
+        (exercises.mask_of, lambda lengths, T: [[1.0] * n + [0.0] * (T - n) for n in lengths], "mx.array"),
+        (exercises.mask_of, lambda lengths, T: mx.array([[t < n for t in range(T)] for n in lengths]), "Python loop"),
+        (exercises.mask_of, lambda lengths, T: right_mask(lengths, T).T, "the names are the rows"),
+        (exercises.mask_of, lambda lengths, T: ~right_mask(lengths, T), "marks the padding"),
+        (exercises.mask_of, lambda lengths, T: mx.arange(T) <= mx.array(lengths)[:, None], "one 1 too many"),
+        (exercises.mask_of, lambda lengths, T: right_mask([1, 3, 2], T), "the mask is"),
+        (
+            exercises.buckets,
+            lambda names, size: [names[n : n + size] for n in range(0, 203, size)],
+            "of padding are left",
+        ),
+        (exercises.buckets, lambda names, size: names.sort(key=len) or sorted_buckets(names, size), "sort a copy"),
+        (exercises.buckets, lambda names, size: sorted_buckets(names, size)[:-1], "3 names are missing"),
+        (exercises.buckets, lambda names, size: sorted_buckets(sorted(set(names)), size), "a set drops them"),
+        (exercises.buckets, lambda names, size: sorted_buckets(names, 2 * size), "at most batch_size"),
+        (exercises.loss_by_letter, lambda losses, t, mask, V: (losses * mask).sum(0) / mask.sum(0), "shape (4,)"),
+        (exercises.loss_by_letter, lambda losses, t, mask, V: mx.zeros(V).at[t].add(losses * mask), "is the sum"),
+        (exercises.loss_by_letter, lambda losses, t, mask, V: by_letter(losses, t, mask * 0 + 1, V), "in the padding"),
+        (exercises.loss_by_letter, lambda *args: by_letter(*args, least=0), "divide by zero"),
+        (exercises.loss_by_letter, lambda *args: by_letter(*args, least=2), "id 2 is the target once"),
+    ],
+)
+def test_exercise_checks_teach(test, answer, said):
+    with pytest.raises(AssertionError) as caught:
+        test(answer)
+    assert said in str(caught.value)

@@ -72,12 +72,12 @@ def test_progress_reads_what_was_saved(own):
     lines = list(learner.progress(own))
     assert lines[0].split("  ") == [
         *lines[0].split("  ")[:-4],
-        "✓ standardise",
-        "✗ count_parameters",
-        "✓ softcap",
-        "○ fit",
+        "✓ 0.1 standardise",
+        "✗ 0.2 count the parameters",
+        "✓ 0.3 a soft cap",
+        "○ 0.4 your own training loop",
     ]
-    assert "2 of 4" in lines[0] and any(line.endswith("✗ best_fit") for line in lines)
+    assert "2 of 4" in lines[0] and any(line.endswith("✗ 13.3 pack better") for line in lines)
     assert lines[-1].startswith("2 of ") and len(lines) == 1 + len(list(own.glob("*.ipynb")))
 
 

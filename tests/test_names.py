@@ -35,6 +35,7 @@ from course_lib.names.bigram import (
     load_names,
     split_names,
 )
+from course_lib.names.counts import backoff_loss, backoff_probs, count_contexts, guesses
 from course_lib.names.download import download_names
 from course_lib.scripts import microgpt as program
 
@@ -365,6 +366,28 @@ def test_bigram_functions_refuse_bad_input(call, said):
 # Sampling
 
 
+def test_guesses_know_all_that_comes_before():
+    tokenizer = CharTokenizer(["ab"])
+    assert list(guesses(["ab", "b"], tokenizer)) == [((2,), 0), ((2, 0), 1), ((2, 0, 1), 2), ((2,), 1), ((2, 1), 2)]
+    assert list(guesses(["ab", "b"], tokenizer, max_len=1)) == [((2,), 0), ((2,), 1)]
+
+
+def test_back_off_by_hand_and_for_contexts_never_seen():
+    tokenizer = CharTokenizer(FEW)
+    table = count_contexts(FEW, tokenizer, back=2)
+    V, m, a, t = tokenizer.vocab_size, *(tokenizer.id_of[letter] for letter in "mat")
+    guesses_in_all = sum(len(name) + 1 for name in FEW)
+    a_after_nothing = ("".join(FEW).count("a") + 3 / V) / (guesses_in_all + 3)
+    a_after_m = (2 + 3 * a_after_nothing) / (3 + 3)  # emma, maya: after m come m, a, a
+    a_after_mm = (1 + 3 * a_after_m) / (1 + 3)
+    for back, right in ((0, a_after_nothing), (1, a_after_m), (2, a_after_mm)):
+        assert backoff_probs(table, (m, m), back, strength=3)[a] == pytest.approx(right)
+    unseen = backoff_probs(table, (m, t, m), back=2, strength=3)
+    assert unseen.sum() == pytest.approx(1) and np.allclose(unseen, backoff_probs(table, (m,), 1, strength=3))
+    mean = -np.log([backoff_probs(table, before, 2)[y] for before, y in guesses(["otto"], tokenizer)]).mean()
+    assert backoff_loss(table, ["otto"], tokenizer, back=2) == pytest.approx(mean)
+
+
 def test_samples_follow_the_table():
     tokenizer = CharTokenizer(["ab"])
     probs = mx.array([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.8, 0.2, 0.0]])  # one letter: a four times in five
@@ -586,15 +609,24 @@ def test_exercise_checks_accept_right_answers():
             "one guess fewer",
         ),
         (exercises.name_loss, lambda *args: right_name_loss(*args) / math.log(2), "bits"),
-        (exercises.name_loss, lambda *args: 1.0, "the loss of emma is"),
+        (exercises.name_loss, lambda *args: 1.0, "another table gives the same number"),
+        (exercises.name_loss, lambda *args: right_name_loss(*args) + 1, "the loss of emma is"),
+        (exercises.name_loss, lambda *args: math.exp(right_name_loss(*args)), "perplexity"),
         (exercises.best_smoothing, lambda *args: 7, "one of the choices"),
-        (exercises.best_smoothing, lambda train, held, *rest: right_best_smoothing(train, train, *rest), "held-out"),
+        (exercises.best_smoothing, lambda train, held, *rest: right_best_smoothing(train, train, *rest), "has counted"),
+        (
+            exercises.best_smoothing,
+            lambda train, held, *rest: right_best_smoothing(train + held, held, *rest),
+            "count on train_names only",
+        ),
+        (exercises.best_smoothing, lambda train, held, *rest: right_best_smoothing(held, train, *rest), "swapped"),
         (exercises.best_smoothing, lambda train, held, tok, choices: choices[-1], "largest loss"),
         (exercises.best_smoothing, lambda train, held, tok, choices: choices[3], "does best"),
         (exercises.best_smoothing, lambda *args: 1.0, "one of the choices"),
         (exercises.trigram_probs, lambda *args: trigrams(*args)[0], "shape"),
         (exercises.trigram_probs, lambda *args: trigrams(*args) * 2, "add up to 1"),
         (exercises.trigram_probs, lambda docs, tok, s: trigrams(docs, tok), "smoothing=0.25"),
+        (exercises.trigram_probs, lambda *args: trigrams(*args).transpose(2, 0, 1), "add up to 1"),
         (exercises.trigram_probs, functools.partial(trigrams, starts=1), "••o 2 times"),
     ],
 )

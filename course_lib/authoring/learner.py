@@ -11,7 +11,8 @@ from course_lib.host.files import write_atomically
 from course_lib.host.words import plural
 
 COPIED = ("[0-9][0-9]_*.ipynb", "solutions/[0-9][0-9]_*.ipynb", "images/*.png")  # of the folder notebooks
-CHECK = re.compile(r"\bcheck\(exercises\.(\w+)")
+CHECK = re.compile(r"\bcheck\(exercises\.")
+HEADING = re.compile(r"^### Exercise (\d+\.\d+) — ([^(\n]*)", re.MULTILINE)
 VERDICT = re.compile(r"^(?:\x1b\[[\d;]*m)?([✓✗○])", re.MULTILINE)
 
 
@@ -53,14 +54,18 @@ def progress(folder: Path) -> Iterator[str]:
 
 
 def _marks(path: Path) -> Iterator[tuple[str, str]]:
-    """(mark, name of the exercise) of each check in a notebook."""
+    """(mark, number and title of the exercise) of each check in a notebook."""
+    exercise = "?"
     try:
-        cells = json.loads(path.read_text("utf-8"))["cells"]
-        for cell in (cell for cell in cells if cell["cell_type"] == "code"):
+        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+            if cell["cell_type"] != "code":
+                headings = HEADING.findall("".join(cell["source"]))
+                exercise = " ".join(headings[-1]).rstrip() if headings else exercise
+                continue
             printed = "".join("".join(output.get("text", "")) for output in cell["outputs"])
             marks = iter(VERDICT.findall(printed))
             broken = any(output["output_type"] == "error" for output in cell["outputs"])
-            for name in CHECK.findall("".join(cell["source"])):
-                yield next(marks, "✗" if broken else "○"), name
+            for _ in CHECK.findall("".join(cell["source"])):
+                yield next(marks, "✗" if broken else "○"), exercise
     except (ValueError, KeyError, TypeError) as error:
         raise CourseError(f"{path} is no notebook ({type(error).__name__}: {error}); restore it or delete it") from None

@@ -74,7 +74,7 @@ def train_batches(
 ) -> list[float]:
     """Train the model in place on `batch_size` names per step; see `microgpt.fit`.
 
-    Returns the loss of each step in nats a token.
+    Returns the loss of each step in nats per token.
     Raises CourseError for no names, no steps or an empty batch.
     """
     if not docs or num_steps < 1 or batch_size < 1:
@@ -85,11 +85,11 @@ def train_batches(
     return fit(model, masked_loss, arrays, num_steps, learning_rate, on_step, compiled)
 
 
-# ---- 6. Train until it beats the bigram
+# ---- 6. All names, 64 per step
 
 
 def evaluate_batches(model: MicroGPT, docs: list[str], tokenizer: CharTokenizer, batch_size: int = 512) -> float:
-    """Loss in nats a token over all of `docs`: the number of `microgpt.evaluate`, faster."""
+    """Loss in nats per token over all of `docs`: the number of `microgpt.evaluate`, faster."""
     total = count = 0.0
     for start in range(0, len(docs), batch_size):
         inputs, targets, mask = make_batch(docs[start : start + batch_size], tokenizer, model.config.block_size)

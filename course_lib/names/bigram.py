@@ -93,7 +93,7 @@ def bigram_sample(probs: mx.array, tokenizer: CharTokenizer, key: mx.array | Non
 
 
 def bigram_loss(probs: mx.array, docs: list[str], tokenizer: CharTokenizer, max_len: int | None = None) -> float:
-    """Mean negative log-likelihood of `docs` under the table `probs` (V, V), in nats a guess.
+    """Mean negative log-likelihood of `docs` under the table `probs` (V, V), in nats per guess.
 
     max_len: only the first guesses of each name. Infinite for a pair that has probability 0.
     Raises CourseError as `bigrams` does.
@@ -109,7 +109,7 @@ def bigram_loss(probs: mx.array, docs: list[str], tokenizer: CharTokenizer, max_
 def split_names(names: list[str], held_out: float = 0.1, seed: int = 42) -> tuple[list[str], list[str]]:
     """Training and held-out names: shuffled with `seed`, the share `held_out` cut off at the end.
 
-    Each part gets at least one. Equal names may come to lie in both parts.
+    Each part gets at least one. Duplicates can end up in both parts.
     Raises CourseError for fewer than two names or a share outside 0 < held_out < 1.
     """
     if len(names) < 2 or not 0 < held_out < 1:

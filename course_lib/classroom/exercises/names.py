@@ -35,7 +35,14 @@ def name_loss(answer: Callable) -> str:
             f"{name} has {len(ids)} ids with BOS at both ends, but one guess fewer: nothing comes before the first"
         )
         assert not near(right / math.log(2)), "that is in bits; for nats take the natural logarithm, math.log"
-        assert near(right), f"the loss of {name} is {right:.4f} here, you gave {found:.4f}"
+        assert not near(math.exp(right)), "that is e to the loss, the perplexity; give the loss itself"
+        assert not near(float(answer(name, mx.ones_like(probs) / tokenizer.vocab_size, tokenizer))), (
+            "another table gives the same number: use the arguments, not `smoothed` and `tokenizer` of the notebook"
+        )
+        assert near(right), (
+            f"the loss of {name} is {right:.4f} here, you gave {found:.4f}: do both probabilities and ids come from "
+            "the arguments?"
+        )
     return "Now your own name: how does it compare with the 2 to 3.5 of most held-out names?"
 
 
@@ -46,21 +53,24 @@ def best_smoothing(answer: Callable) -> str:
     for size, choices in ((1000, [0.001, 0.1, 1.0, 10.0, 1000.0]), (50, [100.0, 3.0, 0.001])):
         train_names, held_out = split_names(names[: size + 300], held_out=300 / (size + 300))
 
-        def loss(smoothing: float, docs: list[str], train_names: list[str] = train_names) -> float:
-            return bigram_loss(bigram_probs(train_names, tokenizer, smoothing), docs, tokenizer)
+        def loss(smoothing: float, counted: list[str] = train_names, judges: list[str] = held_out) -> float:
+            return bigram_loss(bigram_probs(counted, tokenizer, smoothing), judges, tokenizer)
 
-        right = min(choices, key=lambda smoothing: loss(smoothing, held_out))
+        right = min(choices, key=loss)
         found = answer(train_names, held_out, tokenizer, choices)
         assert found in choices, f"return one of the choices {choices}, not {found!r}"
-        assert found != min(choices, key=lambda smoothing: loss(smoothing, train_names)), (
-            f"{found} is best on the training names, which the model has counted; judge by the held-out ones"
+        assert found != min(choices, key=lambda smoothing: loss(smoothing, judges=train_names)), (
+            f"{found} does best on names that the model has counted; count on train_names only, judge by held_out only"
         )
-        assert found != max(choices, key=lambda smoothing: loss(smoothing, held_out)), (
+        assert found == right or found != min(choices, key=lambda s: loss(s, held_out, train_names)), (
+            f"{found} does best when the two lists are swapped; count on train_names, judge by held_out"
+        )
+        assert found != max(choices, key=loss), (
             f"{found} has the largest loss on the held-out names; the best has the smallest"
         )
         assert found == right, (
-            f"with {size} training names {right} does best on the held-out ones ({loss(right, held_out):.4f} nats), "
-            f"you chose {found} ({loss(found, held_out):.4f})"
+            f"with {size} training names {right} does best on the held-out ones ({loss(right):.4f} nats), "
+            f"you chose {found} ({loss(found):.4f})"
         )
     return "Now try it with few names and with all, as above: where does the amount matter more?"
 
@@ -99,7 +109,7 @@ def trigram_probs(answer: Callable) -> str:
 
 
 def trigram_loss(probs: mx.array | np.ndarray, docs: list[str], tokenizer: CharTokenizer) -> float:
-    """Mean negative log-likelihood of `docs` under a trigram table (V, V, V), in nats a guess."""
+    """Mean negative log-likelihood of `docs` under a trigram table (V, V, V), in nats per guess."""
     losses = -np.log(np.array(probs))
     triples = [
         triple

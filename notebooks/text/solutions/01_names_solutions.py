@@ -34,7 +34,7 @@ tokenizer = CharTokenizer(names)
 
 # %%
 def name_loss(name, probs, tokenizer):
-    """Mean negative log-likelihood of one name, in nats a guess."""
+    """Mean negative log-likelihood of one name, in nats per guess."""
     losses = [
         -math.log(probs[first, second].item()) for first, second in pairwise(tokenizer.encode(name))
     ]
@@ -94,7 +94,7 @@ for docs, style, color, label in (
         label=label,
     )
 axes.set_xlabel("smoothing")
-axes.set_ylabel("loss, nats a guess")
+axes.set_ylabel("loss, nats per guess")
 axes.legend(frameon=False)
 plt.show()
 
@@ -143,12 +143,4 @@ assert trigram < bigram, "with all names the trigram must be better"
 
 # %% [markdown]
 # With 300 names the trigram is worse: most of its cells were never filled. With all of them it is better, since it
-# knows more of what came before. Each letter further back makes the table 27 times as large:
-
-# %%
-for back in (1, 2, 3, 8):
-    print(f"{back} back: {27 ** (back + 1):,} entries")
-
-# %% [markdown]
-# No list of names fills the last one. That is why the course goes on with networks: they look eight letters back with a
-# few thousand numbers, because what they learn about one case they use for others like it.
+# knows more of what came before. Back-off would take the best of both.

@@ -49,19 +49,20 @@ check(exercises.buckets, buckets)
 # Trained in this order, the model would see all short names first and all long ones last, and each step would pull
 # towards one length. So real training shuffles the batches, and often sorts only within a large random group.
 #
-# ## Exercise 4.3 — the loss of each position
+# ## Exercise 4.3 — the loss of each letter
 #
-# The mean loss at each position, real predictions only.
+# The mean loss of each id as a target, real predictions only.
 
 # %%
-def loss_by_position(losses, mask):
-    return (losses * mask).sum(axis=0) / mx.maximum(mask.sum(axis=0), 1)
+def loss_by_letter(losses, targets, mask, V):
+    hits = (targets[..., None] == mx.arange(V)) * mask[..., None]  # (B, T, V)
+    return (losses[..., None] * hits).sum((0, 1)) / mx.maximum(hits.sum((0, 1)), 1)
 
 
-check(exercises.loss_by_position, loss_by_position)
+check(exercises.loss_by_letter, loss_by_letter)
 
 # %% [markdown]
-# Now the question: where is the next letter hardest to guess?
+# Now the question: which letter is the hardest to guess?
 
 # %%
 train_names, held_out = split_names(load_names())
@@ -71,10 +72,12 @@ model = MicroGPT(MicroGPTConfig())
 train_batches(model, train_names, tokenizer, num_steps=budget(1500, quick=100))
 inputs, targets, mask = make_batch(held_out, tokenizer, 8)
 losses = nn.losses.cross_entropy(model(inputs), targets)
-for position, loss in enumerate(loss_by_position(losses, mask).tolist()):
-    print(f"position {position}: {loss:.2f} {'▪' * round(20 * loss)}")
+means = loss_by_letter(losses, targets, mask, tokenizer.vocab_size).tolist()
+share = ((targets[..., None] == mx.arange(27)) * mask[..., None]).sum((0, 1)) / mask.sum()
+rows = zip([*tokenizer.chars, "•"], means, share.tolist(), strict=True)
+for letter, loss, often in sorted(rows, key=lambda row: row[1]):
+    print(f"{letter} {often:4.0%} {loss:.2f} {'▪' * round(10 * loss)}")
 
 # %% [markdown]
-# At position 0 the model sees BOS alone and has to guess a first letter, which could be almost any. After the first letter
-# a vowel often follows, which narrows the choice. Towards the end of a name the familiar endings come, and the guess gets
-# easier again.
+# Rare letters are hard: a model that is honest about how rare they are gives them little. The end (•) and *a* are the easiest. *h* is
+# easier than letters as frequent as it, because it comes where the letter before announces it, as in *ch* and *sh*.
