@@ -24,6 +24,7 @@ from course_lib.chat.packing import ConversationLoader
 from course_lib.chat.sources import mixed, open_conversations
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError, FlagError
+from course_lib.host.files import sha256_of
 from course_lib.model.gpt import GPT, init_weights
 from course_lib.scripts import base_train, chat_sft
 from course_lib.train import local_ring, loop, run_folder
@@ -209,10 +210,47 @@ def test_another_data_base_or_seed_is_refused_when_going_on(train, home, tmp_pat
     train("--num-iterations=2")
     before = snapshot(folder_of(home))
     own = write(tmp_path / "own.jsonl", [talk(n) for n in range(30)])
-    for flag in (f"--data={own}", "--seed=7", "--from-scratch", "--init-lr-frac=0.1", "--total-batch-size=512"):
+    code, out, err = train("--resume", f"--data={own}", tiny=())
+    assert code == 1 and err.count("\n") == 1 and "other data, practice, than is here now" in err
+    for flag in ("--seed=7", "--from-scratch", "--init-lr-frac=0.1", "--total-batch-size=512"):
         code, out, err = train("--resume", flag, tiny=())
         assert code == 1 and err.count("\n") == 1 and f"but {flag.split('=')[0]}=" in err and "begun with" in err
         assert snapshot(folder_of(home)) == before
+
+
+def test_rows_that_were_added_are_refused_and_a_file_that_moved_is_the_same(train, home, tmp_path, monkeypatch):
+    own = write(tmp_path / "own.jsonl", [talk(n) for n in range(30)])
+    monkeypatch.chdir(tmp_path)
+    flags = ("--num-iterations=4", "--eval-every=9", "--save-every=9")
+    train(*flags, f"--data=practice,{own}", "--tag=whole")
+    undo = stop_after(monkeypatch, 1)
+    assert train(*flags, "--data=practice, own.jsonl", "--tag=parts")[0] == 130
+    undo()
+    own.rename(tmp_path / "moved.txt")
+    code, out, err = train("--resume", "--tag=parts", tiny=())
+    assert code == 1 and "no conversations" in err and str(own) in err
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir("/")
+    assert train("--resume", "--data=practice,~/moved.txt", "--tag=parts", tiny=())[0] == 0
+    assert_same_run(folder_of(home, "whole"), folder_of(home, "parts"), 4)
+    before = snapshot(folder_of(home, "parts"))
+    write(tmp_path / "moved.txt", [talk(n) for n in range(31)])
+    again = ("--resume", "--tag=parts", "--num-iterations=5")
+    code, out, err = train(*again, tiny=())
+    assert code == 1 and err.count("\n") == 1 and "--changed-data=now" in err and "--changed-data=before" not in err
+    assert snapshot(folder_of(home, "parts")) == before
+    assert train(*again, "--changed-data=now", tiny=())[0] == 0
+
+
+def test_a_run_of_an_earlier_version_goes_on(train, home):
+    train("--num-iterations=2")
+    path = folder_of(home) / "step_000002"
+    meta = json.loads((path / "meta.json").read_text())
+    del meta["data_fingerprint"]
+    (path / "meta.json").write_text(json.dumps(meta))
+    sums = json.loads((path / "sha256.json").read_text())
+    (path / "sha256.json").write_text(json.dumps({**sums, "meta.json": sha256_of(path / "meta.json")}))
+    assert train("--resume", "--num-iterations=3", tiny=())[0] == 0
 
 
 def test_a_base_with_another_tokenizer_is_refused_when_going_on(train, home, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ Written by hand; chapter 13 uses it.
 
 import math
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,10 +15,12 @@ from typing import Annotated
 from course_lib import backend
 from course_lib.chat.conversation import render_for_completion
 from course_lib.chat.packing import ConversationLoader
-from course_lib.chat.sources import mixed, open_conversations
+from course_lib.chat.sources import FROM_HUB, mixed, open_conversations
+from course_lib.data.identity import fingerprint_of
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.engine import Engine
 from course_lib.host.errors import FlagError
+from course_lib.host.paths import known_or_absolute
 from course_lib.host.program import AtLeastOne, Bounds, Fraction, NonNegative
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.model.sizes import count_parameters
@@ -38,9 +40,19 @@ from course_lib.train.loop import train
 from course_lib.train.recipe import Cadence, Rates, Recipe
 from course_lib.train.run_folder import open_run
 
+KNOWN = ("practice", *FROM_HUB)
+
 
 @dataclass(frozen=True)
-class Settings(CallFlags, Rates, Horizon, BatchFlags):
+class FineTuningCall(CallFlags):
+    """Where the conversations are in this call; a resumed run knows them by their content."""
+
+    data: str = "practice"
+    """practice, smoltalk, gsm8k, arc-easy, arc-challenge, mmlu or JSON lines; several by commas."""
+
+
+@dataclass(frozen=True)
+class Settings(FineTuningCall, Rates, Horizon, BatchFlags):
     """Fine-tune a model of `base_train` on conversations; go on with it by --resume.
 
     The learning rates are those of pretraining, of which --init-lr-frac takes a share.
@@ -50,8 +62,6 @@ class Settings(CallFlags, Rates, Horizon, BatchFlags):
     """Name of the run of `base_train` to begin with."""
     step: Annotated[int, Bounds(0)] | None = None
     """Which checkpoint of it; by default the newest."""
-    data: str = "practice"
-    """practice, smoltalk, gsm8k, arc-easy, arc-challenge, mmlu or JSON lines; several by commas."""
     init_lr_frac: NonNegative | None = None
     """Share of pretraining's learning rates; by default 0.1, for practice alone 1."""
     warmdown_ratio: Fraction | None = None  # ty: ignore[incompatible-attribute-override]
@@ -101,7 +111,17 @@ def open_kinds(data: str) -> dict[str, list]:
 
     data: names, with commas between.
     """
-    return {split: [open_conversations(name.strip(), split) for name in data.split(",")] for split in ("train", "val")}
+    return {split: [open_conversations(name, split) for name in data.split(",")] for split in ("train", "val")}
+
+
+def names_in(data: str) -> list[str]:
+    """The kinds of conversations that --data asks for: names that are known, and files by their absolute paths."""
+    return [known_or_absolute(name.strip(), KNOWN) for name in data.split(",")]
+
+
+def fingerprint_of_data(data: str) -> str:
+    """What the conversations are known by: their name, and files by their content."""
+    return ",".join(name if name in KNOWN else fingerprint_of([Path(name)]) for name in data.split(","))
 
 
 def tokens_once(kinds: list, tokenizer: Tokenizer, length: int) -> float:
@@ -120,8 +140,8 @@ def tokens_once(kinds: list, tokenizer: Tokenizer, length: int) -> float:
 class Talks:
     """A Source of training batches: conversations of one or several kinds, packed into rows."""
 
-    def __init__(self, kinds: dict[str, list], tokenizer: Tokenizer, recipe: Recipe):
-        self.tokenizer, self.recipe = tokenizer, recipe
+    def __init__(self, kinds: dict[str, list], tokenizer: Tokenizer, recipe: Recipe, fingerprint: str):
+        self.tokenizer, self.recipe, self.fingerprint = tokenizer, recipe, fingerprint
         self._conversations = {split: mixed(found) for split, found in kinds.items()}
         asked = map(self._conversations["val"], range(3))
         self._asked = [messages[: 1 + (messages[0]["role"] == "system")] for messages in asked]
@@ -159,9 +179,11 @@ def fine_tune(settings: Settings, given: Set[str]) -> int:
     folder = folder_of(settings)
     with member_of_a_group("chat_sft") as (group, stop), open_run(folder, settings, group) as out:
         settings = out.follow(settings, given)
+        settings = replace(settings, data=",".join(names_in(settings.data)))
         base, tokenizer, meta = load_model(*WhichModel(settings.tag, step=settings.step).place())
-        check_same(group, tokenizer=tokenizer.fingerprint, data=settings.data)
         kinds, length = open_kinds(settings.data), base.config.sequence_len
+        data = fingerprint_of_data(settings.data)
+        check_same(group, tokenizer=tokenizer.fingerprint, data=data)
         sizes = [tokens_once(kinds[split], tokenizer, length) for split in ("train", "val")]
         recipe = make_recipe(settings, base.config, *sizes, group.size(), processes_here(group))
         about = (
@@ -171,7 +193,7 @@ def fine_tune(settings: Settings, given: Set[str]) -> int:
         )
         noted = {name: meta[name] for name in ("step", "bits_per_byte", "settings")}
         first = partial(init_weights, seed=recipe.seed) if settings.from_scratch else partial(take_weights, base)
-        source = Talks(kinds, tokenizer, recipe)
+        source = Talks(kinds, tokenizer, recipe, data)
         model = out.begin(settings, recipe, source, about, first, base=noted)
         return 0 if settings.dry_run else train(recipe, model, source, out, group, stop)
 

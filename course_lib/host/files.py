@@ -1,11 +1,13 @@
 """Files that are written whole or not at all, and their checksums."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -29,8 +31,11 @@ def write_atomically(path: Path) -> Iterator[TextIO]:
 
 
 @contextmanager
-def make_folder_atomically(folder: Path) -> Iterator[Path]:
-    """Give an empty temporary folder beside `folder`; on success it becomes `folder`, on any error it is removed."""
+def make_folder_atomically(folder: Path, aside: Path | None = None) -> Iterator[Path]:
+    """Give an empty temporary folder beside `folder`; on success it becomes `folder`, on any error it is removed.
+
+    aside: name that a `folder` which is there already has until the new one is in its place.
+    """
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     part.mkdir(parents=True)
@@ -39,7 +44,17 @@ def make_folder_atomically(folder: Path) -> Iterator[Path]:
         for path in part.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        os.replace(part, folder)
+        if aside and folder.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(folder, aside)
+        try:
+            os.replace(part, folder)
+        except BaseException:
+            if aside and aside.exists():
+                os.replace(aside, folder)
+            raise
+        if aside:
+            shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -48,6 +63,43 @@ def only_one(path: Path) -> FileLock:
     """A lock for a `with` block: one process at a time makes `path`, and the others wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_name(f".{path.name}.lock"))
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """While the block runs, `remove_unless_held` leaves this file or folder alone, in every process of the machine."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def hold_for(owner: object, path: Path) -> None:
+    """The file or folder is `held` as long as `owner` lives."""
+    stack = ExitStack()
+    stack.enter_context(held(path))
+    weakref.finalize(owner, stack.close)
+
+
+def remove_unless_held(path: Path) -> None:
+    """Delete a file or folder, as far as that is possible, but not what is `held`."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        except OSError:  # a file system without locks
+            pass
+        finally:
+            os.close(handle)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 def sha256_of(path: Path) -> str:

@@ -1,12 +1,36 @@
 """Where the course finds its bundled data and keeps what it downloads and makes."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from course_lib.host.errors import CourseError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE.parent
+
+
+def user_path(text: str | Path) -> Path:
+    """The absolute path that a user means: `~` is a home, and what is relative begins in the working folder.
+
+    A name that is a symbolic link stays one. Raises CourseError for an empty path, and for one that leads nowhere here.
+    """
+    if not str(text) or "\0" in str(text):
+        raise CourseError(f"the path {str(text)!r} names no file or folder")
+    try:
+        path = Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise CourseError(f"{text} begins with a home folder that this machine does not know") from error
+    except FileNotFoundError as error:
+        raise CourseError(f"{text} begins in the working folder, which was deleted") from error
+    if ".." in path.parts:
+        path = path.resolve() if path.name == ".." else path.parent.resolve() / path.name
+    return path
+
+
+def known_or_absolute(name: str, known: Collection[str]) -> str:
+    """The name, if it is one of those known; else the file or folder that is meant by it, where there is one."""
+    return name if name in known or not user_path(name).exists() else str(user_path(name))
 
 
 def data_dir() -> Path:
@@ -25,7 +49,10 @@ def home_dir() -> Path:
         import platformdirs  # 20 ms that a program without a home need not pay
 
         home = platformdirs.user_cache_dir("microgpt-to-nanochat", appauthor=False)
-    home = Path(home).expanduser()
+    try:
+        home = user_path(home)
+    except CourseError as error:
+        raise CourseError(f"{error}; set COURSE_HOME to a folder that you can write to") from error
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:

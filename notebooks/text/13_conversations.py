@@ -63,7 +63,6 @@ All are functions of a number, so that a run can go on at any of them.
 import bisect
 import itertools
 import json
-import os
 import random
 import re
 import zlib
@@ -74,6 +73,7 @@ from typing import Any
 from course_lib.chat.conversation import check_messages
 from course_lib.chat.lessons import practice
 from course_lib.host.errors import CourseError
+from course_lib.host.paths import user_path
 
 Conversations = Callable[[int], list[dict]]  # number -> messages
 
@@ -1088,7 +1088,7 @@ def open_conversations(name: str, split: str) -> tuple[Conversations, int | None
 
         items = rows(name, "train" if split == "train" else "test")
         return shuffled(items, FROM_HUB[name]), len(items)
-    path = Path(os.path.expanduser(name))
+    path = user_path(name)
     if not path.is_file():
         known = ", ".join(["practice", *FROM_HUB])
         raise CourseError(
