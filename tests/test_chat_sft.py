@@ -400,7 +400,7 @@ def test_several_sources_are_mixed(train, home, tmp_path):
     one = write(tmp_path / "one.jsonl", [talk(n) for n in range(50)])
     two = write(tmp_path / "two.jsonl", [talk(n) for n in range(500, 600)])
     code, out, err = train(f"--data={one}, {two}", "--num-iterations=4")
-    assert (code, err) == (0, "") and f"{one}, {two}" in out
+    assert (code, err) == (0, "") and f"{one},{two}" in out
     assert train(f"--data={one},practice", "--num-iterations=1", "--overwrite")[0] == 0
 
 

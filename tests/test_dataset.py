@@ -408,7 +408,7 @@ def test_a_file_that_may_not_be_read_is_named(own, home, monkeypatch):
     assert not [found for found in everything(home) if "parquet" in found]
 
 
-@pytest.mark.parametrize("name", ["bundle", "/no/such/folder", "shakespeare", "fineweb"])
+@pytest.mark.parametrize("name", ["", "bundle", "/no/such/folder", "shakespeare", "fineweb"])
 def test_a_dataset_that_there_is_not(home, name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CourseError) as caught:

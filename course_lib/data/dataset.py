@@ -19,7 +19,7 @@ from course_lib.data.identity import fingerprint_of, fingerprint_of_texts
 from course_lib.data.remote import REMOTES, ShardCache, remote_folder
 from course_lib.host.errors import CourseError
 from course_lib.host.files import hold_for, make_folder_atomically, only_one, remove_unless_held
-from course_lib.host.paths import home_dir, user_path
+from course_lib.host.paths import existing_path, home_dir
 
 # ---- 3. The split, and shards
 
@@ -227,7 +227,7 @@ def open_dataset(name: str = "bundled", streaming: bool = False, max_cached_shar
         return _open_remote(name, streaming, max_cached_shards)
     if name == "bundled":
         return dataset_in(bundled_folder())
-    if user_path(name).exists():
-        return own_dataset(user_path(name))
+    if path := existing_path(name):
+        return own_dataset(path)
     known = ", ".join(["bundled", *REMOTES])
     raise CourseError(f"there is no dataset {name!r}; expected {known}, or an existing file or folder of text")

@@ -28,9 +28,14 @@ def user_path(text: str | Path) -> Path:
     return path
 
 
+def existing_path(name: str) -> Path | None:
+    """The file or folder that a user means by a name, where there is one."""
+    return user_path(name) if name and user_path(name).exists() else None
+
+
 def known_or_absolute(name: str, known: Collection[str]) -> str:
     """The name, if it is one of those known; else the file or folder that is meant by it, where there is one."""
-    return name if name in known or not user_path(name).exists() else str(user_path(name))
+    return name if name in known else str(existing_path(name) or name)
 
 
 def data_dir() -> Path:

@@ -73,7 +73,7 @@ from typing import Any
 from course_lib.chat.conversation import check_messages
 from course_lib.chat.lessons import practice
 from course_lib.host.errors import CourseError
-from course_lib.host.paths import user_path
+from course_lib.host.paths import existing_path
 
 Conversations = Callable[[int], list[dict]]  # number -> messages
 
@@ -1088,8 +1088,8 @@ def open_conversations(name: str, split: str) -> tuple[Conversations, int | None
 
         items = rows(name, "train" if split == "train" else "test")
         return shuffled(items, FROM_HUB[name]), len(items)
-    path = user_path(name)
-    if not path.is_file():
+    path = existing_path(name)
+    if not path or not path.is_file():
         known = ", ".join(["practice", *FROM_HUB])
         raise CourseError(
             f"there are no conversations {name!r}; expected {known}, or a file of JSON lines"
