@@ -50,13 +50,13 @@ def home_dir() -> Path:
     Raises CourseError when it cannot be made or written to.
     """
     home = os.environ.get("COURSE_HOME")
-    if not home:
-        import platformdirs  # 20 ms that a program without a home need not pay
-
-        home = platformdirs.user_cache_dir("microgpt-to-nanochat", appauthor=False)
     try:
+        if not home:
+            import platformdirs  # 20 ms that a program without a home need not pay
+
+            home = platformdirs.user_cache_dir("microgpt-to-nanochat", appauthor=False)
         home = user_path(home)
-    except CourseError as error:
+    except (CourseError, RuntimeError) as error:
         raise CourseError(f"{error}; set COURSE_HOME to a folder that you can write to") from error
     try:
         home.mkdir(parents=True, exist_ok=True)
