@@ -662,6 +662,12 @@ def test_shards_of_an_earlier_run_with_more_room_are_cleared(remote, tmp_path):
     assert remote.fetched == []
 
 
+def test_a_shard_that_another_program_reads_is_left_to_it(remote, tmp_path):
+    one, other = (remote.dataset(tmp_path / "home") for _ in range(2))
+    reading = one.path("train", 3)
+    assert list(other.documents("train")) == texts_of(*range(7)) and reading.exists()
+
+
 def test_the_shard_fetched_longest_ago_goes_first(remote, tmp_path):
     dataset, streamed = remote.dataset(tmp_path / "home", max_cached=5), tmp_path / "home" / "streamed"
     for age, number in enumerate((5, 2, 6)):

@@ -200,11 +200,12 @@ def open_data(
 ) -> tuple[Dataset, Tokenizer]:
     """Dataset and tokenizer of a run; where there is no tokenizer, one is trained that fits.
 
-    A resumed run has its own tokenizer, if none is given; begun: what its text was.
+    A resumed run has its own tokenizer, if none is given, and its own text where that is gone; begun: what it was.
     """
     there = shards_of_before(begun) if begun else None
     before = dataset_in(there, begun) if there else None  # even if it is not taken, it stays for now
-    if before and settings.changed_data == "before":
+    gone = "dataset" not in given and Path(settings.dataset).is_absolute() and not Path(settings.dataset).exists()
+    if before and (gone or settings.changed_data == "before"):
         dataset = before
     else:
         dataset = open_dataset(settings.dataset, settings.streaming, settings.max_cached_shards)
