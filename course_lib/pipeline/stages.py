@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from course_lib.pipeline.plan import BATCH, CHAT_EVALUATION, PRETRAINING, Plan, 
 from course_lib.train import pretraining
 from course_lib.train.checkpoint import checkpoint_folders, load_model, newest_meta, run_folder
 from course_lib.train.metrics import read_metrics
+from course_lib.train.run_folder import only_writer
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,11 @@ class Speedrun:
         # Neither makes it another run: fewer rows, or a word on data that has changed.
         asked = asdict(settings) | {"overwrite": False, "device_batch_size": None, "changed_data": None}
         if settings.overwrite:
-            for folder in (self.folder, *self.run_folders()):
-                shutil.rmtree(folder, ignore_errors=True)
+            with ExitStack() as stack:
+                for folder in self.run_folders():
+                    stack.enter_context(only_writer(folder))
+                for folder in (self.folder, *self.run_folders()):
+                    shutil.rmtree(folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         begun = self.read("plan")
         if begun and {"changed_data": None, **begun["settings"]} != asked:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from filelock import Timeout
+from filelock import AcquireReturnProxy, Timeout
 from mlx.utils import tree_flatten
 
 from course_lib import backend
@@ -35,6 +35,14 @@ from course_lib.train.trainer import Diverged, LossWatch, StepResult, Trainer
 NO_MEMORY = ("Unable to allocate", "Attempting to allocate", "Insufficient Memory", "OutOfMemory", "out of memory")
 
 
+def only_writer(folder: Path) -> AcquireReturnProxy:
+    """The lock of a run's folder, for a `with` block. Raises CourseError when another process writes there."""
+    try:
+        return only_one(folder).acquire(timeout=0)
+    except Timeout as error:
+        raise CourseError(f"another run is writing in {folder}; wait for its end, or choose another --tag") from error
+
+
 @contextmanager
 def open_run(folder: Path, flags: CallFlags, group: Group) -> Iterator["RunFolder"]:
     """The folder of a run, locked while the block runs; with --resume, its newest whole checkpoint is read.
@@ -43,12 +51,7 @@ def open_run(folder: Path, flags: CallFlags, group: Group) -> Iterator["RunFolde
     """
     with ExitStack() as stack:
         if group.rank() == 0 and not flags.dry_run:
-            try:
-                stack.enter_context(only_one(folder).acquire(timeout=0))
-            except Timeout as error:
-                raise CourseError(
-                    f"another run is writing in {folder}; wait for its end, or choose another --tag"
-                ) from error
+            stack.enter_context(only_writer(folder))
             here = checkpoint_folders(folder)
             if here and not (flags.resume or flags.overwrite):
                 raise CourseError(
