@@ -16,13 +16,13 @@ def user_path(text: str | Path) -> Path:
     A name that is a symbolic link stays one. Raises CourseError for an empty path, and for one that leads nowhere here.
     """
     if not str(text) or "\0" in str(text):
-        raise CourseError(f"the path {str(text)!r} names no file or folder")
+        raise CourseError(f"the path {str(text)!r} names no file or folder; give one that does")
     try:
         path = Path(text).expanduser().absolute()
     except RuntimeError as error:
-        raise CourseError(f"{text} begins with a home folder that this machine does not know") from error
+        raise CourseError(f"{text} begins with a home folder that this machine does not know; write it out") from error
     except FileNotFoundError as error:
-        raise CourseError(f"{text} begins in the working folder, which was deleted") from error
+        raise CourseError(f"{text} begins in the working folder, which was deleted; go to another one") from error
     if ".." in path.parts:
         path = path.resolve() if path.name == ".." else path.parent.resolve() / path.name
     return path
@@ -57,7 +57,9 @@ def home_dir() -> Path:
             home = platformdirs.user_cache_dir("microgpt-to-nanochat", appauthor=False)
         home = user_path(home)
     except (CourseError, RuntimeError) as error:
-        raise CourseError(f"{error}; set COURSE_HOME to a folder that you can write to") from error
+        raise CourseError(
+            f"no folder for the course ({error}); set COURSE_HOME to one that you can write to"
+        ) from error
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -109,7 +109,7 @@ class TerminalChat:
             with write_atomically(path) as file:
                 file.write(json.dumps(self.messages, indent=1, ensure_ascii=False) + "\n")
         except CourseError as error:
-            return f"{error}; give another name"
+            return str(error)
         except OSError as error:
             return f"cannot write {name} ({error.strerror}); give another name"
         return f"{len(self.messages)} messages are in {path}"
