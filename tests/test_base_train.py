@@ -9,6 +9,7 @@ import shutil
 import signal
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
@@ -28,7 +29,7 @@ from course_lib.train.checkpoint import checkpoint_folders, load_checkpoint, loa
 from course_lib.train.flags import CallFlags, Horizon, resumed, stored
 from course_lib.train.metrics import save_curves
 from course_lib.train.pretraining import PretrainingCall, PretrainingHorizon, Settings, make_recipe
-from course_lib.train.run_folder import Speed
+from course_lib.train.run_folder import RunFolder, Speed
 from course_lib.train.trainer import Diverged, Trainer
 
 WORDS = "the cat dog sees a red blue ball runs under over tree house and then it sleeps by river with old friend"
@@ -441,10 +442,22 @@ def test_a_dry_run_says_what_a_run_comes_to_and_leaves_no_run(train, home):
 def test_the_time_that_is_left():
     speed = Speed.__new__(Speed)
     speed.seconds, speed.eval_share, speed.tokens, speed.flops, speed.peak = 2.0, 0.05, 100, 1e6, 1e9
-    assert [speed.left(n) for n in (0, 1, 100, 10_000)] == ["0:00", "0:02", "3:30", "5:50:00"]
+    assert [speed.left(n) for n in (0, 1, 100)] == pytest.approx([0, 2.1, 210])
     assert str(speed) == "50 tokens/s, MFU 5%"
     speed.add(12.0)
     assert speed.seconds == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "done", "seconds", "left"),
+    [(None, 100, 0, "7:00"), (5, 0, 0, "5:00"), (5, 50, 200, "1:40"), (1, 10, 90, "1:07"), (1, 99, 90, "0:00")],
+)
+def test_the_time_left_is_that_of_the_clock_or_of_the_least_steps(minutes, done, seconds, left):
+    run = RunFolder.__new__(RunFolder)
+    run._speed = Speed.__new__(Speed)
+    run._speed.seconds, run._speed.eval_share = 2.0, 0.05
+    run.recipe = SimpleNamespace(minutes=minutes, num_iterations=300, min_iterations=42)
+    assert run._time_left(done, seconds) == left
 
 
 # ---- what a user can do wrong

@@ -110,7 +110,7 @@ def test_a_single_prompt_prints_the_reply_and_nothing_else(command):
 
 
 def test_tool_calls_are_legible_and_special_tokens_are_not_shown(command):
-    assert run([*command, "-p", "6*7?"])[0] == "Let me see: [6*7 = 42]It is 42.\n"
+    assert run([*command, "-p", "6*7?"])[0] == "Let me see: [6*7 = 42] It is 42.\n"
 
 
 def test_a_pipe_is_answered_line_by_line_with_commands(command, tmp_path):

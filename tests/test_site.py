@@ -69,7 +69,7 @@ def test_every_relative_link_leads_to_a_file_and_an_anchor_of_the_site(built, pa
 
 def test_anchors_of_documents_are_those_that_github_makes(built, pages):
     assert {"an-nvidia-gpu", "colab", "when-something-is-wrong"} <= pages[built / "docs" / "machines.html"].anchors
-    assert "part-i--a-gpt-in-an-afternoon" in pages[built / "index.html"].anchors
+    assert "part-i--a-gpt-in-a-weekend" in pages[built / "index.html"].anchors
 
 
 def test_chapters_lead_to_the_one_before_and_the_next(built, pages):

@@ -20,6 +20,7 @@ from course_lib.pipeline.plan import BATCH, FINE_TUNING, LEAST_STEPS, PRETRAININ
 from course_lib.pipeline.report_card import card_markdown, draw_card, in_one_line, score
 from course_lib.pipeline.stages import Settings, Speedrun
 from course_lib.scripts import speedrun
+from course_lib.scripts.speedrun import in_words
 from course_lib.train import run_folder
 from course_lib.train.checkpoint import newest_meta
 from course_lib.train.optim import lr_multiplier
@@ -82,10 +83,26 @@ def test_a_machine_that_is_too_slow_for_the_minutes_says_how_many_it_needs(monke
     least = LEAST_STEPS + plan.min_pretraining
     evaluation = 5 * (1 - PRETRAINING - FINE_TUNING)
     assert plan.minutes_needed == pytest.approx(evaluation + least * BATCH / 2000 / 60, rel=0.03)
+    words = in_words(plan)
+    assert f"5 minutes are too few for it to answer: {plan.min_pretraining} steps of pretraining and 300 of" in words
+    assert f"take about {plan.minutes_needed:.0f} minutes" in words
     assert planned(5, min_iterations=2).minutes_needed == pytest.approx(5, abs=0.1)
+    assert "too few" not in in_words(planned(5, min_iterations=2))
 
 
 # ---- stages
+
+
+def test_a_stage_that_went_on_counts_the_time_before_it_was_broken_off(home):
+    run = Speedrun(Settings())
+
+    def goes_on():
+        run.earlier = 100.0  # as `train` finds it in a checkpoint
+        return "the rest"
+
+    run.stage("one", goes_on)
+    run.stage("two", lambda: "anew")
+    assert 100 <= run.read("one")["seconds"] < 110 and run.read("two")["seconds"] < 10
 
 
 def test_a_stage_that_is_done_is_skipped_and_one_that_failed_is_not(home, capsys):
@@ -282,8 +299,9 @@ def test_times_are_shown_as_on_a_clock(seconds, shown):
     assert duration(seconds) == shown
 
 
-def test_no_result_is_a_dash():
+def test_no_result_is_a_dash_and_few_items_are_counted():
     assert score({}) == "—"
+    assert [score(result(0.1, items)) for items in (10, 29, 30)] == ["1 of 10", "3 of 29", "10.0 % ± 1.0"]
 
 
 def test_the_picture_shows_every_curve_and_every_score(card):

@@ -11,7 +11,7 @@ from course_lib.host.errors import CourseError
 from course_lib.host.files import write_atomically
 
 PARTS = {
-    "I · A GPT in an afternoon": ["start here", "names", "autograd", "microgpt", "batches"],
+    "I · A GPT in a weekend": ["start here", "names", "autograd", "microgpt", "batches"],
     "II · The modern GPT": ["tokenizer", "data", "attention", "gpt", "muon", "training", "evaluation", "engine"],
     "III · From model to assistant": ["conversations", "tools", "reinforcement", "chat", "speedrun"],
 }

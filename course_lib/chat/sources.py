@@ -64,7 +64,7 @@ def _conversation(line: str) -> list[dict]:
 def multiple_choice_messages(question: str, letters: Sequence[str], choices: Sequence[str], answer: str) -> list[dict]:
     """A question with its options, as nanochat asks it: each option, then its letter.
 
-    So that the letter stands right behind "=", as a token of its own.
+    So that the letter stands right after "=", as a token of its own.
     """
     options = "".join(f"- {choice}={letter}\n" for letter, choice in zip(letters, choices, strict=True))
     asked = f"Multiple Choice question: {question}\n{options}\n"

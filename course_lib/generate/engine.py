@@ -35,7 +35,7 @@ class Engine:
     """Writes text with a model: one prompt, several samples of it, or several prompts.
 
     tool: a function of the text between <|python_start|> and <|python_end|>; the text that it
-    returns is put behind, between <|output_start|> and <|output_end|>. None: nothing is put there.
+    returns follows it, between <|output_start|> and <|output_end|>. None: nothing is put there.
     keep_prefixes: how many texts' caches to keep, so that a prompt which begins as one of them need
     not be read from its beginning. They are forgotten when the model gets other weights.
     On a CPU its weights are put into the order in memory that is faster here (`lay_out`).

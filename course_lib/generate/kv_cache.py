@@ -44,9 +44,9 @@ class LayerCache:
         return self._cache.offset
 
     def update_and_fetch(self, k: mx.array, v: mx.array) -> tuple[mx.array, mx.array]:
-        """Put (B, n_kv_head, T, head_dim) behind what each row holds; gives all of it back.
+        """Put (B, n_kv_head, T, head_dim) after what each row holds; gives all of it back.
 
-        They come back as wide as the longest row: what stands behind a shorter one is for a mask to
+        They come back as wide as the longest row: what stands after a shorter one is for a mask to
         hide.
         """
         cache, (B, _, T, _) = self._cache, k.shape

@@ -51,12 +51,16 @@ class Plan:
         return max(1, round(self.min_iterations * LEAST_PRETRAINING / LEAST_STEPS))
 
     @property
+    def least_steps(self) -> tuple[int, int]:
+        """Steps of pretraining and of fine-tuning: the guess, or the least where that is more."""
+        return max(self.pretraining, self.min_pretraining), max(self.fine_tuning, self.min_iterations)
+
+    @property
     def minutes_needed(self) -> float:
         """About how long the run takes, at the speed measured now, if the clock must wait for the least steps."""
         guess = self.pretraining + self.fine_tuning
-        least = max(self.pretraining, self.min_pretraining) + max(self.fine_tuning, self.min_iterations)
         training = (PRETRAINING + FINE_TUNING) * self.minutes
-        return self.minutes + training * (least - guess) / guess
+        return self.minutes + training * (sum(self.least_steps) - guess) / guess
 
 
 def tokens_per_second(depth: int, processes: int) -> float:

@@ -87,6 +87,7 @@ class Speedrun:
 
     def __init__(self, settings: Settings):
         self.folder = home_dir() / "speedruns" / settings.tag
+        self.earlier = 0.0  # seconds that the present stage took in earlier calls
         self.base, self.tuned = run_folder(settings.tag), run_folder(settings.tag, "sft")
         self.control = run_folder(f"{settings.tag}-control", "sft")
         settings = replace(
@@ -135,9 +136,9 @@ class Speedrun:
             print(f"— {name}: done before")
             return
         print(f"— {name}", flush=True)
-        started = time.perf_counter()
+        started, self.earlier = time.perf_counter(), 0.0
         what = work()
-        self.write(name, {"name": name, "seconds": time.perf_counter() - started, "what": what})
+        self.write(name, {"name": name, "seconds": self.earlier + time.perf_counter() - started, "what": what})
 
     @property
     def seconds(self) -> float:
@@ -192,6 +193,8 @@ class Speedrun:
         values |= {name: value for name, value in shared.items() if value is not None}
         with only_one(folder).acquire(timeout=120):  # a process that was killed may have left others, still saving
             resume = bool(checkpoint_folders(folder))
+        if resume:
+            self.earlier = newest_meta(folder)["seconds"]  # before it was broken off
         if code := start(kind(**values, resume=resume), frozenset(values)):
             print("speedrun: go on with the same command", file=sys.stderr)
             sys.exit(code)

@@ -70,8 +70,8 @@ def what_was_seen(losses: list[float], names: list[str], docs: list[str]) -> str
     invented = len(different - set(docs))
     return (
         f"The loss went from {first:.2f} to {last:.2f} (means of the first and the last {few} steps).\n"
-        f"Of the {len(different)} different names above it invented {invented}: they are not in the list it read.\n"
-        "Next: `uv run course start`, then `uv run jupyter lab mine`; chapter 03 builds it piece by piece,\n"
+        f"Of the {len(different)} different names above it invented {invented}: they are not in its list.\n"
+        "Next: `uv run course start`, then `uv run jupyter lab mine`: chapter 03 builds it;\n"
         "      `uv run speedrun` trains one that answers you."
     )
 

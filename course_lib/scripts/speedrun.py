@@ -22,9 +22,6 @@ def work(settings: Settings) -> None:
     with only_one(run_folder(settings.tag, "speedrun")):
         run = Speedrun(settings)
         say(f"plan: {in_words(run.plan)}")
-        if run.plan.minutes and run.plan.minutes_needed > 1.2 * run.plan.minutes:
-            needed = run.plan.minutes_needed
-            say(f"at the speed of this moment an answering model takes about {needed:.0f} minutes; it gets them")
         for name, do in run.stages().items():
             run.stage(name, do)
         card = run.write("card", run.card())
@@ -42,7 +39,11 @@ def in_words(plan: Plan) -> str:
     model = f"a model of {plural(plan.depth, 'layer')}, {plan.depth * plan.aspect_ratio} wide"
     if plan.minutes is None:
         return f"{model}, for as long as it takes"
-    steps = f"{plural(plan.pretraining or 0, 'step')} of pretraining and {plan.fine_tuning:,} of fine-tuning"
+    pretraining, fine_tuning = plan.least_steps
+    steps = f"{plural(pretraining, 'step')} of pretraining and {fine_tuning:,} of fine-tuning"
+    if plan.minutes_needed > 1.2 * plan.minutes:
+        needed = f"take about {plural(round(plan.minutes_needed), 'minute')} at the speed of this moment"
+        return f"{model}; {plan.minutes:g} minutes are too few for it to answer: {steps} {needed}"
     return f"{model}, in {plan.minutes:g} minutes, which at the speed of this moment are about {steps}"
 
 

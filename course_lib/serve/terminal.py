@@ -120,6 +120,6 @@ def _show(piece: Piece, after: str) -> None:
     kind, text = piece
     if kind != after:
         mark = {"text": "", "python": "[", "python_output": " = "}[kind]
-        text = ("]" if after != "text" and kind != "python_output" else "") + mark + text
+        text = ("] " if after != "text" and kind != "python_output" else "") + mark + text
     dim = kind != "text" and sys.stdout.isatty()
     print(f"\033[2m{printable(text)}\033[0m" if dim else printable(text), end="", flush=True)

@@ -152,8 +152,8 @@ class RunFolder:
         shape, self._when = (recipe.device_batch_size, recipe.sequence_len), "trial of the speed"
         seconds = trial(model, shape, recipe.micro_batches(self.group.size()), self.group)
         self._speed = Speed(recipe, seconds, self.flags.eval_share, self.group)
-        left = duration(60 * recipe.minutes) if recipe.minutes else self._speed.left(recipe.num_iterations - done)
         products = f"{self._speed.peak / 1e9:,.0f} GFLOP/s of matrix products"
+        left = self._time_left(done, self.meta.get("seconds", 0.0))
         self._status.say(f"speed        {self._speed} of {products}; about {left} to go")
         backend.seed_everything(recipe.seed)
         first_weights(model)
@@ -241,10 +241,15 @@ class RunFolder:
             measured |= {"smoothed": smoothed, "tokens_per_second": self.recipe.total_batch_size / seconds}
             self._log.add(self._step, **measured, seconds=self.seconds, memory=mx.get_peak_memory())
         done = self._step + 1
-        left = self._speed.left(self.recipe.num_iterations - done)
-        if self.recipe.minutes:
-            left = duration(max(0, 60 * self.recipe.minutes - self.seconds))
+        left = self._time_left(done, self.seconds)
         self._status.show(done, f"step {done:,}  loss {smoothed:.3f}  {self._speed}  {memory}  {left} left")
+
+    def _time_left(self, done: int, seconds: float) -> str:
+        """Of a run after `done` steps in so many seconds: by the clock, or until its least steps are done."""
+        if self.recipe.minutes is None:
+            return duration(self._speed.left(self.recipe.num_iterations - done))
+        least = self._speed.left(self.recipe.min_iterations - done)
+        return duration(max(0, 60 * self.recipe.minutes - seconds, least))
 
     @contextmanager
     def explaining(self, step: int, place: str) -> Iterator[None]:
@@ -347,6 +352,6 @@ class Speed:
         speed = self.tokens / self.seconds
         return f"{speed:,.0f} tokens/s, MFU {self.flops * speed / self.peak:.0%}"
 
-    def left(self, steps: int) -> str:
-        """How long this many steps will take, evaluation included, such as "1:02:09"."""
-        return duration(steps * self.seconds * (1 + self.eval_share))
+    def left(self, steps: int) -> float:
+        """Seconds that this many steps will take, evaluation included."""
+        return steps * self.seconds * (1 + self.eval_share)

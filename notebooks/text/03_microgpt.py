@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 03 · microGPT
 #
-# **Goal.** Build a whole GPT of 4,064 numbers, piece by piece, train it for 500 steps, and read 20 new names.
+# **Goal.** Build a whole GPT of 4,064 numbers, piece by piece, train it for 500 steps, and read 20 names, most of them new.
 #
 # | | |
 # |---|---|
@@ -41,8 +41,9 @@ from course_lib.host.errors import CourseError
 from course_lib.names.bigram import CharTokenizer
 
 # %% [markdown]
-# The text at the top of that cell describes the finished module; by the end of the chapter you know each word of it. The
-# next cell is for this notebook only.
+# The text at the top of that cell describes the finished module; by the end of the chapter you know each word of it. (**GPT**
+# stands for *generative pre-trained transformer*: it writes, it has been trained on text beforehand, and it is built of
+# attention and MLPs.) The next cell is for this notebook only.
 
 # %%
 import matplotlib.pyplot as plt
@@ -53,6 +54,7 @@ from course_lib.classroom import (
     add_to,
     budget,
     check,
+    claim,
     command_line,
     draw_loss_log,
     record_loss,
@@ -181,7 +183,7 @@ class RMSNorm(nn.Module):
 
 # %% [markdown]
 # (`mx.rsqrt(y)` is $1/\sqrt{y}$. In shapes, `...` stands for any axes in front.) MLX has the same function ready made. It is
-# our outside truth here.
+# our independent reference here.
 
 # %%
 ours, theirs = RMSNorm()(x), mx.fast.rms_norm(x, weight=None, eps=1e-5)
@@ -385,8 +387,8 @@ assert mx.allclose(mlp(x)[0], alone, atol=5e-3 * mx.abs(alone).max().item())
 # $$ x \leftarrow x + \mathrm{attn}(\mathrm{norm}(x)), \qquad x \leftarrow x + \mathrm{mlp}(\mathrm{norm}(x)) $$
 #
 # The sums are called **residual connections**. The vector of a position flows straight through the model, and each part
-# only writes a correction onto it. Gradients flow back the same way: the derivative of $x + f(x)$ is $1 + f'(x)$, so some of
-# the gradient always gets through.
+# only writes a correction onto it. Gradients flow back the same way: the derivative of $x + f(x)$ is $1 + f'(x)$, and the 1 is a
+# direct path for the gradient.
 
 # %%
 #| export names.microgpt
@@ -409,8 +411,8 @@ class Block(nn.Module):
 
 
 # %% [markdown]
-# The model: embed, norm, blocks, and `lm_head`, a matrix from the vector of a position to one score for each id. These
-# scores are the **logits**; softmax of them gives the probabilities of the next id. (`init_weights` sets the starting values;
+# The model: embed, norm, blocks, and `lm_head` (language model head), a matrix from the vector of a position to one score for each id. It is
+# **untied**: `lm_head` and `wte` are two tables; some models use one for both. These scores are the **logits**; softmax of them gives the probabilities of the next id. (`init_weights` sets the starting values;
 # the next cell defines it.)
 
 # %%
@@ -589,8 +591,8 @@ assert cosine_decay(0, 500) == 1 and abs(cosine_decay(250, 500) - 0.5) < 1e-12
 # ## 9. Training
 #
 # One step is what you did in chapter 02 with the neuron: compute the loss and its gradients, let the optimizer move the
-# parameters. `mx.eval` at the end of a step makes MLX do the work now; without it the recipe of unevaluated work would
-# grow with every step until memory ends.
+# parameters. `mx.eval` at the end of a step makes MLX do the work now; without it the graph of unevaluated work would
+# grow with every step until you run out of memory.
 #
 # Before we write the loop as a function, take one step by hand and watch the loss of that very name fall.
 
@@ -611,7 +613,7 @@ assert after < before
 # - `mx.compile` (chapter 00) makes one function of the step. It has to know what the step reads and changes besides its
 #   arguments: the parameters and the optimizer's state. That is `state`, given as `inputs` and `outputs`.
 # - Compiling must pay. On a Linux CPU it calls a C++ compiler for some ten seconds, and a compiled step saves about a
-#   thousandth of one. So there we compile only from 10,000 steps on. (Chapter 04 trains longer, and compiles.)
+#   millisecond. So there we compile only from 10,000 steps on. (Chapter 04 trains longer, and compiles.)
 # - `on_step` is called after each step with its number and loss: the live curve and the program hook in there.
 
 # %%
@@ -738,30 +740,70 @@ def evaluate(model: MicroGPT, docs: list[str], tokenizer: CharTokenizer) -> floa
 # %%
 held_out_loss = evaluate(model, held_out, tokenizer)
 print(f"held out: microGPT {held_out_loss:.4f} | bigram {bigram:.4f}")
-idea = "attention over 8 ids, 500 names"
+idea = "vectors for letter and place, attention; 500 steps"
 record_loss("03", "microGPT", idea, corpus="names", steps=500, loss=held_out_loss)
 
 # %% [markdown]
 # | what changed from the bigram | why |
 # |---|---|
 # | a vector for each letter instead of a row of counts | letters that behave alike can share what is learned about them |
-# | attention over up to eight ids instead of one | an ending such as "-ana" needs more than its last letter |
+# | the place in the name, and attention over up to eight ids instead of one | an ending such as "-ana" needs more than its last letter |
 # | gradient steps instead of counting | no table could count all strings of eight letters |
 #
 # The bigram counted every training name. microGPT has seen just 500 of them, one at a time, and is slightly below it. In
 # chapter 04 it sees them all.
 
+# And which of its parts bought that? The honest way to ask is to leave a part out and train again, with several seeds:
+
+# %%
+class Nothing(nn.Module):
+    """In the place of a part: it adds nothing to the stream."""
+
+    def __call__(self, x):
+        return mx.zeros_like(x)
+
+
+def without(part, seed):
+    """Held-out loss of a model trained for 500 steps without that part."""
+    backend.seed_everything(seed)
+    smaller = MicroGPT(config)
+    if part == "attention":
+        smaller.layers[0].attn = Nothing()
+    if part == "positions":
+        smaller.wpe.weight = mx.zeros_like(smaller.wpe.weight)
+        smaller.wpe.freeze()
+    train(smaller, train_names, tokenizer, num_steps=budget(500, quick=20))
+    return evaluate(smaller, held_out, tokenizer)
+
+
+# %%
+parts = ("nothing", "attention", "positions")
+left_out = {part: [without(part, seed) for seed in (42, 1, 2)] for part in parts}
+for part, seeds in left_out.items():
+    print(f"{part:10s} left out: mean {sum(seeds) / 3:.4f}, seeds", [round(x, 4) for x in seeds])
+mean = {part: sum(seeds) / 3 for part, seeds in left_out.items()}
+spread = max(left_out["nothing"]) - min(left_out["nothing"])
+claim(
+    "positions buy more than the seeds differ",
+    mean["positions"] - mean["nothing"] > 2 * spread,
+)
+claim("attention buys less than 0.02 nats here", abs(mean["attention"] - mean["nothing"]) < 0.02)
+
+# %% [markdown]
+# Knowing the place in the name is worth a few hundredths of a nat. Attention, the famous part, is worth hardly more than the luck
+# of the seed. That is no fault of attention: it has seen 500 names, one at a time. In chapter 04 it sees all of them, many times.
+
 # %%
 draw_loss_log("names", until="03")
 
 # %% [markdown]
-# Further left is better. After 500 names microGPT is only a little left of the bigram: that is what 500 names can teach.
+# Further left is better. After 500 steps, of one name each, microGPT is only a little left of the bigram.
 #
 # ## 10. Sampling
 #
 # To write a name, start with BOS, ask the model for the next id, append it, ask again, and stop at the next BOS.
 # **Temperature** divides the logits first. Below 1 it sharpens the probabilities towards the likely letters, above 1 it
-# flattens them. 0 cannot divide, so it is a case of its own: always take the likeliest letter.
+# flattens them. You can't divide by 0, so temperature 0 is a case of its own: always take the likeliest letter.
 
 # %%
 example_logits = mx.array([2.0, 1.0, 0.0])
@@ -838,7 +880,7 @@ for temperature in (0, 0.2, 0.5, 1.0, 2.0):
 # | learning rate | cosine to 0 | straight line to 0 |
 # | steps | 500 | 1,000 |
 #
-# With 8 more rows in `wpe` that makes 4,192 parameters. Our classes bend to it with a few lines: a subclass for the MLP,
+# With 8 more rows in `wpe` that makes 4,192 parameters. A few lines adapt our classes: a subclass for the MLP,
 # other starting values, nearly the same loop. The bigram's line is now that of the first 16 guesses.
 
 # %%
@@ -886,7 +928,7 @@ print(f"first 16 guesses: second revision {revised_loss:.4f}, bigram {bigram_16:
 #
 # The package has this chapter's model as a program that anyone can run: `uv run microgpt`. It adds flags, such as `--steps 100`, and
 # prints as it goes; `uv run microgpt --help` lists them. Started from here it prints every 50th step, the loss of a single name
-# each. (As a script in a terminal, `python notebooks/text/03_microgpt.py --steps 100`, this chapter runs whole and gives its flags
+# each. It holds nothing out: it trains on all 18,450 names, shuffled by its seed, so its losses and names are others than ours. (As a script in a terminal, `python notebooks/text/03_microgpt.py --steps 100`, this chapter runs whole and gives its flags
 # to the program.)
 
 # %%

@@ -585,7 +585,7 @@ draw_bars(saved, "MB of keys and values for one conversation of 2,048 tokens")
 #
 # A model in training gets a whole text and predicts at every position at once. A model that writes gets one new token at a
 # time. It would be a waste to compute everything before it anew: under the causal mask, the keys and values of old
-# positions cannot change when something is added behind them. So they are kept, in a **KV cache**.
+# positions cannot change when something is added after them. So they are kept, in a **KV cache**.
 #
 # Ours needs two things: `offset`, how many positions it holds, and `update_and_fetch(k, v)`, which takes the new keys and
 # values and gives back all.
@@ -825,7 +825,7 @@ for row in causal_mask(mx.array([4, 1]), 1, 5):
 
 
 # %% [markdown]
-# The new token of the first row is its fifth, that of the second row its second: there the keys behind it are not its own.
+# The new token of the first row is its fifth, that of the second row its second: there the keys after it are not its own.
 #
 # **CausalSelfAttention** takes five steps: make queries, keys and values, cut into heads; rotate and norm queries and keys;
 # hand keys and values to the cache, if any; attend; put the heads side by side and mix them. The names of its matrices are

@@ -182,7 +182,7 @@ for step in range(num_steps):
 
 # %%
 def write_slowly(model, ids, count):
-    """`count` ids behind `ids`, greedy; the whole text goes through the model for each."""
+    """`count` ids after `ids`, greedy; the whole text goes through the model for each."""
     ids = list(ids)
     for _ in range(count):
         logits = model(mx.array([ids]))[0, -1]  # (V,)
@@ -323,9 +323,9 @@ class LayerCache:
         return self._cache.offset
 
     def update_and_fetch(self, k: mx.array, v: mx.array) -> tuple[mx.array, mx.array]:
-        """Put (B, n_kv_head, T, head_dim) behind what each row holds; gives all of it back.
+        """Put (B, n_kv_head, T, head_dim) after what each row holds; gives all of it back.
 
-        They come back as wide as the longest row: what stands behind a shorter one is for a mask to
+        They come back as wide as the longest row: what stands after a shorter one is for a mask to
         hide.
         """
         cache, (B, _, T, _) = self._cache, k.shape
@@ -431,7 +431,7 @@ for n in (1, 255, 1, 300):
 
 # %%
 def write(model, ids, count):
-    """`count` ids behind `ids`, greedy; each id goes through the model once."""
+    """`count` ids after `ids`, greedy; each id goes through the model once."""
     cache, written, new = KVCache(model.config), [], list(ids)
     for _ in range(count):
         logits = model(mx.array([new]), cache.layers)[0, -1]
@@ -839,7 +839,7 @@ assert mx.allclose(probabilities(logits), mx.softmax(logits, axis=-1), atol=1e-5
 draw_distributions({"after “mar”": logits})
 
 # %% [markdown]
-# One letter leads, a few others follow, and then comes a long tail of letters with little each (and behind these ten, all
+# One letter leads, a few others follow, and then comes a long tail of letters with little each (and after these ten, all
 # other ids). What one would like: use the variety at the top and never draw from far down the tail, since one odd letter is
 # enough to spoil a name.
 #
@@ -1219,7 +1219,7 @@ for wrong in (Request([]), Request([1, 999]), Request([1], temperature=-1), Requ
 # %% [markdown]
 # ### One text that is being written
 #
-# A `Row` knows its prompt, what has been written behind it, and why it ended. `take` gets each sampled token.
+# A `Row` knows its prompt, what has been written after it, and why it ended. `take` gets each sampled token.
 #
 # Its random numbers come from `key`: from the seed, the row's number and the place in the text, and from nothing else. So a
 # row writes the same text whether it is alone or one of eight. (In bfloat16 on a GPU that holds but for near-ties: one row and
@@ -1359,7 +1359,7 @@ for chunk in (1, 3, 100):
 
 
 # %% [markdown]
-# A `Batch` is the rows that are written together, and their cache. Rows `join` with a prompt's cache and the logits behind it,
+# A `Batch` is the rows that are written together, and their cache. Rows `join` with a prompt's cache and the logits after it,
 # and sample their first token from these. They `leave` when they have ended.
 
 # %%
@@ -1597,7 +1597,7 @@ class Engine:
     """Writes text with a model: one prompt, several samples of it, or several prompts.
 
     tool: a function of the text between <|python_start|> and <|python_end|>; the text that it
-    returns is put behind, between <|output_start|> and <|output_end|>. None: nothing is put there.
+    returns follows it, between <|output_start|> and <|output_end|>. None: nothing is put there.
     keep_prefixes: how many texts' caches to keep, so that a prompt which begins as one of them need
     not be read from its beginning. They are forgotten when the model gets other weights.
     On a CPU its weights are put into the order in memory that is faster here (`lay_out`).
@@ -1835,7 +1835,7 @@ pairs = zip(prompts, written, strict=True)
 must_be_equal(written, [write_slowly(model, ids, len(new)) for ids, new in pairs])
 
 # %% [markdown]
-# In the batch, alone, and by the slow loop of section 1: the same ids. (Nothing behind a beginning means that for this model
+# In the batch, alone, and by the slow loop of section 1: the same ids. (Nothing after a beginning means that for this model
 # the name was complete.)
 #
 # ### The edge of the model

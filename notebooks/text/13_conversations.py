@@ -992,7 +992,7 @@ def multiple_choice_messages(
 ) -> list[dict]:
     """A question with its options, as nanochat asks it: each option, then its letter.
 
-    So that the letter stands right behind "=", as a token of its own.
+    So that the letter stands right after "=", as a token of its own.
     """
     options = "".join(
         f"- {choice}={letter}\n" for letter, choice in zip(letters, choices, strict=True)
@@ -1047,8 +1047,8 @@ print(multiple_choice_messages("Which is a fruit?", "AB", ["stone", "plum"], "B"
 
 
 # %% [markdown]
-# In the multiple choice form each letter stands behind its option, after `=`, and the answer is only the letter. So a small model need not connect "B" with
-# the second line above it; it copies the token behind the right words.
+# In the multiple choice form each letter stands after its option, after `=`, and the answer is only the letter. So a small model need not connect "B" with
+# the second line above it; it copies the token after the right words.
 #
 # ### All of them alike
 #

@@ -215,9 +215,11 @@ def in_one_line(text: str) -> str:
 # %%
 #| export pipeline.report_card
 def score(result: dict) -> str:
-    """ "94.0 % ± 1.2", or "—" for no result."""
+    """ "94.0 % ± 1.2"; "0 of 10", where so few items say little; or "—" for no result."""
     if not result:
         return "—"
+    if result["items"] < 30:
+        return f"{round(result['accuracy'] * result['items'])} of {result['items']}"
     return f"{100 * result['accuracy']:.1f} % ± {100 * result['standard_error']:.1f}"
 
 

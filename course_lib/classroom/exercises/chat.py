@@ -11,7 +11,7 @@ def parse_events(answer) -> None:
     data, expected = stream.encode(), [{"token": "Hé"}, {"token": "😀"}]
     found = answer([data])
     assert found is not None, "return a list"
-    assert {"token": "late"} not in found, "[DONE] is the end: what comes behind it does not count"
+    assert {"token": "late"} not in found, "[DONE] is the end: what comes after it does not count"
     assert list(found) == expected, f"in one chunk: expected {expected}, not {found}"
     for size in (1, 2, 3, 7):
         chunks = [data[at : at + size] for at in range(0, len(data), size)]

@@ -76,7 +76,7 @@ def verify(answer) -> None:
         (5, 2, 9): ([5, 2, 7], "the third guess is wrong: the model's own id takes its place"),
         (1, 2, 7): (
             [5],
-            "the first guess is wrong: what comes behind it was read after a wrong text",
+            "the first guess is wrong: what comes after it was read after a wrong text",
         ),
         (5, 0, 7): ([5, 2], "the second is wrong: that the third would be right does not count"),
     }

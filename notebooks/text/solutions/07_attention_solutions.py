@@ -33,7 +33,7 @@ check(exercises.repeat_heads, repeat_heads)
 
 
 # %% [markdown]
-# The new axis stands *behind* that of the kv heads, so the copies of one head come out as neighbours. In front of it, the row
+# The new axis stands *after* that of the kv heads, so the copies of one head come out as neighbours. In front of it, the row
 # of heads would be tiled.
 #
 # ## Exercise 7.2 — a window

@@ -94,7 +94,7 @@ print(f"in groups {in_groups}, continuous {steps_needed(lengths, 3)}, at the ver
 #
 # ## Exercise 12.4 — guess and verify
 #
-# The ids that greedy decoding writes, as far as the logits behind a draft can say.
+# The ids that greedy decoding writes, as far as the logits after a draft can say.
 
 # %%
 def verify(logits, draft):
@@ -114,7 +114,7 @@ check(exercises.verify, verify)
 #
 # To see it at work we need a model and somebody who guesses. The guesser looks for the last three ids further back in the text
 # and proposes what followed them there. Wrong guesses must leave the cache again: `lengths` is set back, and what stands
-# behind it is overwritten.
+# after it is overwritten.
 
 # %%
 names = load_names()
@@ -140,7 +140,7 @@ def guess(ids, count=4):
 
 
 def write_with_guesses(model, prompt, count, guess):
-    """Greedy ids behind the prompt, at least `count`, and how many passes they took."""
+    """Greedy ids after the prompt, at least `count`, and how many passes they took."""
     cache, ids, new, passes = KVCache(model.config), list(prompt), list(prompt), 0
     while len(ids) < len(prompt) + count:
         draft = guess(ids)
