@@ -312,6 +312,15 @@ def test_text_is_known_by_its_content_wherever_it_lies(own, home, tmp_path, monk
         open_dataset(str(tmp_path / "copy"))
 
 
+@pytest.mark.parametrize("name", ["fineweb-edu", "../elsewhere", "own-a-01234567/../../elsewhere", "{home}/elsewhere"])
+def test_only_shards_that_were_made_here_are_offered_as_those_of_before(home, name):
+    for folder in ("elsewhere", "datasets/fineweb-edu", "datasets/own-a-01234567/89abcdef"):
+        (home / folder).mkdir(parents=True)
+        (home / folder / "shard_00000.parquet").touch()
+    assert identity.shards_of_before(name.format(home=home)) is None
+    assert identity.shards_of_before("own-a-01234567/89abcdef")
+
+
 def test_a_large_file_is_read_once_for_its_hash_and_again_when_it_may_have_changed(home, tmp_path, monkeypatch):
     path, read = tmp_path / "large.txt", []
     path.write_text("A line of text.\n\n" * 9_000)
@@ -325,7 +334,7 @@ def test_a_large_file_is_read_once_for_its_hash_and_again_when_it_may_have_chang
     path.write_text("A line of test.\n\n" * 9_000)  # as long, and as old
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert identity.fingerprint_of([path]) != first
-    for damage in ("{", "[1]", "null", ""):
+    for damage in ("{", "[1]", "null", "", '{"a": 5}', json.dumps({str(path): [1]}), json.dumps({str(path): []})):
         (home / "datasets" / "hashes.json").write_text(damage)
         assert identity.fingerprint_of([path]).startswith("153000-")
 

@@ -20,7 +20,7 @@ from course_lib.data.identity import fingerprint_of
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.engine import Engine
 from course_lib.host.errors import FlagError
-from course_lib.host.paths import known_or_absolute
+from course_lib.host.paths import data_dir, existing_path, known_or_absolute
 from course_lib.host.program import AtLeastOne, Bounds, Fraction, NonNegative
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.model.sizes import count_parameters
@@ -41,6 +41,7 @@ from course_lib.train.recipe import Cadence, Rates, Recipe
 from course_lib.train.run_folder import open_run
 
 KNOWN = ("practice", *FROM_HUB)
+LESSONS = ("lessons.yaml", "words.txt")
 
 
 @dataclass(frozen=True)
@@ -106,22 +107,32 @@ def make_recipe(
     return fill_recipe(settings, usual, val_tokens)
 
 
-def open_kinds(data: str) -> dict[str, list]:
-    """For "train" and "val", the conversations of each kind and their number; see `open_conversations`.
-
-    data: names, with commas between.
-    """
-    return {split: [open_conversations(name, split) for name in data.split(",")] for split in ("train", "val")}
-
-
 def names_in(data: str) -> list[str]:
-    """The kinds of conversations that --data asks for: names that are known, and files by their absolute paths."""
-    return [known_or_absolute(name.strip(), KNOWN) for name in data.split(",")]
+    """The kinds of conversations that --data asks for: names that are known, and files by their absolute paths.
+
+    data: names, with commas between; that of a file may have some, too.
+    """
+    parts, names = data.split(","), []
+    while parts:
+        joined = {count: ",".join(parts[:count]).strip() for count in range(len(parts), 0, -1)}
+        count = next((count for count, name in joined.items() if existing_path(name)), 1)
+        names.append(known_or_absolute(joined[count], KNOWN))
+        del parts[:count]
+    return names
 
 
-def fingerprint_of_data(data: str) -> str:
-    """What the conversations are known by: their name, and files by their content."""
-    return ",".join(name if name in KNOWN else fingerprint_of([Path(name)]) for name in data.split(","))
+def open_kinds(names: list[str]) -> dict[str, list]:
+    """For "train" and "val", the conversations of each kind and their number; see `open_conversations`."""
+    return {split: [open_conversations(name, split) for name in names] for split in ("train", "val")}
+
+
+def fingerprint_of_kind(name: str) -> str:
+    """By what conversations are known again: those of the hub by their name, all others by their content."""
+    if name in FROM_HUB:
+        return name
+    if name == "practice":
+        return f"practice of {fingerprint_of([data_dir() / 'lessons' / file for file in LESSONS])}"
+    return fingerprint_of([Path(name)])
 
 
 def tokens_once(kinds: list, tokenizer: Tokenizer, length: int) -> float:
@@ -179,10 +190,11 @@ def fine_tune(settings: Settings, given: Set[str]) -> int:
     folder = folder_of(settings)
     with member_of_a_group("chat_sft") as (group, stop), open_run(folder, settings, group) as out:
         settings = out.follow(settings, given)
-        settings = replace(settings, data=",".join(names_in(settings.data)))
+        names = names_in(settings.data)
+        settings = replace(settings, data=",".join(names))
         base, tokenizer, meta = load_model(*WhichModel(settings.tag, step=settings.step).place())
-        kinds, length = open_kinds(settings.data), base.config.sequence_len
-        data = fingerprint_of_data(settings.data)
+        kinds, length = open_kinds(names), base.config.sequence_len
+        data = ", ".join(map(fingerprint_of_kind, names))
         check_same(group, tokenizer=tokenizer.fingerprint, data=data)
         sizes = [tokens_once(kinds[split], tokenizer, length) for split in ("train", "val")]
         recipe = make_recipe(settings, base.config, *sizes, group.size(), processes_here(group))

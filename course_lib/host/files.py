@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -66,15 +66,24 @@ def only_one(path: Path) -> FileLock:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
-    """While the block runs, `remove_unless_held` leaves this file or folder alone, in every process of the machine."""
-    handle = os.open(path, os.O_RDONLY)
+def _locked(path: Path, how: int) -> Iterator[None]:
+    """Raises BlockingIOError when another one has a lock that does not go together with this one."""
+    handle = os.open(path, os.O_RDONLY if how == fcntl.LOCK_SH or path.is_dir() else os.O_RDWR)  # as NFS wants it
     try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_SH)
+        try:
+            fcntl.flock(handle, how)
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks
+            pass
         yield
     finally:
         os.close(handle)
+
+
+def held(path: Path) -> AbstractContextManager[None]:
+    """While the block runs, `remove_unless_held` leaves this file or folder alone, in every process of the machine."""
+    return _locked(path, fcntl.LOCK_SH)
 
 
 def hold_for(owner: object, path: Path) -> None:
@@ -86,16 +95,7 @@ def hold_for(owner: object, path: Path) -> None:
 
 def remove_unless_held(path: Path) -> None:
     """Delete a file or folder, as far as that is possible, but not what is `held`."""
-    with suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        except OSError:  # a file system without locks
-            pass
-        finally:
-            os.close(handle)
+    with suppress(OSError), _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -1,5 +1,6 @@
 """Where the course finds its bundled data and keeps what it downloads and makes."""
 
+import errno
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -30,7 +31,13 @@ def user_path(text: str | Path) -> Path:
 
 def existing_path(name: str) -> Path | None:
     """The file or folder that a user means by a name, where there is one."""
-    return user_path(name) if name and user_path(name).exists() else None
+    path = user_path(name) if name else None
+    try:
+        return path if path and path.exists() else None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise
 
 
 def known_or_absolute(name: str, known: Collection[str]) -> str:

@@ -21,7 +21,6 @@ from course_lib.chat.conversation import render_for_completion
 from course_lib.chat.evaluation import ChatOptions, evaluate_chat_model
 from course_lib.chat.tasks import lesson_tasks, reply_text
 from course_lib.data.dataset import open_dataset
-from course_lib.data.remote import REMOTES
 from course_lib.data.tokenizer_training import train_tokenizer
 from course_lib.evaluate.base_model import BaseOptions, evaluate_base_model
 from course_lib.generate.engine import Engine
@@ -92,7 +91,7 @@ class Speedrun:
         self.control = run_folder(f"{settings.tag}-control", "sft")
         settings = replace(
             settings,
-            dataset=known_or_absolute(settings.dataset, ("bundled", *REMOTES)),
+            dataset=known_or_absolute(settings.dataset, pretraining.DATASETS),
             data=",".join(fine_tuning.names_in(settings.data)),
         )
         # Neither makes it another run: fewer rows, or a word on data that has changed.

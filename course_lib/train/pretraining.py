@@ -43,6 +43,7 @@ from course_lib.train.recipe import Cadence, Rates, Recipe
 from course_lib.train.run_folder import machine_flops, open_run
 from course_lib.train.trainer import continue_text
 
+DATASETS = ("bundled", *REMOTES)
 EPOCHS = 4  # more passes over the same text teach little (Muennighoff et al., 2023)
 SMALL = 50_000_000  # tokens of a corpus
 LEAST_VALIDATION = 16_384  # tokens of an evaluation that show a loss that falls as falling: dev/LOG.md
@@ -246,7 +247,7 @@ def pretrain(settings: Settings, given: Set[str]) -> int:
     folder = folder_of(settings)
     with member_of_a_group("base_train") as (group, stop), open_run(folder, settings, group) as out:
         settings = out.follow(settings, given)
-        settings = replace(settings, dataset=known_or_absolute(settings.dataset, ("bundled", *REMOTES)))
+        settings = replace(settings, dataset=known_or_absolute(settings.dataset, DATASETS))
         dataset, tokenizer = open_data(settings, folder, given, out.data_begun)
         text = f"{dataset.fingerprint} in {plural(len(dataset.shards('train')), 'shard')}"
         check_same(group, tokenizer=tokenizer.fingerprint, text=text)
