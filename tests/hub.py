@@ -13,8 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Hub:
     """files: name -> bytes. faults: name -> what happens to the next downloads of it, in order; see `Handler`."""
 
-    def __init__(self, files, sha256=True, seconds_per_megabyte=0.0):
+    def __init__(self, files, sha256=True, seconds_per_megabyte=0.0, bytes_a_second=None):
         self.files, self.sha256, self.seconds_per_megabyte = dict(files), sha256, seconds_per_megabyte
+        self.bytes_a_second = bytes_a_second  # None: by seconds_per_megabyte; 0: silence
         self.faults = defaultdict(list)
         self.asked = []  # (name, first byte) of each download
         self.sent = 0
@@ -47,7 +48,8 @@ class Handler(BaseHTTPRequestHandler):
     """HEAD and GET of /datasets/OWNER/NAME/resolve/main/FILE lead to /cdn/FILE, as on the real hub.
 
     A fault is a status (503), ("drop", n): reset after n bytes, ("short", n): claim that n bytes are all,
-    "no ranges": send it from the start, or "corrupt": flip bits in the last byte.
+    "no ranges": send it from the start, "endless": say no length and never end, or "corrupt": flip bits in the last
+    byte.
     """
 
     protocol_version = "HTTP/1.1"
@@ -98,13 +100,25 @@ class Handler(BaseHTTPRequestHandler):
         kind, limit = fault if isinstance(fault, tuple) else (None, len(part))
         claimed = min(limit, len(part)) if kind == "short" else len(part)
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(claimed))
+        if fault == "endless":
+            self.close_connection = True
+        else:
+            self.send_header("Content-Length", str(claimed))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         self.end_headers()
-        for place in range(0, min(limit, len(part)), 1 << 16):
-            piece = part[place : min(place + (1 << 16), limit)]
-            time.sleep(self.hub.seconds_per_megabyte / 16)
+        while fault == "endless":
+            self.wfile.write(body)
+            self.hub.sent += len(body)
+        place = 0
+        while place < min(limit, len(part)):
+            rate = self.hub.bytes_a_second
+            size = 1 << 16 if rate is None else max(rate // 50, 1)
+            piece = part[place : min(place + size, limit)]
+            place += len(piece)
+            while self.hub.bytes_a_second == 0:
+                time.sleep(0.1)
+            time.sleep(self.hub.seconds_per_megabyte / 16 if rate is None else len(piece) / rate)
             self.wfile.write(piece)
             self.hub.sent += len(piece)
         if kind == "drop":

@@ -226,6 +226,7 @@ def test_wrong_flags_are_told_in_a_sentence(flags, code, sentence, capsys):
         (["--top-k", "201"], 2, "1 to 200"),
         (["--api-key", ""], 2, "--api-key"),
         (["--max-rows", "0"], 2, "--max-rows"),
+        (["--trusted-proxy", "nginx"], 2, "IP address or a network"),
         (["--port", "0", "--host", "no.such.host.invalid"], 1, "cannot listen"),
         (["--port", "0", "--tag", "nothing-here"], 1, "speedrun --minutes 5"),
     ],
@@ -252,13 +253,40 @@ def test_chat_web_serves_until_it_is_asked_to_end(number):
     body = {"messages": [{"role": "user", "content": "6*7?"}], "temperature": 0}
     answer = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=WAIT).json()
     assert answer["choices"][0]["message"]["content"] == "Let me see: It is 42."
-    assert answer["model"] == "taught sft"
+    assert answer["model"] == "taught-sft"
     body = {"messages": [{"role": "user", "content": "Count"}], "temperature": 2, "max_tokens": 4096}
     with httpx.stream("POST", f"{address}/chat/completions", json=body, timeout=WAIT) as response:
         process.send_signal(number)
         response.read()
     assert process.wait(WAIT) == 0
     assert process.stdout.read() == b"ended\n"
+
+
+def test_a_key_from_the_environment_and_the_end_while_a_body_is_half_sent():
+    flags = ["--checkpoint", str(taught_folder()), "--port", "0"]
+    command = [sys.executable, "-m", "course_lib.scripts.chat_web", *flags]
+    environment = {**os.environ, "COURSE_API_KEY": "sesame"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    address = re.search(rb"http://127\.0\.0\.1:(\d+)", process.stdout.readline())
+    url = f"{address[0].decode()}/v1/models/taught-sft"
+    assert httpx.get(url).status_code == 401
+    assert httpx.get(url, headers={"authorization": "Bearer sesame"}).json()["id"] == "taught-sft"
+    head = b"POST /chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sesame\r\n"
+    halves = [
+        b"Content-Length: 1000\r\n\r\n{",
+        b"Content-Length: 1000\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
+    ]
+    connections = [socket.create_connection(("127.0.0.1", int(address[1])), timeout=WAIT) for _ in halves]
+    for connection, half in zip(connections, halves, strict=True):
+        connection.sendall(head + half)
+    time.sleep(0.5)  # they are being read; nothing tells when
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=WAIT)
+    assert (process.returncode, output, errors) == (0, b"ended\n", b"")
+    for connection in connections:
+        assert connection.recv(20).startswith(b"HTTP/1.1 503 ")
+        connection.close()
 
 
 def test_what_a_model_writes_cannot_steer_the_terminal():

@@ -76,7 +76,7 @@ def test_a_fault_that_passes_costs_another_attempt(hub, fault):
 
 def test_a_file_that_stays_damaged_is_not_kept(hub, home):
     hub.faults[TRAIN] = ["corrupt"] * 20
-    with pytest.raises(CourseError, match="its checksum is not the hub's") as caught:
+    with pytest.raises(CourseError, match="its checksum is not the one that was announced") as caught:
         rows("gsm8k", "train")
     assert "\n" not in str(caught.value) and kept(home) == []
 

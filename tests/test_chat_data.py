@@ -1,8 +1,10 @@
 """Conversations from files and from the hub: bad rows are named, and every one comes once in an epoch."""
 
+import gzip
 import io
 import json
 import random
+import time
 from collections import Counter
 
 import huggingface_hub.constants as hub_constants
@@ -14,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from course_lib.chat.conversation import check_messages, render_conversation
+from course_lib.chat.files import read_conversations
 from course_lib.chat.lessons import practice
 from course_lib.chat.sources import (
     FROM_HUB,
@@ -24,7 +27,6 @@ from course_lib.chat.sources import (
     mmlu_messages,
     multiple_choice_messages,
     open_conversations,
-    read_conversations,
     shuffled,
 )
 from course_lib.data.tokenizer import Tokenizer
@@ -33,6 +35,10 @@ from course_lib.host.errors import CourseError
 
 def talk(number=0):
     return [{"role": "user", "content": f"say {number}"}, {"role": "assistant", "content": str(number)}]
+
+
+def read(path):
+    return list(read_conversations(path))
 
 
 def write(path, talks, ending="\n"):
@@ -50,10 +56,10 @@ def test_a_file_of_json_lines_is_read_as_it_is(tmp_path):
         [{"role": "system", "content": "kurz"}, *talk(2), {"role": "user", "content": "and?"}],
         [{"role": "user", "content": "ä\u2028é 😀"}, {"role": "assistant", "content": parts}],
     ]
-    assert read_conversations(write(tmp_path / "a.jsonl", talks)) == talks
+    assert read(write(tmp_path / "a.jsonl", talks)) == talks
     path = tmp_path / "b.jsonl"
     path.write_text("\n".join(json.dumps({"messages": each}, ensure_ascii=False) for each in talks), encoding="utf-8")
-    assert read_conversations(path) == talks, "a line separator within a text ends no line"
+    assert read(path) == talks, "a line separator within a text ends no line"
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\n\n", "\r\n \t\r\n"])
@@ -61,21 +67,31 @@ def test_a_file_of_json_lines_is_read_as_it_is(tmp_path):
 def test_line_ends_blank_lines_and_byte_order_marks_of_other_systems(tmp_path, ending, begin):
     path = write(tmp_path / "a.jsonl", [talk(1), talk(2)], ending)
     path.write_bytes(begin.encode() + path.read_bytes() + ending.encode() * 2)
-    assert read_conversations(path) == [talk(1), talk(2)]
+    assert read(path) == [talk(1), talk(2)]
 
 
 BAD = {
-    "{": "expected a JSON object",
-    "[]": "expected a JSON object",
-    "3": "expected a JSON object",
-    '"messages"': "expected a JSON object",
-    "null": "expected a JSON object",
-    '{"message": []}': "expected a JSON object",
-    "[" * 100_000: "expected a JSON object",
-    "1" * 5000: "expected a JSON object",
+    "{": "it is no JSON (Expecting property name",
+    '{"messages": [],}': "it is no JSON (",
+    "3": "it is 3, expected {",
+    '"messages"': 'it is "messages", expected {',
+    "null": "it is null, expected {",
+    "{}": "it has nothing, expected {",
+    '{"message": [], "id": 3}': 'it has "message", "id", expected {',
+    '{"prompt": "x"}': 'it has "prompt", expected {',
+    "[" * 100_000: "it is no JSON (",
+    "1" * 5000: "it is no JSON (",
+    "[]": "a list of one message or more",
+    "[[]]": "message 0 is [], expected",
     '{"messages": []}': "a list of one message or more",
     '{"messages": "hello"}': "a list of one message or more",
-    '{"messages": null}': "a list of one message or more",
+    '{"conversations": null, "system": "x"}': "a list of one message or more",
+    '{"conversations": [{"from": "human", "value": null}]}': "message 0 is {'from': 'human', 'value': None}",
+    '{"conversations": [{"from": 3, "value": "x"}]}': "message 0 is {'from': 3",
+    '{"conversations": [{"from": "tool", "value": "x"}]}': "message 0 is from 'tool'",
+    '{"prompt": 3, "completion": "x"}': "message 0, from user, has the content 3",
+    '{"prompt": null, "completion": "x"}': "message 0, from user, has the content None",
+    '{"instruction": "x", "input": ["y"], "output": "z"}': "message 0 is 'y'",
     json.dumps({"messages": talk()[1:]}): "message 0 is from 'assistant'",
     json.dumps({"messages": talk()[:1]}): "nothing to learn from",
     json.dumps({"messages": [{"role": "system", "content": "x"}, *talk()[:1]]}): "nothing to learn from",
@@ -83,38 +99,52 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("line", BAD, ids=lambda line: line[:30])
-def test_a_bad_row_is_named_by_its_number(tmp_path, line):
+@pytest.mark.parametrize("line", BAD, ids=lambda line: line[:50])
+def test_a_bad_row_is_named_by_its_number_with_what_was_found(tmp_path, line):
     path = tmp_path / "a.jsonl"
     path.write_text("\n\n".join([json.dumps({"messages": talk()}), line, json.dumps({"messages": talk()})]))
     with pytest.raises(CourseError) as caught:
-        read_conversations(path)
-    first, second = str(caught.value).split("\n")
-    assert first == f"{path} has rows that are no conversations; correct them:"
-    assert second.startswith("line 3: ") and BAD[line] in second and len(second) < 300
+        read(path)
+    said = str(caught.value)
+    assert said.startswith(f"{path} has 1 row of 3 that cannot be trained on: line 3: ") and BAD[line] in said
+    assert "\n" not in said and said.endswith("; correct them, or leave them out") and len(said) < 600
 
 
-@pytest.mark.parametrize("count", [1, 9, 10, 11, 300])
-def test_the_first_ten_bad_rows_are_named_and_the_others_counted(tmp_path, count):
-    good, path = json.dumps({"messages": talk()}), tmp_path / "a.jsonl"
-    path.write_text("\n".join([good, "{}"] * count))
+def test_equal_mistakes_are_counted_and_the_first_of_each_is_shown(tmp_path):
+    good = json.dumps({"messages": talk()})
+    swapped = [json.dumps({"conversations": [{"from": "gpt", "value": f"{n}"}]}) for n in range(3)]
+    rows = [good, "{", *(f'{{"text": "{n}", "n{n}": 1}}' for n in range(5000)), *swapped, "{oops", "null", good]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
     with pytest.raises(CourseError) as caught:
-        read_conversations(path)
-    lines = str(caught.value).split("\n")[1:]
-    assert [line.split(":")[0] for line in lines[:10]] == [f"line {2 * n + 2}" for n in range(min(count, 10))]
-    assert lines[10:] == ([f"… and {count - 10} more"] if count > 10 else [])
+        read(tmp_path / "a.jsonl")
+    said = str(caught.value)
+    assert "has 5,006 rows of 5,008 that cannot be trained on: 2 rows like line 2: it is no JSON" in said
+    assert '; 5,001 rows like line 3: it has "text", "n0", expected {"messages"' in said
+    assert "; 3 rows like line 5003: message 0 is from 'assistant', expected 'user'" in said and said.count("like") == 3
 
 
 def test_a_file_that_is_empty_missing_or_no_text_is_one_sentence(tmp_path):
     path = tmp_path / "a.jsonl"
-    for content, said in ((b"", "has no conversation"), (b"\n \r\n", "has no conversation"), (b"\xff\xfe{", "UTF-8")):
+    packed = gzip.compress(json.dumps({"messages": talk()}).encode() * 1000)
+    damaged = bytearray(packed)
+    damaged[20] ^= 255
+    for content, said in {
+        b"": "has no conversation",
+        b"\n \r\n": "has no conversation",
+        b"[\n]": "has no conversation",
+        b"\xff\xfe{": "expected UTF-8",
+        json.dumps({"messages": talk()}).encode("utf-16"): "expected UTF-8",
+        b'[\n{"messages": [],}\n]': "begins as one JSON array, but it is no JSON .*line 2",
+        packed[:-9]: "cannot read",
+        bytes(damaged): "cannot read",
+    }.items():
         path.write_bytes(content)
         with pytest.raises(CourseError, match=said) as caught:
-            read_conversations(path)
+            read(path)
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
     for wrong in (tmp_path / "no.jsonl", tmp_path):
         with pytest.raises(CourseError, match="cannot read"):
-            read_conversations(wrong)
+            read(wrong)
 
 
 @given(st.lists(st.text(max_size=30) | st.sampled_from(list(BAD)[:6]) | st.just(json.dumps({"messages": talk()}))))
@@ -122,11 +152,74 @@ def test_any_text_is_conversations_or_a_course_error(tmp_path_factory, lines):
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     path.write_text("\n".join(lines), encoding="utf-8", errors="replace")
     try:
-        found = read_conversations(path)
+        found = read(path)
     except CourseError as error:
-        assert str(error).startswith(str(path))
+        assert str(path) in str(error)
     else:
         assert found and all(messages == talk() for messages in found)
+
+
+# ---- forms of other people's files
+
+
+CHAT = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": "ä?"},
+    {"role": "assistant", "content": "ö"},
+]
+TURNS = [{"from": name, "value": each["content"]} for name, each in zip(("System", "human", "gpt"), CHAT, strict=True)]
+FORMS = {
+    "messages": ({"messages": CHAT, "id": 3}, CHAT),
+    "messages ": ({"messages": [{**each, "role": each["role"].upper(), "weight": 1} for each in CHAT]}, CHAT),
+    "nanochat's form": (CHAT, CHAT),
+    "ShareGPT": ({"conversations": TURNS}, CHAT),
+    "ShareGPT ": ({"conversations": TURNS[1:], "system": "be brief"}, CHAT),
+    "ShareGPT  ": (
+        {"conversations": [{**TURNS[0], "value": ""}, {**TURNS[1], "from": "prompter"}, TURNS[2]]},
+        CHAT[1:],
+    ),
+    "prompt and completion": ({"prompt": "ä?", "completion": "ö"}, CHAT[1:]),
+    "prompt and completion ": ({"prompt": CHAT[:2], "completion": CHAT[2:]}, CHAT),
+    "Alpaca": ({"instruction": "ä?", "input": "", "output": "ö", "text": "x"}, CHAT[1:]),
+    "Alpaca ": ({"instruction": "ä?", "output": "ö", "system": "be brief"}, CHAT),
+    "Alpaca  ": ({"instruction": "a", "input": "b", "output": "ö"}, [{"role": "user", "content": "a\n\nb"}, CHAT[2]]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("layout", ["lines", "array", "pretty array", "packed lines"])
+def test_the_forms_in_which_people_keep_conversations_are_read_and_named(tmp_path, capsys, form, layout):
+    row, messages = FORMS[form]
+    content = {
+        "lines": "\ufeff" + "\r\n".join([json.dumps(row, ensure_ascii=False)] * 3),
+        "array": json.dumps([row] * 3),
+        "pretty array": "\n" + json.dumps([row] * 3, indent=2, ensure_ascii=False),
+        "packed lines": "\n\n".join([json.dumps(row)] * 3),
+    }[layout].encode()
+    path = tmp_path / "a.json"
+    path.write_bytes(gzip.compress(content) if layout.startswith("packed") else content)
+    assert read(path) == [messages] * 3
+    assert capsys.readouterr().out == f"a.json: 3 rows of {form.strip()}\n"
+
+
+def test_rows_of_several_forms_are_counted_each(tmp_path, capsys):
+    rows = [row for row, _ in FORMS.values()]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert read(tmp_path / "a.jsonl") == [messages for _, messages in FORMS.values()]
+    said = "a.jsonl: 2 rows of messages, 1 row of nanochat's form, 3 rows of ShareGPT, 2 rows of prompt and completion"
+    assert capsys.readouterr().out == f"{said}, 3 rows of Alpaca\n"
+
+
+def test_a_file_is_read_once_for_both_sides_in_time_that_grows_with_it(tmp_path, capsys):
+    def seconds(count):
+        path = write(tmp_path / f"{count}.jsonl", [talk(n) for n in range(count)])
+        before = time.process_time()
+        assert sum(open_conversations(str(path), split)[1] for split in ("train", "val")) == count
+        return time.process_time() - before
+
+    few, many = (min(seconds(count), seconds(count + 1)) for count in (2000, 20_000))
+    assert many < 30 * few, "ten times the rows"
+    assert capsys.readouterr().out.count("\n") == 4
 
 
 # ---- rows of the hub
@@ -278,19 +371,23 @@ def test_practice_is_the_lessons_and_validates_on_their_tests():
         assert val[0](number) == practice(number, split="test")
 
 
+def as_text(messages):
+    return json.dumps(messages, sort_keys=True)
+
+
 def sides(path):
     found = []
     for split in ("train", "val"):
         conversations, size = open_conversations(str(path), split)
-        found.append([str(conversations(number)) for number in range(size)])
+        found.append([as_text(conversations(number)) for number in range(size)])
     return found
 
 
 def test_one_in_twenty_conversations_of_a_file_validates_and_is_not_trained(tmp_path):
     talks = [talk(n) for n in range(1000)]
     train, val = sides(write(tmp_path / "a.jsonl", talks))
-    assert not set(train) & set(val) and sorted(train + val) == sorted(map(str, talks))
-    assert 25 <= len(val) <= 80 and len(val) == sum(map(is_held_out, talks))
+    assert not set(train) & set(val) and sorted(train + val) == sorted(map(as_text, talks))
+    assert 25 <= len(val) <= 80 and len(val) == sum(is_held_out(as_text(each)) for each in talks)
     random.Random(1).shuffle(talks)
     again = sides(write(tmp_path / "b.jsonl", talks + talks[:100]))
     assert set(again[1]) == set(val) and set(again[0]) == set(train), "the same ones in any order, doubles on one side"
@@ -300,13 +397,13 @@ def test_one_in_twenty_conversations_of_a_file_validates_and_is_not_trained(tmp_
 def test_a_small_file_has_two_sides_too(tmp_path, size):
     for seed in range(5):
         talks = [talk(100 * seed + n) for n in range(size)]
-        train, val = sides(write(tmp_path / "a.jsonl", talks))
-        assert train and val and set(train + val) == set(map(str, talks))
+        train, val = sides(write(tmp_path / f"{seed}.jsonl", talks))
+        assert train and val and set(train + val) == set(map(as_text, talks))
         assert not set(train) & set(val), "what validates was not trained"
 
 
 def test_one_conversation_alone_is_trained_and_validates(tmp_path):
-    assert sides(write(tmp_path / "a.jsonl", [talk(1)])) == [[str(talk(1))]] * 2
+    assert sides(write(tmp_path / "a.jsonl", [talk(1)])) == [[as_text(talk(1))]] * 2
 
 
 def test_a_file_is_found_from_home_and_a_bad_one_is_refused(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chat_models import taught
 from devices import EXACT
 from mlx.utils import tree_flatten
 from test_base_train import assert_same_run, contents, metrics, stop_after
@@ -22,7 +23,7 @@ from course_lib.chat import fine_tuning
 from course_lib.chat.fine_tuning import Settings, make_recipe, names_in
 from course_lib.chat.lessons import practice
 from course_lib.chat.packing import ConversationLoader
-from course_lib.chat.sources import mixed, open_conversations
+from course_lib.chat.sources import is_held_out, mixed, open_conversations
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.files import sha256_of
@@ -383,6 +384,33 @@ def test_a_question_that_is_longer_than_the_model_can_read_ends_no_run(train, ho
     assert (code, err) == (0, "") and checkpoint_folders(folder_of(home))[0].name == "step_000002"
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_conversations_of_which_nothing_would_be_trained_are_refused_before_the_first_step(
+    train, home, tmp_path, split
+):
+    def said(number, words):
+        return [{"role": "user", "content": f"{number} " + "what is " * words}, {"role": "assistant", "content": "so"}]
+
+    def is_validated(messages):
+        return is_held_out(json.dumps(messages, sort_keys=True))
+
+    long = [each for n in range(200) if is_validated(each := said(n, 200)) == (split == "val")]
+    short = [each for n in range(200) if is_validated(each := said(n, 0)) == (split == "train")]
+    own = write(tmp_path / "own.jsonl", long + short)
+    for data in (f"{own}", f"practice,{own}"):
+        code, out, err = train(f"--data={data}", "--num-iterations=1", "--sequence-len=32")
+        assert code == 1 and err.count("\n") == 1 and "has an answer that begins within 32 tokens" in err
+        assert str(own) in err and "--sequence-len" in err and "step 0" not in out
+    assert not folder_of(home).exists()
+
+
+def test_a_sample_gets_results_from_the_calculator():
+    model, tokenizer = taught()
+    asked = (lambda number: [{"role": "user", "content": "6*7?"}]), 1
+    talks = fine_tuning.Talks({"train": [asked], "val": [asked]}, tokenizer, None)
+    assert "<|python_end|><|output_start|>42<|output_end|>It is 42." in talks.preview(model)[0][1]
+
+
 def test_a_system_message_and_a_last_question_are_taken(train, home, tmp_path):
     talks = [
         [{"role": "system", "content": "be brief"}, *talk(n), {"role": "user", "content": "more"}] for n in range(30)
@@ -506,9 +534,8 @@ def test_bad_rows_end_it_with_their_numbers_and_no_traceback(train, home, tmp_pa
     own.write_text("\n".join([json.dumps({"messages": talk(1)}), "{}", json.dumps({"messages": talk(1)[:1]})]))
     code, out, err = train(f"--data={own}", "--num-iterations=1")
     assert code == 1 and "Traceback" not in out + err and not checkpoint_folders(folder_of(home))
-    lines = err.splitlines()
-    assert lines[0] == f"chat_sft: {own} has rows that are no conversations; correct them:"
-    assert [line.split(":")[0] for line in lines[1:]] == ["line 2", "line 3"]
+    assert err.startswith(f"chat_sft: {own} has 2 rows of 3 that cannot be trained on: line 2: it has nothing")
+    assert "; line 3: no message is from the assistant" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -380,3 +380,63 @@ def test_a_server_that_is_gone_is_told_in_a_sentence_and_the_page_goes_on(browse
     assert "cannot be reached" in page.page.get_by_role("alert").last.inner_text()
     assert page.button("Regenerate").is_visible()
     page.context.close()
+
+
+PUMPS = """async () => {
+  const { markdown } = await import("/markdown.js");
+  const spent = (text) => { const start = performance.now(); markdown(text); return performance.now() - start; };
+  const starts = ["", "# a", "- ", "1. ", "```", "~~~", "| a |\\n|", "> ", "a ", "**a", "- - -", "[a](b", "*a* "];
+  const units = [..."`*_~[]()!#-+>|:. \\t1a\\n", "a ", "* ", "*a", "*a ", "**a ", "_a ", "~~a ", "`a ", "``a` ", "[a",
+    "[a](", "[a](b", "(a)", "| ", "-|", "- ", "-:", " #", "|\\n", "|a|-\\n", "- a\\n", " - a\\n", "> ", "*a*", "`a`"];
+  const ends = ["", "x", "`", "*", "](b)", "\\u2028x", "\\n|-|-"];
+  const cases = starts.flatMap((a) => units.flatMap((b) => ends.map((c) => [a, b, c])));
+  const made = ([a, b, c], length) => a + b.repeat(length / b.length) + c;
+  const slow = cases.map((each) => [spent(made(each, 500)), each]).sort((x, y) => y[0] - x[0]).slice(0, 60);
+  for (const length of [2000, 8000, 32000]) {
+    for (const [, each] of slow) {
+      const ms = spent(made(each, length));
+      if (ms > 2000) return [each, length, ms];
+    }
+  }
+  return null;
+}"""
+
+
+def test_no_text_takes_the_page_longer_than_its_length(open_page):
+    """32,000 characters of every kind that a pattern of markdown.js looks for; quadratic time would be many seconds."""
+    page = open_page()
+    assert page.page.evaluate(PUMPS) is None
+
+
+def test_markdown_is_read_as_ever(open_page):
+    page = open_page()
+    html = """async (text) => {
+      const { markdown } = await import("/markdown.js");
+      const box = document.createElement("div");
+      box.append(...markdown(text));
+      return box.innerHTML;
+    }"""
+    link = '<a href="https://a.example/" target="_blank" rel="noopener noreferrer">{}</a>'
+    for text, inside in {
+        "a **b** *c* _d_ ~~e~~ `f`": "a <strong>b</strong> <em>c</em> <em>d</em> <del>e</del> <code>f</code>",
+        "**a *b* c** d": "<strong>a <em>b</em> c</strong> d",
+        "2*3*4 a_b_c * d * **": "2*3*4 a_b_c * d * **",
+        "*a **b** c": "*a <strong>b</strong> c",
+        "`` a`b `` ``c`": "<code>a`b</code> ``c`",
+        "[*a*](https://a.example/) ![a](https://a.example/) [b](javascript:x) [c] [d](": link.format("<em>a</em>")
+        + " ![a](https://a.example/) [b](javascript:x) [c] [d](",
+        "[](https://a.example/)": link.format("https://a.example/"),
+    }.items():
+        assert page.page.evaluate(html, text) == f"<p>{inside}</p>", text
+    for text, whole in {
+        "# a #": "<h2>a</h2>",
+        "## C# ##": "<h3>C#</h3>",
+        "-\n- a\n- b": "<p>-</p><ul><li>a</li><li>b</li></ul>",
+        "- a\n  - b\n- c": "<ul><li>a<ul><li>b</li></ul></li><li>c</li></ul>",
+        "3. a\n4. b": '<ol start="3"><li>a</li><li>b</li></ol>',
+        "~~~js\na\n~~~": '<pre tabindex="0"><code>a</code></pre>',
+        "- - -": "<hr>",
+        "|a|b|\n|-|:-:|\n|1|": '<div class="table" tabindex="0"><table><thead><tr><th>a</th><th>b</th></tr></thead>'
+        "<tbody><tr><td>1</td></tr></tbody></table></div>",
+    }.items():
+        assert page.page.evaluate(html, text) == whole, text

@@ -290,6 +290,14 @@ def test_a_prompt_is_never_longer_than_allowed_and_forgets_no_more_than_it_must(
         assert prompt == fitting[0] and len(prompt) <= room
 
 
+def test_what_a_long_conversation_costs_grows_with_it_and_not_with_its_square(monkeypatch):
+    encode, encoded = TOKENIZER.encode, []
+    monkeypatch.setattr(TOKENIZER, "encode", lambda text: encoded.append(text) or encode(text))
+    messages = [system("be"), *(user("a") if n % 2 == 0 else assistant("b") for n in range(499))]
+    assert len(render_for_completion(TOKENIZER, messages, 60)) <= 60
+    assert len(encoded) < 5 * len(messages)
+
+
 def test_a_long_conversation_is_not_cut_when_no_room_is_given():
     messages = [user("ä" * 5000)]
     assert len(render_for_completion(TOKENIZER, messages)) > 9000

@@ -177,6 +177,55 @@ class Flags:
     """How many."""
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1:strict", "utf-8"])
+def test_no_character_ends_a_program_whatever_stdout_can_say(tmp_path, encoding):
+    code = """
+from dataclasses import dataclass
+from rich.table import Table
+from course_lib.host.errors import CourseError
+from course_lib.host.program import run_program
+from course_lib.host.progress import console, sample, say
+
+@dataclass(frozen=True)
+class Flags:
+    'A program … 字.'
+    count: int = 1
+
+def work(flags):
+    say("step 1: … 字 \\udcff")
+    sample("…", "字")
+    table = Table("±")
+    table.add_row("字")
+    console().print(table)
+    raise CourseError("… 字 \\udcff")
+
+run_program("count", Flags, work)
+"""
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for flag in ("--count=1", "--help"):
+        done = subprocess.run([sys.executable, "-c", code, flag], capture_output=True, env=environment)
+        assert b"Traceback" not in done.stderr and done.returncode == (flag != "--help")
+    assert b"A program" in done.stdout
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_path_with_bytes_that_are_no_text_is_refused_by_its_flag(capsys, kind):
+    @dataclass(frozen=True)
+    class Where:
+        the_data: kind = kind("a")
+
+    with pytest.raises(SystemExit) as caught:
+        run_program("train", Where, lambda flags: None, ["--the-data", os.fsdecode(b"b\xff")])
+    assert caught.value.code == 2
+    assert "--the-data is 'b\\udcff', with bytes that are no UTF-8; rename it" in capsys.readouterr().err
+
+
+def test_a_home_with_bytes_that_are_no_text_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_HOME", os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    with pytest.raises(CourseError, match="no UTF-8; set COURSE_HOME"):
+        paths.home_dir()
+
+
 @pytest.mark.parametrize(
     "error, code, line",
     [

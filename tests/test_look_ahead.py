@@ -1,5 +1,7 @@
 """Steps that begin the next one before their own tokens are read: the same texts and caches, and no step too many."""
 
+from dataclasses import replace
+
 import mlx.core as mx
 import pytest
 from hypothesis import given, settings
@@ -69,7 +71,23 @@ def written(row):
 
 def random_request(random):
     prompt = random.choices(range(TOKENIZER.vocab_size), k=random.choice([1, 2, 9, 20, 38]))
-    return Request(prompt, random.choice([1, 9, 30]), random.choice([0, 0.7, 1.5]), random.choice([None, 20]))
+    watch = random.choice([None, Watch()])
+    temperature, top_k = random.choice([0, 0.7, 1.5]), random.choice([None, 20])
+    return Request(prompt, random.choice([1, 9, 30]), temperature, top_k, watch=watch)
+
+
+class Watch(list):
+    """The tokens and the logits before them that a request was told of."""
+
+    def __call__(self, token, logits):
+        self.append((token, logits))
+
+    def check(self, model, row):
+        """They are the row's tokens, and the logits of a forward pass over all of it."""
+        assert [token for token, _ in self] == row.ids
+        if row.ids:
+            logits = model(mx.array([row.prompt_ids + row.ids[:-1]]))[0, len(row.prompt_ids) - 1 :]
+            assert mx.allclose(mx.stack([each for _, each in self]), logits, atol=1e-3)
 
 
 @settings(max_examples=30, deadline=None)
@@ -89,7 +107,9 @@ def test_rows_that_join_and_leave_at_any_time_get_what_they_get_alone_and_leave_
             leave(engine, batch, random.choice(batch.rows))
         settle(engine, batch)
     for n, row in enumerate(rows):
-        alone, plain = Row(engine, row.request, n), Batch(model)
+        if row.request.watch is not None:
+            row.request.watch.check(model, row)
+        alone, plain = Row(engine, replace(row.request, watch=None), n), Batch(model)
         plain.look_ahead = False
         engine._start(plain, [alone])
         while not alone.finish_reason and (row.finish_reason or len(alone.ids) < len(row.ids)):

@@ -656,3 +656,21 @@ def with_zeros(ids, pair, new_id):
 def test_a_wrong_answer_to_an_exercise_is_told_what_is_wrong(test, answer, message):
     with pytest.raises(AssertionError, match=message):
         test(answer)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a*", "(?!)", r"\w+", r"[a-z ]+|.", r"(?s:.)??", r"[^\U0001f469]", r"(\w*)*(?!)|[\s\S]{99}", "("]
+)
+def test_a_strangers_pattern_that_loses_text_is_refused_in_a_sentence(tmp_path, pattern, capfd):
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    with pytest.raises(CourseError, match="take another tokenizer"):
+        Tokenizer(ranks, pattern)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"[\s\S]", r"\s+|\S+", r"'s|'t| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"]
+)
+def test_another_pattern_that_loses_nothing_is_taken(pattern):
+    tokenizer = Tokenizer({bytes([byte]): byte for byte in range(256)}, pattern)
+    assert tokenizer.decode(tokenizer.encode("It's 2,026.\n\n 日本")) == "It's 2,026.\n\n 日本"

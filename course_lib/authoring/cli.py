@@ -8,6 +8,7 @@ from pathlib import Path
 from course_lib.authoring import learner
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import CHECKOUT, user_path
+from course_lib.host.program import make_output_safe
 
 ABOUT = """For learners: work in a copy of the notebooks, which no update of the course touches.
 
@@ -75,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point; exits with 1 and one sentence when something is wrong, with 2 on a wrong flag."""
+    make_output_safe()
     arguments = parser().parse_args(argv)
     try:
         sys.exit(_do(arguments))

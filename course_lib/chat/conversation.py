@@ -5,6 +5,7 @@ Source: nanochat.
 Exported from notebooks/13_conversations.ipynb; edit it there.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from course_lib.data.tokenizer import Tokenizer
@@ -99,15 +100,21 @@ def render_for_completion(tokenizer: Tokenizer, messages: Sequence[dict], max_to
     """
     check_messages(messages)
     messages = list(messages[:-1] if messages[-1]["role"] == "assistant" else messages)
-    start = [tokenizer.special("<|assistant_start|>")]
-    oldest = int(messages[0]["role"] == "system")
-    while True:
-        ids = render_conversation(tokenizer, messages, max_tokens=2**62)[0] + start
-        if max_tokens is None or len(ids) <= max_tokens:
-            return ids
-        if len(messages) <= oldest + 2:
-            raise CourseError(
-                f"the last message makes a prompt of {len(ids)} tokens, and there is room for "
-                f"{max_tokens}; send a shorter one"
-            )
-        del messages[oldest : oldest + 2]
+    system = messages[: messages[0]["role"] == "system"]
+
+    def prompt(first: int) -> list[int]:
+        ids, _ = render_conversation(tokenizer, system + messages[first:], max_tokens=2**62)
+        return [*ids, tokenizer.special("<|assistant_start|>")]
+
+    ids = prompt(len(system))
+    if max_tokens is None or len(ids) <= max_tokens:
+        return ids
+    turns = range(len(system), len(messages), 2)  # the later the first, the shorter the prompt
+    place = bisect_left(turns, True, key=lambda first: len(prompt(first)) <= max_tokens)
+    ids = prompt(turns[min(place, len(turns) - 1)])
+    if place == len(turns):
+        raise CourseError(
+            f"the last message makes a prompt of {len(ids)} tokens, and there is room for "
+            f"{max_tokens}; send a shorter one"
+        )
+    return ids

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Annotated
 
 from course_lib import backend
-from course_lib.chat.conversation import render_for_completion
+from course_lib.chat.calculator import use_calculator
+from course_lib.chat.conversation import render_conversation, render_for_completion
 from course_lib.chat.packing import ConversationLoader
 from course_lib.chat.sources import FROM_HUB, mixed, open_conversations
 from course_lib.data.identity import fingerprint_of
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.engine import Engine
-from course_lib.host.errors import FlagError
+from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.paths import data_dir, existing_path, known_or_absolute
 from course_lib.host.program import AtLeastOne, Bounds, Fraction, NonNegative
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
@@ -49,7 +50,7 @@ class FineTuningCall(CallFlags):
     """Where the conversations are in this call; a resumed run knows them by their content."""
 
     data: str = "practice"
-    """practice, smoltalk, gsm8k, arc-easy, arc-challenge, mmlu or JSON lines; several by commas."""
+    """practice, smoltalk, gsm8k, arc-easy, arc-challenge, mmlu or a file; several by commas."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,24 @@ def tokens_once(kinds: list, tokenizer: Tokenizer, length: int) -> float:
     return sum(sizes) / loader.state["next"] * rows * length
 
 
+def check_trained(kinds: dict[str, list], names: list[str], tokenizer: Tokenizer, length: int) -> None:
+    """Raise CourseError for conversations of which nothing would be trained: no answer begins within a row.
+
+    names: of the kinds; length: of a row. The first thousand of each kind tell.
+    """
+    for split, found in kinds.items():
+        for name, (conversation, size) in zip(names, found, strict=True):
+            for number in range(min(size or 1, 1000)):
+                if 1 in render_conversation(tokenizer, conversation(number), length + 1)[1]:
+                    break
+            else:
+                side = "to train on" if split == "train" else "to validate on"
+                raise CourseError(
+                    f"--data has {name}, of which no conversation {side} has an answer that begins within "
+                    f"{length} tokens, a row; give a longer --sequence-len, a model of more, or shorter questions"
+                )
+
+
 class Talks:
     """A Source of training batches: conversations of one or several kinds, packed into rows."""
 
@@ -170,7 +189,7 @@ class Talks:
         """Three questions that it is not trained on, and its replies."""
         prompts = [render_for_completion(self.tokenizer, asked) for asked in self._asked]
         prompts = [ids[: model.config.sequence_len] for ids in prompts]  # for a look
-        replies = Engine(model, self.tokenizer).generate_batch(prompts, max_tokens=32, temperature=0)
+        replies = Engine(model, self.tokenizer, use_calculator).generate_batch(prompts, max_tokens=32, temperature=0)
         return [
             (messages[-1]["content"], self.tokenizer.decode(reply.ids))
             for messages, reply in zip(self._asked, replies, strict=True)
@@ -193,9 +212,10 @@ def fine_tune(settings: Settings, given: Set[str]) -> int:
         names = names_in(settings.data)
         settings = replace(settings, data=",".join(names))
         base, tokenizer, meta = load_model(*WhichModel(settings.tag, step=settings.step).place())
-        kinds, length = open_kinds(names), base.config.sequence_len
+        kinds, length = open_kinds(names), settings.sequence_len or base.config.sequence_len
         data = ", ".join(map(fingerprint_of_kind, names))
         check_same(group, tokenizer=tokenizer.fingerprint, data=data)
+        check_trained(kinds, names, tokenizer, min(length, base.config.sequence_len))
         sizes = [tokens_once(kinds[split], tokenizer, length) for split in ("train", "val")]
         recipe = make_recipe(settings, base.config, *sizes, group.size(), processes_here(group))
         about = (

@@ -12,10 +12,11 @@ import random
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from course_lib.chat.conversation import check_messages
+from course_lib.chat.files import read_conversations
 from course_lib.chat.lessons import practice
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import existing_path
@@ -23,42 +24,6 @@ from course_lib.host.paths import existing_path
 Conversations = Callable[[int], list[dict]]  # number -> messages
 
 # ---- 6. Conversations of your own
-
-
-def read_conversations(path: Path) -> list[list[dict]]:
-    """The conversations of a file with a JSON object {"messages": […]} a line, blank lines aside.
-
-    Raises CourseError that names the line of each bad row, up to ten of them.
-    """
-    found, wrong = [], []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CourseError(f"cannot read {path} ({error}); give a UTF-8 file of JSON lines") from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                found.append(_conversation(line))
-            except CourseError as error:
-                wrong.append(f"line {number}: {error}")
-    if wrong:
-        more = [f"… and {len(wrong) - 10} more"] if len(wrong) > 10 else []
-        rows = "\n".join(wrong[:10] + more)
-        raise CourseError(f"{path} has rows that are no conversations; correct them:\n{rows}")
-    if not found:
-        raise CourseError(f'{path} has no conversation; give it lines such as {{"messages": […]}}')
-    return found
-
-
-def _conversation(line: str) -> list[dict]:
-    try:
-        messages = json.loads(line)["messages"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise CourseError('expected a JSON object {"messages": […]}') from None
-    check_messages(messages)
-    if not any(message["role"] == "assistant" for message in messages):
-        raise CourseError("no message is from the assistant, so there is nothing to learn from")
-    return messages
 
 
 def multiple_choice_messages(question: str, letters: Sequence[str], choices: Sequence[str], answer: str) -> list[dict]:
@@ -119,16 +84,28 @@ def shuffled(items: Sequence, read: Callable = lambda item: item) -> Conversatio
     return conversation
 
 
-def is_held_out(item: object) -> bool:
-    """Whether a conversation of a file belongs to validation, as one in twenty does."""
-    return zlib.crc32(json.dumps(item, sort_keys=True).encode()) % 20 == 0
+def is_held_out(item: str) -> bool:
+    """Whether a conversation of a file, as JSON, belongs to validation, as one in twenty does."""
+    return zlib.crc32(item.encode()) % 20 == 0
+
+
+@cache
+def split_file(path: Path, changed: int) -> dict[str, list[str]]:
+    """The conversations of a file, for both splits, as JSON: it takes less memory than dicts do.
+
+    changed: when the file was, so that it is read anew only then.
+    """
+    items = [json.dumps(messages, sort_keys=True) for messages in read_conversations(path)]
+    held_out = {item for item in items if is_held_out(item)} or {items[-1]}
+    kept = [item for item in items if item not in held_out]
+    return {"train": kept or items, "val": [item for item in items if item in held_out]}
 
 
 def open_conversations(name: str, split: str) -> tuple[Conversations, int | None]:
     """Conversations of "train" or "val", and how many there are before they come again.
 
     name: "practice" (the lessons; None: they never come again), a key of FROM_HUB, which is
-    downloaded the first time, or the path of a file of JSON lines. Raises CourseError for another.
+    downloaded the first time, or the path of a file. Raises CourseError for another.
     """
     if name == "practice":
         return (lambda number: practice(number, split="test" if split == "val" else split)), None
@@ -140,12 +117,9 @@ def open_conversations(name: str, split: str) -> tuple[Conversations, int | None
     path = existing_path(name)
     if not path or not path.is_file():
         known = ", ".join(["practice", *FROM_HUB])
-        raise CourseError(f"there are no conversations {name!r}; expected {known}, or a file of JSON lines")
-    items = read_conversations(path)
-    held_out = [item for item in items if is_held_out(item)] or items[-1:]
-    kept = [item for item in items if item not in held_out] or items
-    chosen = kept if split == "train" else held_out
-    return shuffled(chosen), len(chosen)
+        raise CourseError(f"there are no conversations {name!r}; expected {known}, or a file of JSON")
+    items = split_file(path, path.stat().st_mtime_ns)[split]
+    return shuffled(items, json.loads), len(items)
 
 
 def mixed(sources: Sequence[tuple[Conversations, int | None]]) -> Conversations:

@@ -7,7 +7,7 @@ import math
 import operator
 import random
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import compress
 
@@ -23,7 +23,10 @@ from course_lib.model.products import inference_mode
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt, and how to go on from it."""
+    """A prompt, and how to go on from it.
+
+    watch: is called with each token and the logits (V,) before it, in the thread of the engine.
+    """
 
     prompt_ids: list[int]
     max_tokens: int = 256
@@ -32,6 +35,7 @@ class Request:
     top_p: float | None = None
     min_p: float | None = None
     seed: int = 42
+    watch: Callable | None = None
 
     @property
     def sampling(self) -> tuple:
@@ -110,6 +114,7 @@ class Row:
         self.finish_reason = None if request.max_tokens else "max_tokens"
         self.error: Exception | None = None
         self._engine = engine
+        self.coming: deque[mx.array] = deque()  # for `watch`: logits of tokens not taken yet
         self._forced: deque[int] = deque()
         self._expression: list[int] | None = None
 
@@ -147,6 +152,8 @@ class Row:
         if not forced and token in self._engine.stops:
             self.finish_reason = "stop"
             return
+        if self.request.watch is not None:
+            self.request.watch(token, self.coming.popleft())
         self.masks.append(int(not forced))
         self.ids.append(token)
         if not forced and self._engine.tool:
@@ -255,6 +262,8 @@ class Batch:
         alike = defaultdict(list)
         for n, row in enumerate(rows):
             alike[row.request.sampling].append(n)
+            if row.request.watch is not None:
+                row.coming.append(logits[n])
         tokens = []
         for settings, places in alike.items():
             some = logits if len(places) == len(rows) else logits[mx.array(places)]

@@ -1,31 +1,51 @@
 """Files from the network, never half there: those of the Hugging Face hub, and single ones from anywhere.
 
-The hub's are large: an interrupted fetch is resumed, retried and verified.
+Each byte that arrives is kept in `.NAME.VERSION.part` beside the file's place, and the next attempt goes on after it.
 """
 
 import errno
+import glob
 import hashlib
+import math
 import os
 import re
+import shutil
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from course_lib.host.errors import CourseError
 from course_lib.host.files import only_one, sha256_of
 
 WAITS = (1, 2, 4, 8, 15)  # seconds before each new attempt
+AGAIN = "run it again later: it goes on where it stopped"
+PASSING = (408, 429)  # statuses below 500 that are worth another attempt
 
 
 class Stopped(Exception):
     """The caller asked to stop; what was fetched so far is kept."""
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A file before it comes. size: bytes, where known; version: a name for its content; stream: httpx's."""
+
+    url: str
+    stream: Callable[..., Any]
+    headers: dict[str, str] = field(default_factory=dict)
+    size: int | None = None
+    version: str | None = None
+    sha256: str | None = None
+    max_bytes: float = math.inf
+
+
 def file_size(repo: str, name: str) -> int:
     """Bytes of file `name` of the hub's dataset `repo`. Raises CourseError when the hub does not say."""
-    return _patiently(lambda: _about(repo, name), name).size
+    return _patiently(lambda gone: _on_the_hub(repo, name), name).size
 
 
 def fetch(
@@ -39,152 +59,14 @@ def fetch(
     """Bring file `name` of the hub's dataset `repo` to `path`, unless it is there; an interrupted fetch goes on.
 
     verify(part) raises CourseError when what arrived is unusable; then it is fetched anew. on_bytes(done, total) is
-    called about once a megabyte; when `stopped()` is true, Stopped is raised there.
+    called in another thread after each piece. Soon after `stopped()` has become true, Stopped is raised.
     Raises CourseError when the hub does not have it, or fails several times in a row, or the disk is full.
     """
     with only_one(path):
         if not path.exists():
-            parts = f".{path.name}.*.part"
             _patiently(
-                lambda: _attempt(repo, name, path, verify, on_bytes, stopped),
-                name,
-                so_far=lambda: sum(part.stat().st_size for part in path.parent.glob(parts)),
-                stopped=stopped,
+                lambda gone: _attempt(_on_the_hub(repo, name), path, verify, on_bytes, gone), name, path, stopped
             )
-
-
-def _attempt(repo: str, name: str, path: Path, verify: Callable, on_bytes: Callable, stopped: Callable) -> None:
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
-
-    # 10 MB otherwise: Ctrl-C would go unheard for long on a slow line
-    constants.DOWNLOAD_CHUNK_SIZE = 1 << 20  # ty: ignore[invalid-assignment]
-    about = _about(repo, name)
-    part = path.with_name(f".{path.name}.{about.version}.part")
-    for other in path.parent.glob(f".{path.name}.*.part"):
-        if other != part:  # of a version that the hub has replaced
-            other.unlink()
-    done = part.stat().st_size if part.exists() else 0
-    if done > about.size:
-        part.unlink()
-        done = 0
-    bar = _reporter(about.size, on_bytes, stopped)
-    with part.open("ab") as file:
-        http_get(
-            about.url, file, resume_size=done, headers=build_hf_headers(), expected_size=about.size, tqdm_class=bar
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        if about.sha256 and sha256_of(part) != about.sha256:
-            raise CourseError("its checksum is not the hub's")
-        verify(part)
-    except CourseError as error:
-        part.unlink()
-        raise ConnectionError(f"what arrived is not the file: {error}") from error
-    os.replace(part, path)
-
-
-def _about(repo: str, name: str) -> SimpleNamespace:
-    """url, size, a name for this version of the file and, where the hub gives it, its sha256."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
-    url = hf_hub_url(repo, name, repo_type="dataset")
-    found = get_hf_file_metadata(url, timeout=10)
-    if found.size is None:
-        raise ConnectionError("the server does not say how large it is")
-    etag = found.etag or ""
-    return SimpleNamespace(
-        url=url,
-        size=found.size,
-        version=hashlib.sha256(etag.encode()).hexdigest()[:12],
-        sha256=etag if re.fullmatch("[0-9a-f]{64}", etag) else None,
-    )
-
-
-def _reporter(total: int, on_bytes: Callable, stopped: Callable) -> type[Any]:
-    """What the hub's library takes for a tqdm: it counts the bytes and is where a fetch can be stopped."""
-
-    class Reporter:
-        def __init__(self, *args, initial: int = 0, **kwargs):
-            self.done = initial
-            self.update(0)
-
-        def update(self, count: int) -> None:
-            if stopped():
-                raise Stopped
-            self.done += count
-            on_bytes(self.done, total)
-
-        def close(self) -> None:
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error) -> None:
-            pass
-
-    return Reporter
-
-
-def _patiently(
-    attempt: Callable,
-    name: str,
-    so_far: Callable[[], int] = lambda: 0,
-    stopped: Callable[[], bool] = lambda: False,
-):
-    """Result of `attempt()`, tried again after failures that may pass; gives up after several without progress."""
-    import httpx
-    from huggingface_hub.utils import logging
-
-    logging.set_verbosity_error()  # it would print a line for each of its own attempts
-    failures, before = 0, so_far()
-    while True:
-        try:
-            return attempt()
-        except httpx.TransportError as error:
-            problem = f"no connection, or it broke off ({type(error).__name__})"
-        except OSError as error:
-            problem = _passing_problem(error, name)
-        failures = failures + 1 if so_far() == before else 1
-        before = so_far()
-        if failures > len(WAITS):
-            raise CourseError(
-                f"could not fetch {name}, {failures} attempts failed: {problem}; "
-                "run it again later: it goes on where it stopped"
-            )
-        _sleep(WAITS[failures - 1], stopped)
-
-
-def _passing_problem(error: OSError, name: str) -> str:
-    """In a few words what went wrong, when it may pass; else raises CourseError."""
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    if isinstance(error, HfHubHTTPError):
-        status = error.response.status_code
-        problem = f"the server answered {status} {error.response.reason_phrase}"
-        if status < 500 and status not in (408, 429):
-            raise CourseError(f"could not fetch {name}: {problem}; check the name, or try again later") from error
-        return problem
-    if isinstance(error, OfflineModeIsEnabled):
-        raise CourseError(f"could not fetch {name}: HF_HUB_OFFLINE is set; unset it to download") from error
-    if error.errno == errno.ENOSPC:
-        raise CourseError(
-            f"the disk is full and {name} is not complete; free some space and run it again: it goes on from there"
-        ) from error
-    if error.errno is not None:
-        raise error
-    return str(error).split("\n")[0]  # a body that ended early, or other content than the hub's
-
-
-def _sleep(seconds: float, stopped: Callable[[], bool]) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if stopped():
-            raise Stopped
-        time.sleep(0.1)
 
 
 def fetch_file(
@@ -198,46 +80,209 @@ def fetch_file(
     """Bring the file at `url` to `path`, unless it is there (with this sha256, where one is given).
 
     max_bytes: a longer file is refused; otherwise: what to do without it, for the message; on_bytes(done, total) is
-    called after each piece, total 0 when the server does not say.
-    Raises CourseError when it cannot be had; then nothing new is left, and an older file stays.
+    called in another thread after each piece, total 0 when the server does not say. An interrupted fetch goes on.
+    Raises CourseError when it cannot be had; an older file stays.
     """
-    import pooch  # slow to import, and needed here only
-    import requests
 
-    def download(url: str, part: str, _pooch: object) -> None:
-        whole = {"Accept-Encoding": "identity"}  # packed, its length would not be that of the file
-        with requests.get(url, headers=whole, stream=True, timeout=30) as response, open(part, "wb") as file:
-            response.raise_for_status()
-            done, total = 0, int(response.headers.get("Content-Length", 0))
-            for piece in response.iter_content(1 << 16):
-                done += file.write(piece)
-                if done > max_bytes:
-                    raise OSError(f"what arrives is longer than {max_bytes / 1e6:,.0f} MB, so it is not the file")
-                on_bytes(done, total)
+    def attempt(gone: threading.Event) -> None:
+        import httpx  # slow to import, and needed here only
 
-    pooch.get_logger().setLevel("CRITICAL")  # what goes wrong is said below, in one sentence
-    known = sha256 and f"sha256:{sha256}"
+        source = _Source(url, httpx.stream, sha256=sha256, max_bytes=max_bytes)
+        _attempt(source, path, lambda part: None, on_bytes, gone)
+
+    with only_one(path):
+        if not path.exists() or (sha256 and sha256_of(path) != sha256):
+            _patiently(attempt, url, path, attempts=1, again=f"try again online, or {otherwise}")
+    return path
+
+
+def _on_the_hub(repo: str, name: str) -> _Source:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, get_session
+
+    url = hf_hub_url(repo, name, repo_type="dataset")
+    found = get_hf_file_metadata(url, timeout=10)
+    if found.size is None:
+        raise ConnectionError("the server does not say how large it is")
+    etag = found.etag or ""
+    sha256 = etag if re.fullmatch("[0-9a-f]{64}", etag) else None
+    return _Source(url, get_session().stream, build_hf_headers(), found.size, _version(etag), sha256)
+
+
+def _version(etag: str) -> str:
+    return hashlib.sha256(etag.encode()).hexdigest()[:12]
+
+
+def _parts(path: Path) -> list[Path]:
+    return list(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
+
+
+def _attempt(
+    source: _Source,
+    path: Path,
+    verify: Callable[[Path], None],
+    on_bytes: Callable[[int, int], None],
+    gone: threading.Event,
+) -> None:
+    """Go on with the part that is here, to the file's end; check it and put it in its place.
+
+    Once `gone` is set, nothing more is written: nobody waits for it.
+    """
+    for part in _parts(path):
+        of_this = source.version is None or part.name.endswith(f".{source.version}.part")
+        if not of_this or part.stat().st_size > (source.size or source.max_bytes):
+            part.unlink()
+    part = next(iter(_parts(path)), None)
+    if part is None or part.stat().st_size != source.size:
+        part = _receive(source, path, part, on_bytes, gone)
     try:
-        return Path(pooch.retrieve(url, known, path.name, path.parent, downloader=download))  # ty: ignore[invalid-argument-type]
-    except (OSError, ValueError) as error:
+        if source.sha256 and sha256_of(part) != source.sha256:
+            raise CourseError("its checksum is not the one that was announced")
+        verify(part)
+    except CourseError as error:
+        part.unlink()
+        raise ConnectionError(f"what arrived is not the file: {error}") from error
+    os.replace(part, path)
+
+
+def _receive(
+    source: _Source, path: Path, part: Path | None, on_bytes: Callable[[int, int], None], gone: threading.Event
+) -> Path:
+    """Ask for what is missing, and write each piece down as it comes; the part, all of it."""
+    done = part.stat().st_size if part else 0
+    headers = source.headers | {"Accept-Encoding": "identity"}  # packed, its length would not be that of the file
+    headers |= {"Range": f"bytes={done}-"} if done else {}
+    with source.stream("GET", source.url, headers=headers, timeout=30, follow_redirects=True) as response:
+        answer = response.headers
+        target = path.with_name(f".{path.name}.{source.version or _version(answer.get('ETag', ''))}.part")
+        goes_on = part == target and answer.get("Content-Range", "").startswith(f"bytes {done}-")
+        if response.status_code == 416 or (response.status_code == 206 and not goes_on):
+            for other in _parts(path):
+                other.unlink()
+            raise ConnectionError("the server has another file there now")
+        response.raise_for_status()
+        if not goes_on:
+            done = 0
+        size = source.size
+        if size is None and "Content-Encoding" not in answer and "Content-Length" in answer:
+            size = done + int(answer["Content-Length"])
+        limit = source.max_bytes if size is None else min(size, source.max_bytes)
+        too_long = f"what arrives is longer than {limit / 1e6:,.1f} MB, so it is not the file"
+        if size and size > limit:
+            raise ConnectionError(too_long)
+        if size:
+            _check_room(path, size - done)
+        on_bytes(done, size or 0)
+        with target.open("ab" if goes_on else "wb") as file:
+            for piece in response.iter_bytes():
+                if gone.is_set():
+                    raise Stopped
+                done += file.write(piece)
+                file.flush()
+                if done > limit:
+                    break
+                on_bytes(done, size or 0)
+            os.fsync(file.fileno())
+    if done > limit:
+        target.unlink()
+        raise ConnectionError(too_long)
+    if size and done < size:
+        raise ConnectionError("the download broke off")
+    return target
+
+
+def _check_room(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
         raise CourseError(
-            f"could not fetch {url}: {_reason(error)}; nothing was kept: try again online, or {otherwise}"
-        ) from error
+            f"{path.name} needs {needed / 1e6:,.1f} MB more, and {path.parent} has {free / 1e6:,.1f} MB free; "
+            "free some space, or set COURSE_HOME"
+        )
 
 
-def _reason(error: Exception) -> str:
-    """In a few words why a file did not come."""
-    from requests import exceptions
+def _patiently(
+    attempt: Callable[[threading.Event], Any],
+    name: str,
+    path: Path | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+    attempts: int = 1 + len(WAITS),
+    again: str = AGAIN,
+) -> Any:
+    """Result of `attempt(gone)`; tried anew after what may pass, until so many in a row have brought no byte."""
+    import httpx
 
-    if isinstance(error, exceptions.HTTPError) and error.response is not None:
-        return f"the server answered {error.response.status_code} {error.response.reason}"
+    failures = furthest = 0
+    while True:
+        try:
+            return _abandonable(attempt, stopped)
+        except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:
+            problem = _passing_problem(error, name, again)
+        done = sum(part.stat().st_size for part in _parts(path)) if path else 0
+        failures = 0 if done > furthest else failures + 1
+        furthest = max(done, furthest)
+        if failures >= attempts:
+            times = f", {failures} attempts failed" if failures > 1 else ""
+            raise CourseError(f"could not fetch {name}{times}: {problem}; {again}")
+        _sleep(WAITS[max(failures - 1, 0)], stopped)
+
+
+def _abandonable(attempt: Callable[[threading.Event], Any], stopped: Callable[[], bool]) -> Any:
+    """Result of `attempt(gone)` in a thread of its own: a server that says nothing must not hold up who is to stop."""
+    future, gone = Future(), threading.Event()
+
+    def run() -> None:
+        try:
+            future.set_result(attempt(gone))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        while not wait([future], timeout=0.2).done:
+            if stopped():
+                raise Stopped
+        return future.result()
+    finally:
+        gone.set()
+
+
+def _passing_problem(error: Exception, name: str, again: str) -> str:
+    """In a few words what went wrong, when it may pass; else raises CourseError."""
+    import httpx
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        raise CourseError(f"could not fetch {name}: HF_HUB_OFFLINE is set; unset it to download") from error
+    response = getattr(error, "response", None)
+    if response is not None:
+        problem = f"the server answered {response.status_code} {response.reason_phrase}"
+        if response.status_code < 500 and response.status_code not in PASSING:
+            again = again if again != AGAIN else "check the name, or try again later"
+            raise CourseError(f"could not fetch {name}: {problem}; {again}") from error
+        return problem
     for kind, said in (
-        (exceptions.ChunkedEncodingError, "the download broke off"),
-        (exceptions.Timeout, "the server did not answer in time"),
-        (exceptions.ConnectionError, "no connection to the server"),
-        (exceptions.RequestException, f"the server's answer cannot be used ({type(error).__name__})"),
-        (ValueError, "what arrived is not the expected file (its checksum differs)"),
+        (httpx.TimeoutException, "the server did not answer in time"),
+        (httpx.NetworkError, "no connection to the server, or it broke off"),
+        (httpx.RemoteProtocolError, "the download broke off"),
+        (httpx.ProxyError, "the proxy does not let it through"),
     ):
         if isinstance(error, kind):
             return said
-    return getattr(error, "strerror", None) or str(error)
+    if not isinstance(error, OSError):  # redirects without end or to nowhere, a body that cannot be unpacked
+        problem = f"the server's answer cannot be used ({type(error).__name__})"
+        raise CourseError(f"could not fetch {name}: {problem}; {again}") from error
+    if error.errno == errno.ENOSPC:
+        raise CourseError(
+            f"the disk is full and {name} is not complete; free some space and run it again: it goes on from there"
+        ) from error
+    if error.errno is not None:
+        raise error
+    return str(error).split("\n")[0]
+
+
+def _sleep(seconds: float, stopped: Callable[[], bool]) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if stopped():
+            raise Stopped
+        time.sleep(min(0.1, seconds))

@@ -67,6 +67,8 @@ def home_dir() -> Path:
         raise CourseError(
             f"no folder for the course ({error}); set COURSE_HOME to one that you can write to"
         ) from error
+    if not is_utf8(home):
+        raise CourseError(f"the folder {str(home)!r} has bytes that are no UTF-8; set COURSE_HOME to another")
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -76,3 +78,12 @@ def home_dir() -> Path:
     if not os.access(home, os.W_OK | os.X_OK):
         raise CourseError(f"cannot write to the folder {home}; set COURSE_HOME to a folder that you can write to")
     return home
+
+
+def is_utf8(path: str | Path) -> bool:
+    """Whether a path is text: bytes that are not become halves of surrogate pairs in Python."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,5 +1,6 @@
 """How every program of the course starts and ends."""
 
+import io
 import math
 import os
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 from course_lib.host.errors import CourseError, FlagError
-from course_lib.host.paths import user_path
+from course_lib.host.paths import is_utf8, user_path
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,7 +49,7 @@ def run_program(name: str, settings: type, work: Callable, argv: list[str] | Non
 
     Every field of `settings` has a default.
     """
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # `microgpt --help >&-`: tyro asks it too
+    make_output_safe()
     flags = sys.argv[1:] if argv is None else argv
     arguments = _parsed(name, settings, flags) if flags else settings()
 
@@ -81,12 +82,21 @@ def _parsed(name: str, settings: type, flags: list[str]) -> Any:
     return tyro.cli(settings, prog=name, args=flags, registry=registry)
 
 
+def make_output_safe() -> None:
+    """Let no output end a program: a character that stdout or stderr has no code for becomes "?"."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # `microgpt --help >&-`: tyro asks it too
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def call(name: str, work: Callable[[], int | None]) -> None:
     """Do the work of the program `name`, and end the process with the exit code that it returns, if that is not 0.
 
     A CourseError or OSError ends it with one sentence on stderr and exit code 1, a wrong flag with 2, Ctrl-C with 130;
     a reader that goes away early (`microgpt | head`) ends it quietly.
     """
+    make_output_safe()
     try:
         code = work()
         sys.stdout.flush()
@@ -107,9 +117,15 @@ def call(name: str, work: Callable[[], int | None]) -> None:
 
 
 def check_bounds(flags: object) -> None:
-    """Raise FlagError for a field of the dataclass `flags` outside the Bounds beside its type."""
+    """Raise FlagError for a field of the dataclass `flags` outside the Bounds beside its type.
+
+    And for text that is no UTF-8, as MLX and pyarrow take no other paths.
+    """
     for name, hint in get_type_hints(type(flags), include_extras=True).items():
         value = getattr(flags, name)
+        if isinstance(value, str | Path) and not is_utf8(value):
+            flag = name.replace("_", "-")
+            raise FlagError(f"--{flag} is {str(value)!r}, with bytes that are no UTF-8; rename it, and give that")
         for bounds in _bounds_in(hint):
             if value is not None and not bounds.hold(value):
                 raise FlagError(f"--{name.replace('_', '-')} is {value}, expected {bounds}")

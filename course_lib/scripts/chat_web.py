@@ -1,9 +1,10 @@
 """Talk to a model in the browser, or through an API: `chat_web --help`. Source: nanochat."""
 
 import ipaddress
+import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Annotated
 
@@ -39,19 +40,26 @@ def is_local(host: str) -> bool:
 
 def work(settings: Settings) -> None:
     """Load the model and serve it until Ctrl-C."""
+    if settings.api_key is None:
+        settings = replace(settings, api_key=os.environ.get("COURSE_API_KEY"))
     key = settings.api_key
     if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key != ""):
-        raise FlagError("--api-key is not a word of plain letters and digits; give another")
+        raise FlagError("--api-key or COURSE_API_KEY is not a word of plain letters and digits; give another")
+    for proxy in settings.trusted_proxy:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError as error:
+            raise FlagError(f"--trusted-proxy: {error}; give an IP address or a network, 10.0.0.0/8") from error
     with listen(settings.host, settings.port) as listener:  # before the model is loaded: a port may be taken
         folder, step = settings.place(settings.stage)
         model, tokenizer, meta = load_model(folder, step)
         model.set_dtype(backend.compute_dtype())
-        name = f"{folder.name} {folder.parent.name}"
+        name = "-".join(f"{folder.name} {folder.parent.name}".split())  # an id, for addresses and flags
         flags = {field.name: getattr(settings, field.name) for field in fields(ServerFlags)}
         app = create_app(model, tokenizer, ChatSettings(**flags, name=name, tool=use_calculator))
         print(f"{name}, step {meta['step']:,} is on {address_of(listener)} (Ctrl-C ends it)", flush=True)
         if not is_local(settings.host) and key is None:
-            print("chat_web: other machines can use it, without --api-key", file=sys.stderr)
+            print("chat_web: other machines can use it, without an API key; set COURSE_API_KEY", file=sys.stderr)
         run_forever(app, listener)
     print("ended")
 

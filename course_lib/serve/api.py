@@ -1,12 +1,13 @@
 """What clients may send to the chat server, within which limits, and the errors that they get back.
 
-Two forms: nanochat's own, and the part of OpenAI's chat completions that a small model can serve. Either becomes a
+Two forms: nanochat's own, and the part of OpenAI's completions that a small model can serve. Either becomes a
 `Question`, which is all that the rest of the server sees.
 
 Written by hand; chapter 16 uses it.
 """
 
 import json
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,8 +15,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from course_lib.chat.conversation import PARTS
 from course_lib.host.errors import CourseError
 from course_lib.host.program import AtLeastOne, AtLeastZero, Bounds
 from course_lib.serve.streaming import Piece, content_of
@@ -29,9 +31,13 @@ class ServerFlags:
     """What whoever starts a server may set: how it answers, whom, and how many at once."""
 
     api_key: str | None = None
-    """Serve only those who send this key."""
+    """Serve only those who send this key. Better set COURSE_API_KEY: flags are seen in the list of processes."""
     allow_host: tuple[str, ...] = ()
     """Names by which this machine may be called, besides localhost and its IP address."""
+    allow_origin: tuple[str, ...] = ()
+    """Pages that may ask, besides its own: https://chat.example.com."""
+    trusted_proxy: tuple[str, ...] = ()
+    """IP addresses or networks of proxies whose X-Forwarded-Host and X-Forwarded-For are believed."""
     temperature: Annotated[float, Bounds(0, 2)] = 0.8
     """Default temperature, 0 to 2."""
     top_k: Annotated[int, Bounds(1, 200)] = 50
@@ -55,15 +61,22 @@ class ChatSettings(ServerFlags):
 
 @dataclass(frozen=True)
 class Question:
-    """What a client asks: checked, and with the server's defaults filled in. Ends with a message of the user's."""
+    """What a client asks: checked, and with the server's defaults filled in.
 
-    messages: list[dict]
+    prompts: conversations that end with the user's message, or plain texts; num_samples: replies to each;
+    top_logprobs: how many of the likeliest tokens to tell beside each of the reply's; None: no log-probabilities.
+    """
+
+    prompts: list[list[dict] | str]
     max_tokens: int
     temperature: float
-    top_k: int
+    top_k: int | None
     top_p: float | None
+    min_p: float | None
     seed: int
     stops: list[str]
+    num_samples: int
+    top_logprobs: int | None
 
 
 # ---- Errors
@@ -86,15 +99,26 @@ class Refused(CourseError):
         return JSONResponse(self.body, self.status, self.headers)
 
 
-def refusal_of(error: RequestValidationError) -> Refused:
-    """The first thing that is wrong with a body, in one sentence."""
-    first = error.errors()[0]
+BRANCH = re.compile(r"str|list\[.*|constrained-.*|function-.*")  # Pydantic's names for the parts of a union
+
+
+def refusal_of(error: RequestValidationError, content_type: str) -> Refused:
+    """What is wrong with a body, in one sentence.
+
+    Of the branches of a union that which the client meant: where the error is deepest, or not the type itself.
+    """
+    first = max(error.errors(), key=lambda each: (len(each["loc"]), not each["type"].endswith("_type")))
     words = [str(word) for word in first["loc"][1:]]
-    place = ".".join(word for word in words if not word.startswith(("str", "list[", "constrained")))
+    place = ".".join(word for word in words if not BRANCH.fullmatch(word))
     if first["type"] == "json_invalid":
         sentence = "the body is not JSON; send a JSON object with a list of messages"
     elif first["type"] == "missing" and not place:
         sentence = "the body is empty; send a JSON object with a list of messages"
+    elif not place and "json" not in content_type:
+        came = f"came as {content_type[:80]!r}" if content_type else "came without a Content-Type"
+        sentence = f"the body {came}; send JSON, with the header 'Content-Type: application/json'"
+    elif first["type"] == "value_error":
+        sentence = f"{place}: {first['ctx']['error']}"
     else:
         wrong = first["msg"][0].lower() + first["msg"][1:]
         sentence = f"{place or 'the body'}: {wrong}; fix it and try again"
@@ -119,6 +143,22 @@ class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Part]
 
+    @model_validator(mode="before")
+    @classmethod
+    def known(cls, message: Any) -> Any:
+        """Say what other models can read and this one cannot: tools of the client's, images, no text at all."""
+        if not isinstance(message, dict):
+            return message
+        content = message.get("content", "")
+        if message.get("role") in ("tool", "function") or message.get("tool_calls") or message.get("function_call"):
+            raise ValueError("this model calls no tools of a client's; leave out messages with their calls and results")
+        for part in content if isinstance(content, list) else []:
+            if isinstance(part, dict) and "type" in part and part["type"] not in PARTS:
+                raise ValueError(f"this model reads text only, and this has a part of type {part['type']!r:.40}")
+        if not isinstance(content, (str, list)):
+            raise ValueError(f"the content is {json.dumps(content):.40}; send a text, or a list of parts with text")
+        return message
+
     def plain(self) -> dict:
         """As `course_lib.chat.conversation` has it."""
         content = self.content
@@ -126,47 +166,60 @@ class ChatMessage(BaseModel):
             content = content_of(Piece(part.type, part.text) for part in content)
         return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
+    def __len__(self) -> int:
+        """In characters."""
+        return len(self.content) if isinstance(self.content, str) else sum(len(part.text) for part in self.content)
 
-class ChatRequest(BaseModel):
-    """The whole conversation, and how to continue it. None: the server's setting."""
+
+class Wanted(BaseModel):
+    """How to continue a text. None: the server's setting; so do the values with which other servers say "off"."""
 
     model_config = STRICT
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     temperature: float | None = Field(None, ge=0, le=2)
-    top_k: int | None = Field(None, ge=1, le=200)
-    top_p: float | None = Field(None, gt=0, le=1)
-    max_tokens: int | None = Field(None, ge=1, le=4096)
-    seed: int | None = Field(None, ge=0, lt=2**63)
+    top_k: int | None = Field(None, ge=-1)
+    top_p: float | None = Field(None, ge=0, le=1)
+    min_p: float | None = Field(None, ge=0, le=1)
+    max_tokens: int | None = Field(None, ge=-1)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+
+    def about(self, settings: ChatSettings, prompts: list) -> Question:
+        """What is asked of this server."""
+        return Question(
+            prompts,
+            self.max_tokens if self.max_tokens and self.max_tokens > 0 else settings.max_tokens,
+            settings.temperature if self.temperature is None else self.temperature,
+            settings.top_k if self.top_k is None else self.top_k if self.top_k > 0 else None,
+            self.top_p if self.top_p is None else max(self.top_p, 1e-9),
+            self.min_p,
+            secrets.randbits(32) if self.seed is None or self.seed == -1 else self.seed % 2**64,
+            stops=[],
+            num_samples=1,
+            top_logprobs=None,
+        )
+
+
+class ChatRequest(Wanted):
+    """The whole conversation, and how to continue it."""
+
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
 
     def question(self, settings: ChatSettings) -> Question:
         """What is asked of this server. Raises Refused for too many characters."""
-        sizes = []  # in characters
-        for number, message in enumerate(self.messages):
-            parts = [message.content] if isinstance(message.content, str) else [part.text for part in message.content]
-            sizes.append(size := sum(map(len, parts)))
+        sizes = [len(message) for message in self.messages]
+        for number, size in enumerate(sizes):
             if size > MAX_MESSAGE_CHARS:
                 sentence = f"message {number} has {size:,} characters, at most {MAX_MESSAGE_CHARS:,} are allowed"
                 raise Refused(400, f"{sentence}; shorten it", "messages")
         if sum(sizes) > MAX_CHARS:
             sentence = f"the messages have {sum(sizes):,} characters in all, at most {MAX_CHARS:,} are allowed"
             raise Refused(400, f"{sentence}; leave out the oldest", "messages")
-        return Question(
-            [message.plain() for message in self.messages],
-            self.max_tokens or settings.max_tokens,
-            settings.temperature if self.temperature is None else self.temperature,
-            self.top_k or settings.top_k,
-            self.top_p,
-            secrets.randbits(32) if self.seed is None else self.seed,
-            stops=[],
-        )
+        return self.about(settings, [[message.plain() for message in self.messages]])
 
 
 # ---- OpenAI's form
 
-# Fields that we do not implement, with the values that are harmless no-ops. Ignoring others would deceive the client.
-UNSUPPORTED: dict[str, Any] = dict.fromkeys(("frequency_penalty", "presence_penalty", "top_logprobs"), 0)
-UNSUPPORTED |= {"n": 1, "logprobs": False, "tools": [], "functions": [], "logit_bias": {}}
-UNSUPPORTED |= {"response_format": {"type": "text"}}
+# A reply would be of no use to who asks for these, so they are refused. Other fields that are not served are named.
+REFUSED: dict[str, Any] = {"tools": [], "functions": [], "response_format": {"type": "text"}}
 
 StopString = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -178,27 +231,64 @@ class StreamOptions(BaseModel):
     include_usage: bool | None = None
 
 
-class CompletionRequest(ChatRequest):
-    """The fields of nanochat's form, and those of OpenAI's chat completions that we serve."""
+class OpenAIRequest(Wanted):
+    """The fields that OpenAI's two forms share."""
 
     model_config = ConfigDict(strict=True, extra="allow")
     model: str | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=4)] | None = None
-    max_completion_tokens: int | None = Field(None, ge=1, le=4096)
-    n: int | None = None
+    n: int | None = Field(None, ge=1, le=128)
 
-    def question(self, settings: ChatSettings) -> Question:
+    def ignored(self) -> list[str]:
+        """Fields that ask for something which this server does not do."""
+        asked = [name for name, value in (self.model_extra or {}).items() if value and name not in REFUSED]
+        return [name for name in asked if re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", name)][:20]
+
+    def about(self, settings: ChatSettings, prompts: list) -> Question:
         """What is asked. Raises Refused also for another model, and for what this server cannot do."""
-        if self.model not in (None, settings.name):
+        if self.model not in (None, "", settings.name):
             sentence = f"there is no model {self.model[:80]!r} here, only {settings.name!r}; ask for that"
             raise Refused(404, sentence, "model", "model_not_found")
-        for field, harmless in UNSUPPORTED.items():
-            value = getattr(self, field, None)
+        for field, harmless in REFUSED.items():
+            value = (self.model_extra or {}).get(field)
             if value not in (None, harmless):
                 sentence = f"this server does not support {field}={json.dumps(value):.80}"
                 raise Refused(400, f"{sentence}; leave it out, or send {field}={json.dumps(harmless)}", field)
-        question = super().question(settings)
+        wanted = (self.n or 1) * len(prompts)
+        if wanted > settings.max_rows:
+            sentence = f"you ask for {wanted} replies, and this server writes {settings.max_rows} at once"
+            raise Refused(400, f"{sentence}; ask for fewer", "n")
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return replace(question, max_tokens=self.max_completion_tokens or question.max_tokens, stops=stops)
+        return replace(super().about(settings, prompts), stops=stops, num_samples=self.n or 1)
+
+
+class CompletionRequest(OpenAIRequest, ChatRequest):
+    """The fields of nanochat's form, and those of OpenAI's chat completions that we serve."""
+
+    max_completion_tokens: int | None = Field(None, ge=-1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+
+    def about(self, settings: ChatSettings, prompts: list) -> Question:
+        if (self.max_completion_tokens or 0) > 0:
+            self.max_tokens = self.max_completion_tokens
+        logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        return replace(super().about(settings, prompts), top_logprobs=logprobs)
+
+    def ignored(self) -> list[str]:
+        return [*super().ignored(), *(["top_logprobs"] if self.top_logprobs and not self.logprobs else [])]
+
+
+class TextRequest(OpenAIRequest):
+    """OpenAI's older completions: texts to go on with, and how."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1)]
+
+    def question(self, settings: ChatSettings) -> Question:
+        """What is asked. Raises Refused for too many characters."""
+        prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        if sum(map(len, prompts)) > MAX_CHARS:
+            raise Refused(400, f"the prompt has more than {MAX_CHARS:,} characters; shorten it", "prompt")
+        return self.about(settings, prompts)

@@ -10,13 +10,14 @@ from fastapi import Request as HTTPRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.paths import data_dir
 from course_lib.model.gpt import GPT
-from course_lib.serve.api import ChatRequest, ChatSettings, CompletionRequest, Refused, refusal_of
+from course_lib.serve.api import ChatSettings, CompletionRequest, OpenAIRequest, Refused, TextRequest, refusal_of
 from course_lib.serve.gate import Gate
-from course_lib.serve.replies import Chat, Completion, ReplyStream, nanochat_events, unless_gone
+from course_lib.serve.replies import Chat, ChatCompletion, Completion, Reply, ReplyStream, nanochat_events, unless_gone
 
 PAGES = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -27,7 +28,7 @@ PAGES = {
 }
 
 SENTENCES = {
-    404: "there is nothing at this address; the page is at /",
+    404: "there is nothing at this address; the page is at /, and OpenAI's API is below /v1",
     405: "this address does not know that method",
 }
 ERROR = {"description": "What is wrong, in one sentence, in the form of OpenAI's errors"}
@@ -48,7 +49,11 @@ def create_app(model: GPT, tokenizer: Tokenizer, settings: ChatSettings | None =
         exception_handlers=dict.fromkeys((Refused, RequestValidationError, HTTPException), answer_error),
     )
     app.state.chat = Chat(model, tokenizer, settings)
-    app.add_middleware(Gate, settings=settings, public=frozenset({*PAGES, "/health"}))
+    app.state.reading = set()
+    app.add_middleware(Gate, settings=settings, public=frozenset({*PAGES, "/health"}), reading=app.state.reading)
+    if settings.allow_origin:  # outermost: a browser asks first, and sends no key with that
+        origins = [origin.rstrip("/") for origin in settings.allow_origin]
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
     app.include_router(router)
     for path in PAGES:
         app.add_route(path, page)
@@ -56,9 +61,12 @@ def create_app(model: GPT, tokenizer: Tokenizer, settings: ChatSettings | None =
 
 
 @router.post("/chat/completions", response_model=None)
-async def chat_completions(body: ChatRequest, request: HTTPRequest) -> Response:
-    """nanochat's form: always a stream."""
+async def chat_completions(body: CompletionRequest, request: HTTPRequest) -> Response:
+    """nanochat's form: always a stream. Who names a model speaks OpenAI's, and has left /v1 out of the address."""
+    if body.model is not None:
+        return await v1_chat_completions(body, request)
     chat: Chat = request.app.state.chat
+    body.n = 1  # its events have no numbers
     reply = await chat.reply(body.question(chat.settings))
     return ReplyStream(chat, reply, nanochat_events(reply))
 
@@ -68,12 +76,26 @@ async def v1_chat_completions(body: CompletionRequest, request: HTTPRequest) -> 
     """OpenAI's form, as a stream or whole."""
     chat: Chat = request.app.state.chat
     reply = await chat.reply(body.question(chat.settings))
-    completion = Completion(chat.settings.name, reply)
+    return await answer(request, body, reply, ChatCompletion(chat.settings.name, reply))
+
+
+@router.post("/v1/completions", response_model=None)
+async def v1_completions(body: TextRequest, request: HTTPRequest) -> Response:
+    """OpenAI's older form: a text is gone on with. As a stream or whole."""
+    chat: Chat = request.app.state.chat
+    reply = await chat.reply(body.question(chat.settings))
+    return await answer(request, body, reply, Completion(chat.settings.name, reply))
+
+
+async def answer(request: HTTPRequest, body: OpenAIRequest, reply: Reply, completion: Completion) -> Response:
+    """A reply as a stream or whole. The header x-ignored-fields names what was asked for and is not done."""
+    chat: Chat = request.app.state.chat
+    headers = {"x-ignored-fields": ", ".join(ignored)} if (ignored := body.ignored()) else {}
     if body.stream:
         usage = body.stream_options and body.stream_options.include_usage
-        return ReplyStream(chat, reply, completion.events(bool(usage)))
+        return ReplyStream(chat, reply, completion.events(bool(usage)), headers)
     try:
-        return JSONResponse(await unless_gone(request, completion.whole()))
+        return JSONResponse(await unless_gone(request, completion.whole()), headers=headers)
     finally:
         chat.ended(reply)
 
@@ -81,10 +103,19 @@ async def v1_chat_completions(body: CompletionRequest, request: HTTPRequest) -> 
 @router.get("/v1/models")
 def models(request: HTTPRequest) -> dict:
     """The one model, in OpenAI's form, and the settings of requests that do not set their own."""
+    return {"object": "list", "data": [model(request.app.state.chat.settings.name, request)]}
+
+
+@router.get("/v1/models/{name:path}")
+def model(name: str, request: HTTPRequest) -> dict:
+    """One model of the list."""
     chat: Chat = request.app.state.chat
+    if name != chat.settings.name:
+        sentence = f"there is no model {name[:80]!r} here, only {chat.settings.name!r}; ask for that"
+        raise Refused(404, sentence, "model", "model_not_found")
     defaults = {name: getattr(chat.settings, name) for name in ("temperature", "top_k", "max_tokens")}
-    model = {"id": chat.settings.name, "object": "model", "created": int(chat.started), "owned_by": "you"}
-    return {"object": "list", "data": [{**model, "defaults": defaults}]}
+    about = {"id": chat.settings.name, "object": "model", "created": int(chat.started), "owned_by": "you"}
+    return {**about, "defaults": defaults}
 
 
 @router.get("/health")
@@ -109,7 +140,7 @@ def page(request: HTTPRequest) -> Response:
 async def answer_error(request: HTTPRequest, error: Exception) -> Response:
     """The answer to what was refused, to a body of another form, and to an unknown address or method."""
     if isinstance(error, RequestValidationError):
-        error = refusal_of(error)
+        error = refusal_of(error, request.headers.get("content-type", ""))
     elif isinstance(error, HTTPException):
         sentence = SENTENCES.get(error.status_code, "the request cannot be read; send a JSON object")
         error = Refused(error.status_code, sentence, headers=dict(error.headers or {}))

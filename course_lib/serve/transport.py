@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from course_lib.host.errors import CourseError
 from course_lib.host.stop import stop_when_asked
 
+MAX_CONNECTIONS = 400  # above, those that wait for a request are closed, the oldest first
 UNREAD = 64 * 1024  # bytes that the system keeps for a client that does not read
 
 
@@ -57,14 +58,22 @@ class BoundedProtocol(H11Protocol):
     """
 
     HEAD_SECONDS, READ_SECONDS = 10.0, 30.0
+    _heard = 0.0
     _head_timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport) -> None:
         super().connection_made(transport)
+        self._heard = self.loop.time()
         self._watch_head()
+        others = [each for each in self.connections if isinstance(each, BoundedProtocol) and each is not self]
+        stay = [each for each in others if not each.transport.is_closing()]
+        idle = [each for each in stay if each.conn.their_state is h11.IDLE]
+        if idle and len(stay) >= MAX_CONNECTIONS:
+            min(idle, key=lambda each: each._heard).transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        self._heard = self.loop.time()
         super().data_received(data)
         self._watch_head()
 
@@ -104,7 +113,7 @@ class ChatServer(uvicorn.Server):
     """uvicorn, whose end does not wait for replies: the engine ends first, and so do they."""
 
     def __init__(self, app: FastAPI):
-        self._chat = app.state.chat
+        self._chat, self._reading = app.state.chat, app.state.reading
         config = uvicorn.Config(
             app,
             http=BoundedProtocol,
@@ -113,7 +122,8 @@ class ChatServer(uvicorn.Server):
             log_level="error",
             access_log=False,
             server_header=False,
-            limit_concurrency=500,
+            proxy_headers=False,  # `gate` reads them, where they may be believed
+            limit_concurrency=MAX_CONNECTIONS + 100,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=5,
             h11_max_incomplete_event_size=64 * 1024,
@@ -122,6 +132,8 @@ class ChatServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await asyncio.to_thread(self._chat.close)
+        for task in self._reading:
+            task.cancel()
         await super().shutdown(sockets)
 
 

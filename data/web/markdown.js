@@ -17,46 +17,90 @@ export function safeLink(address) {
   }
 }
 
-// [pattern, what it becomes]; the first that matches earliest in the text wins.
-const INLINE = [
-  [/(`+)([^`]|[^`][\s\S]*?[^`])\1(?!`)/, (found) => element("code", [found[2].replace(/^ (.+) $/, "$1")])],
-  [/\*\*(?=\S)([\s\S]*?\S)\*\*/, (found, depth) => element("strong", inline(found[1], depth))],
-  [/(?<![*\w])\*(?=[^\s*])([^*]*?[^\s*])\*(?![*\w])/, (found, depth) => element("em", inline(found[1], depth))],
-  [/(?<![\w_])_(?=[^\s_])([^_]*?[^\s_])_(?![\w_])/, (found, depth) => element("em", inline(found[1], depth))],
-  [/~~(?=\S)([\s\S]*?\S)~~/, (found, depth) => element("del", inline(found[1], depth))],
-  [/!?\[([^\]\n]*)\]\(([^()\s]+(?:\([^()\s]*\)[^()\s]*)*)\)/, link],
-];
-
-function link(found, depth) {
-  const href = found[0].startsWith("!") ? null : safeLink(found[2]);
-  if (!href) return document.createTextNode(found[0]);
-  return element("a", inline(found[1] || found[2], depth), { href, target: "_blank", rel: "noopener noreferrer" });
-}
+// One pass over the text, in linear time whatever it is: OPENERS find what may begin something; where that ends is
+// looked for from where the last search for such an end has stopped.
+const OPENERS = /`+|\*\*(?=\S)|~~(?=\S)|(?<![*\w])\*(?=[^\s*])|(?<!\w)_(?=[^\s_])|!?\[/g;
+const CLOSERS = { "**": /(?<=\S)\*\*/g, "~~": /(?<=\S)~~/g, "*": /\*/g, _: /_/g, "[": /[\]\n]/g };
+const NAMES = { "**": "strong", "~~": "del", "*": "em", _: "em" };
+const TARGET = /\(([^()\s]+(?:\([^()\s]*\)[^()\s]*)*)\)/y;
 
 function inline(text, depth = 0) {
   const nodes = [];
-  while (text) {
-    let first = null;
-    for (const [pattern, make] of depth < 8 ? INLINE : []) {
-      const found = pattern.exec(text);
-      if (found && (!first || found.index < first.found.index)) first = { found, make };
+  const found = new Map(); // kind -> where its next end is
+  const openers = new RegExp(OPENERS);
+  const runs = new Map(); // how many backticks -> where they stand
+  const targets = new Map(); // where a label ends -> what stands behind it
+  let done = 0;
+
+  function closer(kind, from) {
+    if (!(found.get(kind) >= from)) {
+      CLOSERS[kind].lastIndex = from;
+      found.set(kind, CLOSERS[kind].exec(text)?.index ?? Infinity);
     }
-    if (!first) break;
-    const { found, make } = first;
-    if (found.index) nodes.push(text.slice(0, found.index));
-    nodes.push(make(found, depth + 1));
-    text = text.slice(found.index + found[0].length);
+    return found.get(kind);
   }
-  if (text) nodes.push(text);
+
+  // Code ends with as many backticks as it begins with.
+  function closingRun(length, from) {
+    if (!runs.size) {
+      for (const { 0: ticks, index } of text.matchAll(/`+/g)) {
+        if (!runs.has(ticks.length)) runs.set(ticks.length, { next: 0, places: [] });
+        runs.get(ticks.length).places.push(index);
+      }
+    }
+    const run = runs.get(length);
+    while (run.places[run.next] < from) run.next += 1;
+    return run.places[run.next] ?? Infinity;
+  }
+
+  function target(at) {
+    if (!targets.has(at)) {
+      TARGET.lastIndex = at;
+      targets.set(at, text[at] === "(" ? TARGET.exec(text) : null);
+    }
+    return targets.get(at);
+  }
+
+  // [node, where it ends], or nothing
+  function made(mark, start, inside) {
+    const kind = mark.replace("!", "");
+    const code = kind[0] === "`";
+    const end = code ? closingRun(kind.length, inside) : closer(kind, inside + (kind === "**" || kind === "~~"));
+    if (end === Infinity) return null;
+    const content = () => inline(text.slice(inside, end), depth + 1);
+    if (code) return [element("code", [text.slice(inside, end).replace(/^ (.+) $/, "$1")]), end + kind.length];
+    if (kind === "[") {
+      const behind = text[end] === "]" && target(end + 1);
+      if (!behind) return null;
+      const after = end + 1 + behind[0].length;
+      const href = mark === "[" ? safeLink(behind[1]) : null;
+      if (!href) return [document.createTextNode(text.slice(start, after)), after];
+      const label = end > inside ? content() : inline(behind[1], depth + 1);
+      return [element("a", label, { href, target: "_blank", rel: "noopener noreferrer" }), after];
+    }
+    const within = /\s/.test(text[end - 1]) || /\w/.test(text[end + 1] ?? "") || text[end + 1] === kind;
+    if (kind.length === 1 && within) return null;
+    return [element(NAMES[kind], content()), end + kind.length];
+  }
+
+  for (let opener; depth < 8 && (opener = openers.exec(text)); ) {
+    const result = made(opener[0], opener.index, openers.lastIndex);
+    if (!result) continue;
+    if (opener.index > done) nodes.push(text.slice(done, opener.index));
+    nodes.push(result[0]);
+    done = openers.lastIndex = result[1];
+  }
+  if (done < text.length) nodes.push(text.slice(done));
   return nodes;
 }
 
-const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([\w+#.-]*)[^`]*$/;
-const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
+// In none of these may two neighbours match the same characters: a long line that fits almost would take for ever.
+const FENCE = /^ {0,3}(`{3,}(?!`)|~{3,}(?!~))[^`]*$/;
+const HEADING = /^ {0,3}(#{1,6})\s+(\S[^]*)?$/;
 const RULE = /^ {0,3}([-*_])(\s*\1){2,}\s*$/;
 const QUOTE = /^ {0,3}> ?/;
-const ITEM = /^( *)([-*+]|\d{1,9}[.)])\s+(.*)$/;
-const DASHES = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
+const ITEM = /^( *)([-*+]|\d{1,9}[.)])\s+(\S[^]*)?$/;
+const DASHES = /^:?-+:?$/; // a cell
 
 const isBlock = (line) => [FENCE, HEADING, RULE, QUOTE, ITEM].some((pattern) => pattern.test(line));
 
@@ -75,7 +119,7 @@ export function markdown(text, depth = 0) {
       at += 1;
       nodes.push(element("pre", [element("code", [code.join("\n")])], { tabindex: "0" }));
     } else if ((found = HEADING.exec(line))) {
-      nodes.push(element(`h${Math.min(found[1].length + 1, 4)}`, inline(found[2])));
+      nodes.push(element(`h${Math.min(found[1].length + 1, 4)}`, inline((found[2] ?? "").trimEnd().replace(/(?<!\S)#+$/, "").trimEnd())));
       at += 1;
     } else if (RULE.test(line)) {
       nodes.push(element("hr"));
@@ -88,7 +132,7 @@ export function markdown(text, depth = 0) {
       const [list, after] = listFrom(lines, at, depth);
       nodes.push(list);
       at = after;
-    } else if (line.includes("|") && at + 1 < lines.length && lines[at + 1].includes("-") && DASHES.test(lines[at + 1])) {
+    } else if (line.includes("|") && at + 1 < lines.length && cells(lines[at + 1]).every((cell) => DASHES.test(cell))) {
       const rows = [];
       for (; at < lines.length && lines[at].includes("|"); at += 1) rows.push(cells(lines[at]));
       nodes.push(table(rows));
@@ -115,7 +159,7 @@ function listFrom(lines, at, depth) {
     const found = ITEM.exec(lines[at]);
     if (!found || found[1].length > spaces.length + 1 || /\d/.test(found[2]) !== ordered) break;
     if (found[1].length < spaces.length) break;
-    const inner = [found[3]];
+    const inner = [found[3] ?? ""];
     const indent = found[1].length + 2;
     for (at += 1; at < lines.length; at += 1) {
       const line = lines[at];
@@ -141,7 +185,7 @@ function unwrapped(nodes) {
 const cells = (line) => line.trim().replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
 
 function table([head, , ...rows]) {
-  const row = (name, values) => element("tr", head.map((_, n) => element(name, inline(values[n] ?? ""))));
+  const row = (name, values) => element("tr", values.slice(0, head.length).map((value) => element(name, inline(value))));
   const parts = [element("thead", [row("th", head)]), element("tbody", rows.map((values) => row("td", values)))];
   return element("div", [element("table", parts)], { class: "table", tabindex: "0" });
 }

@@ -38,6 +38,7 @@ import numpy as np
 import rustbpe
 import tiktoken
 
+from course_lib.data.split_pattern import check_split_pattern
 from course_lib.host.errors import CourseError
 from course_lib.host.files import write_atomically
 from course_lib.host.paths import home_dir
@@ -473,6 +474,8 @@ class Tokenizer:
         self.bos = self._special_ids["<|bos|>"]
         ordered = sorted(mergeable_ranks, key=mergeable_ranks.__getitem__)
         self.token_bytes = mx.array([len(token) for token in ordered] + [0] * len(SPECIAL_TOKENS))
+        if pattern != PATTERN:
+            check_split_pattern(pattern)
         self._encoding = tiktoken.Encoding(
             "course",
             pat_str=pattern,

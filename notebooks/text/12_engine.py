@@ -51,7 +51,7 @@ import math
 import operator
 import random
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import compress
 
@@ -1132,7 +1132,10 @@ assert sample(mx.array([[1.0, mx.nan]])).item() == -1
 #| export generate.rows
 @dataclass(frozen=True)
 class Request:
-    """A prompt, and how to go on from it."""
+    """A prompt, and how to go on from it.
+
+    watch: is called with each token and the logits (V,) before it, in the thread of the engine.
+    """
 
     prompt_ids: list[int]
     max_tokens: int = 256
@@ -1141,6 +1144,7 @@ class Request:
     top_p: float | None = None
     min_p: float | None = None
     seed: int = 42
+    watch: Callable | None = None
 
     @property
     def sampling(self) -> tuple:
@@ -1247,6 +1251,7 @@ class Row:
         self.finish_reason = None if request.max_tokens else "max_tokens"
         self.error: Exception | None = None
         self._engine = engine
+        self.coming: deque[mx.array] = deque()  # for `watch`: logits of tokens not taken yet
         self._forced: deque[int] = deque()
         self._expression: list[int] | None = None
 
@@ -1288,6 +1293,8 @@ def take(self, sampled: int) -> None:
     if not forced and token in self._engine.stops:
         self.finish_reason = "stop"
         return
+    if self.request.watch is not None:
+        self.request.watch(token, self.coming.popleft())
     self.masks.append(int(not forced))
     self.ids.append(token)
     if not forced and self._engine.tool:
@@ -1437,6 +1444,8 @@ def _sample(self, rows: list[Row], lengths: list[int], logits: mx.array) -> mx.a
     alike = defaultdict(list)
     for n, row in enumerate(rows):
         alike[row.request.sampling].append(n)
+        if row.request.watch is not None:
+            row.coming.append(logits[n])
     tokens = []
     for settings, places in alike.items():
         some = logits if len(places) == len(rows) else logits[mx.array(places)]

@@ -26,6 +26,7 @@
 Source: nanochat.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from course_lib.data.tokenizer import Tokenizer
@@ -67,10 +68,11 @@ import random
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from course_lib.chat.conversation import check_messages
+from course_lib.chat.files import read_conversations
 from course_lib.chat.lessons import practice
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import existing_path
@@ -372,18 +374,24 @@ def render_for_completion(
     """
     check_messages(messages)
     messages = list(messages[:-1] if messages[-1]["role"] == "assistant" else messages)
-    start = [tokenizer.special("<|assistant_start|>")]
-    oldest = int(messages[0]["role"] == "system")
-    while True:
-        ids = render_conversation(tokenizer, messages, max_tokens=2**62)[0] + start
-        if max_tokens is None or len(ids) <= max_tokens:
-            return ids
-        if len(messages) <= oldest + 2:
-            raise CourseError(
-                f"the last message makes a prompt of {len(ids)} tokens, and there is room for "
-                f"{max_tokens}; send a shorter one"
-            )
-        del messages[oldest : oldest + 2]
+    system = messages[: messages[0]["role"] == "system"]
+
+    def prompt(first: int) -> list[int]:
+        ids, _ = render_conversation(tokenizer, system + messages[first:], max_tokens=2**62)
+        return [*ids, tokenizer.special("<|assistant_start|>")]
+
+    ids = prompt(len(system))
+    if max_tokens is None or len(ids) <= max_tokens:
+        return ids
+    turns = range(len(system), len(messages), 2)  # the later the first, the shorter the prompt
+    place = bisect_left(turns, True, key=lambda first: len(prompt(first)) <= max_tokens)
+    ids = prompt(turns[min(place, len(turns) - 1)])
+    if place == len(turns):
+        raise CourseError(
+            f"the last message makes a prompt of {len(ids)} tokens, and there is room for "
+            f"{max_tokens}; send a shorter one"
+        )
+    return ids
 
 
 # %%
@@ -923,48 +931,9 @@ print(repr(answer("How much is 12 + 30?")))
 #
 # ### A file
 #
-# One JSON object a line, `{"messages": […]}`. A file of ten thousand rows has some that are wrong. All of them should be named at once, with their
-# lines, before an hour of training:
-
-# %%
-#| export chat.sources
-def read_conversations(path: Path) -> list[list[dict]]:
-    """The conversations of a file with a JSON object {"messages": […]} a line, blank lines aside.
-
-    Raises CourseError that names the line of each bad row, up to ten of them.
-    """
-    found, wrong = [], []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CourseError(
-            f"cannot read {path} ({error}); give a UTF-8 file of JSON lines"
-        ) from error
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                found.append(_conversation(line))
-            except CourseError as error:
-                wrong.append(f"line {number}: {error}")
-    if wrong:
-        more = [f"… and {len(wrong) - 10} more"] if len(wrong) > 10 else []
-        rows = "\n".join(wrong[:10] + more)
-        raise CourseError(f"{path} has rows that are no conversations; correct them:\n{rows}")
-    if not found:
-        raise CourseError(f'{path} has no conversation; give it lines such as {{"messages": […]}}')
-    return found
-
-
-def _conversation(line: str) -> list[dict]:
-    try:
-        messages = json.loads(line)["messages"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise CourseError('expected a JSON object {"messages": […]}') from None
-    check_messages(messages)
-    if not any(message["role"] == "assistant" for message in messages):
-        raise CourseError("no message is from the assistant, so there is nothing to learn from")
-    return messages
-
+# Put one JSON object on a line, `{"messages": […]}`. A file of ten thousand rows has some that are wrong. They should be named at once, with
+# their lines, before an hour of training. `read_conversations` (`course_lib.chat.files`, written by hand) also knows the forms in which others
+# keep conversations: nanochat's, ShareGPT, Alpaca, prompts with completions.
 
 # %%
 good = json.dumps({"messages": greeting})
@@ -972,11 +941,11 @@ with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "mine.jsonl"
     path.write_text("\n".join([good, "oops", json.dumps({"messages": messages[:1]}), good]))
     try:
-        read_conversations(path)
+        list(read_conversations(path))
     except CourseError as error:
         print(str(error).replace(folder, "…"))
     path.write_text("\n".join([good] * 3))
-    print(len(read_conversations(path)), "conversations")
+    print(len(list(read_conversations(path))), "conversations")
 
 
 # %% [markdown]
@@ -1070,16 +1039,28 @@ def shuffled(items: Sequence, read: Callable = lambda item: item) -> Conversatio
     return conversation
 
 
-def is_held_out(item: object) -> bool:
-    """Whether a conversation of a file belongs to validation, as one in twenty does."""
-    return zlib.crc32(json.dumps(item, sort_keys=True).encode()) % 20 == 0
+def is_held_out(item: str) -> bool:
+    """Whether a conversation of a file, as JSON, belongs to validation, as one in twenty does."""
+    return zlib.crc32(item.encode()) % 20 == 0
+
+
+@cache
+def split_file(path: Path, changed: int) -> dict[str, list[str]]:
+    """The conversations of a file, for both splits, as JSON: it takes less memory than dicts do.
+
+    changed: when the file was, so that it is read anew only then.
+    """
+    items = [json.dumps(messages, sort_keys=True) for messages in read_conversations(path)]
+    held_out = {item for item in items if is_held_out(item)} or {items[-1]}
+    kept = [item for item in items if item not in held_out]
+    return {"train": kept or items, "val": [item for item in items if item in held_out]}
 
 
 def open_conversations(name: str, split: str) -> tuple[Conversations, int | None]:
     """Conversations of "train" or "val", and how many there are before they come again.
 
     name: "practice" (the lessons; None: they never come again), a key of FROM_HUB, which is
-    downloaded the first time, or the path of a file of JSON lines. Raises CourseError for another.
+    downloaded the first time, or the path of a file. Raises CourseError for another.
     """
     if name == "practice":
         return (lambda number: practice(number, split="test" if split == "val" else split)), None
@@ -1092,13 +1073,10 @@ def open_conversations(name: str, split: str) -> tuple[Conversations, int | None
     if not path or not path.is_file():
         known = ", ".join(["practice", *FROM_HUB])
         raise CourseError(
-            f"there are no conversations {name!r}; expected {known}, or a file of JSON lines"
+            f"there are no conversations {name!r}; expected {known}, or a file of JSON"
         )
-    items = read_conversations(path)
-    held_out = [item for item in items if is_held_out(item)] or items[-1:]
-    kept = [item for item in items if item not in held_out] or items
-    chosen = kept if split == "train" else held_out
-    return shuffled(chosen), len(chosen)
+    items = split_file(path, path.stat().st_mtime_ns)[split]
+    return shuffled(items, json.loads), len(items)
 
 
 def mixed(sources: Sequence[tuple[Conversations, int | None]]) -> Conversations:

@@ -551,9 +551,9 @@ ChatRequest.model_validate(body).question(ChatSettings(temperature=0.5))
 
 
 # %% [markdown]
-# There are limits: of a message, of all messages, of each number. And OpenAI's form has fields that this server cannot honour. To
-# ignore them would be a lie to the program that sent them, so it says so, unless they ask for nothing. An error is one sentence, in
-# the form that OpenAI's clients know how to raise.
+# There are limits: of a message, of all messages, of each number. And OpenAI's form has fields that this server cannot honour. Where
+# a reply would be of no use without them, it is refused; the rest are named in a header, `x-ignored-fields`. An error is one
+# sentence, in the form that OpenAI's clients know how to raise.
 
 # %%
 def refusal(form, content, **more):
@@ -565,7 +565,7 @@ def refusal(form, content, **more):
 
 
 refusal(ChatRequest, "x" * 9000)
-refusal(CompletionRequest, "Hi", presence_penalty=1.5)
+refusal(CompletionRequest, "Hi", response_format={"type": "json_object"})
 refusal(CompletionRequest, "Hi", model="gpt-9")
 
 # %% [markdown]
@@ -638,7 +638,7 @@ assert not origin_is_own("https://evil.example", "127.0.0.1:8000")
 # The server runs in a thread of its own now. The same question as raw bytes:
 
 # %%
-settings = ChatSettings(name="by heart", temperature=0, tool=use_calculator)
+settings = ChatSettings(name="by-heart", temperature=0, tool=use_calculator)
 app = create_app(model, tokenizer, settings)
 running = ExitStack()
 address = running.enter_context(serve(app))
