@@ -407,7 +407,7 @@ def test_conversations_of_which_nothing_would_be_trained_are_refused_before_the_
 def test_a_sample_gets_results_from_the_calculator():
     model, tokenizer = taught()
     asked = (lambda number: [{"role": "user", "content": "6*7?"}]), 1
-    talks = fine_tuning.Talks({"train": [asked], "val": [asked]}, tokenizer, None)
+    talks = fine_tuning.Talks({"train": [asked], "val": [asked]}, tokenizer, None, "")
     assert "<|python_end|><|output_start|>42<|output_end|>It is 42." in talks.preview(model)[0][1]
 
 

@@ -217,7 +217,8 @@ def test_a_path_with_bytes_that_are_no_text_is_refused_by_its_flag(capsys, kind)
     with pytest.raises(SystemExit) as caught:
         run_program("train", Where, lambda flags: None, ["--the-data", os.fsdecode(b"b\xff")])
     assert caught.value.code == 2
-    assert "--the-data is 'b\\udcff', with bytes that are no UTF-8; rename it" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "--the-data is '" in err and "b\\udcff', with bytes that are no UTF-8; rename it" in err
 
 
 def test_a_home_with_bytes_that_are_no_text_is_one_sentence(monkeypatch, tmp_path):
