@@ -12,8 +12,6 @@ import mlx.core as mx
 from course_lib.host import device, fast_matmul
 from course_lib.host.errors import CourseError
 
-# ---- What is your machine?
-
 
 def device_kind() -> str:
     """Where MLX computes by default: "metal" (a Mac's GPU), "cuda" (an NVIDIA GPU) or "cpu".
@@ -87,9 +85,6 @@ def describe() -> str:
             f"compute in: {str(compute_dtype()).split('.')[-1]}",
         ]
     )
-
-
-# ---- 7. Randomness
 
 
 def seed_everything(seed: int) -> mx.array:

@@ -104,8 +104,9 @@ print(Disc(1).r)
 
 
 @pytest.fixture
-def course(tmp_path):
-    """A small course of two chapters, in step."""
+def course(tmp_path, monkeypatch):
+    """A small course of two chapters, in step; too small to claim anything."""
+    monkeypatch.setattr(rules, "NOT_YET_REWRITTEN", ["00", "01", "02"])
     root = tmp_path / "course"
     (root / "course_lib").mkdir(parents=True)
     (root / "course_lib" / "__init__.py").write_text('"""A small course."""\n')

@@ -1,4 +1,4 @@
-"""The scalar engine of chapter 02: right against MLX and against nudging, at any depth, clear when it must refuse."""
+"""The engines of chapter 02: right against MLX and against nudging, at any depth; exercises know right from wrong."""
 
 import math
 import operator
@@ -12,14 +12,13 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from course_lib.classroom import check
-from course_lib.classroom.draw_graph import draw_graph
+from course_lib.classroom.draw_graph import draw_graph, draw_product_gradients
 from course_lib.classroom.exercises import autograd as exercises
-from course_lib.host.errors import CourseError
-from course_lib.names.autograd import Value, topological_order
+from course_lib.names.autograd import Tensor, Value, sum_to, topological_order
 
 # A random expression is a tree: ("leaf", index), ("number", x), (name, tree) or (name, tree, tree). `shift` keeps
 # logarithms, quotients and fractional powers away from where they do not exist: they see tree² + 1.
-UNARY = ("neg", "square", "cube", "inverse", "root", "exp", "log", "tanh", "relu")
+UNARY = ("neg", "square", "cube", "inverse", "root", "exp", "log", "relu")
 BINARY = ("add", "sub", "mul", "div")
 NUMBERS = st.floats(-2, 2).map(lambda x: round(x, 3))
 LEAVES = st.one_of(st.tuples(st.just("leaf"), st.integers(0, 2)), st.tuples(st.just("number"), NUMBERS))
@@ -36,7 +35,7 @@ POINTS = st.tuples(NUMBERS, NUMBERS, NUMBERS)
 
 
 def evaluate(tree, leaves, number, functions):
-    """The value of a tree: `number` wraps constants, `functions` holds exp, log, tanh and relu."""
+    """The value of a tree: `number` wraps constants, `functions` holds exp, log and relu."""
     name, *parts = tree
     if name == "leaf":
         return leaves[parts[0]]
@@ -52,15 +51,14 @@ def evaluate(tree, leaves, number, functions):
         "cube": lambda: a ** functions["power"](3.0),
         "inverse": lambda: (a * a + number(1.0)) ** functions["power"](-1.0),
         "root": lambda: (a * a + number(1.0)) ** functions["power"](0.5),
-        "exp": lambda: functions["exp"](functions["tanh"](a)),
+        "exp": lambda: functions["exp"](-(a * a)),
         "log": lambda: functions["log"](a * a + number(1.0)),
-        "tanh": lambda: functions["tanh"](a),
         "relu": lambda: functions["relu"](a),
         "twice": lambda: a * a + a,
     }[name]()
 
 
-ENGINE = {"exp": Value.exp, "log": Value.log, "tanh": Value.tanh, "relu": Value.relu, "power": float}
+ENGINE = {"exp": Value.exp, "log": Value.log, "relu": Value.relu, "power": float}
 
 
 def float64(number):
@@ -70,7 +68,6 @@ def float64(number):
 IN_MLX = {
     "exp": lambda x: mx.power(float64(math.e), x),  # mx.exp has a float32 short cut even for float64 (mlx issue 3047)
     "log": mx.log,
-    "tanh": mx.tanh,
     "relu": lambda x: mx.maximum(x, float64(0.0)),
     "power": float64,
 }
@@ -80,7 +77,7 @@ def in_engine(tree, leaves):
     """The tree as a Value; one that is too large for a float skips the example."""
     try:
         return evaluate(tree, leaves, Value, ENGINE)
-    except CourseError:
+    except OverflowError:
         assume(False)
 
 
@@ -198,7 +195,7 @@ def test_a_value_used_twice_collects_both_gradients():
 
 def test_backward_twice_doubles_every_gradient():
     a, b = Value(2.0), Value(-3.0)
-    middle = (a * b).tanh() + a
+    middle = (a * b).exp() + a
     result = middle * middle
     result.backward()
     once = [node.grad for node in (a, b, middle, result)]
@@ -261,7 +258,7 @@ def test_a_nan_is_not_hidden_by_relu():
 
 @pytest.mark.parametrize(
     ("base", "exponent", "power", "slope"),
-    [(0, 0, 1, 0), (0, 1, 0, 1), (0, 2, 0, 0), (-2, 3, -8, 12), (-2, -1, -0.5, -0.25)],
+    [(0, 1, 0, 1), (0, 2, 0, 0), (-2, 3, -8, 12), (-2, -1, -0.5, -0.25)],
 )
 def test_powers_at_the_edges(base, exponent, power, slope):
     a = Value(base)
@@ -271,35 +268,72 @@ def test_powers_at_the_edges(base, exponent, power, slope):
 
 
 @pytest.mark.parametrize(
-    ("mistake", "says"),
+    ("mistake", "error"),
     [
-        (lambda: Value(0.0) ** -1, r"0 \*\* -1 has no finite value"),
-        (lambda: Value(1.0) / Value(0.0), r"a / b means a \* b \*\* -1"),
-        (lambda: 1 / Value(0.0), r"keep the base away from 0"),
-        (lambda: Value(1.0) / 0, r"0 \*\* -1"),
-        (lambda: Value(0.0) ** 0.5, "finite slope"),
-        (lambda: Value(-2.0) ** 0.5, r"-2 \*\* 0.5 has no finite value"),
-        (lambda: Value(10.0) ** 400, r"10 \*\* 400"),
-        (lambda: Value(2.0) ** Value(3.0), r"exponent must be a plain number.*\(b \* a\.log\(\)\)\.exp\(\)"),
-        (lambda: 2 ** Value(3.0), r"exponent must be a plain number"),
-        (lambda: Value(2.0) ** "3", r"exponent must be a plain number, got '3'"),
-        (lambda: Value(0.0).log(), "log needs a number above 0, got 0"),
-        (lambda: Value(-1.5).log(), "log needs a number above 0, got -1.5"),
-        (lambda: Value(1000.0).exp(), r"exp\(1000\) is too large"),
-        (lambda: Value("3"), "one plain number, got '3'"),
-        (lambda: Value(None), "one plain number, got None"),
-        (lambda: Value(1j), "one plain number"),
-        (lambda: Value(Value(1.0)), r"one plain number, got Value\(data=1"),
-        (lambda: Value(1.0) + "2", "one plain number, got '2'"),
-        (lambda: Value(1.0) * np.ones(2), "one plain number"),
-        (lambda: Value(mx.array(1.0)), "one plain number"),
+        (lambda: Value(1.0) / Value(0.0), ZeroDivisionError),
+        (lambda: 1 / Value(0.0), ZeroDivisionError),
+        (lambda: Value(0.0) ** 0.5, ZeroDivisionError),
+        (lambda: Value(-2.0) ** 0.5, TypeError),
+        (lambda: Value(10.0) ** 400, OverflowError),
+        (lambda: Value(2.0) ** Value(3.0), TypeError),
+        (lambda: 2 ** Value(3.0), TypeError),
+        (lambda: Value(0.0).log(), ValueError),
+        (lambda: Value(1000.0).exp(), OverflowError),
+        (lambda: Value("three"), ValueError),
+        (lambda: Value(None), TypeError),
+        (lambda: Value(Value(1.0)), TypeError),
+        (lambda: Value(1.0) * np.ones(2), TypeError),
     ],
 )
-def test_a_mistake_gets_one_clear_sentence(mistake, says):
-    with pytest.raises(CourseError, match=says) as caught:
+def test_what_has_no_slope_raises_and_gives_no_number(mistake, error):
+    with pytest.raises(error):
         mistake()
-    message = str(caught.value)
-    assert "\n" not in message and ";" in message, "what was wrong; what to do"
+
+
+def network(E, b, U, shares, relu, exp, log, total):
+    """A loss that uses every operation of Tensor, with b broadcast over rows and sums over columns."""
+    hidden = relu(E + b)
+    logits = (hidden * hidden) @ U
+    return total((log(total(exp(logits), 1)) - logits) * shares, None)
+
+
+def test_a_network_of_tensors_agrees_with_mlx():
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=shape) for shape in ((5, 4), (4,), (4, 3))]
+    shares = rng.random((5, 3))
+    tensors = [Tensor(array) for array in arrays]
+    loss = network(*tensors, Tensor(shares), Tensor.relu, Tensor.exp, Tensor.log, Tensor.sum)
+    loss.backward()
+    with mx.stream(mx.cpu):
+
+        def in_mlx(*arrays):
+            exp64, log = IN_MLX["exp"], IN_MLX["log"]
+            add_up = lambda x, axis: x.sum(axis=axis, keepdims=axis is not None)  # noqa: E731
+            return network(*arrays, float64(shares), IN_MLX["relu"], exp64, log, add_up)
+
+        theirs, gradients = mx.value_and_grad(in_mlx, argnums=(0, 1, 2))(*map(float64, arrays))
+        assert loss.data == pytest.approx(theirs.item(), rel=1e-12)
+        for tensor, gradient in zip(tensors, gradients, strict=True):
+            assert tensor.grad.shape == tensor.data.shape
+            assert np.allclose(tensor.grad, np.array(gradient), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("shape", "summed"), [((2, 3), [[1] * 3] * 2), ((3,), [2] * 3), ((2, 1), [[3], [3]]), ((1, 3), [[2] * 3]), ((), 6)]
+)
+def test_what_was_broadcast_collects_all_its_reports(shape, summed):
+    assert np.array_equal(sum_to(np.ones((2, 3)), shape), summed)
+    tensor = Tensor(np.zeros(shape))
+    (tensor + Tensor(np.zeros((2, 3)))).sum().backward()
+    assert np.array_equal(tensor.grad, summed)
+
+
+def test_a_tensor_used_twice_collects_both_gradients_and_walks_add_up():
+    a = Tensor([2.0, -3.0])
+    loss = (a * a + a).sum()
+    loss.backward()
+    loss.backward()
+    assert a.grad.tolist() == [10.0, -10.0]
 
 
 def test_the_drawing_has_every_value_and_every_slope():
@@ -314,6 +348,19 @@ def test_the_drawing_has_every_value_and_every_slope():
     assert sorted(text for text in texts if text.startswith("×")) == ["× 1", "× 1", "× 2", "× 3"]
 
 
+def test_the_drawing_of_a_product_shows_both_sums():
+    A, B, dC = (
+        np.array([[1.0, 2.0], [9.0, 9.0]]),
+        np.array([[3.0, 4.0], [6.0, 7.0]]),
+        np.array([[1.0, 10.0], [5.0, 0.0]]),
+    )
+    draw_product_gradients(A, B, dC)
+    titles = [axes.get_title("left") for axes in plt.gcf().axes]
+    plt.close()
+    assert titles == ["dA of the 1:  3·1 + 4·10 = 43", "dB of the 3:  1·1 + 9·5 = 46"]
+    assert titles[0].endswith(f"{(dC @ B.T)[0, 0]:g}") and titles[1].endswith(f"{(A.T @ dC)[0, 0]:g}")
+
+
 def sigmoid(a):
     small = math.exp(-abs(a.data))
     s = (1.0 if a.data >= 0 else small) / (1.0 + small)
@@ -325,8 +372,28 @@ def rms_norm_backward(x, dy, eps=1e-5):
     return scale * dy - x * scale**3 * (dy * x).mean(axis=1, keepdims=True)
 
 
+def centred(mean):
+    """An answer to exercise 2.3: dy minus `mean` of dy."""
+    return lambda dy: dy - mean(dy)
+
+
+def rms_norm(direct=1.0, through=1.0, eps=None, power=3, axis=1, total=None):
+    """An answer to exercise 2.4 with a mistake: factors of both paths, eps, the power of s, the axis, the sum."""
+
+    def answer(x, dy, given):
+        s = ((x**2).mean(axis=axis, keepdims=True) + (given if eps is None else eps)) ** -0.5
+        inner = total(dy * x) if total else (dy * x).sum(axis=axis, keepdims=True)
+        return direct * s * dy - through * x * s**power * inner / x.shape[axis]
+
+    return answer
+
+
 def not_written(*_):
     raise NotImplementedError
+
+
+def rows(dy):
+    return dy.sum(axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize(
@@ -335,12 +402,14 @@ def not_written(*_):
         ("sigmoid", sigmoid, "✓"),
         ("sigmoid", lambda a: 1 / (1 + (-a).exp()), "✗ .*one node"),
         ("sigmoid", lambda a: Value(1 / (1 + math.exp(-a.data)), (a,), (1.0,)), "✗ .*slope"),
-        ("sigmoid", lambda a: a.tanh(), "✗ .*the sigmoid of 0 is 0.5"),
+        ("sigmoid", lambda a: a.relu(), "✗ .*the sigmoid of 0 is 0.5"),
         (
             "sigmoid",
             lambda a: (lambda s: Value(s, (a,), (s * (1 - s),)))(1 / (1 + math.exp(-a.data))),
             "✗ .*overflows at -1000",
         ),
+        ("sigmoid", lambda a: Value(0.5, a, 0.25), "✗ .*are tuples"),
+        ("sigmoid", lambda a: Value(0.5, (a,), 0.25), "✗ .*are tuples"),
         ("sigmoid", lambda a: 0.5, "✗ .*return a Value"),
         ("sigmoid", not_written, "○"),
         ("trap", lambda a, b: a * b + a, "✓"),
@@ -349,12 +418,30 @@ def not_written(*_):
         ("trap", lambda a, b: a**2 * b, "✗ .*a power counts once"),
         ("trap", lambda a, b: a * b + a * b, "✗ .*wrong for b too"),
         ("trap", lambda a, b: a * a, "✗ .*b takes no part"),
-        ("centre_backward", lambda dy: dy - dy.mean(axis=1, keepdims=True), "✓"),
-        ("centre_backward", lambda dy: dy, "✗ .*two paths"),
+        ("centre_backward", centred(lambda dy: rows(dy) / dy.shape[1]), "✓"),
+        ("centre_backward", lambda dy: dy, "✗ .*direct path only"),
+        ("centre_backward", lambda dy: 0 * dy - rows(dy) / 4, "✗ .*through the mean only"),
+        ("centre_backward", centred(lambda dy: -rows(dy) / 4), "✗ .*the sign"),
+        ("centre_backward", centred(rows), "✗ .*1/D is missing"),
+        ("centre_backward", centred(lambda dy: dy / 4), "✗ .*sum is missing"),
+        ("centre_backward", centred(lambda dy: dy.mean(axis=0)), "✗ .*wrong axis"),
+        ("centre_backward", centred(np.mean), "✗ .*one mean of all"),
         ("centre_backward", lambda dy: dy.mean(axis=1), "✗ .*shape"),
+        ("centre_backward", lambda dy: 2 * dy, r"✗ .*dx\[\d, \d\] is .* by nudging"),
         ("rms_norm_backward", rms_norm_backward, "✓"),
-        ("rms_norm_backward", lambda x, dy, eps: dy / np.sqrt((x**2).mean(1, keepdims=True) + eps), "✗ .*two paths"),
-        ("rms_norm_backward", lambda x, dy, eps: rms_norm_backward(x, dy), "✗ .*differs"),
+        ("rms_norm_backward", rms_norm(through=0), "✗ .*direct path only"),
+        ("rms_norm_backward", rms_norm(direct=0), "✗ .*of squares only"),
+        ("rms_norm_backward", rms_norm(through=-1), "✗ .*the sign"),
+        ("rms_norm_backward", rms_norm(through=4), "✗ .*1/D is missing"),
+        ("rms_norm_backward", rms_norm(through=0.5), "✗ .*2 is missing"),
+        ("rms_norm_backward", rms_norm(total=lambda a: a.mean(axis=1, keepdims=True)), "✗ .*took the mean"),
+        ("rms_norm_backward", rms_norm(total=lambda a: a), "✗ .*sum is missing"),
+        ("rms_norm_backward", rms_norm(power=1), "✗ .*the power"),
+        ("rms_norm_backward", rms_norm(eps=0), "✗ .*eps is left out"),
+        ("rms_norm_backward", rms_norm(eps=1e-5), "✗ .*argument eps"),
+        ("rms_norm_backward", rms_norm(axis=0), "✗ .*wrong axis"),
+        ("rms_norm_backward", lambda x, dy, eps: dy + rms_norm(direct=0)(x, dy, eps), "✗ .*left it at 1"),
+        ("rms_norm_backward", lambda x, dy, eps: dy * x, "✗ .*by nudging"),
     ],
 )
 def test_exercise_checks_know_right_from_wrong(exercise, answer, verdict, capsys):

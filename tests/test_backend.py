@@ -7,8 +7,11 @@ import subprocess
 import sys
 
 import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from course_lib import backend
 from course_lib.classroom.exercises import start_here as exercises
@@ -132,15 +135,35 @@ def test_seeding_does_not_load_numpy_and_the_import_is_light():
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 
+def fit_like(loss_and_grad_of=lambda model: model, wait=False, rate=1.0, loss_of=lambda error: (error**2).mean()):
+    """An answer to the exercise `fit`, with a mistake."""
+
+    def fit(model, x, y, steps, learning_rate):
+        optimizer = optim.SGD(learning_rate=learning_rate * rate)
+        loss_fn = nn.value_and_grad(loss_and_grad_of(model), lambda model, x, y: loss_of(model(x) - y))
+        losses = []
+        for _ in range(steps):
+            loss, grads = loss_fn(model, x, y)
+            if not wait:
+                optimizer.update(model, grads)
+            losses.append(loss.item())
+        optimizer.update(model, grads)
+        return losses
+
+    return fit
+
+
 WRONG = [
     (exercises.standardise, lambda x: x, "means of the columns"),
     (exercises.standardise, lambda x: x - x.mean(axis=0), "divide each column by its own"),
+    (exercises.standardise, lambda x: (x - x.mean(axis=0)) / mx.var(x, axis=0), "its square root"),
     (exercises.standardise, lambda x: (x - x.mean(axis=0)) / mx.std(x, axis=0, ddof=1), "divides by N - 1"),
     (exercises.standardise, lambda x: (x - x.mean()) / mx.std(x), r"are -0\.43, .*one mean for each column"),
     (exercises.standardise, lambda x: (x.mean(axis=0) - x) / mx.std(x, axis=0), "order or the sign"),
     (exercises.standardise, lambda x: x.tolist(), "return an mx.array"),
     (exercises.count_parameters, lambda model: 12, "the bias counts too"),
     (exercises.count_parameters, lambda model: 12.0, "whole number"),
+    (exercises.count_parameters, lambda model: len(tree_flatten(model.parameters())), "counted 1, it is 12"),
     (exercises.softcap, lambda x, cap=15.0: x, "never go beyond"),
     (exercises.softcap, lambda x, cap=15.0: mx.clip(x, -cap, cap), "smooth everywhere"),
     (exercises.softcap, lambda x, cap=15.0: mx.tanh(x), "far out it should reach 15"),
@@ -148,6 +171,11 @@ WRONG = [
     (exercises.fit, lambda model, x, y, steps, learning_rate: [], "one loss for each of the 60 steps"),
     (exercises.fit, lambda model, x, y, steps, learning_rate: [mx.array(1.0)] * steps, "Python floats"),
     (exercises.fit, lambda model, x, y, steps, learning_rate: [0.0] * steps, "untrained model"),
+    (exercises.fit, fit_like(loss_and_grad_of=lambda model: nn.Linear(2, 1)), "gradients of the argument"),
+    (exercises.fit, fit_like(wait=True), "update into the loop"),
+    (exercises.fit, fit_like(rate=0.5), "pass learning_rate on"),
+    (exercises.fit, fit_like(loss_of=lambda error: mx.abs(error).mean()), "untrained model"),
+    (exercises.fit, lambda model, *rest: fit_like()(nn.Linear(2, 1), *rest), "untrained model"),
 ]
 
 

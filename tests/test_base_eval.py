@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import math
+import random
 import re
 import signal
 import threading
@@ -399,6 +400,19 @@ def test_a_bundle_that_is_not_whole_is_refused_and_the_next_try_begins_anew(serv
     assert not list(tmp_path.rglob("evil.txt")) and not Path("/tmp/evil.txt").exists()
     server.mode = "good"
     assert (bundle.fetch_bundle() / "core.yaml").exists()
+
+
+def test_whatever_bytes_a_zip_has_it_is_unpacked_or_refused(tmp_path):
+    rng, whole = random.Random(0), BODIES["good"]
+    for n in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(whole.index(b"PK\1\2"), len(whole))] = rng.randrange(256)  # in its directory
+        zip_file, folder = tmp_path / "eval_bundle.zip", tmp_path / str(n)
+        zip_file.write_bytes(damaged)
+        try:
+            bundle.unpack(zip_file, folder)
+        except CourseError as error:
+            assert "\n" not in str(error) and "cannot write" not in str(error) and not folder.exists()
 
 
 def test_a_full_disk_is_said_before_anything_is_unpacked(server, home, monkeypatch):

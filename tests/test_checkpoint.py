@@ -1,6 +1,7 @@
 """A checkpoint appears whole or not at all, says when it is damaged, and gives back what went in."""
 
 import errno
+import hashlib
 import json
 import os
 import resource
@@ -327,14 +328,99 @@ def test_a_loaded_model_gives_the_same_logits(run):
         load_model(folder, step=3)
 
 
-def test_another_tokenizer_is_refused(run):
+def test_another_tokenizer_is_refused(run, home):
     folder = run[0]
     tokenizer("some other words entirely ").save(folder / "tokenizer")
     with pytest.raises(CourseError, match="not the tokenizer that this model was trained with"):
         load_model(folder)
     shutil.rmtree(folder / "tokenizer")
-    with pytest.raises(CourseError, match="there is no tokenizer"):
+    with pytest.raises(CourseError, match="there is no tokenizer in .*; copy that folder too"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("damage", ["a bit", "gone", "another"])
+def test_a_damaged_tokenizer_is_replaced_by_the_same_one_from_elsewhere(run, home, capsys, damage):
+    """Here from a run that was fine-tuned from this one."""
+    folder, model, words = run
+    there = shutil.copytree(folder, home / "checkpoints" / "base" / "x")
+    if damage == "a bit":
+        ranks = next((there / "tokenizer").glob("*.tiktoken"))
+        ranks.write_bytes(bytes([ranks.read_bytes()[0] ^ 1]) + ranks.read_bytes()[1:])
+    else:
+        shutil.rmtree(there / "tokenizer")
+    if damage == "another":
+        tokenizer("some other words entirely ").save(there / "tokenizer")
+    with pytest.raises(CourseError, match="; copy "):
+        load_model(there)
+    shutil.copytree(folder / "tokenizer", home / "checkpoints" / "sft" / "x" / "tokenizer")
+    assert load_model(there)[1].fingerprint == words.fingerprint
+    assert "taking the same one from" in capsys.readouterr().err
+
+
+def save_meta(folder, **changes):
+    """The newest checkpoint with another meta.json, and its right checksum."""
+    meta = json.loads((folder / "step_000002" / "meta.json").read_text())
+    text = json.dumps(changes.pop("whole", meta | changes))
+    (folder / "step_000002" / "meta.json").write_text(text)
+    sums = json.loads((folder / "step_000002" / "sha256.json").read_text())
+    sums["meta.json"] = hashlib.sha256(text.encode()).hexdigest()
+    (folder / "step_000002" / "sha256.json").write_text(json.dumps(sums))
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        [],
+        None,
+        7,
+        "x",
+        {},
+        {"step": "2"},
+        {"step": True},
+        {"step": 2},
+        {"step": 2, "config": []},
+        {"step": 2, "config": {}},
+    ],
+    ids=str,
+)
+def test_a_strangers_meta_is_refused_in_one_sentence(run, whole):
+    save_meta(run[0], whole=whole)
+    with pytest.raises(CourseError, match="; (use another checkpoint|choose another --tag)") as caught:
+        load_model(run[0], step=2)
+    assert "\n" not in str(caught.value)
+
+
+NUMBERS = ("sequence_len", "vocab_size", "n_layer", "n_head", "n_kv_head", "n_embd", "rope_base", "norm_eps", "softcap")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_strangers_config_is_refused_before_anything_is_built(run, name):
+    """10**9 layers would take all memory."""
+    folder, model, _ = run
+    wrong = ["8", None, True, -1, 0, 10**30, float("nan"), float("inf"), [1]]
+    for value in wrong if name in ("rope_base", "norm_eps", "softcap") else [*wrong, 1.5, 10**9]:
+        save_meta(folder, config=vars(model.config) | {name: value})
+        with pytest.raises(CourseError, match="config|n_head") as caught:
+            load_model(folder, step=2)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{"n_window": 3}, {"softcap": ...}])
+def test_a_config_with_more_or_fewer_numbers_is_another_programs(run, change):
+    config = {name: value for name, value in (vars(run[1].config) | change).items() if value is not ...}
+    save_meta(run[0], config=config)
+    with pytest.raises(CourseError, match="it is of another program or version"):
+        load_model(run[0], step=2)
+
+
+@pytest.mark.parametrize(
+    ("file", "whose"), [("config.json", "Hugging Face"), ("model_000100.pt", "nanochat"), ("a/x.gguf", "llama.cpp")]
+)
+def test_a_folder_with_anothers_model_says_whose(tmp_path, file, whose):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    with pytest.raises(CourseError, match=f"a model in {whose}"):
+        newest_checkpoint(tmp_path)
 
 
 def test_weights_of_another_model_are_refused_by_name(run):
@@ -351,8 +437,6 @@ def test_weights_of_another_model_are_refused_by_name(run):
 
 
 def test_the_checksums_are_of_the_files_as_sha256sum_would_say(tmp_path):
-    import hashlib
-
     path = save_checkpoint(tmp_path, made(7))
     sums = json.loads((path / "sha256.json").read_text())
     assert sums == {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in FILES if name in sums}

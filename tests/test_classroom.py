@@ -414,11 +414,28 @@ def test_the_loss_log_is_written_only_by_course_run(tmp_path, monkeypatch):
 def test_the_loss_log_is_drawn_up_to_a_notebook_and_for_one_corpus(tmp_path, monkeypatch):
     path = tmp_path / "log.csv"
     lines = ["01,a,x,names,0,3.0", "03,b,x,names,1,2.0", "03,c,x,other,1,9.0", "04,d,x,names,1,1.0"]
-    path.write_text("\n".join([",".join(loss_log.FIELDS), *lines, ""]))
+    path.write_text("\n".join(["notebook,model,idea,corpus,steps,loss", *lines, ""]))  # as it was before seeds
     monkeypatch.setattr(loss_log, "log_path", lambda: path)
     loss_log.draw_loss_log("names", until="03")
     assert [line.get_xdata()[0] for line in plt.gcf().axes[0].lines] == [3.0, 2.0]
     plt.close("all")
+
+
+def test_a_row_keeps_the_mean_of_its_seeds_and_what_it_cost(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "log.csv"
+    monkeypatch.setenv("COURSE_AUTHORING", "1")
+    monkeypatch.setenv("COURSE_QUICK", "0")
+    monkeypatch.setattr(loss_log, "log_path", lambda: path)
+    record(path, "01", "bigram", 2.5)
+    loss_log.record_loss("03", "GPT", "x", "names", 500, [2.5, 2.6, 2.7], parameters=4064, seconds=12.345, path=path)
+    loss_log.print_loss_log("names")
+    plain, row = loss_log.read_losses(path)
+    assert row["parameters"] == 4064 and row["seconds"] == 12 and row["seeds"] == 3
+    assert row["loss"] == 2.6 and row["spread"] == 0.2
+    assert plain["parameters"] is plain["seconds"] is plain["spread"] is None and plain["seeds"] == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["03", "GPT", "4,064", "500", "12", "3", "2.6000", "±", "0.1000"]
+    assert lines[1].split() == ["01", "bigram", "–", "5", "–", "1", "2.5000"]
 
 
 def test_the_loss_log_of_the_course_can_be_drawn():

@@ -3,6 +3,7 @@
 import importlib
 import math
 import os
+import random
 import signal
 import stat
 import subprocess
@@ -335,6 +336,30 @@ def test_who_goes_on_drops_a_torn_line_and_the_steps_that_come_again(tmp_path, t
     assert path.read_text() == "" and read_metrics(tmp_path / "none") == []
 
 
+def test_whatever_a_bit_does_to_the_metrics_a_run_goes_on_and_says_what_it_left_out(tmp_path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    for step in range(20):
+        log.add(step, loss=1.5, bits_per_byte=0.5, tokens_per_second=100)
+    log.close()
+    whole, rng = path.read_bytes(), random.Random(0)
+    said = 0
+    for n in range(300):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        entries = read_metrics(path)
+        if n % 60 == 0:
+            draw_metrics(entries)
+        assert len(entries) >= 18, "other lines stay: a flipped line end joins two"
+        MetricsLog(path, 100).close()
+        message = capsys.readouterr().err
+        assert message in ("", f"{path}: left out 1 damaged line\n")
+        assert len(entries) == 20 or message or damaged.splitlines()[-1] != whole.splitlines()[-1]
+        said += bool(message)
+    assert said > 50
+
+
 @pytest.mark.slow
 def test_curves_show_what_was_measured(tmp_path):
     entries = [{"step": n, "loss": 3.0 - n, "smoothed": 3.0 - n / 2, "lr_multiplier": 1.0} for n in range(3)]
@@ -417,7 +442,7 @@ def test_on_a_terminal_everything_stands_whole_and_in_order_above_the_bar_that_g
     assert len(widths) == 1 and lines[start + 5].startswith("└") and lines[start + 5].endswith("┘"), shown
     assert lines[start + 4].startswith("│ pronouns │")
     assert lines[start + 6 :] == [
-        "mean of the centred scores: +0.0000 ± 0.2887",
+        "mean of the centred scores: +0.0000 ± 0.2887 (0: guessing, 1: all right)",
         "complained",
         "next         uv run base_eval --tag d4  # measure it",
         "             uv run chat_sft            # make it an assistant",

@@ -54,7 +54,8 @@ def test_a_model_that_there_is_not_is_refused_with_what_there_is(save):
     assert refused(chat_cli.Settings(), "sft") == f"there is no sft model yet; {chat}"
     save("d2", at=1)
     save("d6", at=2)
-    there = f"--stage and --tag can name base: d6, d2; {chat}"
+    tune = "`uv run chat_sft --tag d6` makes one of the pretrained model that is here"
+    there = f"--stage and --tag can name base: d6, d2; {tune}"
     assert refused(chat_cli.Settings(), "sft") == f"there is no sft model yet; {there}"
     folder = run_folder("d4", "sft")
     assert refused(chat_cli.Settings(tag="d4"), "sft") == f"there is no run in {folder}; {there}"

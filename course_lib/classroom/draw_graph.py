@@ -1,6 +1,7 @@
-"""Draw the graph of a Value: what it was made of, with the local slopes on the arrows."""
+"""Drawings of chapter 02: the graph of a Value with its local slopes, and the gradients of a matrix product."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from course_lib.names.autograd import Value, topological_order
 
@@ -51,4 +52,35 @@ def draw_graph(root: Value, names: dict[Value, str], grads: bool = True) -> None
     axes.set(xlim=(min(across) - 1, max(across) + 1), ylim=(min(up) - 0.7, max(up) + 0.8))
     axes.set_position([0, 0, 1, 1])
     axes.axis("off")
+    plt.show()
+
+
+def draw_product_gradients(A: np.ndarray, B: np.ndarray, dC: np.ndarray) -> None:
+    """Draw what dA[0, 0] and dB[0, 0] of C = A @ B are made of. A: (n, m); B: (m, k); dC: (n, k).
+
+    Orange: the entry; blue: the gradients of the results that it is part of; green: its slopes there.
+    """
+    orange, green, blue = "#F5C9A8", "#C8E6D9", "#CFE4F3"
+    first, row, column = (0, 0), (0, slice(None)), (slice(None), 0)
+    cases = [  # the entry, where it is, its slopes, which gradients, and a color and place for each of A, B and dC
+        ("dA", A, B[row], dC[row], ((orange, first), (green, row), (blue, row))),
+        ("dB", B, A[column], dC[column], ((green, column), (orange, first), (blue, column))),
+    ]
+    figure, both = plt.subplots(2, 1, figsize=(6.4, 3.6))
+    for axes, (name, entry, slopes, gradients, looks) in zip(both, cases, strict=True):
+        terms = " + ".join(f"{s:g}·{d:g}" for s, d in zip(slopes, gradients, strict=True))
+        axes.set_title(f"{name} of the {entry[first]:g}:  {terms} = {slopes @ gradients:g}", loc="left", fontsize=10)
+        left = 0.0
+        for label, numbers, (color, place) in zip(("A", "B", "dC"), (A, B, dC), looks, strict=True):
+            colors = np.full(numbers.shape, "white", dtype=object)
+            colors[place] = color
+            for (down, across), number in np.ndenumerate(numbers):
+                corner = left + across, -down - 1
+                axes.add_patch(plt.Rectangle(corner, 1, 1, facecolor=colors[down, across], edgecolor="black"))
+                axes.text(corner[0] + 0.5, corner[1] + 0.5, f"{number:g}", ha="center", va="center")
+            axes.text(left + numbers.shape[1] / 2, 0.3, label, ha="center")
+            left += numbers.shape[1] + 1.2
+        axes.set(xlim=(-0.1, left), ylim=(-max(len(A), len(B)) - 0.2, 1), aspect="equal")
+        axes.axis("off")
+    figure.tight_layout()
     plt.show()

@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from course_lib.data import python_docs
-from course_lib.data.documents import READERS, open_parquet, read_parquet, text_files
+from course_lib.data.documents import LONGEST, open_parquet, read_parquet
 from course_lib.data.identity import fingerprint_of, fingerprint_of_texts
+from course_lib.data.own_text import ending, read_texts, text_files
 from course_lib.data.remote import REMOTES, ShardCache, remote_folder
 from course_lib.host.errors import CourseError
 from course_lib.host.files import hold_for, make_folder_atomically, only_one, remove_unless_held
 from course_lib.host.paths import existing_path, home_dir
+from course_lib.host.words import printable
 
 # ---- 3. The split, and shards
 
@@ -173,12 +175,11 @@ def own_dataset(path: Path) -> Dataset:
     Raises CourseError for a file that cannot be read.
     """
     files, about_path = text_files(path), hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    home = home_dir() / "datasets" / f"own-{path.stem[:40]}-{about_path}"
+    home = home_dir() / "datasets" / f"own-{printable(path.stem)[:40]}-{about_path}"
     with only_one(home):
-        folder = home / fingerprint_of(files, [file.suffix.lower() for file in files])
+        folder = home / fingerprint_of(files, LONGEST, [ending(file) for file in files])
         if not folder.exists():
-            texts = chain.from_iterable(map(_texts, files))
-            write_shards(texts, folder, source=f"the text in {path}")
+            write_shards(read_texts(path), folder, source=f"the text in {path}")
         for old in home.iterdir():
             if old != folder:
                 remove_unless_held(old)
@@ -192,13 +193,6 @@ def dataset_in(folder: Path, fingerprint: str | None = None) -> Dataset:
     dataset = Dataset(name, folder, shards, fingerprint=fingerprint or folder.name)
     hold_for(dataset, folder)
     return dataset
-
-
-def _texts(path: Path) -> Iterator[str]:
-    try:
-        yield from READERS[path.suffix.lower()](path)
-    except OSError as error:
-        raise CourseError(f"cannot read {path} ({error.strerror}); make it readable, or leave it out") from error
 
 
 def _open_remote(name: str, streaming: bool, max_cached_shards: int) -> Dataset:

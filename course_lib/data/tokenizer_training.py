@@ -11,12 +11,13 @@ from pathlib import Path
 from rich.progress import TaskProgressColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from course_lib.data.dataset import Dataset
+from course_lib.data.documents import LONGEST
 from course_lib.data.tokenizer import SPECIAL_TOKENS, Tokenizer, fitting_vocab_size
 from course_lib.host.progress import bars, rustbpe_merges, say
 
 SMALLEST_VOCAB = 256 + len(SPECIAL_TOKENS)  # every byte and the special tokens, no merges
-MAX_CHARS = 2_000_000_000  # characters to read, and of each document: nanochat's
-DOC_CAP = 10_000
+MAX_CHARS = 2_000_000_000  # characters to read: nanochat's
+DOC_CAP = LONGEST  # of each document, nanochat's too: so text of your own, which is cut there, is read whole
 
 
 def train_tokenizer(
@@ -33,7 +34,7 @@ def train_tokenizer(
     Raises CourseError for a vocab_size below SMALLEST_VOCAB.
     """
     began = time.perf_counter()
-    print(f"reading {dataset.name} for a tokenizer …", flush=True)
+    say(f"reading {dataset.name} for a tokenizer …")
     vocab_size = vocab_size or _fitting(dataset, doc_cap, max_chars)
     tokenizer, docs, chars = _train_with_bars(dataset, vocab_size, doc_cap, max_chars)
     tokenizer.save(folder)

@@ -72,7 +72,7 @@ def evaluate_base_model(
             if part == "bpb":
                 trained, name = meta["settings"], options.dataset
                 text = open_dataset(name) if name else open_dataset(trained["dataset"], trained["streaming"])
-                measure_bits(run, text, options)
+                measure_bits(run, text, options, None if name else meta.get("bits_per_byte"))
             elif part == "core":
                 ask_tasks(run, tasks, options)
             else:
@@ -80,13 +80,19 @@ def evaluate_base_model(
             run.save()
 
 
-def measure_bits(run: Evaluation, text: Dataset, options: BaseOptions) -> None:
-    """Bits per byte of the first tokens of the training and of the validation text."""
+def measure_bits(run: Evaluation, text: Dataset, options: BaseOptions, seen: float | None) -> None:
+    """Bits per byte of the first tokens of the training and of the validation text.
+
+    seen: what training measured, in less of the validation text; None where it was another text.
+    """
     values = {}
     for split, tokens in zip(("train", "val"), corpus_tokens(text, run.tokenizer), strict=True):
-        batches = _batches(run, text, split, int(min(tokens, options.split_tokens)), options.device_batch_size)
+        tokens = int(min(tokens, options.split_tokens))
+        batches = _batches(run, text, split, tokens, options.device_batch_size)
         values[split] = validate(run.model, batches, run.tokenizer.token_bytes)
-        run.status.say(f"{split:11}  {values[split]:.4f} bits per byte of {text.name}")
+        run.status.say(f"{split:11}  {values[split]:.4f} bits per byte of about {tokens:,} tokens of {text.name}")
+    if seen is not None:
+        run.status.say(f"in training  {seen:.4f} bits per byte of val, of fewer of these tokens")
     run.found["bits_per_byte"] = {"dataset": text.name, **values}
 
 

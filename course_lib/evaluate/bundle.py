@@ -3,6 +3,7 @@
 Written by hand; chapter 11 uses it.
 """
 
+import errno
 import shutil
 import zipfile
 import zlib
@@ -17,6 +18,7 @@ from course_lib.host.paths import home_dir
 from course_lib.host.progress import bars
 
 BUNDLE_URL = "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip"
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, IndexError)
 NEEDED = ("core.yaml", "eval_meta_data.csv")
 
 
@@ -73,9 +75,19 @@ def unpack(zip_file: Path, folder: Path) -> None:
                 with archive.open(entry) as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file)  # compares the checksum at the end
         part.rename(folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
-        raise CourseError(f"{zip_file.name} is damaged ({error}); {again}") from error
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        IndexError,
+    ) as error:
+        raise CourseError(f"{zip_file.name} is damaged ({str(error) or type(error).__name__}); {again}") from error
     except OSError as error:
+        if error.errno == errno.EINVAL:  # a place in the file that it does not have
+            raise CourseError(f"{zip_file.name} is damaged ({error.strerror}); {again}") from error
         raise CourseError(f"cannot write {folder} ({error.strerror}); free some space, or set COURSE_HOME") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -89,7 +89,7 @@ class Evaluation:
                 draw_results(figure.subplots(), self.results)
                 figure.savefig(self.path.with_suffix(".png"), dpi=120)
         core, error = core_score(self.results), core_error(self.results)
-        print(f"mean of the centred scores: {core:+.4f} ± {error:.4f}")
+        print(f"mean of the centred scores: {core:+.4f} ± {error:.4f} (0: guessing, 1: all right)")
         return core, error
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.paths import is_utf8, user_path
+from course_lib.host.words import printable
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,6 +146,7 @@ def given_flags(flags: type[Any], argv: list[str]) -> frozenset[str]:
 
 
 def _end(message: str, code: int) -> NoReturn:
+    message = printable(message)
     if sys.stderr.isatty():  # which would break the line within words
         import textwrap
 

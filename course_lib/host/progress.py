@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from course_lib.host.words import in_one_line
+from course_lib.host.words import in_one_line, printable
 
 PROMPT = 32  # characters of a prompt, its last ones, in a line that also shows what follows
 
@@ -50,6 +50,7 @@ def bars(*columns: ProgressColumn, transient: bool = False) -> Progress:
 
 def say(lines: str) -> None:
     """Print lines; on a terminal broken at words, the labels bold: "word  …" or "step 7: …"."""
+    lines = printable(lines)
     if not is_terminal(sys.stdout):
         print(lines, flush=True)
         return

@@ -1,4 +1,4 @@
-"""Numbers in words for what programs print: durations, and counts with their noun."""
+"""Words for what programs print: durations, counts with their noun, and text and names from outside."""
 
 
 def duration(seconds: float) -> str:
@@ -16,3 +16,11 @@ def plural(count: int, singular: str, several: str | None = None) -> str:
 def in_one_line(text: str) -> str:
     """The text with one space for each stretch of white space, and without what a terminal would obey."""
     return "".join(char for char in " ".join(text.split()) if char.isprintable())
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey or cannot show as escapes, "\\x1b": for names from outside.
+
+    Line ends stay, and joiners, which Persian and Indian names need.
+    """
+    return "".join(char if char.isprintable() or char in "\n\u200c\u200d" else ascii(char)[1:-1] for char in text)

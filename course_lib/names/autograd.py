@@ -1,31 +1,25 @@
-"""A scalar autograd engine: numbers that know how they were made, and so their derivatives.
+"""Two small engines that find derivatives: Value for single numbers, Tensor for arrays.
 
-Reverse-mode automatic differentiation with one object per number, in the spirit of micrograd.
+Reverse-mode automatic differentiation, in the spirit of micrograd.
 
 Exported from notebooks/02_autograd.ipynb; edit it there.
 """
 
 import math
-from numbers import Real
 
-from course_lib.host.errors import CourseError
+import numpy as np
 
-# ---- A number that remembers
+# ---- 4. A number that remembers
 
 
 class Value:
     """A number that remembers what it was made of, so that `backward` can find derivatives.
 
-    data: the number, a float.
-    grad: the derivative of the result (on which you call `backward`) with respect to this number;
-    0.0 until then.
+    data: the number; grad: the derivative of the result on which `backward` is called, 0.0 before.
     parents: the Values that it was computed from; slopes: the local derivative for each, floats.
-    Raises CourseError for anything that is not one plain number.
     """
 
     def __init__(self, data: float, parents: tuple = (), slopes: tuple = ()):
-        if not isinstance(data, Real):
-            raise CourseError(f"a Value holds one plain number, got {data!r}; give an int or a float")
         self.data, self.grad = float(data), 0.0
         self.parents, self.slopes = parents, slopes
 
@@ -45,20 +39,8 @@ class Value:
         return Value(self.data * other.data, (self, other), (other.data, self.data))
 
     def __pow__(self, exponent: float) -> "Value":
-        if not isinstance(exponent, Real):
-            raise CourseError(
-                f"an exponent must be a plain number, got {exponent!r}; write a ** b as (b * a.log()).exp()"
-            )
-        try:
-            power = math.pow(self.data, exponent)
-            slope = exponent * math.pow(self.data, exponent - 1) if exponent else 0.0
-        except (ValueError, OverflowError):
-            raise CourseError(
-                f"{self.data:g} ** {exponent:g} has no finite value with a finite slope "
-                "(and a / b means a * b ** -1); "
-                "keep the base away from 0 and, unless the exponent is whole, above it"
-            ) from None
-        return Value(power, (self,), (slope,))
+        slope = exponent * self.data ** (exponent - 1)
+        return Value(self.data**exponent, (self,), (slope,))
 
     def backward(self) -> None:
         """For every value v that this one was made of, add d(this)/d(v) to `v.grad`.
@@ -90,29 +72,12 @@ class Value:
     def __rtruediv__(self, other: float) -> "Value":
         return as_value(other) / self
 
-    def __rpow__(self, other: float) -> "Value":
-        return as_value(other) ** self  # an error that says what to write instead
-
     def exp(self) -> "Value":
-        """e to the power of this; raises CourseError where that is too large (above about 709)."""
-        try:
-            power = math.exp(self.data)
-        except OverflowError:
-            raise CourseError(
-                f"exp({self.data:g}) is too large for a float; subtract the largest number from all of them first"
-            ) from None
+        power = math.exp(self.data)
         return Value(power, (self,), (power,))
 
     def log(self) -> "Value":
-        """Natural logarithm; raises CourseError at 0 and below."""
-        if self.data <= 0:
-            raise CourseError(f"log needs a number above 0, got {self.data:g}; check what computes it")
         return Value(math.log(self.data), (self,), (1 / self.data,))
-
-    def tanh(self) -> "Value":
-        """Hyperbolic tangent, between -1 and 1."""
-        squeezed = math.tanh(self.data)
-        return Value(squeezed, (self,), (1 - squeezed**2,))
 
     def relu(self) -> "Value":
         """The number where it is positive, else 0; the slope at 0 is 0."""
@@ -125,11 +90,11 @@ def as_value(number: "Value | float") -> Value:
     return number if isinstance(number, Value) else Value(number)
 
 
-# ---- The graph, and the order to walk it
+# ---- 5. The graph, and the order to walk it
 
 
-def topological_order(root: Value) -> list[Value]:
-    """All values that `root` was made of, each once, after its parents; `root` comes last."""
+def topological_order(root: "Value | Tensor") -> list:
+    """All nodes that `root` was made of, each once, after its parents; `root` comes last."""
     order, seen, todo = [], set(), [(root, False)]
     while todo:
         node, parents_listed = todo.pop()
@@ -137,6 +102,69 @@ def topological_order(root: Value) -> list[Value]:
             order.append(node)
         elif node not in seen:
             seen.add(node)
-            todo.append((node, True))
+            todo.append((node, True))  # comes up again when everything above it is done
             todo.extend((parent, False) for parent in reversed(node.parents))
     return order
+
+
+# ---- 9. From numbers to arrays
+
+
+class Tensor:
+    """An array that remembers what it was made of: `Value` for whole arrays.
+
+    data: float64, any shape; grad: its gradient, the same shape, zeros until `backward`.
+    parents: the Tensors it was computed from; reports: for each, a function from the gradient of
+    this array to what the parent is told.
+    """
+
+    def __init__(self, data, parents: tuple = (), reports: tuple = ()):
+        self.data = np.array(data, dtype=float)
+        self.grad = np.zeros_like(self.data)
+        self.parents, self.reports = parents, reports
+
+    def sum(self, axis: int | None = None) -> "Tensor":
+        """Sum over an axis, which stays with size 1; over all entries if none is given."""
+        total = self.data.sum(axis=axis, keepdims=axis is not None)
+        return Tensor(total, (self,), (lambda d: np.broadcast_to(d, self.data.shape),))
+
+    def __matmul__(self, other: "Tensor") -> "Tensor":
+        dA, dB = (lambda d: d @ other.data.T), (lambda d: self.data.T @ d)
+        return Tensor(self.data @ other.data, (self, other), (dA, dB))
+
+    def __mul__(self, other: "Tensor") -> "Tensor":
+        reports = (lambda d: d * other.data), (lambda d: d * self.data)
+        return Tensor(self.data * other.data, (self, other), reports)
+
+    def __add__(self, other: "Tensor") -> "Tensor":
+        return Tensor(self.data + other.data, (self, other), (lambda d: d, lambda d: d))
+
+    def __sub__(self, other: "Tensor") -> "Tensor":
+        return Tensor(self.data - other.data, (self, other), (lambda d: d, lambda d: -d))
+
+    def exp(self) -> "Tensor":
+        power = np.exp(self.data)
+        return Tensor(power, (self,), (lambda d: d * power,))
+
+    def log(self) -> "Tensor":
+        return Tensor(np.log(self.data), (self,), (lambda d: d / self.data,))
+
+    def relu(self) -> "Tensor":
+        return Tensor(np.maximum(self.data, 0), (self,), (lambda d: d * (self.data > 0),))
+
+    def backward(self) -> None:
+        """Add the derivative of this to the `grad` of every Tensor that it was made of."""
+        flow = {self: np.ones_like(self.data)}
+        for node in reversed(topological_order(self)):
+            gradient = flow.pop(node)
+            node.grad += gradient
+            for parent, report in zip(node.parents, node.reports, strict=True):
+                told = sum_to(report(gradient), parent.data.shape)
+                flow[parent] = flow.get(parent, 0.0) + told
+
+
+def sum_to(gradient: np.ndarray, shape: tuple) -> np.ndarray:
+    """The gradient of an array of this shape that was broadcast: summed where it was repeated."""
+    gradient = gradient.sum(axis=tuple(range(gradient.ndim - len(shape))))  # axes it did not have
+    repeated = tuple(axis for axis, size in enumerate(shape) if size == 1)
+    return gradient.sum(axis=repeated, keepdims=True)

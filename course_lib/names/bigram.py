@@ -7,42 +7,12 @@ Exported from notebooks/01_names.ipynb; edit it there.
 """
 
 import random
-import re
 from itertools import pairwise
-from pathlib import Path
 
 import mlx.core as mx
 
 from course_lib.host.errors import CourseError
-from course_lib.host.paths import data_dir
-
-# ---- 1. The names
-
-
-EXPECTED = "one name a line, letters a–z"
-
-
-def load_names(path: str | Path | None = None) -> list[str]:
-    """Names of a text file in its order; blank lines and spaces around a name are dropped.
-
-    path: by default the names of the course. UTF-8, with or without a byte order mark.
-    Raises CourseError for a file that cannot be read, has no name, or any character but a-z.
-    """
-    path = data_dir() / "names.txt" if path is None else Path(path)
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
-    except UnicodeDecodeError as error:
-        raise CourseError(f"{path} is not UTF-8; expected {EXPECTED}: save it as UTF-8") from error
-    except OSError as error:
-        raise CourseError(f"cannot read {path} ({error.strerror}); give a text file with {EXPECTED}") from error
-    for number, line in enumerate(lines, start=1):
-        if wrong := re.search("[^a-z]", line):
-            raise CourseError(f"{path}, line {number}: found {wrong[0]!r}; expected {EXPECTED}; correct that line")
-    names = [line for line in lines if line]
-    if not names:
-        raise CourseError(f"{path} is empty; give a text file with {EXPECTED}")
-    return names
-
+from course_lib.names.files import load_names as load_names
 
 # ---- 2. From letters to ids
 

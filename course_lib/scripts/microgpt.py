@@ -11,8 +11,10 @@ from mlx.utils import tree_flatten
 
 from course_lib import backend
 from course_lib.host.program import AtLeastOne, AtLeastZero, NonNegative, run_program
+from course_lib.host.words import printable
 from course_lib.names import microgpt
-from course_lib.names.bigram import CharTokenizer, load_names
+from course_lib.names.bigram import CharTokenizer
+from course_lib.names.files import load_names
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class Settings:
     seed: AtLeastZero = 42
     """Start of all random numbers: starting values, order of names, samples."""
     names: Path | None = None
-    """File of names, one a line, letters a-z; by default the one that comes with the course."""
+    """File of names, one a line, in any script; by default the one that comes with the course."""
+    lower: bool = False
+    """Read the names in lower case, so that A and a are one letter."""
     quiet: bool = False
     """Print every 50th step only."""
     verbose: bool = False
@@ -39,7 +43,7 @@ def work(settings: Settings) -> None:
     """Load, train, sample; prints as it goes, and on a terminal what was seen."""
     watched = sys.stdout.isatty()
     every = 50 if settings.quiet else 10 if watched and not settings.verbose else 1
-    docs = load_names(settings.names)
+    docs = load_names(settings.names, settings.lower)
     random.Random(settings.seed).shuffle(docs)
     tokenizer = CharTokenizer(docs)
     key = backend.seed_everything(settings.seed)
@@ -57,7 +61,7 @@ def work(settings: Settings) -> None:
     for n in range(1, settings.samples + 1):
         key, sample_key = mx.random.split(key)
         names.append(microgpt.generate(model, tokenizer, settings.temperature, sample_key))
-        print(f"sample {n:2d}: {names[-1]}", flush=True)
+        print(f"sample {n:2d}: {printable(names[-1])}", flush=True)
     if watched:
         print(f"\n{what_was_seen(losses, names, docs)}")
 

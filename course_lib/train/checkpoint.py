@@ -22,7 +22,8 @@ from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
 from course_lib.host.files import held, make_folder_atomically, remove_unless_held, sha256_of
 from course_lib.host.paths import home_dir
-from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.gpt import GPT
+from course_lib.train.checks import check_meta, config_of, nothing_in, tokenizer_of
 from course_lib.train.metrics import read_metrics
 
 WEIGHTS, STATE, META, SUMS = "model.safetensors", "state.safetensors", "meta.json", "sha256.json"
@@ -103,6 +104,7 @@ def read_meta(path: Path) -> dict:
     """What a checkpoint says of itself, without its arrays. Raises CourseError when it cannot."""
     with _or_damaged(path):
         meta = json.loads((path / META).read_text(encoding="utf-8"))
+        check_meta(meta, path)
         for entry in read_metrics(path.parent / "metrics.jsonl"):  # measured after it was saved
             if "bits_per_byte" in entry and entry["step"] <= meta["step"]:
                 meta["bits_per_byte"] = entry["bits_per_byte"]
@@ -140,9 +142,7 @@ def newest_checkpoint(folder: Path) -> Checkpoint:
             return load_checkpoint(path)
         except CourseError as error:
             print(f"{error}: going back to the one before", file=sys.stderr)
-    raise CourseError(
-        f"{folder} holds no checkpoint that is whole; train one with `base_train`, or choose another --tag"
-    )
+    raise CourseError(nothing_in(folder))
 
 
 def load_weights(model: GPT, weights: dict[str, mx.array]) -> None:
@@ -163,11 +163,7 @@ def load_model(folder: Path, step: int | None = None) -> tuple[GPT, Tokenizer, d
     Raises CourseError when there is none.
     """
     checkpoint = newest_checkpoint(folder) if step is None else load_checkpoint(folder / f"step_{step:06d}")
-    tokenizer = Tokenizer.load(folder / "tokenizer")
-    if tokenizer.fingerprint != checkpoint.meta["tokenizer"]:
-        raise CourseError(
-            f"{folder / 'tokenizer'} is not the tokenizer that this model was trained with; copy that one there"
-        )
-    model = GPT(GPTConfig(**checkpoint.meta["config"]))
+    config = config_of(checkpoint.meta, checkpoint.weights)
+    tokenizer, model = tokenizer_of(folder, checkpoint.meta["tokenizer"]), GPT(config)
     load_weights(model, checkpoint.weights)
     return model, tokenizer, checkpoint.meta

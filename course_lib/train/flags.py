@@ -135,6 +135,8 @@ class WhichModel:
         there = "; ".join(f"{name}: {', '.join(tags)}" for name, tags in runs.items())
         there = f"{flags} can name {there}; " if there else ""
         longer = "`uv run base_train`" if stage == "base" else "`uv run base_train`, then `uv run chat_sft`"
+        if stage == "sft" and (base := trained_runs().get("base")):
+            return f"{there}`uv run chat_sft --tag {base[0].name}` makes one of the pretrained model that is here"
         quickest = "the quickest way to one, named speedrun, is `uv run speedrun --minutes 5`"
         return f"{there}{quickest}; the long way is {longer}"
 

@@ -4,10 +4,12 @@ Written by hand; chapter 10 uses it.
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from course_lib.host.files import write_atomically
+from course_lib.host.words import plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +19,10 @@ class MetricsLog:
     """Appends objects {"step": …} to the file at `path`; a run that goes on drops those from `first_step` on before."""
 
     def __init__(self, path: Path, first_step: int = 0):
-        kept = [entry for entry in read_metrics(path) if entry["step"] < first_step]
+        entries, damaged = _read(path)
+        if damaged:
+            print(f"{path}: left out {plural(damaged, 'damaged line')}", file=sys.stderr)
+        kept = [entry for entry in entries if entry["step"] < first_step]
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(path) as file:
             file.writelines(json.dumps(entry) + "\n" for entry in kept)
@@ -34,15 +39,26 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """The objects of a metrics file, without a last line that a killed process left half-written."""
-    entries = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entries.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-    return entries
+    """The objects of a metrics file, without damaged lines: the last one is, where a process was killed."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[dict], int]:
+    """(the objects of a metrics file, how many lines before its last are none)"""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    entries = [_entry(line) for line in lines]
+    return [entry for entry in entries if entry], entries[:-1].count(None)
+
+
+def _entry(line: bytes) -> dict | None:
+    try:
+        entry = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    drawn = ("smoothed", *(name for name, _, _ in PANELS))
+    if not isinstance(entry, dict) or type(entry.get("step")) is not int:
+        return None
+    return entry if all(isinstance(entry.get(name, 0), int | float) for name in drawn) else None
 
 
 PANELS = (

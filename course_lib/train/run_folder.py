@@ -25,6 +25,7 @@ from course_lib.host.words import duration, plural
 from course_lib.model.gpt import GPT
 from course_lib.model.sizes import estimate_memory, flops_per_token
 from course_lib.train.checkpoint import Checkpoint, checkpoint_folders, load_weights, newest_checkpoint, save_checkpoint
+from course_lib.train.checks import check_has
 from course_lib.train.distributed import Group, all_max, all_sum, broadcast, broadcast_json
 from course_lib.train.flags import CallFlags, Flags, resumed, stored
 from course_lib.train.metrics import MetricsLog, read_metrics, save_curves
@@ -103,6 +104,7 @@ class RunFolder:
         """The flags that the run follows: those asked for, or of a resumed run those that it was begun with."""
         if not self.meta:
             return asked
+        check_has(self.meta, "settings", "processes", "config", "tokenizer", "data")
         flags = resumed(asked, given, self.meta["settings"])
         if self.meta["processes"] != self.group.size() and "device_batch_size" not in given:
             flags = replace(flags, device_batch_size=None)  # with other rows for each, another may fit

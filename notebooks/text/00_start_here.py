@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# **Goal.** See what your machine can do, and meet, by doing, everything in MLX that the rest of the course uses.
+# **Goal.** Watch a language model learn to write names, see what it does at each letter, and pick up the few tools that the next chapters need.
 #
 # | | |
 # |---|---|
 # | Needs | Python; no machine learning, no GPU |
-# | Time | 60 minutes to read, 35 for the exercises; under 30 seconds to run |
+# | Time | 50 minutes to read, 35 for the exercises; under a minute to run |
 # | Memory | under 0.5 GB |
-# | You will build → exported to | functions that describe your machine → `course_lib.backend` |
+# | You will build → exported to | in the appendix: functions that describe your machine → `course_lib.backend` |
 
 # %% [markdown]
 # ![Map of the course, chapter 00 highlighted: start_here is the first chapter, names comes next](images/map_00.png)
@@ -16,36 +16,649 @@
 # **00** · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/00_start_here.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %% [markdown]
-# ## How the course works
+# ## 1. From noise to names
 #
-# You will build a **language model**: a program that guesses the next piece of a text. A **model** is a function with many numbers in
-# it, its **parameters**. **Training** adjusts them, step by step, until the guesses are good.
-#
-# **MLX** is a library of arrays like NumPy that also runs on GPUs and computes the gradients that training needs (section 4). PyTorch is
-# the best-known library of the kind. Skip the boxes "In PyTorch" if you do not know it.
-
-# %% [markdown]
-# A notebook is a page of **cells**: text, like this one, and code. Click on a code cell and press **Shift+Enter** to run it. Go from
-# top to bottom, since later cells use what earlier ones made.
-#
-# Change things. *Kernel → Restart Kernel and Run All Cells* clears what is in memory and starts again. Ctrl+Z, or a fresh copy of the
-# file, brings back the text. Work in a folder of your own, which an update of the course does not touch: `uv run course start` copies all
-# notebooks to the folder `mine`, and `uv run course progress` lists the exercises that you have solved there.
+# This page is a **notebook**: text, like this, and **cells** of code. Click on the cell below and press **Shift+Enter** to run it. It
+# makes a language model that has learned nothing yet, and lets it write eight names. (What it imports uses chapters 01 to 04: by then
+# you will have built all of it.)
 
 # %%
-hours = 24 * 7
-print("a week has", hours, "hours")
+from course_lib.classroom import LiveCurve, budget, check, claim
+from course_lib.classroom.first_model import bets, train, untrained_model, write
+
+model = untrained_model()
+print(*write(model, 8))
 
 # %% [markdown]
-# Three conventions:
+# Noise. Now show it real names, 32 of them at a time, and let it adjust itself a little each time. After 10, 100 and 400 such steps
+# it writes its eight names again, with the same luck as before. Nothing changes but what it has learned.
+
+# %%
+curve = LiveCurve("how badly it guesses", total=400, window=20)
+samples = {0: write(model, 8)}
+
+
+def watch(step, loss):
+    """Called after each step: draws the curve, and lets the model write now and then."""
+    curve.add(step, loss)
+    if step in (10, 100, 400):
+        samples[step] = write(model, 8)
+
+
+train(model, budget(400, quick=10), on_step=watch)
+curve.show()
+for step, written in samples.items():
+    print(f"after {step:3} steps:", *written)
+
+# %% [markdown]
+# From noise to names, in seconds. Nobody told the model what a vowel is, or how long names are. Has it learned the list by heart? Let it
+# write 200 names and look them up in the list.
+
+# %%
+from course_lib.host.paths import data_dir
+
+names = set((data_dir() / "names.txt").read_text().split())
+written = write(model, 200, seed=2)
+new = [name for name in written if name not in names]
+print(f"{len(new)} of {len(written)} are not in the list:", *new[:12])
+claim("most of what it writes is not in the list: it makes names up", len(new) > len(written) / 2)
+
+# %% [markdown]
+# ## 2. What is a language model?
 #
-# - A cell that begins with `#| export backend` is also in the package, in `course_lib/backend.py`; later chapters import it from there.
-#   Change it here, and the package stays as it is: only its authors' command `course export` copies cells.
-# - A cell that raises `NotImplementedError` is an **exercise**: write your code in its place. The cell below checks it: `○` not written,
-#   `✗` why, `✓` correct. Solutions are in the folder `solutions`.
-# - `assert` lines compare a result with something known to be true. When one fails, something is wrong, and the run stops.
+# A **language model** guesses what comes next in a text. You give it the beginning, and it returns a probability for every possible next
+# piece. Ours knows 27 pieces: the 26 letters, and "the name ends here". Take the beginning *emm*. Which letter would you bet on? Here is
+# what the model bets:
+
+# %%
+import matplotlib.pyplot as plt
+
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+
+
+def draw_bets(start):
+    """Bars: the probability that the model gives to each next letter after `start`."""
+    probabilities = bets(model, start)
+    fig, ax = plt.subplots(figsize=(7, 2.2))
+    ax.bar(list(probabilities), list(probabilities.values()), color=BLUE)
+    ax.set_xlabel("next letter (• = the name ends)")
+    ax.set_ylabel("probability")
+    ax.set_title(f"What comes after {start}?")
+    plt.show()
+
+
+draw_bets("emm")
+
+# %% [markdown]
+# To write a name, the model draws a letter at random with these probabilities, appends it, and guesses again, until it draws the end.
+# (Above, it was made to prefer the likely letters a little; chapter 03 shows how.) That is all it does, and that is all ChatGPT does.
+# ChatGPT's pieces are parts of words, it takes many more of them into account, and its model is far larger. By the end of this course
+# you will have built a small one that you can talk to.
 #
-# Here is the first exported cell. It holds the imports of `course_lib.backend`.
+# Try another beginning: change *emm* in the cell above and run it again.
+
+# %% [markdown]
+# Some words for what you have seen; each comes back in its chapter.
+#
+# - A **model** is a function with many adjustable numbers in it, its **parameters**. Ours has thousands, ChatGPT has billions.
+# - It is a **neural network**: a chain of simple steps, mostly multiplying and adding, each with parameters of its own.
+# - **Training** adjusts the parameters, a little at each step, so that the guesses get better. The **loss** is one number for how bad
+#   they are; it is the curve above. Using a trained model is called **inference**.
+# - **GPT** means Generative Pre-trained Transformer: *generative*, it writes; *pre-trained*, it first learns from plain text, and may
+#   learn a special task later; *transformer* is the name of the kind of network, which you build in chapter 03.
+# - The **context length** is how many pieces it can look back on: 12 here.
+# - What you choose before training, such as 400 steps, or 32 names at a time (the **batch size**), is called a **hyperparameter**.
+
+# %% [markdown]
+# Your way from here: chapter 01 builds the simplest model of names, which only counts. Chapter 02 shows how training knows in
+# which direction to adjust a number. Chapter 03 builds the GPT above, and chapter 04 makes it fast and looks inside.
+#
+# The rest of this chapter is your toolbox. The tools come from **MLX**, a library of arrays like NumPy that also runs on GPUs and
+# computes the gradients that training needs. PyTorch is the best-known library of the kind. Skip the boxes "In PyTorch" if you do not
+# know it.
+
+# %% [markdown]
+# ### How to work with these notebooks
+#
+# Go from top to bottom, since later cells use what earlier ones made. Change things and see what happens. *Kernel → Restart Kernel and
+# Run All Cells* clears what is in memory and starts again; Ctrl+Z brings back text. `assert` lines compare a result with something known
+# to be true, and stop the run when it is not.
+#
+# Work in a folder of your own, which an update of the course does not touch: `uv run course start` copies all notebooks to the folder
+# `mine`, and `uv run course progress` lists the exercises that you have solved there.
+
+# %% [markdown]
+# ## 3. Arrays
+#
+# An **array** is a block of numbers with a **shape**. With one axis it is called a **vector**, with two a **matrix**: `(2, 3)` is two rows
+# of three. If you know NumPy, you know most of this section.
+
+# %% tags=["nbval-check-output"]
+import mlx.core as mx
+
+a = mx.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+print(a.shape, a.dtype)
+print("one number:", a[1, 2].item(), "| a column:", a[:, 1].tolist())
+print("sums down the columns:", a.sum(axis=0).tolist())
+
+# %% [markdown]
+# You can pick many entries at once with arrays of row and column numbers. Chapter 01 looks up the probabilities of thousands of letter
+# pairs in this way.
+
+# %% tags=["nbval-check-output"]
+rows, columns = mx.array([0, 0, 1]), mx.array([2, 0, 1])
+print(a[rows, columns].tolist(), "are a[0, 2], a[0, 0] and a[1, 1]")
+
+# %% [markdown]
+# Arrays of different shapes combine by **broadcasting**. The shapes are lined up at the right, and a missing axis counts as 1. Then each
+# pair of sizes must be equal or contain a 1, and whatever has the 1 is repeated.
+
+# %% tags=["nbval-check-output"]
+column = mx.array([[10], [20]])  # (2, 1)
+row = mx.array([1, 2, 3])  # (3,), read as (1, 3)
+print((column + row).tolist())
+
+# %% [markdown]
+# Multiply two vectors number by number and add up: that is their **dot product**. The **matrix product** `A @ B` takes the dot product of
+# each row of `A` with each column of `B`. Nearly all the work of a language model is done by this one operation.
+
+# %% tags=["nbval-check-output"]
+A, B = mx.array([[1.0, 2.0], [3.0, 4.0]]), mx.array([[5.0, 6.0], [7.0, 8.0]])
+print((A @ B).tolist())
+assert (A @ B)[0, 1].item() == 1 * 6 + 2 * 8  # row 0 of A, column 1 of B
+
+# %% [markdown]
+# One surprise if you come from NumPy: you cannot index an array with a Boolean mask, because the shape of the result would depend on the
+# numbers. `mx.where(condition, a, b)` keeps the shape: it takes from `a` where the condition is True, else from `b`.
+
+# %% tags=["nbval-check-output"]
+x = mx.array([-2, -1, 0, 1, 2])
+try:
+    x[x > 0]
+except ValueError:
+    print("x[x > 0] raises ValueError")
+print(mx.where(x > 0, x, 0).tolist())
+
+# %% [markdown]
+# > **In PyTorch** arrays are called **tensors**. You would write `torch.tensor(...)`, `dim=0` and `keepdim=True`; here it is
+# > `mx.array(...)`, `axis=0` and `keepdims=True`, as in NumPy. Python's floats become `float32` in both.
+#
+# ## 4. Lazy evaluation
+#
+# MLX does not compute when you write `a @ b`. It records what is to be done, in a **graph** of operations, and computes when somebody
+# needs the numbers. You can see that with a clock.
+
+# %%
+import time
+
+a = mx.random.normal((512, 512)) / 512**0.5
+mx.eval(a @ a)  # the first product also loads and compiles
+
+start = time.perf_counter()
+y = a
+for _ in range(10):
+    y = y @ a
+recorded = time.perf_counter() - start
+mx.eval(y)
+computed = time.perf_counter() - start - recorded
+
+
+# %%
+def bars(values, unit, title):
+    """A bar with its number for each {label: value}."""
+    fig, ax = plt.subplots(figsize=(5, 1.9))
+    drawn = ax.barh(list(values), list(values.values()), color=BLUE, height=0.55)
+    ax.bar_label(drawn, [f"{value:.3g}" for value in values.values()], padding=4)
+    ax.margins(x=0.15)
+    ax.invert_yaxis()
+    ax.set_xlabel(unit)
+    ax.set_title(title)
+    plt.show()
+
+
+times = {"for loop": 1e3 * recorded, "mx.eval": 1e3 * computed}
+bars(times, "milliseconds", "Ten matrix products")
+claim("the products were computed by mx.eval, not by the loop", computed > 3 * recorded)
+
+
+# %% [markdown]
+# The loop only recorded the work; `mx.eval(y)` did it. Anything that needs a number triggers the work as well: `print(y)`, `y.item()`,
+# `y.tolist()`, `if y > 0:`.
+#
+# > **In PyTorch** each line computes at once (or is queued at once on a GPU), so you would time a line as it stands. Here, put
+# > `mx.eval` inside what you time, or you time the recording.
+#
+# ### The trap: a loop without `mx.eval`
+#
+# The next function counts the operations that wait in the graph of an array. It asks MLX for a drawing of the graph and counts its
+# boxes (all but `Broadcast`, which only repeats a number).
+
+# %%
+import io
+
+
+def waiting(array):
+    """Number of operations that must run before `array` has numbers."""
+    drawing = io.StringIO()
+    mx.export_to_dot(drawing, array)
+    boxes = [line for line in drawing.getvalue().splitlines() if "rectangle" in line]
+    return sum('"Broadcast"' not in box for box in boxes)
+
+
+x = mx.array(1.0)
+y = x * 0.5 + 1
+print("before:", waiting(y), "operations wait")
+mx.eval(y)
+print("after: ", waiting(y), "operations wait")
+
+
+# %% [markdown]
+# Now a loop in which each step needs the result of the last one, as in training. How many operations wait after 30 steps?
+
+# %%
+def graph_sizes(steps, evaluate):
+    """Operations waiting after each step of a loop."""
+    x, sizes = mx.array(1.0), []
+    for _ in range(steps):
+        x = x * 0.5 + 1
+        if evaluate:
+            mx.eval(x)
+        sizes.append(waiting(x))
+    return sizes
+
+
+without, with_eval = graph_sizes(30, evaluate=False), graph_sizes(30, evaluate=True)
+assert without[-1] == 60 and set(with_eval) == {0}
+fig, ax = plt.subplots(figsize=(5, 3))
+ax.plot(range(1, 31), without, "--", color=ORANGE, label="without mx.eval")
+ax.plot(range(1, 31), with_eval, "-", color=BLUE, label="mx.eval in each step")
+ax.set_xlabel("step")
+ax.set_ylabel("operations waiting")
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# Without `mx.eval` the graph grows with every step, until memory runs out. So each training loop of this course ends its step with
+# `mx.eval`.
+#
+# ## 5. Random numbers
+#
+# A computer's random numbers follow from a starting number. In MLX that is a **key**: the same key gives the same numbers, every time. So
+# use each key once; `mx.random.split` makes new keys from one. That is how the model above wrote with the same luck four times.
+
+# %%
+key = mx.random.key(7)
+one, other = mx.random.split(key)
+print("key 7, twice:", mx.random.uniform(key=key).item(), mx.random.uniform(key=key).item())
+print("its children:", mx.random.uniform(key=one).item(), mx.random.uniform(key=other).item())
+
+# %% [markdown]
+# `mx.random.uniform` spreads its numbers evenly between two ends. `mx.random.normal` draws from the bell curve around 0. How wide a set of
+# numbers is spread is told by its **standard deviation**: the square root of the mean squared distance from the mean. For the bell
+# curve it is 1.
+
+# %%
+drawn = mx.random.normal((10_000,), key=key)
+print(f"mean {drawn.mean().item():.3f}, standard deviation {mx.std(drawn).item():.3f}")
+by_hand = mx.sqrt(((drawn - drawn.mean()) ** 2).mean())
+assert abs(by_hand.item() - mx.std(drawn).item()) < 1e-4
+
+# %% [markdown]
+# Functions that you give no key use one that MLX keeps, and `mx.random.seed` sets it.
+#
+# > **In PyTorch** you would call `torch.manual_seed`, or pass a `torch.Generator`, which changes with each use. A key does not.
+#
+# ## 6. Gradients
+#
+# The **derivative** of $f$ at $x$ says how fast $f(x)$ changes when $x$ does. For $f(x) = x^3$ it is $3x^2$: at $x = 2$, one small step
+# to the right raises $f$ by 12 times that step. Training needs the derivative of the loss with respect to every parameter of a
+# model; all of them together are the **gradient**. First by hand, with a small step $h$:
+
+# %%
+def cube(x):
+    return x**3
+
+
+h = 0.01
+by_hand = (cube(2.0 + h) - cube(2.0 - h)) / (2 * h)
+print(f"by hand {by_hand:.4f}, closed form {3 * 2.0**2:.4f}")
+
+# %% [markdown]
+# `mx.grad` takes a function and returns another: its gradient, exact, without a step. The function gets an `mx.array` and must
+# return a single number. How that can work is the subject of chapter 02.
+
+# %%
+slope = mx.grad(cube)
+for x in (-1.0, 0.5, 2.0):
+    print(f"at {x:4}: {slope(mx.array(x)).item():.4f}")
+    assert abs(slope(mx.array(x)).item() - 3 * x**2) < 1e-3
+
+# %% [markdown]
+# > **In PyTorch** you would set `x.requires_grad_()`, call `y.backward()`, read `x.grad`, and remember `zero_grad()` before the next
+# > round. In MLX a gradient is the *result of a function*: nothing is stored on the array, so nothing has to be cleared.
+#
+# ## 7. Training, whole
+#
+# The names model has thousands of parameters. Here is the same idea with two: a line $wx + b$ through 40 points that scatter
+# around $2x + 1$. The loss is the mean of the squared distances between the line and the points.
+
+# %%
+noise_key, point_key = mx.random.split(mx.random.key(0))
+x = mx.random.uniform(-1, 1, (40, 1), key=point_key)
+y = 2 * x + 1 + 0.2 * mx.random.normal((40, 1), key=noise_key)
+
+
+def line_loss(params):
+    """Mean squared distance of the line with slope params[0] and height params[1]."""
+    return ((params[0] * x + params[1] - y) ** 2).mean()
+
+
+# %% [markdown]
+# `mx.value_and_grad` returns the loss and its gradient. The gradient points to where the loss *grows*. So each step subtracts it, times a
+# small number, the **learning rate**. This is **gradient descent**, and all training in this course is a version of these lines.
+
+# %%
+loss_and_grad = mx.value_and_grad(line_loss)
+params, losses, lines = mx.zeros((2,)), [], []
+for _ in range(20):
+    lines.append(params.tolist())
+    loss, grad = loss_and_grad(params)
+    params = params - 0.5 * grad
+    mx.eval(params)
+    losses.append(loss.item())
+lines.append(params.tolist())
+print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}")
+
+# %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
+left.scatter(x.flatten().tolist(), y.flatten().tolist(), s=12, color="gray", label="points")
+for step, style, color in ((0, ":", ORANGE), (2, "--", GREEN), (20, "-", BLUE)):
+    w, b = lines[step]
+    left.plot([-1, 1], [b - w, b + w], style, color=color, label=f"after {step} steps")
+left.set_xlabel("x")
+left.set_ylabel("y")
+left.legend(fontsize=8)
+right.plot(range(1, 21), losses, "o-", markersize=3, color=BLUE)
+right.set_xlabel("step")
+right.set_ylabel("loss")
+plt.tight_layout()
+plt.show()
+
+# %% [markdown]
+# The line turns towards the points, and the loss falls until it is level: no line goes through points that scatter. The best line for
+# these 40 has a closed form (least squares), so you can check where training ended.
+
+# %%
+import numpy as np
+
+w, b = np.polyfit(np.array(x).ravel(), np.array(y).ravel(), deg=1)
+print(f"trained      {params[0].item():.3f} x + {params[1].item():.3f}")
+print(f"closed form  {w:.3f} x + {b:.3f}")
+assert np.allclose(np.array(params), [w, b], atol=0.02)
+
+# %% [markdown]
+# ## 8. Modules: the same with less to write
+#
+# With many parameters you do not want to list them by hand. A **module** holds parameters, and says in `__call__` what it computes. The
+# one that you will use most is the **linear layer**: `nn.Linear(2, 3)` turns rows of 2 numbers into rows of 3, by a matrix product and
+# an addition.
+
+# %% tags=["nbval-check-output"]
+import mlx.nn as nn
+import mlx.optimizers as optim
+from mlx.utils import tree_flatten
+
+layer = nn.Linear(2, 3)
+x2 = mx.ones((4, 2))
+assert mx.allclose(layer(x2), x2 @ layer.weight.T + layer.bias, atol=0.02)
+print("weight", layer.weight.shape, "bias", layer.bias.shape, "result", layer(x2).shape)
+
+# %% [markdown]
+# The shape of `weight` is (outputs, inputs), hence the transpose `.T`. An **optimizer** takes the step for all parameters of a module. The
+# simplest is **SGD** (stochastic gradient descent): the subtraction that you just wrote. With one input and one output, and the same
+# start, the module must repeat your losses.
+
+# %%
+def loss_fn(model, x, y):
+    """Mean of the squared distances between what the model gives for x, and y."""
+    return ((model(x) - y) ** 2).mean()
+
+
+line = nn.Linear(1, 1)
+line.weight, line.bias = mx.zeros((1, 1)), mx.zeros((1,))
+optimizer = optim.SGD(learning_rate=0.5)
+loss_and_grad = nn.value_and_grad(line, loss_fn)
+module_losses = []
+for _ in range(20):
+    loss, grads = loss_and_grad(line, x, y)
+    optimizer.update(line, grads)
+    mx.eval(line.parameters(), optimizer.state)
+    module_losses.append(loss.item())
+assert np.allclose(module_losses, losses, rtol=1e-3), "not the losses of the loop by hand"
+print(f"loss {module_losses[0]:.3f} -> {module_losses[-1]:.3f}, as by hand")
+
+# %% [markdown]
+# `nn.value_and_grad(model, loss_fn)` makes a function that returns the loss and the gradients of all parameters of `model`.
+# `optimizer.state` is what an optimizer remembers between steps: SGD next to nothing, later ones more.
+#
+# > **In PyTorch** the step would be `optimizer.zero_grad()`, `loss = loss_fn(model(x), y)`, `loss.backward()`, `optimizer.step()`.
+#
+# ### Why a network needs more than linear layers
+#
+# Two linear layers in a row are one linear layer again, with the product of their matrices as its weight. However many you stack, you
+# get no more than a straight line.
+
+# %%
+first, second = nn.Linear(2, 3, bias=False), nn.Linear(3, 1, bias=False)
+one_layer = second.weight @ first.weight  # (1, 3) @ (3, 2) = (1, 2)
+assert mx.allclose(second(first(x2)), x2 @ one_layer.T, atol=0.02)
+print("two layers, one matrix of shape", one_layer.shape)
+
+
+# %% [markdown]
+# So something that is not a straight line has to stand between them: an **activation function**. The one of this course is the **squared
+# ReLU**: 0 for negative numbers, $x^2$ for positive ones. (ReLU, "rectified linear unit", is the same without the square.) A function
+# that is not a straight line is called **non-linear**.
+
+# %%
+def squared_relu(x):
+    """0 where x is negative, x squared elsewhere; any shape."""
+    return mx.maximum(x, 0) ** 2
+
+
+class Stack(nn.Module):
+    """Two layers in a plain list, an array, a table and a string."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Linear(2, 3), nn.Linear(3, 1)]
+        self.scale = mx.ones((3,))
+        self._table = mx.arange(10)
+        self.name = "a string is not a parameter"
+
+    def __call__(self, x):  # (N, 2) -> (N, 1)
+        return self.layers[1](squared_relu(self.layers[0](x)) * self.scale)
+
+
+# %% [markdown]
+# A module finds its parameters wherever you put them: in attributes, in other modules, in plain lists. An attribute that begins with
+# `_` is not a parameter: that is where numbers go that must not be trained. `tree_flatten` turns the nested parameters into pairs of
+# name and array.
+
+# %%
+for name, array in tree_flatten(Stack().parameters()):
+    print(f"{name:16} {array.shape}")
+
+# %% [markdown]
+# > **In PyTorch** a plain list hides its layers, so you would write `nn.ModuleList`; a plain tensor is no parameter, so you would write
+# > `nn.Parameter`; and a table would be a buffer. In MLX it is the other way round: every array is a parameter unless its name begins
+# > with `_`.
+#
+# ## Exercises
+#
+# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
+# [solutions/00_start_here_solutions.ipynb](solutions/00_start_here_solutions.ipynb).
+#
+# A cell that raises `NotImplementedError` is yours: write your code in its place. The cell below it checks what you wrote: `○` not
+# written yet, `✗` and why, `✓` correct.
+
+# %%
+from course_lib.classroom.exercises import start_here as exercises
+
+# %% [markdown]
+# ### Exercise 0.1 — standardise
+#
+# 5 minutes, ●○○
+#
+# Write `standardise(x)` for `x` of `N` rows and `D` columns: move and scale each column so that its mean is 0 and its standard
+# deviation is 1. No loops.
+#
+# <details><summary>Hint 1</summary>
+#
+# What is the shape of `x.mean(axis=0)`, and how does broadcasting line it up with `x`?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Subtract the means of the columns, then divide by `mx.std(x, axis=0)`. Both have shape `(D,)`, read as `(1, D)`.
+#
+# </details>
+
+# %% tags=["exercise"]
+def standardise(x):
+    """x (N, D) with each column moved and scaled to mean 0 and standard deviation 1."""
+    raise NotImplementedError
+
+
+# %%
+check(exercises.standardise, standardise)
+
+
+# %% [markdown]
+# ### Exercise 0.2 — count the parameters
+#
+# 5 minutes, ●○○
+#
+# Write `count_parameters(model)`: how many numbers the parameters of a module hold, wherever they are. Then count those of the model that
+# wrote the names: `count_parameters(model)`.
+#
+# <details><summary>Hint 1</summary>
+#
+# `tree_flatten(model.parameters())` gives pairs of name and array.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `array.size` is how many numbers an array holds; `sum(...)` adds them up over all pairs.
+#
+# </details>
+
+# %% tags=["exercise"]
+def count_parameters(model):
+    """Number of numbers in all parameters of the module."""
+    raise NotImplementedError
+
+
+# %%
+check(exercises.count_parameters, count_parameters)
+
+
+# %% [markdown]
+# ### Exercise 0.3 — a soft cap
+#
+# 10 minutes, ●●○
+#
+# With `mx.tanh`, which squeezes any number to between -1 and 1, write `softcap(x, cap=15.0)`: nearly `x` while `x` is small, never
+# beyond `cap` or `-cap`, smooth everywhere. Its gradient must be 1 at 0 and 0 far out. Some big language models end in it; you meet it
+# again in chapter 08.
+#
+# <details><summary>Hint 1</summary>
+#
+# `mx.tanh` alone does it for a cap of 1. What could you do before and after it?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Shrink first, stretch afterwards, both by the same number.
+#
+# </details>
+
+# %% tags=["exercise"]
+def softcap(x, cap=15.0):
+    """x, squeezed smoothly into the range from -cap to cap; any shape."""
+    raise NotImplementedError
+
+
+# %%
+check(exercises.softcap, softcap)
+
+
+# %% [markdown]
+# ### Exercise 0.4 — your own training loop
+#
+# 15 minutes, ●●●
+#
+# Write `fit(model, x, y, steps, learning_rate)`: train any module with SGD and `loss_fn` from section 8, and return the loss of each step,
+# *before* its update, as a list of Python floats. Then try it on the module of section 8; the loss should fall:
+#
+# ```python
+# x = mx.random.uniform(-1, 1, (40, 2))
+# print(fit(Stack(), x, 2 * x[:, :1] + 1, steps=20, learning_rate=0.1))
+# ```
+#
+# <details><summary>Hint 1</summary>
+#
+# The second loop of section 8 is nearly it. Which of its names must become arguments?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Make `optim.SGD(learning_rate=learning_rate)` and `nn.value_and_grad(model, loss_fn)` before the loop. In each step call the second
+# with `(model, x, y)`, update `model`, evaluate, and append `loss.item()`.
+#
+# </details>
+
+# %% tags=["exercise"]
+def fit(model, x, y, steps, learning_rate):
+    """Train `model` to turn x into y; the loss of each step, before that step's update."""
+    raise NotImplementedError
+
+
+# %%
+check(exercises.fit, fit)
+
+# %% [markdown]
+# ## Summary
+#
+# - A language model gives a probability to every possible next piece of a text. It writes by drawing from them, again and again.
+# - Training adjusts parameters against the gradient of the loss, step by step.
+# - MLX records operations and computes at `mx.eval`; a training loop evaluates in every step.
+# - `mx.grad` and `nn.value_and_grad` turn functions into gradient functions; nothing is stored on the arrays.
+# - Every array of an `nn.Module` is a parameter, unless its name begins with `_`.
+#
+# ## Pitfalls
+#
+# - **A loop without `mx.eval`** works for a while, and then memory runs out.
+# - **The same key twice** gives the same "random" numbers twice. Split it.
+# - **A fixed table stored as `self.table`** in a module is trained, counted and saved with it; `self._table` is not.
+# - **An index beyond the end** raises no error in MLX, and what you read there has no meaning: check lengths yourself.
+#
+# ## Further reading
+#
+# - [MLX: quick start](https://ml-explore.github.io/mlx/build/html/usage/quick_start.html) and
+#   [lazy evaluation](https://ml-explore.github.io/mlx/build/html/usage/lazy_evaluation.html)
+# - [NumPy: broadcasting](https://numpy.org/doc/stable/user/basics.broadcasting.html)
+#
+# **Next:** [01 · Names](01_names.ipynb)
+
+# %% [markdown]
+# ## Appendix: your machine
+#
+# You can skip this and come back when a chapter asks for it: how fast your machine is, which type of number to compute in, and how to
+# make a function faster (`mx.compile`, which chapters 03 and 04 use).
+#
+# Cells that begin with `#| export backend` are also in the package, in `course_lib/backend.py`, from where later chapters import them.
+# In this way the notebooks build the package. Change such a cell here, and the package stays as it is.
 
 # %%
 #| export backend
@@ -61,31 +674,9 @@ from course_lib.host import device, fast_matmul
 from course_lib.host.errors import CourseError
 
 # %% [markdown]
-# The next cell is for this notebook only. `mlx.core` holds the arrays, `mlx.nn` the building blocks of models, `mlx.optimizers`
-# what adjusts their parameters.
-
-# %%
-import io
-import os
-import subprocess
-
-import matplotlib.pyplot as plt
-import mlx.nn as nn
-import mlx.optimizers as optim
-import numpy as np
-from mlx.utils import tree_flatten
-
-from course_lib.classroom import check
-from course_lib.classroom.exercises import start_here as exercises
-
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
-
-
-# %% [markdown]
-# ## What is your machine?
-#
 # A **device** is what computes: the processor (CPU), or a graphics processor (GPU) with thousands of small units. MLX reaches the
-# GPU of a Mac through **Metal** and one by NVIDIA through **CUDA**. It picks a default when it is imported.
+# GPU of a Mac through **Metal** and one by NVIDIA through **CUDA**, and picks a default when it is imported. On a Mac, CPU and GPU share
+# one memory, so you never move an array to a device.
 
 # %%
 #| export backend
@@ -116,24 +707,11 @@ def memory_for_arrays() -> int:
     return int(info.get("max_recommended_working_set_size") or memory_bytes())
 
 
-# %%
-print(f"{device_kind()}: {device_name()}, {memory_bytes() / 1e9:.1f} GB")
-
-
 # %% [markdown]
-# Nearly all the work of a language model is the **matrix product** (`@` in Python). For each entry of the result, a row of
-# the first matrix and a column of the second are multiplied number by number, and added up.
-
-# %% tags=["nbval-check-output"]
-a, b = mx.array([[1.0, 2.0], [3.0, 4.0]]), mx.array([[5.0, 6.0], [7.0, 8.0]])
-print((a @ b).tolist())
-assert (a @ b)[0, 1].item() == 1 * 6 + 2 * 8  # row 0 of a, column 1 of b
-
-
-# %% [markdown]
-# With $n$ rows and columns there are $n^2$ entries, each with $n$ multiplications and $n$ additions: $2n^3$ operations. Divided by the
-# seconds, that is the speed in **GFLOP/s**: billions of operations on decimal (floating-point) numbers each second. You need not
-# understand yet how this function measures it.
+# ### Speed
+#
+# A matrix product of $n$ rows and columns has $n^2$ entries, each with $n$ multiplications and $n$ additions: $2n^3$ operations. Divided by
+# the seconds, that is the speed in **GFLOP/s**: billions of operations on floating-point numbers each second.
 
 # %%
 #| export backend
@@ -170,15 +748,18 @@ ax.set_xlabel("n: rows and columns of each matrix")
 ax.set_ylabel("GFLOP/s")
 ax.set_title(f"Matrix products on {device_name()}")
 plt.show()
-print(f"{speeds[-1]:.0f} GFLOP/s at n = {sizes[-1]}")
+claim("small products are slow for their size", speeds[0] < max(speeds) / 2)
 
 
 # %% [markdown]
-# Small products reach a low speed: each has a fixed cost besides the arithmetic. That is why chapter 04 trains on many names at once.
-# (Other busy programs make the curve ragged.)
+# Each operation has a fixed cost besides its arithmetic. That is why chapter 04 trains on many names at once. (Other busy programs make the
+# curve ragged.)
+#
+# ### Number types
 #
 # A number can be stored in 32 bits (`float32`, 7 digits) or in 16 (`bfloat16`, 2 to 3 digits, the same range). Newer GPUs are made to
-# compute faster in `bfloat16`. MLX's CPU backend computes slower in it, so the type depends on the device.
+# compute faster in `bfloat16`; MLX's CPU backend computes slower in it. So the type depends on the device. (NumPy has no `bfloat16`:
+# convert with `.astype(mx.float32)` first.)
 
 # %%
 #| export backend
@@ -208,381 +789,15 @@ def describe() -> str:
 
 # %%
 print(describe())
-for dtype in (mx.float32, mx.bfloat16):
-    print(f"{str(dtype).split('.')[-1]:8} {matmul_gflops(256, dtype):8.0f} GFLOP/s at n = 256")
 
 # %% [markdown]
-# Paste these lines when you ask someone for help. Section 9 explains the line `matmul:`.
+# Paste these lines when you ask someone for help. The line `matmul:` says who computes matrix products on a CPU. A Mac has Apple's
+# library for that. The Linux package of MLX brings a simple one that handles one number at a time. `import course_lib` lends it a
+# better one, OpenBLAS, which NumPy uses too, and checks its results (`course_lib/host/fast_matmul.py`).
 #
-# ## 1. Arrays
+# ### Seeds
 #
-# An **array** is a block of numbers with a **shape**: `(2, 3)` is two rows of three. If you know NumPy, you know most of it.
-
-# %%
-a = mx.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-print(a.shape, a.dtype)
-print(a[:, 1])
-print(a.sum(axis=0))
-
-# %% [markdown]
-# Arrays of different shapes combine by **broadcasting**. The shapes are lined up at the right; a missing axis counts as 1. Then each
-# pair of axes must be equal or contain a 1, and the 1 is repeated.
-
-# %% tags=["nbval-check-output"]
-column = mx.array([[10], [20]])  # (2, 1)
-row = mx.array([1, 2, 3])  # (3,), read as (1, 3)
-print((column + row).tolist())
-
-# %% [markdown]
-# We compare with NumPy. (`key` says which random numbers you get: section 7.)
-
-# %%
-b = mx.random.normal((3, 4), key=mx.random.key(0))
-assert np.allclose(a @ b, np.array(a) @ np.array(b), atol=0.02)  # a GPU may round the inputs first
-print("the same product:", (a @ b).shape)
-
-# %% [markdown]
-# > **In PyTorch** you would write `torch.tensor(...)`, `dim=0` and `keepdim=True`; here it is `mx.array(...)`, `axis=0` and
-# > `keepdims=True`, as in NumPy. A list of decimal numbers becomes `float32` in both.
-#
-# Two surprises. NumPy has no `bfloat16`, so the way to NumPy leads through `float32`:
-
-# %%
-half = mx.ones((3,), dtype=mx.bfloat16)
-try:
-    np.array(half)
-except ValueError as error:
-    print("ValueError:", error)
-print(np.array(half.astype(mx.float32)))
-
-# %% [markdown]
-# And an array cannot be picked apart with a mask of True and False, because the shape of the result would depend on the numbers.
-# `mx.where(condition, a, b)` keeps the shape: it takes from `a` where the condition is True, else from `b`. Either may be one number.
-
-# %% tags=["nbval-check-output"]
-x = mx.array([-2, -1, 0, 1, 2])
-try:
-    x[x > 0]
-except ValueError:
-    print("x[x > 0] raises ValueError")
-print(mx.where(x > 0, x, 0).tolist())
-
-# %% [markdown]
-# ## 2. Lazy evaluation
-#
-# MLX does not compute when you write `a @ b`. It notes what is to be done, in a **graph** of operations, and computes when somebody
-# needs the numbers. You can see that with a clock.
-
-# %%
-a = mx.random.normal((512, 512), key=mx.random.key(0)) / 512**0.5
-mx.eval(a @ a)  # the first product also loads and compiles
-
-start = time.perf_counter()
-y = a
-for _ in range(10):
-    y = y @ a
-noted = time.perf_counter() - start
-mx.eval(y)
-computed = time.perf_counter() - start - noted
-
-
-# %%
-def bars(values, unit, title):
-    """A bar with its number for each {label: value}."""
-    fig, ax = plt.subplots(figsize=(5, 1.9))
-    drawn = ax.barh(list(values), list(values.values()), color=BLUE, height=0.55)
-    ax.bar_label(drawn, [f"{value:.3g}" for value in values.values()], padding=4)
-    ax.margins(x=0.15)
-    ax.invert_yaxis()
-    ax.set_xlabel(unit)
-    ax.set_title(title)
-    plt.show()
-
-
-times = {"for loop": 1e3 * noted, "mx.eval": 1e3 * computed}
-bars(times, "milliseconds", "Ten matrix products")
-print(f"mx.eval took {computed / noted:.0f} times as long as the loop")
-
-
-# %% [markdown]
-# The loop only took notes. `mx.eval(y)` did the work. Anything that needs a number triggers the work as well: `print(y)`, `y.item()`,
-# `y.tolist()`, `np.array(y)`, `if y > 0:`.
-#
-# > **In PyTorch** each line computes at once (on a GPU it is queued at once), so you would time a line as it stands. Here, put
-# > `mx.eval` inside what you time, or you time the taking of notes.
-#
-# ### The trap: a loop without `mx.eval`
-#
-# This function counts the operations that wait in the graph of an array. It asks MLX for a drawing of the graph and counts the
-# boxes, all but those that only repeat a number (`Broadcast`).
-
-# %%
-def waiting(array):
-    """Number of operations that must run before `array` has numbers."""
-    drawing = io.StringIO()
-    mx.export_to_dot(drawing, array)
-    boxes = [line for line in drawing.getvalue().splitlines() if "rectangle" in line]
-    return sum('"Broadcast"' not in box for box in boxes)
-
-
-x = mx.array(1.0)
-y = x * 0.5 + 1
-print("before:", waiting(y), "operations wait")
-mx.eval(y)
-print("after: ", waiting(y), "operations wait")
-
-
-# %% [markdown]
-# Now a loop in which each step needs the last one, as in training.
-
-# %%
-def graph_sizes(steps, evaluate):
-    """Operations waiting after each step of a loop."""
-    x, sizes = mx.array(1.0), []
-    for _ in range(steps):
-        x = x * 0.5 + 1
-        if evaluate:
-            mx.eval(x)
-        sizes.append(waiting(x))
-    return sizes
-
-
-without, with_eval = graph_sizes(30, evaluate=False), graph_sizes(30, evaluate=True)
-assert without[-1] == 60 and set(with_eval) == {0}
-fig, ax = plt.subplots(figsize=(5, 3))
-ax.plot(range(1, 31), without, "--", color=ORANGE, label="without mx.eval")
-ax.plot(range(1, 31), with_eval, "-", color=BLUE, label="mx.eval in each step")
-ax.set_xlabel("step")
-ax.set_ylabel("operations waiting")
-ax.legend()
-plt.show()
-
-# %% [markdown]
-# Without `mx.eval` the graph grows with every step. So each training loop of this course ends its step with `mx.eval`.
-#
-# ## 3. One memory
-#
-# On a Mac the CPU and the GPU share one memory. So you never send an array to a device; each *operation* says where it runs. A
-# **stream** is a queue of operations on one device: `Stream(Device(cpu, 0), 1)` is queue 1 of CPU 0. We use the same array on two
-# streams: CPU and GPU if you have one, else two queues of the CPU.
-
-# %%
-first = mx.default_stream(mx.cpu)
-second = mx.new_stream(mx.cpu) if device_kind() == "cpu" else mx.default_stream(mx.gpu)
-a = mx.random.normal((256, 256), key=mx.random.key(0))
-
-product = mx.matmul(a, a, stream=second)
-total = mx.add(product, a, stream=first)  # MLX waits for `product` here, by itself
-assert mx.allclose(total, a @ a + a, atol=1e-3)
-print(first, "and", second, "used the same array")
-
-
-# %% [markdown]
-# > **In PyTorch** you would call `model.to("cuda")` and `x.to("cuda")`, and get an error for the one that you forgot. In MLX you write
-# > nothing. (NVIDIA GPUs have their own memory; MLX copies when it must.)
-#
-# ## 4. Gradients
-#
-# The **derivative** of $f$ at $x$ says how fast $f(x)$ changes when $x$ does. For $f(x) = x^3$ it is $3x^2$: at $x = 2$, one small step
-# to the right raises $f$ by 12 times that step. Training needs the derivative with respect to every number of a model; all of
-# them together are the **gradient**. First by hand, with a small step $h$:
-
-# %%
-def cube(x):
-    return x**3
-
-
-h = 0.01
-by_hand = (cube(2.0 + h) - cube(2.0 - h)) / (2 * h)
-print(f"by hand {by_hand:.4f}, closed form {3 * 2.0**2:.4f}")
-
-# %% [markdown]
-# `mx.grad` takes a function and returns another: its gradient, exact, without a step. The function gets an `mx.array` and must
-# return a single number. Apply `mx.grad` twice and you have the second derivative, $6x$.
-
-# %%
-slope = mx.grad(cube)
-curvature = mx.grad(slope)
-for x in (-1.0, 0.5, 2.0):
-    assert abs(slope(mx.array(x)).item() - 3 * x**2) < 1e-3
-    assert abs(curvature(mx.array(x)).item() - 6 * x) < 1e-3
-print(
-    "slope at 2:", slope(mx.array(2.0)).item(), " curvature at 2:", curvature(mx.array(2.0)).item()
-)
-
-
-# %% [markdown]
-# > **In PyTorch** you would set `x.requires_grad_()`, call `y.backward()`, read `x.grad`, and remember `zero_grad()` before the next
-# > round. In MLX a gradient is the *result of a function*: nothing is stored on the array, so nothing has to be cleared.
-#
-# ### Squared ReLU
-#
-# A model is a chain of straight lines, for many numbers at once. Two straight lines in a row are one straight line again, unless there is
-# a bend between them. Ours is the **squared ReLU**: $0$ for negative numbers, $x^2$ for positive ones. (ReLU, "rectified linear
-# unit", is the same without the square.) `mx.vmap` applies its gradient, a function of one number, to each entry of `x`.
-
-# %%
-def squared_relu(x):
-    """0 where x is negative, x squared elsewhere; any shape."""
-    return mx.maximum(x, 0) ** 2
-
-
-x = mx.linspace(-2, 2, 81)
-gradient = mx.vmap(mx.grad(squared_relu))(x)
-assert mx.allclose(squared_relu(x), nn.relu2(x))
-assert mx.allclose(gradient, mx.where(x > 0, 2 * x, 0))
-assert mx.grad(squared_relu)(mx.array(0.0)).item() == 0
-
-# %%
-fig, ax = plt.subplots(figsize=(5, 3))
-ax.plot(x.tolist(), squared_relu(x).tolist(), "-", color=BLUE, label="max(x, 0)²")
-ax.plot(x.tolist(), gradient.tolist(), "--", color=ORANGE, label="its gradient")
-ax.axvline(0, color="black", linewidth=0.5)
-ax.set_xlabel("x")
-ax.legend()
-plt.show()
-
-
-# %% [markdown]
-# The gradient is $0$ on the left, $2x$ on the right, and $0$ at $x = 0$ itself: the curve leaves zero without a corner. A plain ReLU jumps
-# from slope 0 to slope 1 there.
-#
-# > **In PyTorch** you would write `F.relu(x).square()`.
-#
-# ## 5. Modules
-#
-# A **module** is a part of a model: it holds parameters, and says in `__call__` what it computes. The one that you will use most is
-# the linear **layer**: `nn.Linear(2, 3)` turns rows of 2 numbers into rows of 3. It is the straight line for many numbers.
-
-# %% tags=["nbval-check-output"]
-layer = nn.Linear(2, 3)
-x = mx.ones((4, 2))
-assert mx.allclose(layer(x), x @ layer.weight.T + layer.bias, atol=0.02)
-print("weight", layer.weight.shape, "bias", layer.bias.shape, "result", layer(x).shape)
-
-
-# %% [markdown]
-# The shape of `weight` is (outputs, inputs), hence the transpose `.T`. A module of your own finds parameters wherever you put them: in
-# attributes, in other modules, in plain lists.
-
-# %%
-class Stack(nn.Module):
-    """Two layers in a plain list, two arrays and a string."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = [nn.Linear(2, 3), nn.Linear(3, 1)]
-        self.scale = mx.ones((3,))
-        self._table = mx.arange(10)
-        self.name = "a string is not a parameter"
-
-    def __call__(self, x):  # (N, 2) -> (N, 1)
-        return self.layers[1](squared_relu(self.layers[0](x)) * self.scale)
-
-
-stack = Stack()
-for name, array in tree_flatten(stack.parameters()):
-    print(f"{name:16} {array.shape}")
-
-# %% [markdown]
-# `tree_flatten` turns the nested parameters into pairs of name and array. An attribute that begins with `_` is no parameter: that is
-# where tables go that must not be trained.
-
-# %%
-names = [name for name, _ in tree_flatten(stack.parameters())]
-assert "layers.1.weight" in names and "scale" in names
-assert "_table" not in names and "name" not in names
-
-# %% [markdown]
-# > **In PyTorch** a plain list hides its layers, so you would write `nn.ModuleList`; a plain tensor is no parameter, so you would write
-# > `nn.Parameter`; and a table would be a buffer. In MLX it is the other way round: every array is a parameter unless its name begins
-# > with `_`.
-#
-# ## 6. Training, whole
-#
-# Three things make a training step: a **loss** (one number that says how wrong the model is), its gradient for every parameter,
-# and an **optimizer** that moves each parameter a little *against* its gradient, which points to where the loss grows. We fit a line to
-# 40 points that scatter around $y = 2x + 1$.
-
-# %%
-noise_key, point_key = mx.random.split(mx.random.key(0))
-x = mx.random.uniform(-1, 1, (40, 1), key=point_key)
-y = 2 * x + 1 + 0.2 * mx.random.normal((40, 1), key=noise_key)
-
-
-def loss_fn(model, x, y):
-    """Mean of the squared distances between the model's line and the points."""
-    return ((model(x) - y) ** 2).mean()
-
-
-# %% [markdown]
-# `nn.value_and_grad(model, loss_fn)` makes a function that returns both the loss and the gradient of every parameter. The simplest
-# optimizer is **SGD** (stochastic gradient descent): it subtracts from each parameter its gradient times the **learning rate**. What an
-# optimizer remembers between steps is its `state`; SGD has little to remember, later ones more.
-
-# %%
-mx.random.seed(0)
-line = nn.Linear(1, 1)  # one weight and one bias: weight * x + bias
-optimizer = optim.SGD(learning_rate=0.5)
-loss_and_grad = nn.value_and_grad(line, loss_fn)
-
-losses, lines = [], []
-for _ in range(20):
-    lines.append((line.weight.item(), line.bias.item()))
-    loss, grads = loss_and_grad(line, x, y)
-    optimizer.update(line, grads)
-    mx.eval(line.parameters(), optimizer.state)
-    losses.append(loss.item())
-lines.append((line.weight.item(), line.bias.item()))
-print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}")
-
-# %%
-fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
-left.scatter(x.flatten().tolist(), y.flatten().tolist(), s=12, color="gray", label="points")
-for step, style, color in ((0, ":", ORANGE), (2, "--", GREEN), (20, "-", BLUE)):
-    weight, bias = lines[step]
-    left.plot(
-        [-1, 1], [bias - weight, bias + weight], style, color=color, label=f"after {step} steps"
-    )
-left.set_xlabel("x")
-left.set_ylabel("y")
-left.legend(fontsize=8)
-right.plot(range(1, 21), losses, "o-", markersize=3, color=BLUE)
-right.set_xlabel("step")
-right.set_ylabel("loss")
-plt.tight_layout()
-plt.show()
-
-# %% [markdown]
-# The line turns towards the points, and the loss falls until it is level: no line goes through points that scatter. The best one for
-# these 40 is near $2x + 1$, not on it. There is a closed form for it (least squares), so we can check where training ended.
-
-# %%
-weight, bias = np.polyfit(np.array(x).ravel(), np.array(y).ravel(), deg=1)
-print(f"trained      {line.weight.item():.3f} x + {line.bias.item():.3f}")
-print(f"closed form  {weight:.3f} x + {bias:.3f}")
-assert abs(line.weight.item() - weight) < 0.02 and abs(line.bias.item() - bias) < 0.02
-
-# %% [markdown]
-# > **In PyTorch** the step would be `optimizer.zero_grad()`, `loss = loss_fn(model(x), y)`, `loss.backward()`, `optimizer.step()`. Here
-# > it is `loss, grads = loss_and_grad(...)`, `optimizer.update(model, grads)`, `mx.eval(...)`.
-#
-# ## 7. Randomness
-#
-# A computer's random numbers follow from a start number. In MLX that is a **key**: the same key gives the same numbers, every time. So
-# use each key once; `mx.random.split` makes new keys from one.
-
-# %%
-key = mx.random.key(7)
-one, other = mx.random.split(key)
-assert mx.array_equal(mx.random.normal((3,), key=key), mx.random.normal((3,), key=key))
-assert not mx.array_equal(mx.random.normal((3,), key=one), mx.random.normal((3,), key=other))
-print("key 7, twice:", mx.random.uniform(key=key).item(), mx.random.uniform(key=key).item())
-
-
-# %% [markdown]
-# Functions that take no key, such as the start values of `nn.Linear`, use one that MLX keeps; `mx.random.seed` sets it. Python and
-# NumPy have generators of their own. One function for all of them:
+# Python, NumPy and MLX each have random numbers of their own. One function sets all three:
 
 # %%
 #| export backend
@@ -610,87 +825,59 @@ print("the same three numbers twice:", [round(number, 3) for number in draws[0]]
 
 
 # %% [markdown]
-# > **In PyTorch** you would call `torch.manual_seed`, or pass a `torch.Generator`, which changes with each use. A key does not.
+# ### Compiling
 #
-# ## 8. Compiling
-#
-# `mx.compile` runs your Python function once, with stand-ins for its arrays, keeps the graph, and joins operations that work entry by
-# entry into one.
+# `mx.compile` runs your Python function once, with placeholders for its arrays, keeps the graph, and joins operations that work entry by
+# entry into one. Fewer operations mean fewer trips through memory.
 
 # %%
 def rounds(x):
     """Six rounds of a squared ReLU; any shape, numbers from -1 to 1."""
     for _ in range(6):
-        x = mx.maximum(0.9 * x + 0.1, 0) ** 2
+        x = squared_relu(0.9 * x + 0.1)
     return x
 
 
 compiled = mx.compile(rounds)
 numbers = mx.linspace(-1, 1, 20_000)
-mx.eval(numbers)
 start = time.perf_counter()
-mx.eval(compiled(numbers))
-print(f"first call: {time.perf_counter() - start:.2f} s")
-
 assert mx.allclose(compiled(numbers), rounds(numbers), atol=1e-5)
+print(f"first call: {time.perf_counter() - start:.2f} s")
 print("operations:", waiting(rounds(numbers)), "->", waiting(compiled(numbers)))
 
-
 # %% [markdown]
-# The numbers are the same, and six rounds of four operations have become a few. For that, MLX compiled a small program during the first
-# call. On a Linux CPU it calls the C++ compiler `g++`: a second or so, ten and more for a large function. The result stays in the temp
-# folder for the next run. (Without `g++`, MLX runs the function as it is.)
-
-# %%
-def best_time(function, x, repeats=30):
-    """Shortest time of a call in seconds, the evaluation included."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        mx.eval(function(x))
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-times = {"plain": 1e3 * best_time(rounds, numbers), "compiled": 1e3 * best_time(compiled, numbers)}
-bars(times, "milliseconds", "Six rounds on 20,000 numbers")
-
-# %% [markdown]
-# Fewer operations mean fewer trips through memory. How much that brings depends on the function and the machine; some functions get
-# slower. So measure, as here, before you keep a compiled one.
+# The first call compiled a small program. On a Linux CPU it calls the C++ compiler `g++`: a second or so, ten and more for a large
+# function. The result stays in the temp folder for the next run. (Without `g++`, MLX runs the function as it is.) How much it
+# brings depends on the function and the machine, so measure before you keep it.
 #
 # > **In PyTorch** you would write `torch.compile(model)`. Here you compile a *function*, most often the whole training step.
 #
-# ### The trap: what a compiled function has captured
-#
-# The Python body runs once (again only for arguments of another shape or type). A Python number that it saw then stays in the graph
-# for good.
+# **The trap.** The Python body runs once (again only for arguments of another shape or type). A Python number that it saw then stays in
+# the graph for good.
 
 # %%
-bodies_run = 0
 divisor = 1.0
 
 
 @mx.compile
 def divided(x):
     """x divided by the divisor."""
-    global bodies_run
-    bodies_run += 1
     return x / divisor
 
 
 print("divisor 1.0:", divided(mx.array(6.0)).item())
 divisor = 0.5
 print("divisor 0.5:", divided(mx.array(6.0)).item(), "<- should be 12")
-print("the Python body ran", bodies_run, "time")
 assert divided(mx.array(6.0)).item() == 6.0
 
-
 # %% [markdown]
-# The way out: what changes is an argument, and an array. (A Python number as an argument gives the right result, but MLX compiles again
-# for each new number.) Chapter 04 shows how to pass a model and its optimizer.
+# The fix: pass anything that changes as an argument, and as an array. (A Python number as an argument gives the right result, but MLX
+# compiles again for each new number.) Chapter 03 shows how to pass a model and its optimizer.
 
 # %% tags=["nbval-check-output"]
+bodies_run = 0
+
+
 @mx.compile
 def divided_by(x, divisor):
     """x divided by the divisor."""
@@ -705,165 +892,7 @@ for kind in (float, mx.array):
     print(f"{kind.__name__:5} {results}, runs of the body: {bodies_run}")
 
 # %% [markdown]
-# ## 9. Optional: why matrix products were slow on Linux, and are not any more
+# More on [compiling](https://ml-explore.github.io/mlx/build/html/usage/compile.html) in MLX's documentation.
 #
-# On a CPU, matrix products come from a library called **BLAS**. A Mac has Apple's. The Linux package of MLX brings a simple one: correct,
-# one number at a time. A better one is OpenBLAS, which NumPy uses too: several numbers an instruction, on all cores.
-#
-# `import course_lib` lends OpenBLAS to MLX. A library finds the functions of another in a table of addresses in memory; we overwrite
-# three of them, check a few small products, and put the old addresses back if one is wrong (`course_lib/host/fast_matmul.py`).
-
-# %%
-print(fast_matmul.report())
-
-
-# %% [markdown]
-# (The name in brackets is OpenBLAS's word for a set of instructions, not for your processor.) With `COURSE_FAST_BLAS=0` in its
-# environment, a process leaves MLX as it is. We measure both ways in new processes.
-
-# %%
-def gflops_in_a_new_process(fast_blas):
-    """Speed of a product with n = 512 in a fresh process."""
-    code = "from course_lib import backend; print(backend.matmul_gflops(512))"
-    environment = {**os.environ, "COURSE_FAST_BLAS": fast_blas}
-    return float(subprocess.check_output([sys.executable, "-c", code], env=environment))
-
-
-before, now = gflops_in_a_new_process("0"), gflops_in_a_new_process("1")
-speeds = {"MLX as it comes": before, "with course_lib": now}
-bars(speeds, "GFLOP/s", "Matrix products, n = 512")
-print(f"{now / before:.1f} times as fast")
-
-
-# %% [markdown]
-# On an idle Linux CPU you see a large factor. On a Mac or with CUDA the bars are about equal: nothing had to be done.
-#
-# ## Exercises
-#
-# Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
-# [solutions/00_start_here_solutions.ipynb](solutions/00_start_here_solutions.ipynb).
-#
-# ### Exercise 0.1 — standardise
-#
-# 5 minutes, ●○○
-#
-# Write `standardise(x)` for `x` of `N` rows and `D` columns: move and scale each column so that its mean is 0 and its standard
-# deviation is 1. No loops.
-#
-# <details><summary>Hint</summary>
-#
-# `x.mean(axis=0)` has shape `(D,)`. Broadcasting lines it up with the columns of `x`. `mx.std` takes `axis` too.
-#
-# </details>
-
-# %% tags=["exercise"]
-def standardise(x):
-    """x (N, D) with each column moved and scaled to mean 0 and standard deviation 1."""
-    raise NotImplementedError
-
-
-# %%
-check(exercises.standardise, standardise)
-
-
-# %% [markdown]
-# ### Exercise 0.2 — count the parameters
-#
-# 5 minutes, ●○○
-#
-# Write `count_parameters(model)`: how many numbers the parameters of a module hold, wherever they are. You will use it in chapter 03.
-#
-# <details><summary>Hint</summary>
-#
-# `tree_flatten(model.parameters())` gives pairs of name and array; an array has `.size`.
-#
-# </details>
-
-# %% tags=["exercise"]
-def count_parameters(model):
-    """Number of numbers in all parameters of the module."""
-    raise NotImplementedError
-
-
-# %%
-check(exercises.count_parameters, count_parameters)
-
-
-# %% [markdown]
-# ### Exercise 0.3 — a soft cap
-#
-# 10 minutes, ●●○
-#
-# With `mx.tanh`, write `softcap(x, cap=15.0)`: nearly `x` while `x` is small, never beyond `cap` or `-cap`, smooth everywhere. Its
-# gradient must be 1 at 0 and 0 far out. Some big language models end in it; you meet it again in chapter 08.
-#
-# <details><summary>Hint</summary>
-#
-# $\tanh$ alone does it for a cap of 1. Shrink first, stretch afterwards.
-#
-# </details>
-
-# %% tags=["exercise"]
-def softcap(x, cap=15.0):
-    """x, squeezed smoothly into the range from -cap to cap; any shape."""
-    raise NotImplementedError
-
-
-# %%
-check(exercises.softcap, softcap)
-
-
-# %% [markdown]
-# ### Exercise 0.4 — your own training loop
-#
-# 15 minutes, ●●●
-#
-# Write `fit(model, x, y, steps, learning_rate)`: train any module with SGD and `loss_fn` from section 6, and return the loss of each step,
-# *before* its update, as a list of Python floats. Then try it on the module of section 5; the loss should fall:
-#
-# ```python
-# x = mx.random.uniform(-1, 1, (40, 2))
-# print(fit(Stack(), x, 2 * x[:, :1] + 1, steps=20, learning_rate=0.1))
-# ```
-#
-# <details><summary>Hint</summary>
-#
-# The loop of section 6 is nearly it. `nn.value_and_grad` takes the model that it should find the gradient for.
-#
-# </details>
-
-# %% tags=["exercise"]
-def fit(model, x, y, steps, learning_rate):
-    """Train `model` to turn x into y; the losses, one a step, each before that step's update."""
-    raise NotImplementedError
-
-
-# %%
-check(exercises.fit, fit)
-
-# %% [markdown]
-# ## Summary
-#
-# - A notebook builds a module of `course_lib`; this one built `course_lib.backend`.
-# - MLX takes notes and computes at `mx.eval`; a training loop evaluates in every step.
-# - `mx.grad` and `nn.value_and_grad` turn functions into gradient functions; nothing is stored on the arrays.
-# - Every array of an `nn.Module` is a parameter, unless its name begins with `_`.
-# - `mx.compile` runs the Python body once; what changes must be an argument, and an array.
-#
-# ## Pitfalls
-#
-# - **A loop without `mx.eval`** works for a while, and then memory runs out.
-# - **A table stored as `self.cos`** is trained, counted and saved with the model; `self._cos` is not.
-# - **A Python number inside a compiled function** is frozen, and so is a learning rate that is not an array.
-# - **A busy Linux machine.** The threads of OpenBLAS wait for each other, so a product can take a hundred times as long. Set
-#   `OPENBLAS_NUM_THREADS=1` in the environment before you start JupyterLab, and it uses one thread.
-# - **An index beyond the end** raises no error in MLX, and what you read there has no meaning: check lengths yourself.
-#
-# ## Further reading
-#
-# - [MLX: quick start](https://ml-explore.github.io/mlx/build/html/usage/quick_start.html) and
-#   [lazy evaluation](https://ml-explore.github.io/mlx/build/html/usage/lazy_evaluation.html)
-# - [MLX: compilation](https://ml-explore.github.io/mlx/build/html/usage/compile.html), with more on captured state
-# - [NumPy: broadcasting](https://numpy.org/doc/stable/user/basics.broadcasting.html)
-#
-# **Next:** [01 · Names](01_names.ipynb)
+# **A busy Linux machine.** The threads of OpenBLAS wait for each other, so a product can take a hundred times as long while other
+# programs compute. Set `OPENBLAS_NUM_THREADS=1` in the environment before you start JupyterLab, and it uses one thread.

@@ -8,7 +8,7 @@
 # | Needs | [00 · Start here](00_start_here.ipynb); no machine learning |
 # | Time | 40 minutes to read, 50 for the exercises; about 10 seconds to run |
 # | Memory | under 0.5 GB |
-# | You will build → exported to | `load_names`, `CharTokenizer`, `split_names` and the bigram model → `course_lib.names.bigram` |
+# | You will build → exported to | `CharTokenizer`, `split_names` and the bigram model → `course_lib.names.bigram` |
 
 # %% [markdown]
 # ![Map of the course, chapter 01 highlighted: names follows start_here and comes before autograd](images/map_01.png)
@@ -24,14 +24,12 @@ stands at both ends.
 """
 
 import random
-import re
 from itertools import pairwise
-from pathlib import Path
 
 import mlx.core as mx
 
 from course_lib.host.errors import CourseError
-from course_lib.host.paths import data_dir
+from course_lib.names.files import load_names as load_names
 
 # %% [markdown]
 # The cell above opens the module `course_lib.names.bigram`; the words of its first lines are explained below. The next cell is
@@ -58,38 +56,7 @@ key = mx.random.key(42)  # the start of all random numbers below
 # thousand given names from all over the world, one a line, in lower case and without accents
 # (`data/README.md` in the course's folder says more).
 #
-# The next function reads them. Skim it: half of it is error messages, for files with anything else in them.
-
-# %%
-#| export names.bigram
-EXPECTED = "one name a line, letters a–z"
-
-
-def load_names(path: str | Path | None = None) -> list[str]:
-    """Names of a text file in its order; blank lines and spaces around a name are dropped.
-
-    path: by default the names of the course. UTF-8, with or without a byte order mark.
-    Raises CourseError for a file that cannot be read, has no name, or any character but a-z.
-    """
-    path = data_dir() / "names.txt" if path is None else Path(path)
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
-    except UnicodeDecodeError as error:
-        raise CourseError(f"{path} is not UTF-8; expected {EXPECTED}: save it as UTF-8") from error
-    except OSError as error:
-        raise CourseError(
-            f"cannot read {path} ({error.strerror}); give a text file with {EXPECTED}"
-        ) from error
-    for number, line in enumerate(lines, start=1):
-        if wrong := re.search("[^a-z]", line):
-            raise CourseError(
-                f"{path}, line {number}: found {wrong[0]!r}; expected {EXPECTED}; correct that line"
-            )
-    names = [line for line in lines if line]
-    if not names:
-        raise CourseError(f"{path} is empty; give a text file with {EXPECTED}")
-    return names
-
+# `load_names` of `names.files`, written by hand, reads them. It also takes a list of your own, in any script.
 
 # %%
 names = load_names()

@@ -25,6 +25,7 @@
 
 # %%
 import inspect
+import json
 import os
 import random
 import resource
@@ -49,11 +50,11 @@ from course_lib.scripts import get_data, tok_train
 
 # %%
 #| export data.documents
-"""Documents: the texts that files hold, one after another, whatever form the files have."""
+"""Documents: the texts of a parquet file, one after another, and how a long text is cut."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import shorten
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -76,12 +77,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from course_lib.data import python_docs
-from course_lib.data.documents import READERS, open_parquet, read_parquet, text_files
+from course_lib.data.documents import LONGEST, open_parquet, read_parquet
 from course_lib.data.identity import fingerprint_of, fingerprint_of_texts
+from course_lib.data.own_text import ending, read_texts, text_files
 from course_lib.data.remote import REMOTES, ShardCache, remote_folder
 from course_lib.host.errors import CourseError
 from course_lib.host.files import hold_for, make_folder_atomically, only_one, remove_unless_held
 from course_lib.host.paths import existing_path, home_dir
+from course_lib.host.words import printable
 
 # %%
 scratch = Path(tempfile.mkdtemp()).resolve()  # a folder for this notebook's experiments
@@ -180,7 +183,7 @@ for model, count in parameters.items():
 # the middle. Where each group begins is said in a **footer** at the end. A file that was cut off has lost its footer,
 # and is noticed at once.
 #
-# (Text of your own may also be `.txt`, plain text, or `.jsonl`, a JSON object with a `text` on each line. The appendix reads them.)
+# (Text of your own may also be `.txt`, `.md`, `.jsonl`, `.csv` and more: see the appendix.)
 
 # %%
 table = pa.table({"text": docs})
@@ -232,10 +235,12 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     names = file.schema_arrow.names
     if names.count("text") != 1:
         raise CourseError(
-            f"{path} has the columns {', '.join(names) or '(none)'}; expected one `text`: "
-            "rename the one with the text"
+            f"{path} has the columns {shorten(', '.join(names), 80) or '(none)'}; expected one "
+            "`text`: rename the one with the text"
         )
     kind = file.schema_arrow.field("text").type
+    if pa.types.is_dictionary(kind):  # each text stored once, and a number for each row
+        kind = kind.value_type
     strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     if not any(is_string(kind) for is_string in strings):
         raise CourseError(f"{path}: the column `text` holds {kind}, expected string; convert it")
@@ -257,7 +262,7 @@ def read_parquet(path: Path, start: int = 0) -> Iterator[tuple[int, str]]:
         while groups and row + file.metadata.row_group(groups[0]).num_rows <= start:
             row += file.metadata.row_group(groups.pop(0)).num_rows
         try:
-            for batch in file.iter_batches(1024, row_groups=groups, columns=["text"]):
+            for batch in file.iter_batches(16, row_groups=groups, columns=["text"]):
                 for text in batch.column(0).to_pylist():
                     if row >= start and text is not None:
                         yield row, text
@@ -544,7 +549,7 @@ print(next(bundled.documents("val"))[:60].splitlines())
 
 # %% [markdown]
 # The programs call `open_dataset(name)`. It opens `"bundled"`, a corpus from the hub (section 9), or a file or folder of your
-# own text. It comes in the appendix, with the readers of `.txt` and `.jsonl`.
+# own text, which comes in the appendix.
 #
 # ## 5. Tokens
 #
@@ -1421,32 +1426,25 @@ except NotImplementedError:
 #
 # The rest of `documents` and `dataset`. No later chapter needs you to have read it.
 #
-# A **`.txt`** file has no marks between documents. A short one is one document; a long one is cut at blank lines into pieces of at most 20,000
-# characters, so that no document takes all of a batch. (This is for `.txt` only: what comes in a table is taken as it is.)
+# A book in one file would be a single document: all of it on one side of the split, and only its beginning in the tokenizer. So
+# long texts of your own are cut at blank lines into documents of at most 10,000 characters, which is as far as `tok_train` reads.
 
 # %%
 #| export data.documents
-LONGEST = 20_000
+LONGEST = 10_000
 
 
-def read_txt(path: Path) -> Iterator[str]:
-    """The text of a UTF-8 file, cut after blank lines into documents of 20,000 characters or fewer.
+def cut(text: str) -> Iterator[str]:
+    """The text as documents of 10,000 characters or fewer, which joined are the text again.
 
-    Where there is no blank line, the cut is after a line, else after a space, else anywhere. The
-    documents joined are the file's text. Raises CourseError for a file that is not UTF-8.
+    The cut is after a blank line; where there is none, after a line, else a space, else anywhere.
     """
-    text = ""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            while more := file.read(LONGEST):
-                text += more
-                while len(text) > LONGEST:
-                    cut = _last_break(text[:LONGEST])
-                    yield text[:cut]
-                    text = text[cut:]
-    except UnicodeDecodeError as error:
-        raise CourseError(f"{path} is not UTF-8; save it as UTF-8, or leave it out") from error
-    yield text
+    start = 0
+    while len(text) - start > LONGEST:
+        end = start + _last_break(text[start : start + LONGEST])
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 def _last_break(text: str) -> int:
@@ -1459,75 +1457,20 @@ def _last_break(text: str) -> int:
 
 # %%
 book = "\n\n".join(docs[:40])
-(scratch / "book.txt").write_text(book, encoding="utf-8", newline="")
-pieces = list(read_txt(scratch / "book.txt"))
+pieces = list(cut(book))
 print(f"{len(book):,} characters in {len(pieces)} documents")
 assert "".join(pieces) == book and max(map(len, pieces)) <= LONGEST
 
 
 # %% [markdown]
-# In a **`.jsonl`** file each line is a JSON object. Sooner or later a line is bad, and the error says which. Skipped in silence, a file in
-# which *every* line says `txt` for `text` would be empty.
-
-# %%
-#| export data.documents
-def read_jsonl(path: Path) -> Iterator[str]:
-    """The `text` of each line's JSON object; blank lines are skipped.
-
-    Raises CourseError with the line's number for a line that is something else.
-    """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                text = json.loads(line)["text"]
-                if not isinstance(text, str):
-                    raise TypeError
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
-                raise CourseError(
-                    f"{path}, line {number}: expected a JSON object such as "
-                    f'{{"text": "…"}}; correct that line'
-                ) from error
-            # "\ud800", half a surrogate pair, is valid JSON and no character
-            yield text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
+# Files come in many forms. `data.own_text`, written by hand, reads plain text (`.txt`, `.md`, `.rst`), JSON (an object with a `text`
+# a line, or an array of them), tables with a column `text` (`.csv`, `.tsv`, `.parquet`), and the same packed with gzip. Sooner or later a
+# line is bad, and the error says which. Skipped in silence, a file in which *every* line says `txt` for `text` would be empty.
 
 # %%
 notes = scratch / "notes.jsonl"
 notes.write_text('{"text": "A first note."}\n{"txt": "A second one."}\n')
-refused(lambda: list(read_jsonl(notes)))
-
-# %% [markdown]
-# One table from the ending of a file to its reader, and a search for such files in a folder.
-
-# %%
-#| export data.documents
-READERS = {
-    ".txt": read_txt,
-    ".jsonl": read_jsonl,
-    ".parquet": lambda path: (text for _, text in read_parquet(path)),
-}
-
-
-def text_files(path: Path) -> list[Path]:
-    """The .txt, .jsonl and .parquet files that `path` is or holds, in the order of their names.
-
-    Hidden files and folders are left out. Raises CourseError when there are none.
-    """
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    files = [file for file in files if file.suffix.lower() in READERS]
-    files = [file for file in files if not _is_hidden(file.relative_to(path))]
-    if not files:
-        raise CourseError(
-            f"{path} has no text; expected a file or a folder of files: {', '.join(READERS)}"
-        )
-    return files
-
-
-def _is_hidden(inside: Path) -> bool:
-    return any(part.startswith(".") for part in inside.parts)
-
+refused(lambda: list(read_texts(notes)))
 
 # %% [markdown]
 # **Own text** is read once and written into shards, in a folder named after its path and, in that, after its content. Files
@@ -1541,12 +1484,11 @@ def own_dataset(path: Path) -> Dataset:
     Raises CourseError for a file that cannot be read.
     """
     files, about_path = text_files(path), hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    home = home_dir() / "datasets" / f"own-{path.stem[:40]}-{about_path}"
+    home = home_dir() / "datasets" / f"own-{printable(path.stem)[:40]}-{about_path}"
     with only_one(home):
-        folder = home / fingerprint_of(files, [file.suffix.lower() for file in files])
+        folder = home / fingerprint_of(files, LONGEST, [ending(file) for file in files])
         if not folder.exists():
-            texts = chain.from_iterable(map(_texts, files))
-            write_shards(texts, folder, source=f"the text in {path}")
+            write_shards(read_texts(path), folder, source=f"the text in {path}")
         for old in home.iterdir():
             if old != folder:
                 remove_unless_held(old)
@@ -1560,15 +1502,6 @@ def dataset_in(folder: Path, fingerprint: str | None = None) -> Dataset:
     dataset = Dataset(name, folder, shards, fingerprint=fingerprint or folder.name)
     hold_for(dataset, folder)
     return dataset
-
-
-def _texts(path: Path) -> Iterator[str]:
-    try:
-        yield from READERS[path.suffix.lower()](path)
-    except OSError as error:
-        raise CourseError(
-            f"cannot read {path} ({error.strerror}); make it readable, or leave it out"
-        ) from error
 
 
 # %% [markdown]

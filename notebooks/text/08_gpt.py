@@ -438,7 +438,7 @@ assert trunk.wte.weight.dtype == mx.float32 and trunk(ids).dtype == backend.comp
 #
 # $$ \mathrm{softcap}(z) = c \cdot \tanh(z / c), \qquad c = 15 $$
 #
-# $\tanh$ (chapter 02) goes from −1 to 1, and near 0 it is nearly the straight line $z$. The function below
+# $\tanh$ (exercise 0.3) goes from −1 to 1, and near 0 it is nearly the straight line $z$. The function below
 # writes it with one exponential, $\tanh u = 1 - 2/(e^{2u} + 1)$.
 
 # %%

@@ -18,6 +18,10 @@ def standardise(answer: Callable) -> str:
     assert np.allclose(means, 0, atol=1e-5), (
         f"the means of the columns are {_rounded(means)}; take axis=0 to get one mean for each column"
     )
+    spread_before = table.std(axis=0)
+    assert not np.allclose(spreads, 1 / spread_before, atol=1e-4), (
+        "you divided by the variance; the standard deviation is its square root"
+    )
     assert not np.allclose(spreads, 0.75**0.5, atol=1e-4), (
         "your standard deviation divides by N - 1; divide by N, as mx.std does without ddof"
     )
@@ -53,7 +57,7 @@ def count_parameters(answer: Callable) -> str:
         count = answer(model)
         assert isinstance(count, int), f"return a whole number, not {type(count).__name__}"
         assert count == right, f"you counted {count}, it is {right}: {why}"
-    return "Try it on the Stack of section 5, and count by hand as well."
+    return "Try it on the model that wrote the names: does the number surprise you?"
 
 
 def softcap(answer: Callable) -> str:
@@ -93,9 +97,10 @@ def fit(answer: Callable) -> str:
     assert abs(losses[0] - before) < 1e-4, (
         f"the first loss should be that of the untrained model, {before:.4f}; yours is {losses[0]:.4f}"
     )
-    assert losses[-1] < losses[0] / 100, (
-        f"the loss went from {losses[0]:.4f} to {losses[-1]:.4f}; is the optimizer's update inside the loop?"
+    assert np.abs(np.array(model.weight)).max() > 0, (
+        "the model did not change: take the gradients of the argument, nn.value_and_grad(model, loss_fn), and update it"
     )
+    assert losses[1] != losses[0], "the loss never changes, the model does: move the optimizer's update into the loop"
     expected = _plain_descent(np.array(x), np.array(y), 60, 0.4)
     assert np.allclose(losses, expected, rtol=1e-2, atol=1e-4), (
         "it learns, but not as SGD with this learning rate would: pass learning_rate on, and use the mean as the loss"

@@ -81,7 +81,7 @@ def loss_fn(model, x, y):
 
 
 def fit(model, x, y, steps, learning_rate):
-    """Train `model` to turn x into y; the losses, one a step, each before that step's update."""
+    """Train `model` to turn x into y; the loss of each step, before that step's update."""
     optimizer = optim.SGD(learning_rate=learning_rate)
     loss_and_grad = nn.value_and_grad(model, loss_fn)
     losses = []
