@@ -22,6 +22,7 @@ from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import open_dataset
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError, FlagError
+from course_lib.host.files import sha256_of
 from course_lib.scripts import base_train
 from course_lib.train import local_ring, loop, pretraining, run_folder
 from course_lib.train.checkpoint import checkpoint_folders, load_checkpoint, load_model, newest_checkpoint
@@ -70,6 +71,19 @@ def train(text, monkeypatch, capfd):
     return program
 
 
+def train_with(train, *flags):
+    """train without the flags of the model and of the text."""
+    with pytest.MonkeyPatch.context() as patch:
+        main = base_train.main
+        patch.setattr(base_train, "main", lambda argv: main(["--processes=1", *argv[2:]]))
+        return train(*flags, tiny=())
+
+
+def other_tokenizer(folder):
+    Tokenizer.train([WORDS * 9], 265, allow_smaller=True).save(folder)
+    return folder
+
+
 def folder_of(home, tag="d1"):
     return home / "checkpoints" / "base" / tag
 
@@ -79,7 +93,7 @@ def contents(path):
     checkpoint = load_checkpoint(path)
     arrays = {**checkpoint.weights, **{f"state.{name}": array for name, array in checkpoint.state.items()}}
     meta = {**checkpoint.meta, "seconds": 0}
-    for name in ("tag", "save_every", "keep"):
+    for name in ("tag", "save_every", "keep", "dataset", "data"):
         meta["settings"] = {**meta["settings"], name: None}
     return {name: (str(a.dtype), np.array(a).tobytes()) for name, a in arrays.items()}, meta
 
@@ -605,7 +619,7 @@ def test_a_disk_that_fills_up_during_a_run_is_one_sentence_and_the_run_goes_on_l
 
     monkeypatch.setattr("course_lib.train.checkpoint.mx.save_safetensors", full)
     code, out, err = train(*flags, "--tag=full")
-    assert code == 1 and err.count("\n") == 1 and "free some space and go on with --resume" in err
+    assert code == 1 and err.count("\n") == 1 and "free some space and go on with --resume from step_000002" in err
     monkeypatch.setattr("course_lib.train.checkpoint.mx.save_safetensors", save)
     assert [path.name for path in checkpoint_folders(folder_of(home, "full"))] == ["step_000002"]
     assert train(*flags, "--tag=full", "--resume")[0] == 0
@@ -619,17 +633,138 @@ def test_another_text_or_tokenizer_is_refused_when_going_on(train, home, text, t
     before = snapshot(folder_of(home))
     write_text(text.parent, seed=5)  # the same file, another text
     code, out, err = train("--resume")
-    assert code == 1 and err.count("\n") == 1 and "dataset" in err and snapshot(folder_of(home)) == before
-    write_text(tmp_path / "own2")
-    code, out, err = train("--resume", f"--dataset={tmp_path / 'own2' / 'text.jsonl'}")
-    assert code == 1 and "this run was begun with --dataset=" in err
+    assert code == 1 and err.count("\n") == 1 and "other data" in err and snapshot(folder_of(home)) == before
+    assert re.search(r"other data, [\d,]+ bytes \(\w{12}\), than is here now, [\d,]+ bytes \(\w{12}\)", err)
+    code, out, err = train("--resume", f"--tokenizer={other_tokenizer(tmp_path / 'words')}", "--changed-data=now")
+    assert code == 1 and "begun with another tokenizer" in err and snapshot(folder_of(home)) == before
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_wherever_its_text_lies_now(train, home, text, tmp_path, monkeypatch):
+    flags = ("--num-iterations=5", "--save-every=9", "--eval-every=9", "--sample-every=9")
+    train(*flags, "--tag=whole")
+    monkeypatch.chdir(tmp_path)
+    undo = stop_after(monkeypatch, 0)
+    assert train(*flags, "--tag=parts", "--dataset=own/text.jsonl")[0] == 130
+    undo()
+    (tmp_path / "moved").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    moved = shutil.copy(text, tmp_path / "moved" / "other.jsonl")
+    spellings = [str(tmp_path / "moved" / "other.jsonl"), "~/moved", "other.jsonl"]
+    monkeypatch.chdir(tmp_path / "moved")
+    for step, spelling in enumerate(spellings, start=1):
+        os.utime(moved)
+        undo = stop_after(monkeypatch, step)
+        given = "--resume --tag=parts".split()
+        assert train_with(train, *given, f"--dataset={spelling}")[0] == 130
+        undo()
+    text.unlink()
+    monkeypatch.chdir(tmp_path)  # and without a word on the text: where it was last
+    assert train_with(train, "--resume", "--tag=parts")[0] == 0
+    assert_same_run(folder_of(home, "whole"), folder_of(home, "parts"), 5)
+    shutil.rmtree(tmp_path / "moved")  # as it was is what it is, while its shards are here
+    assert train_with(train, "--resume", "--tag=parts", "--num-iterations=6")[0] == 0
+
+
+@pytest.mark.slow
+def test_changed_text_goes_on_as_it_was_or_begins_as_it_is(train, home, text, monkeypatch):
+    flags = ("--num-iterations=4", "--save-every=9", "--eval-every=9", "--sample-every=9")
+    train(*flags, "--tag=whole")
+    undo = stop_after(monkeypatch, 1)
+    for tag in ("before", "now"):
+        assert train(*flags, f"--tag={tag}")[0] == 130
+    undo()
+    text.write_text(text.read_text() + '\n{"text": "one more line"}')
+    code, out, err = train("--resume", "--tag=before")
+    assert code == 1 and "--changed-data=before" in err and "--changed-data=now" in err
+    assert train("--resume", "--tag=before", "--changed-data=before")[0] == 0
+    assert_same_run(folder_of(home, "whole"), folder_of(home, "before"), 4)
+    assert train("--resume", "--tag=now", "--changed-data=now", "--num-iterations=3")[0] == 0
+    assert train("--resume", "--tag=now", "--num-iterations=5")[0] == 0  # the new text is its text now
+    shutil.rmtree(home / "datasets")
+    write_text(text.parent, seed=9)
+    code, out, err = train("--resume", "--tag=before", "--changed-data=before", "--num-iterations=5")
+    assert code == 1 and "--changed-data=before" not in err and "--changed-data=now" in err
+
+
+@pytest.mark.slow
+def test_the_documentation_of_another_python_asks_and_that_of_before_is_still_there(train, home, text, monkeypatch):
+    texts = [json.loads(line)["text"] for line in text.read_text().splitlines()]
+    monkeypatch.setattr("course_lib.data.python_docs.documents", lambda: texts)
+    undo = stop_after(monkeypatch, 1)
+    assert train("--num-iterations=4", "--dataset=bundled")[0] == 130
+    undo()
+    monkeypatch.setattr("course_lib.data.dataset.platform.python_version", lambda: "3.99.1")
+    assert train("--resume", "--dataset=bundled", "--num-iterations=3")[0] == 0  # the same text in another Python
+    texts.append("A module of the new Python.")
+    monkeypatch.setattr("course_lib.data.dataset.platform.python_version", lambda: "3.99.2")
+    code, out, err = train("--resume", "--dataset=bundled", "--num-iterations=5")
+    assert code == 1 and "--changed-data=before" in err and err.count("\n") == 1
+    assert train("--resume", "--dataset=bundled", "--num-iterations=5", "--changed-data=before")[0] == 0
+
+
+@pytest.mark.slow
+def test_a_run_of_an_earlier_version_is_offered_its_shards(train, home, text, monkeypatch):
+    undo = stop_after(monkeypatch, 1)
+    assert train("--num-iterations=3")[0] == 130
+    undo()
+    shards = next((home / "datasets").glob("own-*/[0-9]*"))
+    shutil.move(shards, home / "datasets" / "bundled-1-python-3.11.0")
+    path = folder_of(home) / "step_000002"
+    meta = json.loads((path / "meta.json").read_text())
+    del meta["data_fingerprint"]
+    meta["data"]["dataset"] = "bundled-1-python-3.11.0"
+    (path / "meta.json").write_text(json.dumps(meta))
+    sums = json.loads((path / "sha256.json").read_text())
+    (path / "sha256.json").write_text(json.dumps({**sums, "meta.json": sha256_of(path / "meta.json")}))
+    code, out, err = train("--resume")
+    assert code == 1 and err.count("\n") == 1 and "--changed-data=before" in err
+    assert train("--resume", "--changed-data=before")[0] == 0
+
+
+@pytest.mark.slow
+def test_a_text_that_grows_while_it_is_read_ends_no_run(train, home, text, monkeypatch):
+    show = run_folder.RunFolder.show
+
+    def patched(out, number, batches):
+        if number == 1:
+            text.write_text(text.read_text() + '\n{"text": "one more line"}')
+            open_dataset(str(text))
+        return show(out, number, batches)
+
+    monkeypatch.setattr(run_folder.RunFolder, "show", patched)
+    code, out, err = train("--num-iterations=40", "--total-batch-size=2048", "--eval-every=40", "--sample-every=40")
+    assert (code, err) == (0, "")
+
+
+def test_a_disk_without_room_for_the_checkpoints_is_one_sentence_before_the_run(train, home, monkeypatch):
+    usage = shutil.disk_usage("/")
+    for free, flags, code in ((1_000_000, (), 1), (1_000_000, ("--dry-run",), 1), (30_000_000, ("--keep=1",), 0)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage._replace(free=free))
+        found, out, err = train("--num-iterations=2", "--eval-every=2", *flags)
+        assert found == code and (code == 0 or err.count("\n") == 1 and "2 checkpoints of" in err), err
+    size = sum(path.stat().st_size for path in checkpoint_folders(folder_of(home))[0].iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
+    code, out, err = train("--resume", "--num-iterations=9", "--keep=1")
+    said = int(re.search(r"1 checkpoint of ([\d,]+) MB", err)[1].replace(",", ""))
+    assert code == 1 and said == pytest.approx(size / 1e6, rel=0.05, abs=1)
+    monkeypatch.setattr(run_folder, "save_checkpoint", lambda *_: pytest.fail("it is done"))
+    assert train("--resume")[0] == 0
+
+
+@pytest.mark.parametrize("flags", [("--depth", "4"), ("--depth=4",), ("--aspect-ratio", "64"), ("--head_dim=128",)])
+def test_a_default_that_is_given_is_not_passed_over_silently(train, home, flags):
+    if not checkpoint_folders(folder_of(home)):
+        train("--num-iterations=1", "--aspect-ratio=32", "--head-dim=32")
+    name, _, _ = flags[0].partition("=")
+    code, out, err = train("--resume", "--tag=d1", *flags, tiny=())
+    assert code == 1 and f"this run was begun with {name.replace('_', '-')}=" in err and err.count("\n") == 1
 
 
 @pytest.mark.slow
 def test_the_tokenizer_of_a_run_is_its_own_and_can_be_given_again(train, home, text, tmp_path, monkeypatch):
     train("--num-iterations=1", "--tag=other")  # makes the default tokenizer
-    mine = tmp_path / "mine"
-    Tokenizer.train([WORDS * 9], 265, allow_smaller=True).save(mine)
+    mine = other_tokenizer(tmp_path / "mine")
     undo = stop_after(monkeypatch, 1)
     assert train("--num-iterations=6", f"--tokenizer={mine}")[0] == 130
     undo()
@@ -682,16 +817,10 @@ def test_a_flag_that_would_make_it_another_run_is_refused_by_name(flag):
     assert getattr(resumed(Settings(resume=True, **{flag: new}), {flag}, {**kept, flag: new}), flag) == new
 
 
-def test_a_flag_that_is_given_counts_though_it_is_the_default(train, home):
-    train("--num-iterations=2")
-    code, out, err = train("--resume", "--depth=4", "--tag=d1", tiny=())
-    assert code == 1 and "this run was begun with --depth=1, but --depth=4 asks for another" in err
-    assert err.count("\n") == 1
-
-
 def test_what_may_change_is_listed_and_exists():
     assert issubclass(PretrainingCall, CallFlags) and issubclass(PretrainingHorizon, Horizon)
-    assert not {"seed", "dataset", "depth", "total_batch_size", "sequence_len", "matrix_lr"} & MAY_CHANGE
+    assert {"dataset", "tokenizer"} <= MAY_CHANGE  # both are known by their content
+    assert not {"seed", "depth", "total_batch_size", "sequence_len", "matrix_lr"} & MAY_CHANGE
 
 
 # ---- how many processes

@@ -115,7 +115,8 @@ def test_tool_calls_are_legible_and_special_tokens_are_not_shown(command):
 
 def test_a_pipe_is_answered_line_by_line_with_commands(command, tmp_path):
     lines = ["Hi", "/clear", "Smile", "/temperature 3", "/temperature 1.5", "/temperature", "/what"]
-    lines += ["/save talk.json", "/save talk.json", "/save", "/save no/such/folder", "/help", "/quit", "Hi"]
+    lines += ["/save talk.json", "/save talk.json", "/save", "/save no/such/folder"]
+    lines += ["/save ~no-such-user/x", f"/save {'x' * 300}", "/save a\0b", "/help", "/quit", "Hi"]
     out, about = run(command, "\n".join(lines) + "\n", cwd=tmp_path)
     assert out.splitlines()[:3] == [ANSWERS["Hi"], "forgotten", ANSWERS["Smile"]]
     assert out.count(ANSWERS["Hi"]) == 1, "it went on after /quit"
@@ -123,6 +124,7 @@ def test_a_pipe_is_answered_line_by_line_with_commands(command, tmp_path):
     assert "exists already" in out and "give a name" in out and "cannot write" in out and "Ctrl-C" in out
     saved = json.loads((tmp_path / "talk.json").read_text(encoding="utf-8"))
     assert saved == [{"role": "user", "content": "Smile"}, {"role": "assistant", "content": ANSWERS["Smile"]}]
+    assert "home folder" in out and "too long" in out and "names no file" in out
     assert len(re.findall(r"\(\d+ tokens, \d+ tokens/s\)", about)) == 2
 
 

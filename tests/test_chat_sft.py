@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,12 +20,14 @@ from waiting import wait_for
 
 from course_lib import backend
 from course_lib.chat import fine_tuning
-from course_lib.chat.fine_tuning import Settings, make_recipe
+from course_lib.chat.fine_tuning import Settings, make_recipe, names_in
 from course_lib.chat.lessons import practice
 from course_lib.chat.packing import ConversationLoader
 from course_lib.chat.sources import is_held_out, mixed, open_conversations
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError, FlagError
+from course_lib.host.files import sha256_of
+from course_lib.host.paths import data_dir
 from course_lib.model.gpt import GPT, init_weights
 from course_lib.scripts import base_train, chat_sft
 from course_lib.train import local_ring, loop, run_folder
@@ -210,10 +213,61 @@ def test_another_data_base_or_seed_is_refused_when_going_on(train, home, tmp_pat
     train("--num-iterations=2")
     before = snapshot(folder_of(home))
     own = write(tmp_path / "own.jsonl", [talk(n) for n in range(30)])
-    for flag in (f"--data={own}", "--seed=7", "--from-scratch", "--init-lr-frac=0.1", "--total-batch-size=512"):
+    code, out, err = train("--resume", f"--data={own}", tiny=())
+    assert (
+        code == 1
+        and err.count("\n") == 1
+        and re.search(r"other data, practice of [\d,]+ bytes \(\w+\), than is here now, [\d,]+ bytes", err)
+    )
+    for flag in ("--seed=7", "--from-scratch", "--init-lr-frac=0.1", "--total-batch-size=512"):
         code, out, err = train("--resume", flag, tiny=())
         assert code == 1 and err.count("\n") == 1 and f"but {flag.split('=')[0]}=" in err and "begun with" in err
         assert snapshot(folder_of(home)) == before
+
+
+def test_rows_that_were_added_are_refused_and_a_file_that_moved_is_the_same(train, home, tmp_path, monkeypatch):
+    own = write(tmp_path / "own.jsonl", [talk(n) for n in range(30)])
+    monkeypatch.chdir(tmp_path)
+    flags = ("--num-iterations=4", "--eval-every=9", "--save-every=9")
+    train(*flags, f"--data=practice,{own}", "--tag=whole")
+    undo = stop_after(monkeypatch, 1)
+    assert train(*flags, "--data=practice, own.jsonl", "--tag=parts")[0] == 130
+    undo()
+    own.rename(tmp_path / "moved.txt")
+    code, out, err = train("--resume", "--tag=parts", tiny=())
+    assert code == 1 and "no conversations" in err and str(own) in err
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir("/")
+    assert train("--resume", "--data=practice,~/moved.txt", "--tag=parts", tiny=())[0] == 0
+    assert_same_run(folder_of(home, "whole"), folder_of(home, "parts"), 4)
+    before = snapshot(folder_of(home, "parts"))
+    write(tmp_path / "moved.txt", [talk(n) for n in range(31)])
+    again = ("--resume", "--tag=parts", "--num-iterations=5")
+    code, out, err = train(*again, tiny=())
+    assert code == 1 and err.count("\n") == 1 and "--changed-data=now" in err and "--changed-data=before" not in err
+    assert snapshot(folder_of(home, "parts")) == before
+    assert train(*again, "--changed-data=now", tiny=())[0] == 0
+
+
+def test_lessons_that_were_changed_are_refused(train, home, tmp_path, monkeypatch):
+    train("--num-iterations=2")
+    shutil.copytree(data_dir(), tmp_path / "data")
+    with (tmp_path / "data" / "lessons" / "words.txt").open("a") as file:
+        file.write("zzz\n")
+    monkeypatch.setattr(fine_tuning, "data_dir", lambda: tmp_path / "data")
+    code, out, err = train("--resume", "--num-iterations=3", tiny=())
+    assert code == 1 and err.count("practice of") == 2 and err.count("\n") == 1
+
+
+def test_a_run_of_an_earlier_version_goes_on(train, home):
+    train("--num-iterations=2")
+    path = folder_of(home) / "step_000002"
+    meta = json.loads((path / "meta.json").read_text())
+    del meta["data_fingerprint"]
+    (path / "meta.json").write_text(json.dumps(meta))
+    sums = json.loads((path / "sha256.json").read_text())
+    (path / "sha256.json").write_text(json.dumps({**sums, "meta.json": sha256_of(path / "meta.json")}))
+    assert train("--resume", "--num-iterations=3", tiny=())[0] == 0
 
 
 def test_a_base_with_another_tokenizer_is_refused_when_going_on(train, home, tmp_path, monkeypatch):
@@ -353,7 +407,7 @@ def test_conversations_of_which_nothing_would_be_trained_are_refused_before_the_
 def test_a_sample_gets_results_from_the_calculator():
     model, tokenizer = taught()
     asked = (lambda number: [{"role": "user", "content": "6*7?"}]), 1
-    talks = fine_tuning.Talks({"train": [asked], "val": [asked]}, tokenizer, None)
+    talks = fine_tuning.Talks({"train": [asked], "val": [asked]}, tokenizer, None, "")
     assert "<|python_end|><|output_start|>42<|output_end|>It is 42." in talks.preview(model)[0][1]
 
 
@@ -390,8 +444,29 @@ def test_several_sources_are_mixed(train, home, tmp_path):
     one = write(tmp_path / "one.jsonl", [talk(n) for n in range(50)])
     two = write(tmp_path / "two.jsonl", [talk(n) for n in range(500, 600)])
     code, out, err = train(f"--data={one}, {two}", "--num-iterations=4")
-    assert (code, err) == (0, "") and f"{one}, {two}" in out
+    assert (code, err) == (0, "") and f"{one},{two}" in out
     assert train(f"--data={one},practice", "--num-iterations=1", "--overwrite")[0] == 0
+
+
+def test_paths_with_commas_and_many_names_are_told_apart(tmp_path, monkeypatch):
+    folder = tmp_path / "of Anna, Ben"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in ("a", "b", "a,b"):
+        (folder / name).touch()
+    many = [f"{number:0100d}" for number in range(5)]
+    for data in ("practice, a ,b", "b,gsm8k,a", "a,b", "practice,a,b", ",".join(["a", *many]), "", "a,,b", ","):
+        names = names_in(data)
+        assert names_in(",".join(names)) == names, "as it is resumed"
+        assert [Path(name).name for name in names] == {
+            "practice, a ,b": ["practice", "a", "b"],
+            "b,gsm8k,a": ["b", "gsm8k", "a"],
+            "a,b": ["a,b"],
+            "practice,a,b": ["practice", "a,b"],
+            "": [""],
+            "a,,b": ["a", "", "b"],
+            ",": ["", ""],
+        }.get(data, ["a", *many])
 
 
 def test_without_a_number_of_steps_the_data_is_gone_through_once(train, home, tmp_path):

@@ -3,10 +3,12 @@
 import errno
 import hashlib
 import json
+import os
 import resource
 import shutil
 import signal
 import sys
+from itertools import product
 
 import mlx.core as mx
 import numpy as np
@@ -15,6 +17,7 @@ from mlx.utils import tree_flatten
 
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
+from course_lib.host.files import held
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.train import checkpoint as module
 from course_lib.train.checkpoint import (
@@ -202,18 +205,79 @@ def test_arrays_cut_short_by_a_few_bytes_are_noticed_before_older_ones_go(tmp_pa
     assert names(tmp_path) == ["step_000007"]
 
 
-def test_a_disk_that_fills_up_as_files_are_synced_leaves_the_old_one_of_the_same_step_out_of_the_way(
-    tmp_path, monkeypatch
-):
-    save_checkpoint(tmp_path, made(7))
+@pytest.mark.parametrize("keep", [1, 3])
+@pytest.mark.parametrize(
+    "step, call, number", [*product([7, 8], ["fsync"], [1, 4]), (7, "replace", 1), (7, "replace", 2), (8, "replace", 1)]
+)
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch, keep, step, call, number, error):
+    for earlier in (6, 7):
+        save_checkpoint(tmp_path, made(earlier), keep)
+    before, done, count = names(tmp_path), getattr(os, call), 0
 
-    def fsync(handle):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def fails(*args):
+        nonlocal count
+        count += 1
+        if count == number:
+            raise error
+        return done(*args)
 
-    monkeypatch.setattr("course_lib.host.files.os.fsync", fsync)
-    with pytest.raises(CourseError, match="No space left on device"):
-        save_checkpoint(tmp_path, made(8))
-    assert names(tmp_path) == ["step_000007"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fails)
+        with pytest.raises((CourseError, KeyboardInterrupt)) as caught:
+            save_checkpoint(tmp_path, made(step, seed=1), keep)
+    assert isinstance(error, KeyboardInterrupt) or "go on with --resume from step_000007" in str(caught.value)
+    found = newest_checkpoint(tmp_path)
+    assert found.step == 7 and (found.weights["w0"] == made(7).weights["w0"]).all().item()
+    assert names(tmp_path) == before
+    save_checkpoint(tmp_path, made(9), keep=1)
+    assert names(tmp_path) == ["step_000009"]
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+@pytest.mark.parametrize("step", [7, 8])
+def test_a_save_that_is_killed_at_any_moment_leaves_a_whole_one(tmp_path, monkeypatch, keep, step):
+    for earlier in (6, 7):
+        save_checkpoint(tmp_path / "run", made(earlier), keep)
+    moments = []
+
+    def watched(module, name):
+        done = getattr(module, name)
+
+        def call(*args, **options):
+            for _ in range(2):
+                moments.append(shutil.copytree(tmp_path / "run", tmp_path / f"moment {len(moments)}"))
+                if len(moments) % 2:
+                    done(*args, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    watched(os, "fsync")
+    watched(os, "replace")
+    watched(shutil, "rmtree")
+    save_checkpoint(tmp_path / "run", made(step, seed=1), keep)
+    monkeypatch.undo()
+    assert len(moments) > 10
+    for moment in moments:
+        assert newest_checkpoint(moment).step in (7, step)
+        save_checkpoint(moment, made(9), keep=1)
+        assert names(moment) == ["step_000009"]
+
+
+def test_the_first_save_that_fails_promises_no_older_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(CourseError, match="free some space and begin again: nothing was saved yet"):
+        save_checkpoint(tmp_path, made(7))
+    assert names(tmp_path) == []
+
+
+def test_a_checkpoint_that_is_being_read_stays_until_the_next_save(tmp_path):
+    path = save_checkpoint(tmp_path, made(7))
+    with held(path):
+        save_checkpoint(tmp_path, made(8), keep=1)
+        assert load_checkpoint(path).step == 7
+    save_checkpoint(tmp_path, made(9), keep=1)
+    assert names(tmp_path) == ["step_000009"]
 
 
 # ---- names and models

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from waiting import wait_for
 
 from course_lib.data import dataset as module
-from course_lib.data import python_docs, text_file
+from course_lib.data import identity, python_docs, text_file
 from course_lib.data.dataset import (
     Dataset,
     is_held_out,
@@ -35,6 +35,7 @@ from course_lib.data.sizes import corpus_tokens
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.download import Stopped
 from course_lib.host.errors import CourseError
+from course_lib.host.files import sha256_of
 
 TEXTS = [f"Document {number} of the corpus.\n" * (1 + number % 60) for number in range(3000)]
 
@@ -189,10 +190,10 @@ def test_a_build_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_pat
         process.send_signal(signal.SIGKILL)
         process.stdout.close()
         process.wait()
-        whole = [path for path in (tmp_path / "home").glob("datasets/bundled*") if not path.name.startswith(".")]
+        whole = list((tmp_path / "home").glob("datasets/bundled*/[!.]*"))
         assert all(digests(path) == undisturbed for path in whole), "there means complete"
     assert digests(finished(build(tmp_path / "home"))) == undisturbed
-    assert len(everything(tmp_path / "home" / "datasets")) == 1 + len(undisturbed)
+    assert len(everything(tmp_path / "home" / "datasets")) == 2 + len(undisturbed)
 
 
 @pytest.mark.slow
@@ -267,19 +268,76 @@ def test_own_text_is_made_once_and_anew_when_a_file_changes(own, home, monkeypat
     changes = [
         lambda: (own / "a b.txt").write_text("Plain text ee.\n\n" * 10),  # as long as before
         lambda: (own / "new.txt").write_text("An added file."),
-        lambda: (own / "new.txt").rename(own / "renamed.txt"),
-        lambda: (own / "renamed.txt").unlink(),
+        lambda: (own / "new.txt").rename(own / "0.txt"),  # read in another order
+        lambda: (own / "0.txt").unlink(),
     ]
+    folder = first.folder
     for change in changes:
-        (first.folder.parent / ".DS_Store").write_text("of a file manager")
-        (first.folder.parent / ".killed.part").mkdir()
+        del first  # nobody reads the old shards any more
+        (folder.parent / ".DS_Store").write_text("of a file manager")
+        (folder.parent / ".killed.part").mkdir()
         change()
-        second = open_dataset(str(own))
-        assert second.folder != first.folder and not first.folder.exists(), "the old shards are gone"
-        assert [path.name for path in second.folder.parent.glob("[!.]*")] == [second.folder.name]
-        assert not (first.folder.parent / ".killed.part").exists()
-        first = second
+        first = open_dataset(str(own))
+        assert first.folder != folder and not folder.exists(), "the old shards are gone"
+        assert [path.name for path in first.folder.parent.glob("[!.]*")] == [first.folder.name]
+        assert not (folder.parent / ".killed.part").exists()
+        folder = first.folder
     assert any("Plain text ee." in text for text in both(first))
+
+
+def test_shards_that_a_program_reads_stay_when_the_text_changes(own, home, tmp_path):
+    reads = "from course_lib.data.dataset import open_dataset as o; import sys; d = o(sys.argv[1]); print(d.folder)"
+    command = [sys.executable, "-c", f"{reads}; sys.stdout.flush(); sys.stdin.read()", str(own)]
+    open_dataset(str(own))  # says what it has read
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    old = Path(process.stdout.readline().strip())
+    (own / "new.txt").write_text("An added file.")
+    first = open_dataset(str(own))
+    assert old.exists() and first.folder != old
+    process.communicate()
+    assert process.returncode == 0 and open_dataset(str(own)).folder == first.folder and not old.exists()
+
+
+def test_text_is_known_by_its_content_wherever_it_lies(own, home, tmp_path, monkeypatch):
+    first = open_dataset(str(own))
+    os.utime(own / "a b.txt", (1, 1))
+    assert open_dataset(str(own)).folder == first.folder
+    shutil.copytree(own, tmp_path / "copy")
+    (tmp_path / "copy" / "a b.txt").rename(tmp_path / "copy" / "a c.txt")
+    (tmp_path / "copy" / "notes.bin").write_text("no text")
+    copy = open_dataset(str(tmp_path / "copy"))
+    assert copy.fingerprint == first.fingerprint and copy.folder != first.folder
+    (tmp_path / "copy" / "a c.txt").rename(tmp_path / "copy" / "a c.jsonl")  # the same bytes, read otherwise
+    (tmp_path / "copy" / "a c.jsonl").with_name("zz.txt").write_text("more")
+    with pytest.raises(CourseError, match="line 1"):
+        open_dataset(str(tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("name", ["fineweb-edu", "../elsewhere", "own-a-01234567/../../elsewhere", "{home}/elsewhere"])
+def test_only_shards_that_were_made_here_are_offered_as_those_of_before(home, name):
+    for folder in ("elsewhere", "datasets/fineweb-edu", "datasets/own-a-01234567/89abcdef"):
+        (home / folder).mkdir(parents=True)
+        (home / folder / "shard_00000.parquet").touch()
+    assert identity.shards_of_before(name.format(home=home)) is None
+    assert identity.shards_of_before("own-a-01234567/89abcdef")
+
+
+def test_a_large_file_is_read_once_for_its_hash_and_again_when_it_may_have_changed(home, tmp_path, monkeypatch):
+    path, read = tmp_path / "large.txt", []
+    path.write_text("A line of text.\n\n" * 9_000)
+    monkeypatch.setattr(identity, "sha256_of", lambda file: read.append(file) or sha256_of(file))
+    first = identity.fingerprint_of([path])
+    assert identity.fingerprint_of([path]) == first and len(read) == 2, "too young to trust its time"
+    os.utime(path, (1, 1))
+    for _ in range(3):
+        assert identity.fingerprint_of([path]) == first and len(read) == 3
+    stat = path.stat()
+    path.write_text("A line of test.\n\n" * 9_000)  # as long, and as old
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert identity.fingerprint_of([path]) != first
+    for damage in ("{", "[1]", "null", "", '{"a": 5}', json.dumps({str(path): [1]}), json.dumps({str(path): []})):
+        (home / "datasets" / "hashes.json").write_text(damage)
+        assert identity.fingerprint_of([path]).startswith("153000-")
 
 
 def test_threads_that_want_own_text_at_once_make_it_once(own, home, monkeypatch):
@@ -612,6 +670,12 @@ def test_shards_of_an_earlier_run_with_more_room_are_cleared(remote, tmp_path):
         remote.shard(number) for number in (3, 4, 7)
     }
     assert remote.fetched == []
+
+
+def test_a_shard_that_another_program_reads_is_left_to_it(remote, tmp_path):
+    one, other = (remote.dataset(tmp_path / "home") for _ in range(2))
+    reading = one.path("train", 3)
+    assert list(other.documents("train")) == texts_of(*range(7)) and reading.exists()
 
 
 def test_the_shard_fetched_longest_ago_goes_first(remote, tmp_path):

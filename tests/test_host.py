@@ -1,5 +1,6 @@
 """Paths, whole-or-nothing files, how programs end and are stopped, and what they say meanwhile."""
 
+import importlib
 import math
 import os
 import random
@@ -8,7 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import platformdirs
@@ -76,6 +77,76 @@ def test_a_tilde_in_course_home_is_the_users_home(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("COURSE_HOME", "~/course")
     assert paths.home_dir() == tmp_path / "course"
+
+
+def test_a_path_is_what_the_user_means_in_every_spelling(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "real" / "x.txt").symlink_to("blob")
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "deep")
+    monkeypatch.chdir(tmp_path / "real")
+    for text in ("~/real/x.txt", "x.txt", "./x.txt", "x.txt/", "../real/x.txt", "../link/../x.txt", "deep/../x.txt"):
+        assert paths.user_path(text) == tmp_path / "real" / "x.txt", text
+    assert paths.user_path("deep/..") == paths.user_path(".") == tmp_path / "real"
+    assert paths.user_path(tmp_path / "a b" / "~") == tmp_path / "a b" / "~"
+
+
+@pytest.mark.parametrize("text", ["", "~no-such-user/x", "a\0b"])
+def test_a_path_that_leads_nowhere_is_one_sentence(text):
+    with pytest.raises(CourseError):
+        paths.user_path(text)
+
+
+def test_a_working_folder_that_is_gone_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(CourseError, match="working folder, which was deleted"):
+        paths.user_path("x")
+    assert paths.user_path("/x") == Path("/x")
+
+
+def without_a_home(monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: (_ for _ in ()).throw(KeyError(uid)))
+
+
+def test_a_user_without_a_home_is_told_to_set_course_home(monkeypatch, tmp_path):
+    without_a_home(monkeypatch)
+    monkeypatch.delenv("COURSE_HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with pytest.raises(CourseError, match="set COURSE_HOME"):
+        paths.home_dir()
+    monkeypatch.setenv("COURSE_HOME", str(tmp_path))
+    assert paths.home_dir() == tmp_path
+
+
+NAMES = (
+    "base_train chat_sft base_eval chat_eval chat_cli chat_web tok_train tok_eval microgpt get_data speedrun".split()
+)
+PROGRAMS = [importlib.import_module(f"course_lib.scripts.{name}") for name in NAMES]
+PATHS = [(each, field.name) for each in PROGRAMS for field in fields(each.Settings) if "Path" in str(field.type)]
+
+
+def test_the_programs_have_flags_with_paths():
+    assert {name for _, name in PATHS} >= {"tokenizer", "folder", "names", "checkpoint"}
+
+
+@pytest.mark.parametrize("program, flag", PATHS, ids=[f"{program.__name__[19:]} {flag}" for program, flag in PATHS])
+def test_every_flag_that_is_a_path_is_read_in_one_way(program, flag, monkeypatch, tmp_path, capsys):
+    got = []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for text in ("~/x y", "x y"):
+        monkeypatch.chdir(tmp_path)
+        run_program("program", program.Settings, got.append, [f"--{flag}={text}"])
+    run_program("program", program.Settings, got.append, [f"--{flag}", "~/x y/"])
+    assert [getattr(settings, flag) for settings in got] == 3 * [tmp_path / "x y"]
+    for text in ("", "~no-such-user/x"):
+        with pytest.raises(SystemExit) as end:
+            run_program("program", program.Settings, got.append, [f"--{flag}", text])
+        captured = capsys.readouterr()
+        assert end.value.code == 2 and captured.err.startswith("program: ") and captured.err.count("\n") == 1
+        assert not captured.out and len(got) == 3
 
 
 def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path):
@@ -147,7 +218,8 @@ def test_a_path_with_bytes_that_are_no_text_is_refused_by_its_flag(capsys, kind)
     with pytest.raises(SystemExit) as caught:
         run_program("train", Where, lambda flags: None, ["--the-data", os.fsdecode(b"b\xff")])
     assert caught.value.code == 2
-    assert "--the-data is 'b\\udcff', with bytes that are no UTF-8; rename it" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "--the-data is '" in err and "b\\udcff', with bytes that are no UTF-8; rename it" in err
 
 
 def test_a_home_with_bytes_that_are_no_text_is_one_sentence(monkeypatch, tmp_path):

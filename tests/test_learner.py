@@ -104,11 +104,15 @@ def test_the_command_copies_to_the_folder_mine_which_git_ignores(tmp_path, check
     (course / "notebooks" / "03_microgpt.ipynb").write_text(Pair(checkout, "03_microgpt").notebook.read_text())
     monkeypatch.setattr(cli, "CHECKOUT", course)
     monkeypatch.chdir(course)
-    for argv in (["start"], ["progress"], ["start", str(tmp_path / "else")]):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for argv in (["start"], ["progress"], ["start", "~/else"]):
         with pytest.raises(SystemExit) as caught:
             cli.main(argv)
         assert caught.value.code == 0
     out = capsys.readouterr().out
     assert out.startswith("copied 1 file to mine: open it") and "0 of 4 exercises solved in mine" in out
     assert (course / "mine" / "03_microgpt.ipynb").exists() and (tmp_path / "else" / "03_microgpt.ipynb").exists()
+    for argv in (["start", ""], ["progress", "~no-such-user/x"]):
+        with pytest.raises(SystemExit, match="^course: .*give one that does|home folder"):
+            cli.main(argv)
     assert "/mine/" in (checkout / ".gitignore").read_text().splitlines()

@@ -9,6 +9,7 @@ from test_base_train import write_text
 
 from course_lib.chat.fine_tuning import make_recipe as fine_tuning_recipe
 from course_lib.host.errors import CourseError
+from course_lib.host.files import only_one
 from course_lib.host.words import duration
 from course_lib.model.gpt import GPTConfig
 from course_lib.model.sizes import count_parameters, flops_per_token
@@ -133,6 +134,22 @@ def test_the_plan_is_kept_and_other_flags_are_refused(home, monkeypatch):
     Speedrun(Settings(minutes=6, tag="another"))
     assert Speedrun(Settings(minutes=6, overwrite=True)).plan != first.plan
     Speedrun(Settings(minutes=6))  # goes on with what --overwrite has begun
+
+
+def test_the_same_text_in_another_spelling_is_the_same_run(home, tmp_path, monkeypatch):
+    text = write_text(tmp_path / "own")
+    monkeypatch.chdir(tmp_path)
+    Speedrun(Settings(dataset="own/text.jsonl", data="practice, own/text.jsonl"))
+    monkeypatch.chdir("/")
+    assert Speedrun(Settings(dataset=str(text), data=f"practice,{text}", changed_data="now")).plan
+
+
+def test_overwrite_leaves_what_another_run_is_writing(home):
+    run = Speedrun(Settings())
+    run.tuned.mkdir(parents=True)
+    with only_one(run.tuned), pytest.raises(CourseError, match="another run is writing"):
+        Speedrun(Settings(overwrite=True))
+    assert run.tuned.exists() and run.folder.exists()
 
 
 def test_overwrite_throws_away_the_models_of_this_run_alone(home):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from course_lib.authoring import learner
 from course_lib.host.errors import CourseError
-from course_lib.host.paths import CHECKOUT
+from course_lib.host.paths import CHECKOUT, user_path
 from course_lib.host.program import make_output_safe
 
 ABOUT = """For learners: work in a copy of the notebooks, which no update of the course touches.
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
     for name, about in FOR_LEARNERS.items():
         command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
-        command.add_argument("folder", nargs="?", type=Path, help=FOLDER)
+        command.add_argument("folder", nargs="?", help=FOLDER)
     for name, about in COMMANDS.items():
         command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
         command.add_argument("names", nargs="*", metavar="notebook", help=NAMES)
@@ -93,7 +93,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def _do(arguments: argparse.Namespace) -> int:
     if arguments.command in FOR_LEARNERS:
-        folder = arguments.folder or Path(os.path.relpath(CHECKOUT / "mine"))
+        mine = Path(os.path.relpath(CHECKOUT / "mine"))
+        folder = mine if arguments.folder is None else user_path(arguments.folder)
         lines = [learner.start(folder, CHECKOUT)] if arguments.command == "start" else learner.progress(folder)
         for line in lines:
             print(line)

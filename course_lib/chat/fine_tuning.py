@@ -7,7 +7,7 @@ Written by hand; chapter 13 uses it.
 
 import math
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -16,10 +16,12 @@ from course_lib import backend
 from course_lib.chat.calculator import use_calculator
 from course_lib.chat.conversation import render_conversation, render_for_completion
 from course_lib.chat.packing import ConversationLoader
-from course_lib.chat.sources import mixed, open_conversations
+from course_lib.chat.sources import FROM_HUB, mixed, open_conversations
+from course_lib.data.identity import fingerprint_of
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.engine import Engine
 from course_lib.host.errors import CourseError, FlagError
+from course_lib.host.paths import data_dir, existing_path, known_or_absolute
 from course_lib.host.program import AtLeastOne, Bounds, Fraction, NonNegative
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.model.sizes import count_parameters
@@ -39,9 +41,20 @@ from course_lib.train.loop import train
 from course_lib.train.recipe import Cadence, Rates, Recipe
 from course_lib.train.run_folder import open_run
 
+KNOWN = ("practice", *FROM_HUB)
+LESSONS = ("lessons.yaml", "words.txt")
+
 
 @dataclass(frozen=True)
-class Settings(CallFlags, Rates, Horizon, BatchFlags):
+class FineTuningCall(CallFlags):
+    """Where the conversations are in this call; a resumed run knows them by their content."""
+
+    data: str = "practice"
+    """practice, smoltalk, gsm8k, arc-easy, arc-challenge, mmlu or a file; several by commas."""
+
+
+@dataclass(frozen=True)
+class Settings(FineTuningCall, Rates, Horizon, BatchFlags):
     """Fine-tune a model of `base_train` on conversations; go on with it by --resume.
 
     The learning rates are those of pretraining, of which --init-lr-frac takes a share.
@@ -51,8 +64,6 @@ class Settings(CallFlags, Rates, Horizon, BatchFlags):
     """Name of the run of `base_train` to begin with."""
     step: Annotated[int, Bounds(0)] | None = None
     """Which checkpoint of it; by default the newest."""
-    data: str = "practice"
-    """practice, smoltalk, gsm8k, arc-easy, arc-challenge, mmlu or a file; several by commas."""
     init_lr_frac: NonNegative | None = None
     """Share of pretraining's learning rates; by default 0.1, for practice alone 1."""
     warmdown_ratio: Fraction | None = None  # ty: ignore[incompatible-attribute-override]
@@ -97,12 +108,32 @@ def make_recipe(
     return fill_recipe(settings, usual, val_tokens)
 
 
-def open_kinds(data: str) -> dict[str, list]:
-    """For "train" and "val", the conversations of each kind and their number; see `open_conversations`.
+def names_in(data: str) -> list[str]:
+    """The kinds of conversations that --data asks for: names that are known, and files by their absolute paths.
 
-    data: names, with commas between.
+    data: names, with commas between; that of a file may have some, too.
     """
-    return {split: [open_conversations(name.strip(), split) for name in data.split(",")] for split in ("train", "val")}
+    parts, names = data.split(","), []
+    while parts:
+        joined = {count: ",".join(parts[:count]).strip() for count in range(len(parts), 0, -1)}
+        count = next((count for count, name in joined.items() if existing_path(name)), 1)
+        names.append(known_or_absolute(joined[count], KNOWN))
+        del parts[:count]
+    return names
+
+
+def open_kinds(names: list[str]) -> dict[str, list]:
+    """For "train" and "val", the conversations of each kind and their number; see `open_conversations`."""
+    return {split: [open_conversations(name, split) for name in names] for split in ("train", "val")}
+
+
+def fingerprint_of_kind(name: str) -> str:
+    """By what conversations are known again: those of the hub by their name, all others by their content."""
+    if name in FROM_HUB:
+        return name
+    if name == "practice":
+        return f"practice of {fingerprint_of([data_dir() / 'lessons' / file for file in LESSONS])}"
+    return fingerprint_of([Path(name)])
 
 
 def tokens_once(kinds: list, tokenizer: Tokenizer, length: int) -> float:
@@ -118,20 +149,20 @@ def tokens_once(kinds: list, tokenizer: Tokenizer, length: int) -> float:
     return sum(sizes) / loader.state["next"] * rows * length
 
 
-def check_trained(kinds: dict[str, list], data: str, tokenizer: Tokenizer, length: int) -> None:
+def check_trained(kinds: dict[str, list], names: list[str], tokenizer: Tokenizer, length: int) -> None:
     """Raise CourseError for conversations of which nothing would be trained: no answer begins within a row.
 
-    data: the names of the kinds, with commas between; length: of a row. The first thousand of each kind tell.
+    names: of the kinds; length: of a row. The first thousand of each kind tell.
     """
     for split, found in kinds.items():
-        for name, (conversation, size) in zip(data.split(","), found, strict=True):
+        for name, (conversation, size) in zip(names, found, strict=True):
             for number in range(min(size or 1, 1000)):
                 if 1 in render_conversation(tokenizer, conversation(number), length + 1)[1]:
                     break
             else:
                 side = "to train on" if split == "train" else "to validate on"
                 raise CourseError(
-                    f"--data has {name.strip()}, of which no conversation {side} has an answer that begins within "
+                    f"--data has {name}, of which no conversation {side} has an answer that begins within "
                     f"{length} tokens, a row; give a longer --sequence-len, a model of more, or shorter questions"
                 )
 
@@ -139,8 +170,8 @@ def check_trained(kinds: dict[str, list], data: str, tokenizer: Tokenizer, lengt
 class Talks:
     """A Source of training batches: conversations of one or several kinds, packed into rows."""
 
-    def __init__(self, kinds: dict[str, list], tokenizer: Tokenizer, recipe: Recipe):
-        self.tokenizer, self.recipe = tokenizer, recipe
+    def __init__(self, kinds: dict[str, list], tokenizer: Tokenizer, recipe: Recipe, fingerprint: str):
+        self.tokenizer, self.recipe, self.fingerprint = tokenizer, recipe, fingerprint
         self._conversations = {split: mixed(found) for split, found in kinds.items()}
         asked = map(self._conversations["val"], range(3))
         self._asked = [messages[: 1 + (messages[0]["role"] == "system")] for messages in asked]
@@ -178,10 +209,13 @@ def fine_tune(settings: Settings, given: Set[str]) -> int:
     folder = folder_of(settings)
     with member_of_a_group("chat_sft") as (group, stop), open_run(folder, settings, group) as out:
         settings = out.follow(settings, given)
+        names = names_in(settings.data)
+        settings = replace(settings, data=",".join(names))
         base, tokenizer, meta = load_model(*WhichModel(settings.tag, step=settings.step).place())
-        check_same(group, tokenizer=tokenizer.fingerprint, data=settings.data)
-        kinds, length = open_kinds(settings.data), settings.sequence_len or base.config.sequence_len
-        check_trained(kinds, settings.data, tokenizer, min(length, base.config.sequence_len))
+        kinds, length = open_kinds(names), settings.sequence_len or base.config.sequence_len
+        data = ", ".join(map(fingerprint_of_kind, names))
+        check_same(group, tokenizer=tokenizer.fingerprint, data=data)
+        check_trained(kinds, names, tokenizer, min(length, base.config.sequence_len))
         sizes = [tokens_once(kinds[split], tokenizer, length) for split in ("train", "val")]
         recipe = make_recipe(settings, base.config, *sizes, group.size(), processes_here(group))
         about = (
@@ -191,7 +225,7 @@ def fine_tune(settings: Settings, given: Set[str]) -> int:
         )
         noted = {name: meta[name] for name in ("step", "bits_per_byte", "settings")}
         first = partial(init_weights, seed=recipe.seed) if settings.from_scratch else partial(take_weights, base)
-        source = Talks(kinds, tokenizer, recipe)
+        source = Talks(kinds, tokenizer, recipe, data)
         model = out.begin(settings, recipe, source, about, first, base=noted)
         return 0 if settings.dry_run else train(recipe, model, source, out, group, stop)
 

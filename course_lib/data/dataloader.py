@@ -193,7 +193,7 @@ class TokenLoader:
                 "world_size - 1"
             )
         origin = {
-            "dataset": dataset.name,
+            "dataset": dataset.fingerprint,
             "split": split,
             "tokenizer": tokenizer.fingerprint,
             "rank": rank,

@@ -4,9 +4,7 @@ Exported from notebooks/06_data.ipynb; edit it there.
 """
 
 import hashlib
-import os
 import platform
-import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise
@@ -17,11 +15,12 @@ import pyarrow.parquet as pq
 
 from course_lib.data import python_docs
 from course_lib.data.documents import LONGEST, open_parquet, read_parquet
-from course_lib.data.own_text import read_texts, text_files
+from course_lib.data.identity import fingerprint_of, fingerprint_of_texts
+from course_lib.data.own_text import ending, read_texts, text_files
 from course_lib.data.remote import REMOTES, ShardCache, remote_folder
 from course_lib.host.errors import CourseError
-from course_lib.host.files import make_folder_atomically, only_one
-from course_lib.host.paths import home_dir
+from course_lib.host.files import hold_for, make_folder_atomically, only_one, remove_unless_held
+from course_lib.host.paths import existing_path, home_dir
 from course_lib.host.words import printable
 
 # ---- 3. The split, and shards
@@ -95,14 +94,22 @@ class Dataset:
     """Documents in parquet shards, the last one for validation, the others to train on.
 
     shards: names of the files in `folder`, in order. Where a cache is given, a shard that is not
-    in `folder` comes from there, and `streamed` is true. Raises CourseError for fewer than two
-    shards.
+    in `folder` comes from there, and `streamed` is true. fingerprint: by which the text is known
+    again, its content's if there is one. Raises CourseError for fewer than two shards.
     """
 
-    def __init__(self, name: str, folder: Path, shards: list[str], cache: "ShardCache | None" = None):
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        shards: list[str],
+        cache: "ShardCache | None" = None,
+        fingerprint: str | None = None,
+    ):
         if len(shards) < 2:
             raise CourseError(f"{folder} has {len(shards)} shards, expected two or more: the last is for validation")
         self.name, self.folder, self._cache = name, folder, cache
+        self.fingerprint = fingerprint or name
         self.streamed = cache is not None
         self._shards = {"train": shards[:-1], "val": shards[-1:]}
 
@@ -148,35 +155,44 @@ class Dataset:
 
 def bundled_folder() -> Path:
     """Folder of the bundled corpus, the documentation of this Python; made on the first call."""
-    name = f"bundled-1-python-{platform.python_version()}"  # 1: of the way it is collected
-    folder = home_dir() / "datasets" / name
-    with only_one(folder):
-        if not folder.exists():
+    name = f"bundled-2-python-{platform.python_version()}"  # 2: of the way it is collected
+    home = home_dir() / "datasets" / name
+    with only_one(home):
+        made = list(home.glob("[0-9]*"))
+        if not made:
             by_hash = sorted(python_docs.documents(), key=lambda text: hashlib.sha256(text.encode()).digest())
-            write_shards(by_hash, folder, shard_chars=1_000_000)
-    return folder
+            made = [home / fingerprint_of_texts(by_hash)]
+            write_shards(by_hash, made[0], shard_chars=1_000_000)
+    return made[0]
 
 
 # ---- Appendix: own text
 
 
-def own_folder(path: Path) -> Path:
-    """Folder of shards made of the files in `path`; made anew when they change.
+def own_dataset(path: Path) -> Dataset:
+    """The files in `path` as shards, made anew when their content changes.
 
     Raises CourseError for a file that cannot be read.
     """
-    path = Path(os.path.abspath(path.expanduser()))
-    files = text_files(path)
-    seen = [LONGEST, *((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)]
-    about_path, about_files = (hashlib.sha256(repr(x).encode()).hexdigest()[:8] for x in (str(path), seen))
+    files, about_path = text_files(path), hashlib.sha256(str(path).encode()).hexdigest()[:8]
     home = home_dir() / "datasets" / f"own-{printable(path.stem)[:40]}-{about_path}"
     with only_one(home):
-        if not (home / about_files).exists():
-            write_shards(read_texts(path), home / about_files, source=f"the text in {path}")
-            for old in home.iterdir():
-                if old.name != about_files:
-                    shutil.rmtree(old, ignore_errors=True)
-    return home / about_files
+        folder = home / fingerprint_of(files, LONGEST, [ending(file) for file in files])
+        if not folder.exists():
+            write_shards(read_texts(path), folder, source=f"the text in {path}")
+        for old in home.iterdir():
+            if old != folder:
+                remove_unless_held(old)
+        return dataset_in(folder)
+
+
+def dataset_in(folder: Path, fingerprint: str | None = None) -> Dataset:
+    """The dataset of shards in a folder of the home, which stay there as long as it is used."""
+    name = str(folder.relative_to(home_dir() / "datasets"))
+    shards = sorted(path.name for path in folder.glob("*.parquet"))
+    dataset = Dataset(name, folder, shards, fingerprint=fingerprint or folder.name)
+    hold_for(dataset, folder)
+    return dataset
 
 
 def _open_remote(name: str, streaming: bool, max_cached_shards: int) -> Dataset:
@@ -204,11 +220,8 @@ def open_dataset(name: str = "bundled", streaming: bool = False, max_cached_shar
     if name in REMOTES:
         return _open_remote(name, streaming, max_cached_shards)
     if name == "bundled":
-        folder = bundled_folder()
-    elif Path(name).expanduser().exists():
-        folder = own_folder(Path(name))
-    else:
-        known = ", ".join(["bundled", *REMOTES])
-        raise CourseError(f"there is no dataset {name!r}; expected {known}, or an existing file or folder of text")
-    shards = sorted(path.name for path in folder.glob("*.parquet"))
-    return Dataset(str(folder.relative_to(home_dir() / "datasets")), folder, shards)
+        return dataset_in(bundled_folder())
+    if path := existing_path(name):
+        return own_dataset(path)
+    known = ", ".join(["bundled", *REMOTES])
+    raise CourseError(f"there is no dataset {name!r}; expected {known}, or an existing file or folder of text")

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from rich.progress import DownloadColumn, Progress, TaskID, TimeRemainingColumn,
 from course_lib.data.parquet import open_whole
 from course_lib.host.download import Stopped, fetch, file_size
 from course_lib.host.errors import CourseError
+from course_lib.host.files import held, remove_unless_held
 from course_lib.host.paths import home_dir
 from course_lib.host.progress import bars
 
@@ -136,6 +138,7 @@ class ShardCache:
         self._fetching: dict[str, Future] = {}
         self._needed: set[str] = set()
         self._lock = threading.Lock()
+        self._held = ExitStack()  # what was asked for last, which other programs leave alone
 
     def get(self, name: str, following: str, stopped: Callable[[], bool]) -> Path:
         """Path of a shard, waited for if need be; `following` is fetched in the background.
@@ -143,6 +146,7 @@ class ShardCache:
         Raises CourseError when it cannot be had, and Stopped when `stopped()` becomes true.
         """
         with self._lock:
+            self._held.close()
             self._needed = {name, following, self.remote.shard(-1)}
             self._make_room(self._needed)
             wanted, _ = self._fetch(name), self._fetch(following)
@@ -151,6 +155,11 @@ class ShardCache:
                 raise Stopped
             wait([wanted], timeout=0.2)
         wanted.result()
+        try:
+            with self._lock:
+                self._held.enter_context(held(self.folder / name))
+        except FileNotFoundError:  # another program has just deleted it
+            return self.get(name, following, stopped)
         return self.folder / name
 
     def _fetch(self, name: str) -> Future:
@@ -171,7 +180,7 @@ class ShardCache:
         others = [path for path in self.folder.glob("shard_*.parquet") if path.name not in needed]
         others.sort(key=_fetched_at)
         for path in others[: max(len(others) + len(needed) - self.max_cached, 0)]:
-            path.unlink(missing_ok=True)
+            remove_unless_held(path)
 
 
 def _fetched_at(path: Path) -> float:

@@ -1,11 +1,13 @@
 """Files that are written whole or not at all, and their checksums."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -29,8 +31,11 @@ def write_atomically(path: Path) -> Iterator[TextIO]:
 
 
 @contextmanager
-def make_folder_atomically(folder: Path) -> Iterator[Path]:
-    """Give an empty temporary folder beside `folder`; on success it becomes `folder`, on any error it is removed."""
+def make_folder_atomically(folder: Path, aside: Path | None = None) -> Iterator[Path]:
+    """Give an empty temporary folder beside `folder`; on success it becomes `folder`, on any error it is removed.
+
+    aside: name that a `folder` which is there already has until the new one is in its place.
+    """
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     part.mkdir(parents=True)
@@ -39,7 +44,17 @@ def make_folder_atomically(folder: Path) -> Iterator[Path]:
         for path in part.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        os.replace(part, folder)
+        if aside and folder.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(folder, aside)
+        try:
+            os.replace(part, folder)
+        except BaseException:
+            if aside and aside.exists():
+                os.replace(aside, folder)
+            raise
+        if aside:
+            shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -48,6 +63,43 @@ def only_one(path: Path) -> FileLock:
     """A lock for a `with` block: one process at a time makes `path`, and the others wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_name(f".{path.name}.lock"))
+
+
+@contextmanager
+def _locked(path: Path, how: int) -> Iterator[None]:
+    """Raises BlockingIOError when another one has a lock that does not go together with this one."""
+    handle = os.open(path, os.O_RDONLY if how == fcntl.LOCK_SH or path.is_dir() else os.O_RDWR)  # as NFS wants it
+    try:
+        try:
+            fcntl.flock(handle, how)
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+def held(path: Path) -> AbstractContextManager[None]:
+    """While the block runs, `remove_unless_held` leaves this file or folder alone, in every process of the machine."""
+    return _locked(path, fcntl.LOCK_SH)
+
+
+def hold_for(owner: object, path: Path) -> None:
+    """The file or folder is `held` as long as `owner` lives."""
+    stack = ExitStack()
+    stack.enter_context(held(path))
+    weakref.finalize(owner, stack.close)
+
+
+def remove_unless_held(path: Path) -> None:
+    """Delete a file or folder, as far as that is possible, but not what is `held`."""
+    with suppress(OSError), _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 def sha256_of(path: Path) -> str:

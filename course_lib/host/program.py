@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 from course_lib.host.errors import CourseError, FlagError
-from course_lib.host.paths import is_utf8
+from course_lib.host.paths import is_utf8, user_path
 from course_lib.host.words import printable
 
 
@@ -52,18 +52,35 @@ def run_program(name: str, settings: type, work: Callable, argv: list[str] | Non
     """
     make_output_safe()
     flags = sys.argv[1:] if argv is None else argv
-    if flags:
-        import tyro  # 0.15 s that a run without flags need not pay
-
-        arguments = tyro.cli(settings, prog=name, args=flags)
-    else:
-        arguments = settings()
+    arguments = _parsed(name, settings, flags) if flags else settings()
 
     def checked() -> int | None:
         check_bounds(arguments)
         return work(arguments)
 
     call(name, checked)
+
+
+def _parsed(name: str, settings: type, flags: list[str]) -> Any:
+    """The flags as an instance of `settings`; a path goes through `user_path`."""
+    import tyro  # 0.15 s that a run without flags need not pay
+
+    def path_of(words: list[str]) -> Path:
+        try:
+            return user_path(words[0])
+        except CourseError as error:  # a ValueError, of which tyro would make ten lines
+            _end(f"{name}: {error}", 2)
+
+    spec = tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=path_of,
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(lambda info: spec if info.type is Path else None)
+    return tyro.cli(settings, prog=name, args=flags, registry=registry)
 
 
 def make_output_safe() -> None:

@@ -8,10 +8,11 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from course_lib import backend
 from course_lib.chat import fine_tuning
@@ -25,7 +26,7 @@ from course_lib.evaluate.base_model import BaseOptions, evaluate_base_model
 from course_lib.generate.engine import Engine
 from course_lib.host.errors import CourseError
 from course_lib.host.files import only_one, write_atomically
-from course_lib.host.paths import home_dir
+from course_lib.host.paths import home_dir, known_or_absolute
 from course_lib.host.program import AtLeastOne, Bounds
 from course_lib.host.progress import sample
 from course_lib.host.words import plural
@@ -35,6 +36,7 @@ from course_lib.pipeline.plan import BATCH, CHAT_EVALUATION, PRETRAINING, Plan, 
 from course_lib.train import pretraining
 from course_lib.train.checkpoint import checkpoint_folders, load_model, newest_meta, run_folder
 from course_lib.train.metrics import read_metrics
+from course_lib.train.run_folder import only_writer
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Settings:
     """Rows at a time in each process, as for base_train."""
     processes: AtLeastOne | None = None
     """Processes on this machine, as for base_train."""
+    changed_data: Literal["before", "now"] | None = None
+    """When the data has changed since the run was begun, as for base_train --resume."""
     tag: str = "speedrun"
     """Name of the run."""
     overwrite: bool = False
@@ -81,17 +85,26 @@ class Speedrun:
     """The stages of one run; what they leave is in the folder speedruns/<tag> of the home."""
 
     def __init__(self, settings: Settings):
-        self.settings, self.folder = settings, home_dir() / "speedruns" / settings.tag
+        self.folder = home_dir() / "speedruns" / settings.tag
         self.earlier = 0.0  # seconds that the present stage took in earlier calls
         self.base, self.tuned = run_folder(settings.tag), run_folder(settings.tag, "sft")
         self.control = run_folder(f"{settings.tag}-control", "sft")
-        asked = asdict(settings) | {"overwrite": False, "device_batch_size": None}  # fewer rows make no other run
+        settings = replace(
+            settings,
+            dataset=known_or_absolute(settings.dataset, pretraining.DATASETS),
+            data=",".join(fine_tuning.names_in(settings.data)),
+        )
+        # Neither makes it another run: fewer rows, or a word on data that has changed.
+        asked = asdict(settings) | {"overwrite": False, "device_batch_size": None, "changed_data": None}
         if settings.overwrite:
-            for folder in (self.folder, *self.run_folders()):
-                shutil.rmtree(folder, ignore_errors=True)
+            with ExitStack() as stack:
+                for folder in self.run_folders():
+                    stack.enter_context(only_writer(folder))
+                for folder in (self.folder, *self.run_folders()):
+                    shutil.rmtree(folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         begun = self.read("plan")
-        if begun and begun["settings"] != asked:
+        if begun and {"changed_data": None, **begun["settings"]} != asked:
             raise CourseError(
                 f"the run {settings.tag} was begun with other flags; go on with the same ones, "
                 "begin again by --overwrite, or choose another --tag"
@@ -99,7 +112,7 @@ class Speedrun:
         if not begun:
             plan = make_plan(settings.minutes, settings.depth, settings.processes, settings.min_iterations)
             begun = self.write("plan", {"settings": asked, "plan": asdict(plan)})
-        self.plan = Plan(**begun["plan"])
+        self.settings, self.plan = settings, Plan(**begun["plan"])
 
     def run_folders(self) -> list[Path]:
         """Where the models of this run are kept."""
@@ -174,7 +187,8 @@ class Speedrun:
 
     def train(self, start: Callable, kind: type, folder: Path, values: dict) -> str:
         """A training with these settings, or the rest of one that was broken off; its steps and tokens."""
-        shared = {name: getattr(self.settings, name) for name in ("tag", "processes", "device_batch_size")}
+        same = "tag", "processes", "device_batch_size", "changed_data"
+        shared = {name: getattr(self.settings, name) for name in same}
         values |= {name: value for name, value in shared.items() if value is not None}
         with only_one(folder).acquire(timeout=120):  # a process that was killed may have left others, still saving
             resume = bool(checkpoint_folders(folder))

@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 from course_lib.generate.engine import Engine
+from course_lib.host.errors import CourseError
 from course_lib.host.files import write_atomically
+from course_lib.host.paths import user_path
 from course_lib.host.stop import StopRequest, stop_when_asked
 from course_lib.serve.streaming import Piece, PieceDecoder, content_of, fit_prompt
 
@@ -101,14 +102,16 @@ class TerminalChat:
         """Write the messages to a file that is not there yet."""
         if not name:
             return "give a name: /save FILE"
-        path = Path(name).expanduser()
-        if path.exists():
-            return f"{name} exists already; give another name"
         try:
+            path = user_path(name)
+            if path.exists():
+                return f"{name} exists already; give another name"
             with write_atomically(path) as file:
                 file.write(json.dumps(self.messages, indent=1, ensure_ascii=False) + "\n")
+        except CourseError as error:
+            return str(error)
         except OSError as error:
-            return f"cannot write {path} ({error.strerror}); give another name"
+            return f"cannot write {name} ({error.strerror}); give another name"
         return f"{len(self.messages)} messages are in {path}"
 
 

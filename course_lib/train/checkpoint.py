@@ -20,7 +20,7 @@ from mlx.utils import tree_flatten
 
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
-from course_lib.host.files import make_folder_atomically, sha256_of
+from course_lib.host.files import held, make_folder_atomically, remove_unless_held, sha256_of
 from course_lib.host.paths import home_dir
 from course_lib.model.gpt import GPT
 from course_lib.train.checks import check_meta, config_of, nothing_in, tokenizer_of
@@ -46,25 +46,26 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 3) -> Path
     Raises CourseError when it cannot be written, as on a full disk.
     """
     target = folder / f"step_{checkpoint.step:06d}"
+    same = folder / f"step_0{checkpoint.step:06d}"  # one of this step, until the new one is there
     for left in folder.glob(".step_*.part"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     try:
-        with make_folder_atomically(target) as part:
+        with make_folder_atomically(target, aside=same) as part:
             for name, arrays in ((WEIGHTS, checkpoint.weights), (STATE, checkpoint.state)):
                 _save_arrays(part / name, arrays)
             meta = {"step": checkpoint.step, **checkpoint.meta}
             (part / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
             sums = {name: sha256_of(part / name) for name in (WEIGHTS, STATE, META)}
             (part / SUMS).write_text(json.dumps(sums, indent=1), encoding="utf-8")
-            shutil.rmtree(target, ignore_errors=True)  # of the same step: a damaged one, most likely
     except (OSError, RuntimeError) as error:
-        raise CourseError(
-            f"cannot write {target} ({error}); free some space and go on with --resume: older checkpoints are whole"
-        ) from error
+        then = "begin again: nothing was saved yet"
+        if older := checkpoint_folders(folder):
+            then = f"go on with --resume from {older[0].name}"
+        raise CourseError(f"cannot write {target} ({error}); free some space and {then}") from error
     folders = checkpoint_folders(folder)
     first = folders.index(target)
     for path in folders[:first] + folders[first + keep :]:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_unless_held(path)
     return target
 
 
@@ -112,7 +113,7 @@ def read_meta(path: Path) -> dict:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint. Raises CourseError when a file is missing or is not what was written."""
-    with _or_damaged(path):
+    with _or_damaged(path), held(path):
         sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
         for name in (WEIGHTS, STATE, META):
             if sha256_of(path / name) != sums[name]:

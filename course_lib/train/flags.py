@@ -10,11 +10,11 @@ import sys
 from collections.abc import Set
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from course_lib import backend
 from course_lib.host.errors import CourseError, FlagError
-from course_lib.host.paths import home_dir
+from course_lib.host.paths import home_dir, user_path
 from course_lib.host.program import AtLeastOne, AtLeastZero, MoreThanZero, NonNegative, Seed, check_bounds
 from course_lib.host.words import plural
 from course_lib.model.gpt import GPTConfig
@@ -22,7 +22,8 @@ from course_lib.model.sizes import estimate_memory
 from course_lib.train.checkpoint import checkpoint_folders, newest_meta, run_folder
 from course_lib.train.recipe import Rates, Recipe
 
-OF_ONE_CALL = frozenset({"resume", "overwrite", "dry_run", "processes"})  # flags that no checkpoint keeps
+# Flags that no checkpoint keeps.
+OF_ONE_CALL = frozenset({"resume", "changed_data", "overwrite", "dry_run", "processes"})
 FILLED = 0.85  # of the memory for arrays: the estimate may be off by a fifth, and other programs need some
 
 
@@ -50,6 +51,8 @@ class CallFlags:
     """Name of the run."""
     resume: bool = False
     """Go on from the run's newest checkpoint, with its settings."""
+    changed_data: Literal["before", "now"] | None = None
+    """With --resume, when the data has changed: go on with that of before, or begin that of now."""
     overwrite: bool = False
     """Throw the run of this name away and begin again."""
     dry_run: bool = False
@@ -101,7 +104,7 @@ class WhichModel:
         """
         if self.tag is not None and self.checkpoint is not None:
             raise FlagError("--tag and --checkpoint each name a run; give one of them")
-        folder, step = self.checkpoint and self.checkpoint.expanduser().resolve(), self.step
+        folder, step = self.checkpoint and user_path(self.checkpoint).resolve(), self.step
         if folder is None:
             folder = run_folder(self.tag, stage) if self.tag is not None else self._newest(stage)
         elif folder.name.startswith("step_") and (number := folder.name.removeprefix("step_")).isdigit():

@@ -7,7 +7,7 @@ Written by hand; chapter 10 uses it.
 
 import math
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,11 +15,14 @@ from typing import Annotated
 
 from course_lib import backend
 from course_lib.data.dataloader import TokenLoader
-from course_lib.data.dataset import Dataset, open_dataset
+from course_lib.data.dataset import Dataset, dataset_in, open_dataset
+from course_lib.data.identity import shards_of_before
+from course_lib.data.remote import REMOTES
 from course_lib.data.sizes import corpus_tokens
 from course_lib.data.tokenizer import Tokenizer, default_folder, fitting_vocab_size
 from course_lib.data.tokenizer_training import train_tokenizer
 from course_lib.host.files import only_one
+from course_lib.host.paths import known_or_absolute
 from course_lib.host.program import AtLeastOne, Bounds, MoreThanZero
 from course_lib.host.words import plural
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
@@ -40,6 +43,7 @@ from course_lib.train.recipe import Cadence, Rates, Recipe
 from course_lib.train.run_folder import machine_flops, open_run
 from course_lib.train.trainer import continue_text
 
+DATASETS = ("bundled", *REMOTES)
 EPOCHS = 4  # more passes over the same text teach little (Muennighoff et al., 2023)
 SMALL = 50_000_000  # tokens of a corpus
 LEAST_VALIDATION = 16_384  # tokens of an evaluation that show a loss that falls as falling: dev/LOG.md
@@ -48,7 +52,7 @@ MFU = 0.2  # a first guess for --minutes, until the clock knows better
 
 @dataclass(frozen=True)
 class ModelFlags:
-    """The model and its text: what no resumed run may change."""
+    """The model: what no resumed run may change."""
 
     depth: Annotated[int, Bounds(1, 1000)] = 4
     """Layers of the model; everything else about it follows."""
@@ -58,14 +62,14 @@ class ModelFlags:
     """Target head size; the nearest one that divides the width is used."""
     n_kv_head: AtLeastOne | None = None
     """Heads of keys and values; by default as many as query heads."""
-    dataset: str = "bundled"
-    """bundled, fineweb-edu, climbmix (after `get_data`, or with --streaming), or your own text."""
 
 
 @dataclass(frozen=True)
 class PretrainingCall(CallFlags):
-    """Where text and tokenizer come from in this call."""
+    """Where text and tokenizer come from in this call; a resumed run knows both by their content."""
 
+    dataset: str = "bundled"
+    """bundled, fineweb-edu, climbmix (after `get_data`, or with --streaming), or your own text."""
     streaming: bool = False
     """Fetch the shards of a remote corpus while training, and keep few."""
     max_cached_shards: AtLeastOne = 8
@@ -165,14 +169,13 @@ def describe(recipe: Recipe, corpus_tokens: float, here: int = 1) -> str:
 class Documents:
     """A Source of training batches: the documents of a dataset."""
 
-    def __init__(self, dataset: Dataset, tokenizer: Tokenizer, recipe: Recipe, is_first: bool = True):
-        self.dataset, self.tokenizer, self.recipe, self.is_first = dataset, tokenizer, recipe, is_first
+    def __init__(self, dataset: Dataset, tokenizer: Tokenizer, recipe: Recipe):
+        self.dataset, self.tokenizer, self.recipe = dataset, tokenizer, recipe
+        self.fingerprint = dataset.fingerprint
         self._prompts = [" ".join(text.split()[:6]) for text in islice(dataset.documents("val"), 3)]
 
     def batches(self, split: str, state: dict | None = None) -> TokenLoader:
         """Batches of a split, from a place or from the beginning."""
-        if state and not self.is_first:
-            state = {**state, "dataset": self.dataset.name}  # the same text, by check_same
         return TokenLoader(
             self.dataset,
             self.tokenizer,
@@ -193,10 +196,21 @@ class Documents:
         return [(prompt, continue_text(model, self.tokenizer, prompt, seed=seed)) for seed, prompt in numbered]
 
 
-def open_data(settings: Settings, folder: Path) -> tuple[Dataset, Tokenizer]:
-    """Dataset and tokenizer of a run; where there is no tokenizer, one is trained that fits."""
-    dataset = open_dataset(settings.dataset, settings.streaming, settings.max_cached_shards)
-    if settings.resume and (folder / "tokenizer").exists():
+def open_data(
+    settings: Settings, folder: Path, given: Set[str] = frozenset(), begun: str | None = None
+) -> tuple[Dataset, Tokenizer]:
+    """Dataset and tokenizer of a run; where there is no tokenizer, one is trained that fits.
+
+    A resumed run has its own tokenizer, if none is given, and its own text where that is gone; begun: what it was.
+    """
+    there = shards_of_before(begun) if begun else None
+    before = dataset_in(there, begun) if there else None  # even if it is not taken, it stays for now
+    gone = "dataset" not in given and Path(settings.dataset).is_absolute() and not Path(settings.dataset).exists()
+    if before and (gone or settings.changed_data == "before"):
+        dataset = before
+    else:
+        dataset = open_dataset(settings.dataset, settings.streaming, settings.max_cached_shards)
+    if settings.resume and "tokenizer" not in given and (folder / "tokenizer").exists():
         return dataset, Tokenizer.load(folder / "tokenizer")
     path = tokenizer_folder(settings, dataset)
     with only_one(path):
@@ -220,13 +234,6 @@ def tokenizer_folder(settings: Settings, dataset: Dataset) -> Path:
     return default.with_name(f"tokenizer-{dataset.name.replace('/', '-')}")
 
 
-def _size_of(dataset: Dataset) -> str:
-    """What two machines can compare, whose own texts have different names."""
-    if dataset.streamed:
-        return dataset.name
-    return f"{dataset.num_rows('train')} documents of {dataset.num_bytes('train')} bytes"
-
-
 def folder_of(settings: Settings) -> Path:
     """Where the run is kept."""
     return run_folder(f"d{settings.depth}" if settings.tag is None else settings.tag)
@@ -240,13 +247,15 @@ def pretrain(settings: Settings, given: Set[str]) -> int:
     folder = folder_of(settings)
     with member_of_a_group("base_train") as (group, stop), open_run(folder, settings, group) as out:
         settings = out.follow(settings, given)
-        dataset, tokenizer = open_data(settings, folder)
-        check_same(group, tokenizer=tokenizer.fingerprint, text=_size_of(dataset))
+        settings = replace(settings, dataset=known_or_absolute(settings.dataset, DATASETS))
+        dataset, tokenizer = open_data(settings, folder, given, out.data_begun)
+        text = f"{dataset.fingerprint} in {plural(len(dataset.shards('train')), 'shard')}"
+        check_same(group, tokenizer=tokenizer.fingerprint, text=text)
         sizes, here = corpus_tokens(dataset, tokenizer), processes_here(group)
         peak = machine_flops(group) if settings.minutes else 0.0
         recipe = make_recipe(settings, tokenizer.vocab_size, *sizes, group.size(), here, peak)
         about = describe(recipe, sizes[0], here)
-        source = Documents(dataset, tokenizer, recipe, group.rank() == 0)
+        source = Documents(dataset, tokenizer, recipe)
         model = out.begin(settings, recipe, source, about, partial(init_weights, seed=recipe.seed))
         return 0 if settings.dry_run else train(recipe, model, source, out, group, stop)
 

@@ -88,9 +88,10 @@ class Batches(Protocol):
 
 
 class Source(Protocol):
-    """What a run learns from: documents or conversations."""
+    """What a run learns from: documents or conversations. fingerprint: by which they are known."""
 
     tokenizer: Tokenizer
+    fingerprint: str
 
     def batches(self, split: str, state: dict | None = None) -> Batches:
         """Batches of "train" or "val", from a place or from the beginning."""

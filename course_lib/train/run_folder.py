@@ -3,6 +3,7 @@
 Written by hand; chapter 10 uses it.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Set
@@ -12,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from filelock import Timeout
+from filelock import AcquireReturnProxy, Timeout
 from mlx.utils import tree_flatten
 
 from course_lib import backend
+from course_lib.data.identity import in_words, shards_of_before
 from course_lib.host.errors import CourseError
 from course_lib.host.files import only_one
 from course_lib.host.progress import StatusLine
-from course_lib.host.words import duration
+from course_lib.host.words import duration, plural
 from course_lib.model.gpt import GPT
-from course_lib.model.sizes import flops_per_token
+from course_lib.model.sizes import estimate_memory, flops_per_token
 from course_lib.train.checkpoint import Checkpoint, checkpoint_folders, load_weights, newest_checkpoint, save_checkpoint
 from course_lib.train.checks import check_has
 from course_lib.train.distributed import Group, all_max, all_sum, broadcast, broadcast_json
@@ -34,6 +36,14 @@ from course_lib.train.trainer import Diverged, LossWatch, StepResult, Trainer
 NO_MEMORY = ("Unable to allocate", "Attempting to allocate", "Insufficient Memory", "OutOfMemory", "out of memory")
 
 
+def only_writer(folder: Path) -> AcquireReturnProxy:
+    """The lock of a run's folder, for a `with` block. Raises CourseError when another process writes there."""
+    try:
+        return only_one(folder).acquire(timeout=0)
+    except Timeout as error:
+        raise CourseError(f"another run is writing in {folder}; wait for its end, or choose another --tag") from error
+
+
 @contextmanager
 def open_run(folder: Path, flags: CallFlags, group: Group) -> Iterator["RunFolder"]:
     """The folder of a run, locked while the block runs; with --resume, its newest whole checkpoint is read.
@@ -42,12 +52,7 @@ def open_run(folder: Path, flags: CallFlags, group: Group) -> Iterator["RunFolde
     """
     with ExitStack() as stack:
         if group.rank() == 0 and not flags.dry_run:
-            try:
-                stack.enter_context(only_one(folder).acquire(timeout=0))
-            except Timeout as error:
-                raise CourseError(
-                    f"another run is writing in {folder}; wait for its end, or choose another --tag"
-                ) from error
+            stack.enter_context(only_writer(folder))
             here = checkpoint_folders(folder)
             if here and not (flags.resume or flags.overwrite):
                 raise CourseError(
@@ -117,14 +122,22 @@ class RunFolder:
         """The model with its first weights, after a few steps of trial that tell its speed.
 
         flags: those that the run follows, see `resumed`; about: lines to print; notes: what checkpoints say besides. Of
-        a resumed run the notes stay. Raises CourseError when it was another run.
+        a resumed run the notes stay. Raises CourseError when it was another run, and when the disk has too little room.
         """
-        self.flags, self.recipe, self._tokenizer = flags, recipe, source.tokenizer
+        self.flags, self.recipe, self._tokenizer, self._data = flags, recipe, source.tokenizer, source.fingerprint
         self._notes = {name: self.meta.get(name, note) for name, note in notes.items()}
         if self.meta and self.meta["tokenizer"] != source.tokenizer.fingerprint:
             raise CourseError(
                 f"the run in {self.folder} was begun with another tokenizer than the one that is "
                 "here now; give it back, or begin again by --overwrite"
+            )
+        if self.data_begun not in (None, self._data) and flags.changed_data != "now":
+            before = shards_of_before(self.data_begun) is not None
+            raise CourseError(
+                f"the run in {self.folder} was begun with other data, {in_words(self.data_begun)}, than is here now, "
+                f"{in_words(self._data)}; give back what was there, or "
+                f"{'go on with it as it was, by --changed-data=before, or ' * before}"
+                "go on with that of now from its beginning, by --changed-data=now"
             )
         done = self.meta.get("step", 0)
         if recipe.num_iterations < done and not recipe.minutes:
@@ -132,6 +145,8 @@ class RunFolder:
                 f"this run has done {done} steps already, and --num-iterations={recipe.num_iterations} "
                 "is fewer; give as many or more"
             )
+        if self.is_first:
+            self._check_room(done)
         self._status = self._stack.enter_context(StatusLine(recipe.num_iterations, quiet=not self.is_first))
         self._status.say(about)
         self._status.hint("a few steps of trial, to see how fast they are")
@@ -146,6 +161,30 @@ class RunFolder:
         first_weights(model)
         return model
 
+    @property
+    def data_begun(self) -> str | None:
+        """The fingerprint of the data that a resumed run was begun with, where its checkpoint says it."""
+        return self.meta.get("data_fingerprint") or self.meta.get("data", {}).get("dataset")
+
+    def _check_room(self, done: int) -> None:
+        """Raise CourseError when the disk has no room for the checkpoints that are still to come.
+
+        One more than are kept: an old one goes when the new one is whole.
+        """
+        recipe, here = self.recipe, [] if self.flags.overwrite else checkpoint_folders(self.folder)
+        sizes = estimate_memory(recipe.model, recipe.device_batch_size)
+        size, coming = sizes["weights"] + sizes["optimizer"], recipe.num_iterations - done
+        count = min(max(self.flags.keep + 1 - len(here), 1), math.ceil(coming / recipe.cadence.save_every))
+        there = next(folder for folder in self.folder.parents if folder.exists())
+        free = shutil.disk_usage(there).free
+        if self.flags.overwrite:
+            free += sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        if count * size > free:
+            raise CourseError(
+                f"this run needs room for {plural(count, 'checkpoint')} of {size / 1e6:,.0f} MB, and {there} has "
+                f"{free / 1e6:,.0f} MB free; free some space, set COURSE_HOME, or take --keep=1 or a smaller model"
+            )
+
     def resume(self, trainer: Trainer) -> dict | None:
         """Give the trainer what the checkpoint holds, the same in every process; the place in the data, if any."""
         if self._checkpoint:
@@ -157,7 +196,7 @@ class RunFolder:
         self._watch = LossWatch(self.recipe.max_rise, **self.meta.get("watch", {}))
         self._bits_per_byte = self.meta.get("bits_per_byte")
         self._began = time.monotonic() - self.meta.get("seconds", 0.0)
-        return self.meta.get("data")
+        return self.meta.get("data") if self.data_begun in (None, self._data) else None
 
     def open(self, step: int) -> None:
         """Write from `step` on; the first moment at which a run that is thrown away loses anything."""
@@ -253,6 +292,7 @@ class RunFolder:
                 "settings": stored(self.flags, self.recipe),
                 "processes": self.group.size(),
                 "data": place,
+                "data_fingerprint": self._data,
                 "watch": self._watch.state(),
                 "seconds": self.seconds,
                 "bits_per_byte": self._bits_per_byte,

@@ -64,7 +64,6 @@ All are functions of a number, so that a run can go on at any of them.
 import bisect
 import itertools
 import json
-import os
 import random
 import re
 import zlib
@@ -76,6 +75,7 @@ from typing import Any
 from course_lib.chat.files import read_conversations
 from course_lib.chat.lessons import practice
 from course_lib.host.errors import CourseError
+from course_lib.host.paths import existing_path
 
 Conversations = Callable[[int], list[dict]]  # number -> messages
 
@@ -1069,8 +1069,8 @@ def open_conversations(name: str, split: str) -> tuple[Conversations, int | None
 
         items = rows(name, "train" if split == "train" else "test")
         return shuffled(items, FROM_HUB[name]), len(items)
-    path = Path(os.path.expanduser(name))
-    if not path.is_file():
+    path = existing_path(name)
+    if not path or not path.is_file():
         known = ", ".join(["practice", *FROM_HUB])
         raise CourseError(
             f"there are no conversations {name!r}; expected {known}, or a file of JSON"
