@@ -18,7 +18,7 @@ from screens import run_in_terminal
 
 from course_lib.host import paths
 from course_lib.host.errors import CourseError, FlagError
-from course_lib.host.files import sha256_of, write_atomically
+from course_lib.host.files import only_one, sha256_of, write_atomically
 from course_lib.host.program import run_program
 from course_lib.host.progress import StatusLine, suggest
 from course_lib.host.stop import stop_when_asked
@@ -47,11 +47,15 @@ def test_a_home_that_cannot_be_made_is_one_sentence(monkeypatch, tmp_path):
         paths.home_dir()
 
 
-def test_a_read_only_home_is_one_sentence(home, monkeypatch):
+def test_a_read_only_home_is_there_to_read_and_one_sentence_for_who_writes(home, monkeypatch):
     home.mkdir()
     monkeypatch.setattr(os, "access", lambda *_: False)  # a chmod would not stop root
-    with pytest.raises(CourseError, match="cannot write to the folder .*set COURSE_HOME"):
-        paths.home_dir()
+    assert paths.home_dir() == home
+    for folder in (home, home / "a" / "b"):
+        with pytest.raises(CourseError, match="cannot write to the folder .*set COURSE_HOME"):
+            paths.check_writable(folder)
+        with pytest.raises(CourseError, match="cannot write to the folder .*set COURSE_HOME"):
+            only_one(folder / "x")
 
 
 def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path):

@@ -12,7 +12,7 @@ from course_lib import backend
 from course_lib.chat.calculator import use_calculator
 from course_lib.chat.tasks import Answer, ChatTask, answers, get_task
 from course_lib.evaluate.core import TaskResult
-from course_lib.evaluate.reports import Evaluation, open_evaluation
+from course_lib.evaluate.reports import Evaluation, open_evaluation, report_folder
 from course_lib.generate.engine import Engine
 from course_lib.host.program import AtLeastOne, AtLeastZero, NonNegative
 from course_lib.train.checkpoint import load_model
@@ -38,17 +38,20 @@ class ChatOptions:
     """Of what is sampled, where the temperature is above 0."""
 
 
-def evaluate_chat_model(folder: Path, step: int | None, options: ChatOptions, names: list[str]) -> None:
+def evaluate_chat_model(
+    folder: Path, step: int | None, options: ChatOptions, names: list[str], out: Path | None = None
+) -> None:
     """Evaluate a checkpoint of the run in `folder`, by default the newest, on the tasks called `names`.
 
-    The report is chat_eval_<step>.json there. Raises CourseError when the run or a task cannot be used.
+    The report is chat_eval_<step>.json in `out`, by default the run's folder. Raises CourseError when the run or a task cannot be used.
     """
+    out = report_folder(folder, out)
     model, tokenizer, meta = load_model(folder, step)
     model.set_dtype(backend.compute_dtype())
     tasks = [get_task(name) for name in names]  # first of all fetch what is missing
     engine = Engine(model, tokenizer, use_calculator, keep_prefixes=0)
-    path = folder / f"chat_eval_{meta['step']:06d}.json"
-    with open_evaluation("chat_eval", model, tokenizer, meta["step"], path) as run:
+    path = out / f"chat_eval_{meta['step']:06d}.json"
+    with open_evaluation("chat_eval", folder.name, model, tokenizer, meta["step"], path) as run:
         found, earlier = run.found, run.earlier()
         for name in ("tasks", "samples"):  # of other tasks; a report may be damaged
             found[name] = earlier[name] if isinstance(earlier.get(name), dict) else {}

@@ -13,6 +13,7 @@ from rich.progress import TaskProgressColumn, TimeElapsedColumn, TimeRemainingCo
 from course_lib.data.dataset import Dataset
 from course_lib.data.documents import LONGEST
 from course_lib.data.tokenizer import SPECIAL_TOKENS, Tokenizer, fitting_vocab_size
+from course_lib.host.paths import check_writable
 from course_lib.host.progress import bars, rustbpe_merges, say
 
 SMALLEST_VOCAB = 256 + len(SPECIAL_TOKENS)  # every byte and the special tokens, no merges
@@ -33,6 +34,7 @@ def train_tokenizer(
     reading after so many characters. doc_cap: characters to read of each document, so that no long one dominates.
     Raises CourseError for a vocab_size below SMALLEST_VOCAB.
     """
+    check_writable(folder)
     began = time.perf_counter()
     say(f"reading {dataset.name} for a tokenizer …")
     vocab_size = vocab_size or _fitting(dataset, doc_cap, max_chars)

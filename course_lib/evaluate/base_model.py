@@ -16,7 +16,7 @@ from course_lib.data.dataset import Dataset, open_dataset
 from course_lib.data.sizes import corpus_tokens
 from course_lib.evaluate.bundle import fetch_bundle
 from course_lib.evaluate.core import CoreTask, TaskResult, evaluate_task
-from course_lib.evaluate.reports import Evaluation, open_evaluation
+from course_lib.evaluate.reports import Evaluation, open_evaluation, report_folder
 from course_lib.evaluate.task_files import load_items, load_tasks
 from course_lib.host.program import AtLeastOne
 from course_lib.host.words import plural
@@ -58,15 +58,17 @@ def evaluate_base_model(
     step: int | None,
     options: BaseOptions,
     parts: Iterable[str] = PARTS,
+    out: Path | None = None,
 ) -> None:
-    """Measure a checkpoint of the run in `folder`, by default the newest; the report is eval_<step>.json there.
+    """Measure a checkpoint of the run in `folder`, by default the newest; the report is eval_<step>.json in `out`.
 
-    parts: some of PARTS. Raises CourseError when the run, the tasks or the text cannot be used.
+    parts: some of PARTS; out: by default the run's folder. Raises CourseError when the run, the tasks or the text cannot be used.
     """
+    out = report_folder(folder, out)
     model, tokenizer, meta = load_model(folder, step)
     tasks = load_tasks(fetch_bundle() if options.bundle else None) if "core" in parts else []
-    path = folder / f"eval_{meta['step']:06d}.json"
-    with open_evaluation("base_eval", model, tokenizer, meta["step"], path) as run:
+    path = out / f"eval_{meta['step']:06d}.json"
+    with open_evaluation("base_eval", folder.name, model, tokenizer, meta["step"], path) as run:
         for part in parts:
             run.part = part
             if part == "bpb":

@@ -18,6 +18,7 @@ from rich.table import Table
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.evaluate.core import Task, TaskResult, core_error, core_score
 from course_lib.host.files import write_atomically
+from course_lib.host.paths import check_writable
 from course_lib.host.progress import StatusLine, console
 from course_lib.host.stop import StopRequest, stop_when_asked
 from course_lib.model.gpt import GPT
@@ -93,14 +94,24 @@ class Evaluation:
         return core, error
 
 
+def report_folder(folder: Path, out: Path | None) -> Path:
+    """Where the report of a run goes: to `out`, else into the run's folder. Raises CourseError where it cannot."""
+    out = out or folder
+    check_writable(out, "give one that you can write to by --out")
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
 @contextmanager
-def open_evaluation(program: str, model: GPT, tokenizer: Tokenizer, step: int, path: Path) -> Iterator[Evaluation]:
+def open_evaluation(
+    program: str, name: str, model: GPT, tokenizer: Tokenizer, step: int, path: Path
+) -> Iterator[Evaluation]:
     """An evaluation for a `with` block, in which Ctrl-C and SIGTERM take effect at the next `pause`.
 
     They end the program with one sentence that says what is kept.
     """
     with StatusLine(1) as status, stop_when_asked() as stop:
-        status.say(f"model {path.parent.name}, step {step:,}")
+        status.say(f"model {name}, step {step:,}")
         run = Evaluation(model, tokenizer, path, status, stop, found={"step": step})
         try:
             yield run

@@ -62,6 +62,8 @@ def fetch(
     called in another thread after each piece. Soon after `stopped()` has become true, Stopped is raised.
     Raises CourseError when the hub does not have it, or fails several times in a row, or the disk is full.
     """
+    if path.exists():
+        return
     with only_one(path):
         if not path.exists():
             _patiently(
@@ -90,8 +92,13 @@ def fetch_file(
         source = _Source(url, httpx.stream, sha256=sha256, max_bytes=max_bytes)
         _attempt(source, path, lambda part: None, on_bytes, gone)
 
+    def is_here() -> bool:
+        return path.exists() and (sha256 is None or sha256_of(path) == sha256)
+
+    if is_here():
+        return path
     with only_one(path):
-        if not path.exists() or (sha256 and sha256_of(path) != sha256):
+        if not is_here():
             _patiently(attempt, url, path, attempts=1, again=f"try again online, or {otherwise}")
     return path
 

@@ -13,6 +13,8 @@ from typing import TextIO
 
 from filelock import FileLock
 
+from course_lib.host.paths import check_writable
+
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[TextIO]:
@@ -60,7 +62,11 @@ def make_folder_atomically(folder: Path, aside: Path | None = None) -> Iterator[
 
 
 def only_one(path: Path) -> FileLock:
-    """A lock for a `with` block: one process at a time makes `path`, and the others wait."""
+    """A lock for a `with` block: one process at a time makes `path`, and the others wait.
+
+    Raises CourseError where nothing can be made. What is there may be read without.
+    """
+    check_writable(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_name(f".{path.name}.lock"))
 

@@ -54,7 +54,7 @@ def data_dir() -> Path:
 def home_dir() -> Path:
     """Folder for downloads, tokenizers, checkpoints: `COURSE_HOME`, or one in the user's cache; made when missing.
 
-    Raises CourseError when it cannot be made or written to.
+    It may be one that can only be read: who writes calls `check_writable` first. Raises CourseError when it cannot be made.
     """
     home = os.environ.get("COURSE_HOME")
     try:
@@ -75,9 +75,19 @@ def home_dir() -> Path:
         raise CourseError(
             f"cannot make the folder {home} ({error.strerror}); set COURSE_HOME to a folder that you can write to"
         ) from error
-    if not os.access(home, os.W_OK | os.X_OK):
-        raise CourseError(f"cannot write to the folder {home}; set COURSE_HOME to a folder that you can write to")
     return home
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files can be made in the folder or, as long as it is not there, the folder itself."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    return os.access(there, os.W_OK | os.X_OK)
+
+
+def check_writable(folder: Path, otherwise: str = "set COURSE_HOME to a folder that you can write to") -> None:
+    """Raise CourseError for a folder in which nothing can be made; to be asked before long work begins."""
+    if not is_writable(folder):
+        raise CourseError(f"cannot write to the folder {folder}; {otherwise}")
 
 
 def is_utf8(path: str | Path) -> bool:

@@ -7,11 +7,11 @@ from course_lib.evaluate.base_model import PARTS, BaseOptions, evaluate_base_mod
 from course_lib.host.errors import FlagError
 from course_lib.host.program import run_program
 from course_lib.host.progress import suggest
-from course_lib.train.flags import WhichModel
+from course_lib.train.flags import ReportFlags, WhichModel
 
 
 @dataclass(frozen=True)
-class Settings(BaseOptions, WhichModel):
+class Settings(BaseOptions, ReportFlags, WhichModel):
     """Measure a model that `base_train` made: bits per byte, CORE tasks, samples."""
 
     eval: str = ",".join(PARTS)
@@ -33,7 +33,7 @@ def work(settings: Settings) -> None:
     """Do what --eval says; what was finished is written in any case."""
     parts = parts_of(settings)
     folder, step = settings.place()
-    evaluate_base_model(folder, step, settings, parts)
+    evaluate_base_model(folder, step, settings, parts, settings.out)
     if settings.checkpoint is None:
         suggest({f"chat_sft --tag {folder.name}": "make it an assistant"})
 

@@ -9,11 +9,11 @@ from course_lib.chat.tasks import DOWNLOADED_TASKS, lesson_tasks
 from course_lib.host.errors import FlagError
 from course_lib.host.program import run_program
 from course_lib.host.progress import suggest
-from course_lib.train.flags import WhichModel
+from course_lib.train.flags import ReportFlags, WhichModel
 
 
 @dataclass(frozen=True)
-class Settings(ChatOptions, WhichModel):
+class Settings(ChatOptions, ReportFlags, WhichModel):
     """Ask a chat model the test questions of tasks, and count how many replies are right."""
 
     stage: Literal["base", "sft", "rl"] = "sft"
@@ -41,7 +41,7 @@ def work(settings: Settings) -> None:
     """Ask the tasks; what was finished is written in any case."""
     names = tasks_of(settings)
     folder, step = settings.place(settings.stage)
-    evaluate_chat_model(folder, step, settings, names)
+    evaluate_chat_model(folder, step, settings, names, settings.out)
     if settings.checkpoint is None:
         suggest({f"chat_cli --stage {settings.stage} --tag {folder.name}": "talk to it"})
 

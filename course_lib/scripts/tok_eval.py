@@ -11,7 +11,7 @@ from rich.table import Table
 
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
-from course_lib.host.paths import data_dir, home_dir
+from course_lib.host.paths import data_dir, home_dir, is_writable
 from course_lib.host.program import run_program
 from course_lib.host.progress import console
 
@@ -52,7 +52,8 @@ def work(settings: Settings) -> None:
 
 def fetch_peers() -> dict[str, tiktoken.Encoding]:
     """The tokenizers of PEERS that can be had in WAIT seconds; a line is printed for the others."""
-    os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(home_dir() / "tiktoken"))
+    if is_writable(kept := home_dir() / "tiktoken"):  # else tiktoken keeps them elsewhere
+        os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(kept))
     found: dict[str, tiktoken.Encoding | str] = dict.fromkeys(PEERS, f"no answer within {WAIT} seconds")
 
     def fetch() -> None:

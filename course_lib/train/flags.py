@@ -86,6 +86,14 @@ class BatchFlags:
 
 
 @dataclass(frozen=True)
+class ReportFlags:
+    """Flags of the programs that write a report on a model."""
+
+    out: Path | None = None
+    """Folder for the report; by default that of the run."""
+
+
+@dataclass(frozen=True)
 class WhichModel:
     """Flags of the programs that take a trained model."""
 

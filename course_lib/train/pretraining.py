@@ -213,10 +213,11 @@ def open_data(
     if settings.resume and "tokenizer" not in given and (folder / "tokenizer").exists():
         return dataset, Tokenizer.load(folder / "tokenizer")
     path = tokenizer_folder(settings, dataset)
-    with only_one(path):
-        if settings.tokenizer is None and not (path / "tokenizer.json").exists():
-            print("there is no tokenizer for this text yet: training one", flush=True)
-            train_tokenizer(dataset, path)
+    if settings.tokenizer is None and not (path / "tokenizer.json").exists():
+        with only_one(path):
+            if not (path / "tokenizer.json").exists():
+                print("there is no tokenizer for this text yet: training one", flush=True)
+                train_tokenizer(dataset, path)
     return dataset, Tokenizer.load(path)
 
 
