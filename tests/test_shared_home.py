@@ -44,7 +44,8 @@ def shared(home, tmp_path):
 
 
 def test_what_only_reads_works(shared, tmp_path, capsys):
-    chat_cli.main(["-p", "Hi", "--max-tokens", "4"])
+    with pytest.raises(SystemExit, match="0"):
+        chat_cli.main(["-p", "Hi", "--max-tokens", "4"])
     assert capsys.readouterr().out.strip()
     assert open_dataset(str(shared)).num_rows("train") > 0
     base_eval.main(["--out", str(tmp_path / "reports" / "mine"), "--max-per-task", "2"])
@@ -67,9 +68,9 @@ def test_what_only_reads_works(shared, tmp_path, capsys):
     ],
     ids=lambda value: getattr(value, "__name__", "").rpartition(".")[2],
 )
-def test_what_writes_says_so_at_once(shared, capsys, program, flags, instead):
+def test_what_writes_says_so_at_once(shared, capfd, program, flags, instead):
     with pytest.raises(SystemExit) as ended:
         program.main(flags)
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert ended.value.code == 1 and "cannot write to the folder" in err and instead in err
     assert "tokens" not in out, "it had begun"

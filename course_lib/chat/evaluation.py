@@ -43,7 +43,8 @@ def evaluate_chat_model(
 ) -> None:
     """Evaluate a checkpoint of the run in `folder`, by default the newest, on the tasks called `names`.
 
-    The report is chat_eval_<step>.json in `out`, by default the run's folder. Raises CourseError when the run or a task cannot be used.
+    The report is chat_eval_<step>.json in `out`, by default the run's folder. Raises CourseError when the run or a task
+    cannot be used.
     """
     out = report_folder(folder, out)
     model, tokenizer, meta = load_model(folder, step)

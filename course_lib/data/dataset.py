@@ -20,7 +20,7 @@ from course_lib.data.own_text import ending, read_texts, text_files
 from course_lib.data.remote import REMOTES, ShardCache, remote_folder
 from course_lib.host.errors import CourseError
 from course_lib.host.files import hold_for, make_folder_atomically, only_one, remove_unless_held
-from course_lib.host.paths import existing_path, home_dir
+from course_lib.host.paths import existing_path, home_dir, is_writable
 from course_lib.host.words import printable
 
 # ---- 3. The split, and shards
@@ -157,6 +157,8 @@ def bundled_folder() -> Path:
     """Folder of the bundled corpus, the documentation of this Python; made on the first call."""
     name = f"bundled-2-python-{platform.python_version()}"  # 2: of the way it is collected
     home = home_dir() / "datasets" / name
+    if made := list(home.glob("[0-9]*")):
+        return made[0]
     with only_one(home):
         made = list(home.glob("[0-9]*"))
         if not made:
@@ -176,8 +178,10 @@ def own_dataset(path: Path) -> Dataset:
     """
     files, about_path = text_files(path), hashlib.sha256(str(path).encode()).hexdigest()[:8]
     home = home_dir() / "datasets" / f"own-{printable(path.stem)[:40]}-{about_path}"
+    folder = home / fingerprint_of(files, LONGEST, [ending(file) for file in files])
+    if folder.exists() and not is_writable(home):
+        return dataset_in(folder)
     with only_one(home):
-        folder = home / fingerprint_of(files, LONGEST, [ending(file) for file in files])
         if not folder.exists():
             write_shards(read_texts(path), folder, source=f"the text in {path}")
         for old in home.iterdir():

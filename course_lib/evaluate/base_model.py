@@ -62,7 +62,8 @@ def evaluate_base_model(
 ) -> None:
     """Measure a checkpoint of the run in `folder`, by default the newest; the report is eval_<step>.json in `out`.
 
-    parts: some of PARTS; out: by default the run's folder. Raises CourseError when the run, the tasks or the text cannot be used.
+    parts: some of PARTS; out: by default the run's folder. Raises CourseError when the run, the tasks or the text
+    cannot be used.
     """
     out = report_folder(folder, out)
     model, tokenizer, meta = load_model(folder, step)

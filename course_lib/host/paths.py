@@ -54,7 +54,8 @@ def data_dir() -> Path:
 def home_dir() -> Path:
     """Folder for downloads, tokenizers, checkpoints: `COURSE_HOME`, or one in the user's cache; made when missing.
 
-    It may be one that can only be read: who writes calls `check_writable` first. Raises CourseError when it cannot be made.
+    It may be one that can only be read: who writes calls `check_writable` first. Raises CourseError when it cannot be
+    made.
     """
     home = os.environ.get("COURSE_HOME")
     try:
