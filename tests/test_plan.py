@@ -284,7 +284,7 @@ def test_a_run_is_gone_on_with_or_thrown_away():
 @pytest.mark.parametrize("flag", [field.name for field in fields(Settings) if field.type is not bool])
 def test_flags_with_dashes_and_underscores(flag):
     kind = {field.name: str(field.type) for field in fields(Settings)}[flag]
-    value = "7" if "int" in kind else "0.5" if "float" in kind else "x"
+    value = "7" if "int" in kind else "0.5" if "float" in kind else "now" if "Literal" in kind else "x"
     dashes, underscores = (tyro.cli(Settings, args=[f"--{name}", value]) for name in (flag.replace("_", "-"), flag))
     assert dashes == underscores and str(getattr(dashes, flag)) == value
 

@@ -1485,7 +1485,7 @@ def own_dataset(path: Path) -> Dataset:
 
     Raises CourseError for a file that cannot be read.
     """
-    files, about_path = text_files(path), hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    files, about_path = text_files(path), hashlib.sha256(repr(str(path)).encode()).hexdigest()[:8]
     home = home_dir() / "datasets" / f"own-{printable(path.stem)[:40]}-{about_path}"
     folder = home / fingerprint_of(files, LONGEST, [ending(file) for file in files])
     if folder.exists() and not is_writable(home):
