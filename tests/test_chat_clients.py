@@ -167,6 +167,20 @@ def test_a_body_without_its_content_type_is_told_which(address, headers):
 # ---- the openai client
 
 
+def test_messages_in_a_row_from_one_side_are_one(address):
+    said = [("system", "a"), ("system", "b"), ("user", "c"), ("user", "d"), ("assistant", "e"), ("user", "f")]
+    request = ChatRequest.model_validate({"messages": [{"role": role, "content": text} for role, text in said]})
+    (prompt,) = request.question(ChatSettings()).prompts
+    assert [(each["role"], each["content"]) for each in prompt] == [
+        ("system", "a\n\nb"),
+        ("user", "c\n\nd"),
+        ("assistant", "e"),
+        ("user", "f"),
+    ]
+    wrong = {"messages": [{"role": "assistant", "content": "e"}, {"role": "user", "content": "f"}]}
+    assert "expected 'user'" in error_of(post(address, wrong), 400)
+
+
 def test_the_openai_client_is_served_with_and_without_v1(client):
     assert client.chat.completions.create(model="taught", messages=HI).choices[0].message.content == ANSWERS["Hi"]
     chunks = client.chat.completions.create(model="taught", messages=HI, stream=True)

@@ -213,7 +213,19 @@ class ChatRequest(Wanted):
         if sum(sizes) > MAX_CHARS:
             sentence = f"the messages have {sum(sizes):,} characters in all, at most {MAX_CHARS:,} are allowed"
             raise Refused(400, f"{sentence}; leave out the oldest", "messages")
-        return self.about(settings, [[message.plain() for message in self.messages]])
+        return self.about(settings, [merged([message.plain() for message in self.messages])])
+
+
+def merged(messages: list[dict]) -> list[dict]:
+    """The messages, those in a row from one side as one: clients leave out replies that have failed."""
+    found: list[dict] = []
+    for message in messages:
+        before = found[-1] if found and found[-1]["role"] == message["role"] else {}
+        if isinstance(before.get("content"), str) and isinstance(message["content"], str):
+            found[-1] = {**message, "content": f"{before['content']}\n\n{message['content']}"}
+        else:
+            found.append(message)
+    return found
 
 
 # ---- OpenAI's form
