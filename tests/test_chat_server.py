@@ -296,7 +296,7 @@ def test_the_openai_client_raises_its_own_errors(client):
     with pytest.raises(openai.BadRequestError, match="leave it out"):
         create(model="taught", messages=HI, response_format={"type": "json_object"})
     with pytest.raises(openai.BadRequestError, match="take turns"):
-        create(model="taught", messages=[*HI, *HI])
+        create(model="taught", messages=[{"role": "assistant", "content": "a"}, *HI])
     with pytest.raises(openai.BadRequestError, match="stop"):
         create(model="taught", messages=HI, stop=["a"] * 5)
 
