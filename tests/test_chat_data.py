@@ -422,3 +422,24 @@ def test_conversations_that_there_are_not_are_refused(name):
     ) as caught:
         open_conversations(name, "train")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            json.dumps({"messages": talk("x" * 3000)}).encode(),
+            "line 1: over 2,000 characters, too long for one document",
+        ),
+        (gzip.compress((json.dumps({"messages": talk()}) + "\n").encode() * 5000), "unpacks to more than 100 times"),
+        (gzip.compress(b"[" + (json.dumps(talk()) + ",\n").encode() * 5000 + b"[]]"), "unpacks to more than 100 times"),
+    ],
+    ids=["a line", "many packed lines", "a packed array"],
+)
+def test_what_could_fill_the_memory_is_refused(tmp_path, monkeypatch, content, said):
+    monkeypatch.setenv("COURSE_MAX_CHARS", "2000")
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(CourseError, match=said) as caught:
+        list(read_conversations(path))
+    assert "COURSE_MAX_CHARS" in str(caught.value) and "\n" not in str(caught.value)

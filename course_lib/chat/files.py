@@ -15,6 +15,8 @@ from typing import Any
 from rich.progress import TimeRemainingColumn
 
 from course_lib.chat.conversation import check_messages
+from course_lib.data.parquet import most, too_much
+from course_lib.data.text_file import lines_of
 from course_lib.host.errors import CourseError
 from course_lib.host.progress import bars
 from course_lib.host.words import plural
@@ -68,17 +70,23 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
             is_packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             file = gzip.GzipFile(fileobj=raw) if is_packed else raw
-            lines = enumerate(file, start=1)
+            lines = enumerate(lines_of(path, file), start=1)
             begin, first = next(((n, line) for n, line in lines if line.strip(b"\xef\xbb\xbf \t\r\n")), (0, b""))
             first = first.removeprefix(b"\xef\xbb\xbf")
             row = _parsed(first)
             if first.lstrip().startswith(b"[") and not _is_nanochat(row):
-                row = _parsed(first + file.read())
+                row = _parsed(first + file.read(most(path)))
+                if file.read(1):
+                    raise too_much(path)
                 if isinstance(row, CourseError):
                     raise CourseError(f"{path} begins as one JSON array, but {row}; correct it")
                 yield from ((f"item {n}", each) for n, each in enumerate(row, start=1))
                 return
+            room = most(path)
             for number, line in chain([(begin, first)], lines):
+                room -= len(line)
+                if room < 0:
+                    raise too_much(path)
                 if number % 1000 == 0:
                     progress.update(task, completed=raw.tell())
                 if line.strip():

@@ -9,14 +9,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import count, repeat
+from itertools import repeat
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, TextIO
 
 from course_lib.data.documents import cut, open_parquet, read_parquet
 from course_lib.data.parquet import most, too_much
-from course_lib.data.text_file import RAISE, explained, max_chars, open_bytes, open_text
+from course_lib.data.text_file import explained, lines_of, max_chars, open_bytes, open_text, too_long
 from course_lib.host.errors import CourseError
 from course_lib.host.words import in_one_line, plural, printable
 
@@ -149,7 +149,7 @@ def _read_jsonl(path: Path) -> Iterator[str | None]:
         if file.peek(1024).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
             yield from _read_json(path)
             return
-        for number, line in enumerate(_lines(path, file), start=1):
+        for number, line in enumerate(lines_of(path, file), start=1):
             if line.strip():
                 try:
                     value = json.loads(line)
@@ -218,13 +218,13 @@ def _values(path: Path, file: TextIO) -> Iterator[tuple[int, Any]]:
             if start == len(text) and not array:
                 return
             if len(text) - at > longest:
-                raise _too_long(path, line) from error
+                raise too_long(path, line) from error
             ends_early = isinstance(error, IndexError)
             place = len(text.rstrip()) if ends_early else getattr(error, "pos", at)
             reason = "the array does not end" if ends_early else _reason(error)
             raise CourseError(_unexpected(path, line + text.count("\n", at, place), reason)) from error
         if end - start > longest:
-            raise _too_long(path, line)
+            raise too_long(path, line)
         if end > start:
             yield line + text.count("\n", at, start), value
         mark = text[after] if array else " "
@@ -240,7 +240,7 @@ def _after_blanks(text: str, start: int) -> int:
 def _read_csv(path: Path) -> Iterator[str | None]:
     csv.field_size_limit(max_chars())
     with open_text(path) as file:
-        lines = _lines(path, file)
+        lines = lines_of(path, file)
         head = next(lines, "")
         heads = {mark: next(csv.reader([head], delimiter=mark), []) for mark in ",;\t"}
         mark = next((mark for mark, names in heads.items() if names.count("text") == 1), None)
@@ -255,25 +255,6 @@ def _read_csv(path: Path) -> Iterator[str | None]:
                 line = rows.line_num + 2
         except csv.Error as error:
             raise CourseError(f"{path}, line {line}: {error}; correct the row that begins there") from error
-
-
-def _too_long(path: Path, line: int) -> CourseError:
-    return CourseError(
-        f"{path}, line {line}: over {max_chars():,} characters, too long for one document; cut it into several, or "
-        f"{RAISE}"
-    )
-
-
-def _lines(path: Path, file: Any) -> Iterator[Any]:
-    """Its lines, none of which fills the memory."""
-    longest = max_chars()
-    for number in count(1):
-        line = file.readline(longest + 1)
-        if len(line) > longest:
-            raise _too_long(path, number)
-        if not line:
-            return
-        yield line
 
 
 def _read_parquet(path: Path) -> Iterator[str | None]:

@@ -1,6 +1,6 @@
 """Text files as they come: UTF-8, or UTF-16 with its mark, packed with gzip or not; and how much of one is too much.
 
-Written by hand; chapters 01 and 06 use it.
+Written by hand; chapters 01, 06 and 13 use it.
 """
 
 import codecs
@@ -10,8 +10,9 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from course_lib.host.errors import CourseError
 
@@ -58,3 +59,23 @@ def open_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
     with open_bytes(path) as file:
         utf16 = file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         yield io.TextIOWrapper(file, "utf-16" if utf16 else "utf-8-sig", newline=newline)
+
+
+def too_long(path: Path, line: int) -> CourseError:
+    """The error for a line or a document that could fill the memory."""
+    return CourseError(
+        f"{path}, line {line}: over {max_chars():,} characters, too long for one document; cut it into several, or "
+        f"{RAISE}"
+    )
+
+
+def lines_of(path: Path, file: Any) -> Iterator[Any]:
+    """The lines of an open file, none of which fills the memory. Raises CourseError for one that could."""
+    longest = max_chars()
+    for number in count(1):
+        line = file.readline(longest + 1)
+        if len(line) > longest:
+            raise too_long(path, number)
+        if not line:
+            return
+        yield line
