@@ -418,6 +418,7 @@ def rows(dy):
         ("trap", lambda a, b: a**2 * b, "✗ .*a power counts once"),
         ("trap", lambda a, b: a * b + a * b, "✗ .*wrong for b too"),
         ("trap", lambda a, b: a * a, "✗ .*b takes no part"),
+        ("trap", lambda a, b: a * b + a * 0, "✗ .*on 2 paths, but the reports that are lost add up to 0"),
         ("centre_backward", centred(lambda dy: rows(dy) / dy.shape[1]), "✓"),
         ("centre_backward", lambda dy: dy, "✗ .*direct path only"),
         ("centre_backward", lambda dy: 0 * dy - rows(dy) / 4, "✗ .*through the mean only"),

@@ -572,17 +572,22 @@ def right_name_loss(name, probs, tokenizer):
     return bigram_loss(probs, [name], tokenizer)
 
 
+def loss_of_part(part, name, probs, tokenizer):
+    return float(np.mean([-math.log(probs[pair].item()) for pair in pairwise(tokenizer.encode(name)[part])]))
+
+
 def right_best_smoothing(train_names, held_out, tokenizer, choices):
     return min(choices, key=lambda s: bigram_loss(bigram_probs(train_names, tokenizer, s), held_out, tokenizer))
 
 
-def trigrams(docs, tokenizer, smoothing=1.0, starts=2):
+def trigrams(docs, tokenizer, smoothing=1.0, starts=2, ends=1):
     counts = np.full((tokenizer.vocab_size,) * 3, smoothing)
     for doc in docs:
-        ids = [tokenizer.bos] * (starts - 1) + tokenizer.encode(doc)
+        ids = [tokenizer.bos] * (starts - 1) + tokenizer.encode(doc) + [tokenizer.bos] * (ends - 1)
         for triple in zip(ids, ids[1:], ids[2:], strict=False):
             counts[triple] += 1
-    return counts / counts.sum(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # 0 / 0 with no smoothing
+        return counts / counts.sum(axis=-1, keepdims=True)
 
 
 def test_exercise_checks_accept_right_answers():
@@ -612,6 +617,8 @@ def test_exercise_checks_accept_right_answers():
         (exercises.name_loss, lambda *args: 1.0, "another table gives the same number"),
         (exercises.name_loss, lambda *args: right_name_loss(*args) + 1, "the loss of emma is"),
         (exercises.name_loss, lambda *args: math.exp(right_name_loss(*args)), "perplexity"),
+        (exercises.name_loss, functools.partial(loss_of_part, slice(None, -1)), "the end of emma is left out"),
+        (exercises.name_loss, functools.partial(loss_of_part, slice(1, None)), "the start of emma is left out"),
         (exercises.best_smoothing, lambda *args: 7, "one of the choices"),
         (exercises.best_smoothing, lambda train, held, *rest: right_best_smoothing(train, train, *rest), "has counted"),
         (
@@ -628,6 +635,8 @@ def test_exercise_checks_accept_right_answers():
         (exercises.trigram_probs, lambda docs, tok, s: trigrams(docs, tok), "smoothing=0.25"),
         (exercises.trigram_probs, lambda *args: trigrams(*args).transpose(2, 0, 1), "add up to 1"),
         (exercises.trigram_probs, functools.partial(trigrams, starts=1), "••o 2 times"),
+        (exercises.trigram_probs, functools.partial(trigrams, ends=2), "after the end of a name"),
+        (exercises.trigram_probs, lambda docs, tok, s: trigrams(docs, tok, 0), "is 0 / 0; add `smoothing`"),
     ],
 )
 def test_exercise_checks_teach(test, answer, said):

@@ -165,6 +165,7 @@ class Tensor:
 
 def sum_to(gradient: np.ndarray, shape: tuple) -> np.ndarray:
     """The gradient of an array of this shape that was broadcast: summed where it was repeated."""
-    gradient = gradient.sum(axis=tuple(range(gradient.ndim - len(shape))))  # axes it did not have
+    extra = tuple(range(gradient.ndim - len(shape)))  # axes the array did not have, on the left
+    gradient = gradient.sum(axis=extra)  # with () for no axes it stays as it is
     repeated = tuple(axis for axis, size in enumerate(shape) if size == 1)
     return gradient.sum(axis=repeated, keepdims=True)

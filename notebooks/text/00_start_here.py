@@ -18,9 +18,9 @@
 # %% [markdown]
 # ## 1. From noise to names
 #
-# This page is a **notebook**: text, like this, and **cells** of code. Click on the cell below and press **Shift+Enter** to run it. It
-# makes a language model that has learned nothing yet, and lets it write eight names. (What it imports uses chapters 01 to 04: by then
-# you will have built all of it.)
+# This page is a **notebook**: text, like this, and **cells** of code. Click on the cell below and press **Shift+Enter** to run
+# it. It makes a language model that has learned nothing yet and lets it write eight names. (What it imports comes from chapters
+# 01 to 04, where you build all of it. Names such as `budget` and `claim` are explained in section 2.)
 
 # %%
 from course_lib.classroom import LiveCurve, budget, check, claim
@@ -30,8 +30,8 @@ model = untrained_model()
 print(*write(model, 8))
 
 # %% [markdown]
-# Noise. Now show it real names, 32 of them at a time, and let it adjust itself a little each time. After 10, 100 and 400 such steps
-# it writes its eight names again, with the same luck as before. Nothing changes but what it has learned.
+# Noise. Now show it real names, 32 at a time, and let it adjust itself a little each time. After 10, 100 and 400 such steps it
+# writes its eight names again with the same luck as before. Nothing changes but what it has learned.
 
 # %%
 curve = LiveCurve("how badly it guesses", total=400, window=20)
@@ -66,9 +66,9 @@ claim("most of what it writes is not in the list: it makes names up", len(new) >
 # %% [markdown]
 # ## 2. What is a language model?
 #
-# A **language model** guesses what comes next in a text. You give it the beginning, and it returns a probability for every possible next
-# piece. Ours knows 27 pieces: the 26 letters, and "the name ends here". Take the beginning *emm*. Which letter would you bet on? Here is
-# what the model bets:
+# A **language model** guesses what comes next in a text. Given a beginning, it returns a probability for every possible next
+# piece. Ours knows 27 pieces: the 26 letters and "the name ends here". Take the beginning *emm*. Which letter would you bet on?
+# Here is what the model bets:
 
 # %%
 import matplotlib.pyplot as plt
@@ -90,28 +90,29 @@ def draw_bets(start):
 draw_bets("emm")
 
 # %% [markdown]
-# To write a name, the model draws a letter at random with these probabilities, appends it, and guesses again, until it draws the end.
-# (Above, it was made to prefer the likely letters a little; chapter 03 shows how.) That is all it does, and that is all ChatGPT does.
-# ChatGPT's pieces are parts of words, it takes many more of them into account, and its model is far larger. By the end of this course
-# you will have built a small one that you can talk to.
+# To write a name, the model draws a letter at random with these probabilities, appends it and guesses again until it draws the
+# end. (Above, it was made to prefer the likely letters a little; chapter 03 shows how.) That is all it does, and all that ChatGPT
+# does. ChatGPT's pieces are parts of words; it takes many more of them into account, and its model is far larger. By the end of
+# this course you will have built a small one that you can talk to.
 #
-# Try another beginning: change *emm* in the cell above and run it again.
+# Try another beginning: change *emm* in the cell above and run the cell again.
 
 # %% [markdown]
 # Some words for what you have seen; each comes back in its chapter.
 #
 # - A **model** is a function with many adjustable numbers in it, its **parameters**. Ours has thousands, ChatGPT has billions.
 # - It is a **neural network**: a chain of simple steps, mostly multiplying and adding, each with parameters of its own.
-# - **Training** adjusts the parameters, a little at each step, so that the guesses get better. The **loss** is one number for how bad
+# - **Training** adjusts the parameters a little at each step to make the guesses better. The **loss** is one number for how bad
 #   they are; it is the curve above. Using a trained model is called **inference**.
-# - **GPT** means Generative Pre-trained Transformer: *generative*, it writes; *pre-trained*, it first learns from plain text, and may
-#   learn a special task later; *transformer* is the name of the kind of network, which you build in chapter 03.
+# - **GPT** means Generative Pre-trained Transformer: *generative*, it writes; *pre-trained*, it learns from plain text before
+#   it learns any special task; *transformer* is the name of the kind of network, which you build in chapter 03.
 # - The **context length** is how many pieces it can look back on: 12 here.
 # - What you choose before training, such as 400 steps, or 32 names at a time (the **batch size**), is called a **hyperparameter**.
 
 # %% [markdown]
 # Your way from here: chapter 01 builds the simplest model of names, which only counts. Chapter 02 shows how training knows in
-# which direction to adjust a number. Chapter 03 builds the GPT above, and chapter 04 makes it fast and looks inside.
+# which direction to adjust a number. Chapter 03 builds a GPT of the same kind as the one above, only smaller. Chapter 04 makes it
+# fast and looks inside. (Chapter 15 is still to come.)
 #
 # The rest of this chapter is your toolbox. The tools come from **MLX**, a library of arrays like NumPy that also runs on GPUs and
 # computes the gradients that training needs. PyTorch is the best-known library of the kind. Skip the boxes "In PyTorch" if you do not
@@ -120,12 +121,24 @@ draw_bets("emm")
 # %% [markdown]
 # ### How to work with these notebooks
 #
-# Go from top to bottom, since later cells use what earlier ones made. Change things and see what happens. *Kernel → Restart Kernel and
-# Run All Cells* clears what is in memory and starts again; Ctrl+Z brings back text. `assert` lines compare a result with something known
-# to be true, and stop the run when it is not.
+# Go from top to bottom: later cells use what earlier ones made. Change things and see what happens. *Kernel → Restart Kernel and
+# Run All Cells* clears what is in memory and starts again; Ctrl+Z brings back text. An `assert` line compares a result with
+# something known to be true and stops the run if they differ.
 #
 # Work in a folder of your own, which an update of the course does not touch: `uv run course start` copies all notebooks to the folder
 # `mine`, and `uv run course progress` lists the exercises that you have solved there.
+
+# %% [markdown]
+# ### Words of this course
+#
+# These come back in every chapter:
+#
+# - `budget(400, quick=10)` is 400 here. In **quick mode**, which the course's tests switch on with `COURSE_QUICK=1`, it is 10: everything runs, with few steps.
+# - `claim("…", holds)` prints the sentence with a `✓`, or stops the run when the numbers say otherwise. Quick mode does not judge it.
+# - `LiveCurve` draws a curve that grows while a cell trains.
+# - `check(…)` looks at your answer to an exercise and says what is wrong with it.
+# - A cell that begins with `#| export names.bigram` also stands in the package, in `course_lib/names/bigram.py`. Later chapters import it from there. If you change such a cell, only your notebook changes.
+# - The **loss log** is a table, `data/loss_log.csv`, with one row for each model: its size, its steps, its loss. Its rows are from the authors' runs; yours leave it alone.
 
 # %% [markdown]
 # ## 3. Arrays
@@ -142,16 +155,22 @@ print("one number:", a[1, 2].item(), "| a column:", a[:, 1].tolist())
 print("sums down the columns:", a.sum(axis=0).tolist())
 
 # %% [markdown]
-# You can pick many entries at once with arrays of row and column numbers. Chapter 01 looks up the probabilities of thousands of letter
-# pairs in this way.
+# Arrays of row and column numbers pick many entries at once. Chapter 01 looks up the probabilities of thousands of letter pairs
+# this way.
 
 # %% tags=["nbval-check-output"]
 rows, columns = mx.array([0, 0, 1]), mx.array([2, 0, 1])
 print(a[rows, columns].tolist(), "are a[0, 2], a[0, 0] and a[1, 1]")
 
 # %% [markdown]
-# Arrays of different shapes combine by **broadcasting**. The shapes are lined up at the right, and a missing axis counts as 1. Then each
-# pair of sizes must be equal or contain a 1, and whatever has the 1 is repeated.
+# Take care: an index beyond the end raises no error. You read whatever happens to be in memory there.
+
+# %%
+print("entry 3 of an array with entries 0, 1 and 2:", mx.array([10, 20, 30])[mx.array(3)].item())
+
+# %% [markdown]
+# Arrays of different shapes combine by **broadcasting**. The shapes are lined up at the right, and a missing axis counts as 1.
+# Each pair of sizes must be equal or contain a 1; whatever has the 1 is repeated.
 
 # %% tags=["nbval-check-output"]
 column = mx.array([[10], [20]])  # (2, 1)
@@ -159,8 +178,8 @@ row = mx.array([1, 2, 3])  # (3,), read as (1, 3)
 print((column + row).tolist())
 
 # %% [markdown]
-# Multiply two vectors number by number and add up: that is their **dot product**. The **matrix product** `A @ B` takes the dot product of
-# each row of `A` with each column of `B`. Nearly all the work of a language model is done by this one operation.
+# Multiply two vectors number by number and add up: that is their **dot product**. The **matrix product** `A @ B` takes the dot
+# product of each row of `A` with each column of `B`. This one operation does nearly all the work of a language model.
 
 # %% tags=["nbval-check-output"]
 A, B = mx.array([[1.0, 2.0], [3.0, 4.0]]), mx.array([[5.0, 6.0], [7.0, 8.0]])
@@ -185,8 +204,8 @@ print(mx.where(x > 0, x, 0).tolist())
 #
 # ## 4. Lazy evaluation
 #
-# MLX does not compute when you write `a @ b`. It records what is to be done, in a **graph** of operations, and computes when somebody
-# needs the numbers. You can see that with a clock.
+# MLX does not compute when you write `a @ b`. It records the operation in a **graph** and computes only when the numbers are
+# needed. You can see that with a clock.
 
 # %%
 import time
@@ -222,16 +241,16 @@ claim("the products were computed by mx.eval, not by the loop", computed > 3 * r
 
 
 # %% [markdown]
-# The loop only recorded the work; `mx.eval(y)` did it. Anything that needs a number triggers the work as well: `print(y)`, `y.item()`,
-# `y.tolist()`, `if y > 0:`.
+# The loop only recorded the work; `mx.eval(y)` did it. Anything that needs a number also triggers the work: `print(y)`,
+# `y.item()`, `y.tolist()`, `if y > 0:`.
 #
 # > **In PyTorch** each line computes at once (or is queued at once on a GPU), so you would time a line as it stands. Here, put
 # > `mx.eval` inside what you time, or you time the recording.
 #
 # ### The trap: a loop without `mx.eval`
 #
-# The next function counts the operations that wait in the graph of an array. It asks MLX for a drawing of the graph and counts its
-# boxes (all but `Broadcast`, which only repeats a number).
+# The next function counts the operations that wait in the graph of an array. It asks MLX for a drawing of the graph and counts
+# the boxes, except `Broadcast`, which only repeats a number.
 
 # %%
 import io
@@ -278,13 +297,15 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# Without `mx.eval` the graph grows with every step, until memory runs out. So each training loop of this course ends its step with
-# `mx.eval`.
+# Without `mx.eval` the graph grows with every step until memory runs out. Does it help that a training loop reads its loss with
+# `loss.item()`? That computes the loss, but the update of the parameters waits until the next step. `mx.eval` does the update
+# too, in the same step. So every training loop of this course calls it.
 #
 # ## 5. Random numbers
 #
-# A computer's random numbers follow from a starting number. In MLX that is a **key**: the same key gives the same numbers, every time. So
-# use each key once; `mx.random.split` makes new keys from one. That is how the model above wrote with the same luck four times.
+# A computer's random numbers follow from a starting number. In MLX that is a **key**: the same key gives the same numbers, every
+# time. So use each key once, unless you want the same numbers again; `mx.random.split` makes new keys from one. The model above
+# wrote four times with the same keys: that was its "same luck".
 
 # %%
 key = mx.random.key(7)
@@ -293,9 +314,9 @@ print("key 7, twice:", mx.random.uniform(key=key).item(), mx.random.uniform(key=
 print("its children:", mx.random.uniform(key=one).item(), mx.random.uniform(key=other).item())
 
 # %% [markdown]
-# `mx.random.uniform` spreads its numbers evenly between two ends. `mx.random.normal` draws from the bell curve around 0. How wide a set of
-# numbers is spread is told by its **standard deviation**: the square root of the mean squared distance from the mean. For the bell
-# curve it is 1.
+# `mx.random.uniform` spreads its numbers evenly between two ends. `mx.random.normal` draws from the bell curve around 0. The
+# **standard deviation** says how widely a set of numbers is spread: it is the square root of the mean squared distance from the
+# mean. For the bell curve it is 1.
 
 # %%
 drawn = mx.random.normal((10_000,), key=key)
@@ -304,15 +325,15 @@ by_hand = mx.sqrt(((drawn - drawn.mean()) ** 2).mean())
 assert abs(by_hand.item() - mx.std(drawn).item()) < 1e-4
 
 # %% [markdown]
-# Functions that you give no key use one that MLX keeps, and `mx.random.seed` sets it.
+# Functions that get no key use one that MLX keeps; `mx.random.seed` sets it.
 #
 # > **In PyTorch** you would call `torch.manual_seed`, or pass a `torch.Generator`, which changes with each use. A key does not.
 #
 # ## 6. Gradients
 #
-# The **derivative** of $f$ at $x$ says how fast $f(x)$ changes when $x$ does. For $f(x) = x^3$ it is $3x^2$: at $x = 2$, one small step
-# to the right raises $f$ by 12 times that step. Training needs the derivative of the loss with respect to every parameter of a
-# model; all of them together are the **gradient**. First by hand, with a small step $h$:
+# The **derivative** of $f$ at $x$ says how fast $f(x)$ changes when $x$ does. For $f(x) = x^3$ it is $3x^2$: at $x = 2$, a small
+# step to the right raises $f$ by 12 times that step. Training needs the derivative of the loss with respect to every parameter of
+# a model; all of them together are the **gradient**. First by hand, with a small step $h$:
 
 # %%
 def cube(x):
@@ -321,11 +342,11 @@ def cube(x):
 
 h = 0.01
 by_hand = (cube(2.0 + h) - cube(2.0 - h)) / (2 * h)
-print(f"by hand {by_hand:.4f}, closed form {3 * 2.0**2:.4f}")
+print(f"by hand {by_hand:.4f}, by the formula {3 * 2.0**2:.4f}")
 
 # %% [markdown]
-# `mx.grad` takes a function and returns another: its gradient, exact, without a step. The function gets an `mx.array` and must
-# return a single number. How that can work is the subject of chapter 02.
+# `mx.grad` takes a function and returns another: its gradient, which is exact and needs no $h$. The function gets an `mx.array`
+# and must return a single number. How that can work is the subject of chapter 02.
 
 # %%
 slope = mx.grad(cube)
@@ -339,7 +360,7 @@ for x in (-1.0, 0.5, 2.0):
 #
 # ## 7. Training, whole
 #
-# The names model has thousands of parameters. Here is the same idea with two: a line $wx + b$ through 40 points that scatter
+# The names model has thousands of parameters. Here is the same idea with only two: a line $wx + b$ through 40 points that scatter
 # around $2x + 1$. The loss is the mean of the squared distances between the line and the points.
 
 # %%
@@ -354,8 +375,9 @@ def line_loss(params):
 
 
 # %% [markdown]
-# `mx.value_and_grad` returns the loss and its gradient. The gradient points to where the loss *grows*. So each step subtracts it, times a
-# small number, the **learning rate**. This is **gradient descent**, and all training in this course is a version of these lines.
+# `mx.value_and_grad` returns the loss and its gradient. The gradient points to where the loss *grows*, so each step subtracts it,
+# multiplied by the **learning rate**, which sets how far a step goes (here 0.5). This is **gradient descent**. All training in
+# this course is a version of these lines.
 
 # %%
 loss_and_grad = mx.value_and_grad(line_loss)
@@ -385,23 +407,24 @@ plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# The line turns towards the points, and the loss falls until it is level: no line goes through points that scatter. The best line for
-# these 40 has a closed form (least squares), so you can check where training ended.
+# The line turns towards the points, and the loss falls until it levels out: no line goes through all the scattered points. For a
+# line there is also a formula that gives the best one at once (least squares). So you can check where training ended.
 
 # %%
 import numpy as np
 
 w, b = np.polyfit(np.array(x).ravel(), np.array(y).ravel(), deg=1)
 print(f"trained      {params[0].item():.3f} x + {params[1].item():.3f}")
-print(f"closed form  {w:.3f} x + {b:.3f}")
+print(f"by formula   {w:.3f} x + {b:.3f}")
 assert np.allclose(np.array(params), [w, b], atol=0.02)
 
 # %% [markdown]
 # ## 8. Modules: the same with less to write
 #
-# With many parameters you do not want to list them by hand. A **module** holds parameters, and says in `__call__` what it computes. The
-# one that you will use most is the **linear layer**: `nn.Linear(2, 3)` turns rows of 2 numbers into rows of 3, by a matrix product and
-# an addition.
+# With many parameters you do not want to list them by hand. A **module** holds parameters and says in `__call__` what it
+# computes. The one that you will use most is the **linear layer**: `nn.Linear(2, 3)` turns rows of 2 numbers into rows of 3. It
+# takes a matrix product with its **weight**, then adds its **bias**: one number for each of the 3 outputs, the same for all rows.
+# (In the line $wx + b$ above, the bias is $b$.) With `bias=False` it adds nothing; the GPTs of this course do without.
 
 # %% tags=["nbval-check-output"]
 import mlx.nn as nn
@@ -414,9 +437,9 @@ assert mx.allclose(layer(x2), x2 @ layer.weight.T + layer.bias, atol=0.02)
 print("weight", layer.weight.shape, "bias", layer.bias.shape, "result", layer(x2).shape)
 
 # %% [markdown]
-# The shape of `weight` is (outputs, inputs), hence the transpose `.T`. An **optimizer** takes the step for all parameters of a module. The
-# simplest is **SGD** (stochastic gradient descent): the subtraction that you just wrote. With one input and one output, and the same
-# start, the module must repeat your losses.
+# The shape of `weight` is (outputs, inputs), hence the transpose `.T`. An **optimizer** takes the step for all parameters of a
+# module. The simplest is **SGD** (stochastic gradient descent): the subtraction that you just wrote. With one input, one output
+# and the same start, the module must repeat your losses.
 
 # %%
 def loss_fn(model, x, y):
@@ -456,9 +479,9 @@ print("two layers, one matrix of shape", one_layer.shape)
 
 
 # %% [markdown]
-# So something that is not a straight line has to stand between them: an **activation function**. The one of this course is the **squared
-# ReLU**: 0 for negative numbers, $x^2$ for positive ones. (ReLU, "rectified linear unit", is the same without the square.) A function
-# that is not a straight line is called **non-linear**.
+# So something that is not a straight line has to stand between them: an **activation function**. This course uses the **squared
+# ReLU**: 0 for negative numbers, $x^2$ for positive ones. (ReLU, "rectified linear unit", is the same without the square.) A
+# function that is not a straight line is called **non-linear**.
 
 # %%
 def squared_relu(x):
@@ -481,9 +504,9 @@ class Stack(nn.Module):
 
 
 # %% [markdown]
-# A module finds its parameters wherever you put them: in attributes, in other modules, in plain lists. An attribute that begins with
-# `_` is not a parameter: that is where numbers go that must not be trained. `tree_flatten` turns the nested parameters into pairs of
-# name and array.
+# A module finds its parameters wherever you put them: in attributes, in other modules, in plain lists. An attribute whose name
+# begins with `_` is not a parameter: numbers that must not be trained go there. `tree_flatten` turns the nested parameters into
+# pairs of name and array.
 
 # %%
 for name, array in tree_flatten(Stack().parameters()):
@@ -630,18 +653,18 @@ check(exercises.fit, fit)
 # %% [markdown]
 # ## Summary
 #
-# - A language model gives a probability to every possible next piece of a text. It writes by drawing from them, again and again.
+# - A language model gives a probability to every possible next piece of a text. It writes by drawing from them again and again.
 # - Training adjusts parameters against the gradient of the loss, step by step.
-# - MLX records operations and computes at `mx.eval`; a training loop evaluates in every step.
+# - MLX records operations and computes at `mx.eval`; a training loop calls it in every step.
 # - `mx.grad` and `nn.value_and_grad` turn functions into gradient functions; nothing is stored on the arrays.
 # - Every array of an `nn.Module` is a parameter, unless its name begins with `_`.
 #
 # ## Pitfalls
 #
-# - **A loop without `mx.eval`** works for a while, and then memory runs out.
+# - **A loop that evaluates nothing** works for a while; then memory runs out. Call `mx.eval` in each step.
 # - **The same key twice** gives the same "random" numbers twice. Split it.
 # - **A fixed table stored as `self.table`** in a module is trained, counted and saved with it; `self._table` is not.
-# - **An index beyond the end** raises no error in MLX, and what you read there has no meaning: check lengths yourself.
+# - **An index beyond the end** raises no error in MLX, and what you read has no meaning: check lengths yourself.
 #
 # ## Further reading
 #
@@ -654,11 +677,11 @@ check(exercises.fit, fit)
 # %% [markdown]
 # ## Appendix: your machine
 #
-# You can skip this and come back when a chapter asks for it: how fast your machine is, which type of number to compute in, and how to
-# make a function faster (`mx.compile`, which chapters 03 and 04 use).
+# You can skip this and come back when a chapter asks for it: how fast your machine is, which type of number to compute in, and
+# how to make a function faster (`mx.compile`, which chapter 04 uses).
 #
-# Cells that begin with `#| export backend` are also in the package, in `course_lib/backend.py`, from where later chapters import them.
-# In this way the notebooks build the package. Change such a cell here, and the package stays as it is.
+# The cells that begin with `#| export backend` also stand in `course_lib/backend.py` (section 2). This is how the notebooks build
+# the package.
 
 # %%
 #| export backend
@@ -675,8 +698,8 @@ from course_lib.host.errors import CourseError
 
 # %% [markdown]
 # A **device** is what computes: the processor (CPU), or a graphics processor (GPU) with thousands of small units. MLX reaches the
-# GPU of a Mac through **Metal** and one by NVIDIA through **CUDA**, and picks a default when it is imported. On a Mac, CPU and GPU share
-# one memory, so you never move an array to a device.
+# GPU of a Mac through **Metal** and one by NVIDIA through **CUDA**. It picks a default when it is imported. On a Mac, CPU and GPU
+# share one memory, so you never move an array to a device.
 
 # %%
 #| export backend
@@ -752,8 +775,8 @@ claim("small products are slow for their size", speeds[0] < max(speeds) / 2)
 
 
 # %% [markdown]
-# Each operation has a fixed cost besides its arithmetic. That is why chapter 04 trains on many names at once. (Other busy programs make the
-# curve ragged.)
+# Each operation has a fixed cost besides its arithmetic. That is why chapter 04 trains on many names at once. (Other programs at
+# work make the curve ragged.)
 #
 # ### Number types
 #
@@ -791,13 +814,13 @@ def describe() -> str:
 print(describe())
 
 # %% [markdown]
-# Paste these lines when you ask someone for help. The line `matmul:` says who computes matrix products on a CPU. A Mac has Apple's
-# library for that. The Linux package of MLX brings a simple one that handles one number at a time. `import course_lib` lends it a
-# better one, OpenBLAS, which NumPy uses too, and checks its results (`course_lib/host/fast_matmul.py`).
+# Paste these lines when you ask someone for help. The line `matmul:` says what computes matrix products on a CPU. A Mac has
+# Apple's library for that. The Linux package of MLX brings a simple one that handles one number at a time. `import course_lib`
+# lends it a better one, OpenBLAS, which NumPy uses too, and checks its results (`course_lib/host/fast_matmul.py`).
 #
 # ### Seeds
 #
-# Python, NumPy and MLX each have random numbers of their own. One function sets all three:
+# Python, NumPy and MLX each have their own random numbers. One function seeds all three:
 
 # %%
 #| export backend
@@ -827,8 +850,8 @@ print("the same three numbers twice:", [round(number, 3) for number in draws[0]]
 # %% [markdown]
 # ### Compiling
 #
-# `mx.compile` runs your Python function once, with placeholders for its arrays, keeps the graph, and joins operations that work entry by
-# entry into one. Fewer operations mean fewer trips through memory.
+# `mx.compile` runs your Python function once with placeholders for its arrays, keeps the graph, and joins operations that work
+# entry by entry into one. Fewer operations mean fewer trips through memory.
 
 # %%
 def rounds(x):
@@ -846,14 +869,14 @@ print(f"first call: {time.perf_counter() - start:.2f} s")
 print("operations:", waiting(rounds(numbers)), "->", waiting(compiled(numbers)))
 
 # %% [markdown]
-# The first call compiled a small program. On a Linux CPU it calls the C++ compiler `g++`: a second or so, ten and more for a large
-# function. The result stays in the temp folder for the next run. (Without `g++`, MLX runs the function as it is.) How much it
-# brings depends on the function and the machine, so measure before you keep it.
+# The first call compiled a small program. On a Linux CPU it calls the C++ compiler `g++`: a second or so, ten and more for a
+# large function. The result stays in the temp folder for the next run. (Without `g++`, MLX runs the function as it is.) What you
+# gain depends on the function and the machine: measure before you keep it.
 #
 # > **In PyTorch** you would write `torch.compile(model)`. Here you compile a *function*, most often the whole training step.
 #
-# **The trap.** The Python body runs once (again only for arguments of another shape or type). A Python number that it saw then stays in
-# the graph for good.
+# **The trap.** The Python body runs once (again only for arguments of another shape or type). A Python number that it saw stays
+# in the graph for good.
 
 # %%
 divisor = 1.0
@@ -871,8 +894,8 @@ print("divisor 0.5:", divided(mx.array(6.0)).item(), "<- should be 12")
 assert divided(mx.array(6.0)).item() == 6.0
 
 # %% [markdown]
-# The fix: pass anything that changes as an argument, and as an array. (A Python number as an argument gives the right result, but MLX
-# compiles again for each new number.) Chapter 03 shows how to pass a model and its optimizer.
+# The fix: pass anything that changes as an argument, as an `mx.array`. (A Python number as an argument gives the right result,
+# but MLX compiles again for each new number.) Chapter 04 shows how to pass a model and its optimizer.
 
 # %% tags=["nbval-check-output"]
 bodies_run = 0
@@ -895,4 +918,4 @@ for kind in (float, mx.array):
 # More on [compiling](https://ml-explore.github.io/mlx/build/html/usage/compile.html) in MLX's documentation.
 #
 # **A busy Linux machine.** The threads of OpenBLAS wait for each other, so a product can take a hundred times as long while other
-# programs compute. Set `OPENBLAS_NUM_THREADS=1` in the environment before you start JupyterLab, and it uses one thread.
+# programs compute. If you set `OPENBLAS_NUM_THREADS=1` in the environment before you start JupyterLab, it uses one thread.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01 · Names: the smallest language model
 #
-# **Goal.** Turn names into numbers, build a model that only counts, let it write new names, and measure how good it is. Then count better, and see where counting ends.
+# **Goal.** Turn names into numbers, build a model that only counts, let it write new names, and measure how good it is. Then count better and see where counting ends.
 #
 # | | |
 # |---|---|
@@ -56,22 +56,22 @@ from course_lib.classroom.exercises import names as exercises
 from course_lib.host.paths import data_dir
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
-key = mx.random.key(42)  # the start of all random numbers below
+draw_key, name_key = mx.random.split(mx.random.key(42))  # for all random numbers below
 
 # %% [markdown]
 # ## 1. The names
 #
-# A **language model** guesses what comes next in a text. Ours will read names, letter by letter. The course brings many
-# thousand given names from all over the world, one per line, in lower case and without accents
-# (`data/README.md` in the course's folder says more). Reading them takes one line:
+# A **language model** guesses what comes next in a text. Ours will read names, letter by letter. The course comes with many
+# thousand given names from all over the world, one per line, in lower case and without accents (`data/README.md` in the course's
+# folder says more). Reading them takes one line:
 
 # %%
 simply_read = (data_dir() / "names.txt").read_text(encoding="utf-8").split()
 print(*simply_read[:12])
 
 # %% [markdown]
-# The package reads them with `load_names` (in `names/files.py`, written by hand). It also takes a list of your own, in any script, and says in one
-# sentence what is wrong with it. On our file the two agree.
+# The package reads them with `load_names` (in `names/files.py`, written by hand). It also takes a list of your own in any script.
+# If something is wrong with the list, it tells you what. On our file the two agree.
 
 # %%
 names = load_names()
@@ -93,12 +93,11 @@ print("emma ->", [id_of[letter] for letter in "emma"])
 
 
 # %% [markdown]
-# The letters alone do not say where a name begins and where it ends, and that is worth knowing: many names end in *a*,
-# few in *x*. So there is one more id, **BOS**. It is short for *beginning of sequence*, but it stands at *both* ends: one
-# id is enough to mark either.
+# The letters alone do not say where a name begins and ends, which is worth knowing: many names end in *a*, few in *x*. So there
+# is one more id, **BOS**. It is short for *beginning of sequence*, but it stands at *both* ends: one id is enough to mark either.
 #
-# A **tokenizer** turns a text into ids, and ids back into text. The pieces that get an id are called **tokens**; here
-# each letter is one. The texts are called documents, in code `docs`; here each name is one.
+# A **tokenizer** turns text into ids and ids back into text. The pieces that get an id are called **tokens**; here each letter is
+# one. The texts are called documents, in code `docs`; here each name is one.
 
 # %%
 #| export names.bigram
@@ -125,9 +124,8 @@ print("".join(tokenizer.chars), "| BOS is", tokenizer.bos, "| number of ids:", t
 
 
 # %% [markdown]
-# The number of ids is called the **vocabulary size**, in short $V$. Next the two directions. `@add_to` puts a function
-# into a class that exists already, so that we can stop and look in between; in `course_lib/names/bigram.py` it stands inside
-# the class.
+# The number of ids is called the **vocabulary size**, in short $V$. Next the two directions. `@add_to` puts a function into an
+# existing class, which lets us stop and look in between; in `course_lib/names/bigram.py` it stands inside the class.
 
 # %%
 #| export names.bigram
@@ -164,8 +162,8 @@ assert all(tokenizer.decode(tokenizer.encode(name)) == name for name in names)
 #
 # ## 3. Counting pairs
 #
-# The model has to guess each id from what comes before. The simplest model looks back a single step: after an *m*, what
-# comes next? A pair of neighbours is a **bigram**, and so the model is called a bigram model. The pairs in one name:
+# The model has to guess each id from what comes before. The simplest model looks back a single step: after an *m*, what comes
+# next? A pair of neighbours is a **bigram**; hence the name bigram model. The pairs in one name:
 
 # %% tags=["nbval-check-output"]
 def show(i):
@@ -177,8 +175,8 @@ print(*(f"{show(x)}→{show(y)}" for x, y in pairwise(tokenizer.encode("emma")))
 
 
 # %% [markdown]
-# A name of four letters makes *five* guesses: the end is one of them. A function for the pairs of many names; `max_len`
-# keeps only the first guesses of each name, which later chapters need.
+# A name of four letters takes *five* guesses: the end is one of them. A function for the pairs of many names; `max_len` keeps
+# only the first guesses of each name, which later chapters need.
 
 # %%
 #| export names.bigram
@@ -225,8 +223,8 @@ assert counts[bos].sum().item() == counts[:, bos].sum().item() == len(names)
 # %% [markdown]
 # ## 4. From counts to probabilities
 #
-# A **probability** is a share: of all times that an *n* was followed by anything, in what share was it an *a*? So each
-# row is divided by its sum. Then each row adds up to 1. By hand, with three letters:
+# A **probability** is a share: of all the times that something followed an *n*, how often was it an *a*? So divide each row by
+# its sum; then it adds up to 1. By hand, with three letters:
 
 # %% tags=["nbval-check-output"]
 small = mx.array([[2, 6, 0], [1, 1, 2], [0, 4, 4]])
@@ -234,9 +232,8 @@ print("by rows:         ", (small / small.sum(axis=1, keepdims=True)).tolist())
 print("without keepdims:", (small / small.sum(axis=1)).tolist())
 
 # %% [markdown]
-# `axis=1` sums along each row. `keepdims=True` keeps the sums as a *column*, shape (3, 1), so that each row meets its
-# own sum. Without it the sums lie along the *columns*. A square table raises no error then, but look: a "probability" of
-# 1.5.
+# `axis=1` sums along each row. `keepdims=True` keeps the sums as a *column*, shape (3, 1): each row meets its own sum. Without it
+# the sums lie along the *columns*. With a square table that raises no error, but look: a "probability" of 1.5.
 
 # %%
 probs = counts / counts.sum(axis=1, keepdims=True)  # (27, 27)
@@ -266,18 +263,17 @@ def draw_table(probs):
 draw_table(probs)
 
 # %% [markdown]
-# Read a row from left to right. (The colours are stretched at the pale end, so that rare pairs show.) The dark columns
-# belong to the vowels *a*, *e*, *i* and *o*: they follow nearly every consonant. The row *q* is dark in few places, most
-# of all at *u*. The last column says how likely a name is to end after each letter: most of all after *a*, *o* and *n*.
-# Its lowest cell, •→•, is white: no name is empty.
+# Read a row from left to right. (The colours are stretched at the pale end to make rare pairs visible.) The dark columns belong
+# to the vowels *a*, *e*, *i* and *o*: one of them follows nearly every consonant. The row *q* is dark in few places, most of all
+# at *u*. The last column says how likely a name is to end after each letter: most of all after *a*, *o* and *n*. Its lowest cell,
+# •→•, is white: no name is empty.
 #
 # ## 5. Writing names
 #
-# To write a name, start at BOS, draw the next letter with the probabilities of that row, go to the row of the letter
-# you drew, and stop when BOS comes up. This is called **sampling**.
+# To write a name, start at BOS, draw the next letter with the probabilities of that row, go to the row of that letter, and so on
+# until BOS comes up. This is called **sampling**.
 #
-# `mx.random.categorical` draws. Mind what it takes: not probabilities, but **logits**, numbers from which the
-# probabilities are made by
+# `mx.random.categorical` draws. It takes not probabilities but **logits**, numbers from which probabilities are made by
 #
 # $$p_i = \frac{e^{z_i}}{\sum_j e^{z_j}}$$
 #
@@ -288,13 +284,13 @@ draw_table(probs)
 # Why take such a detour? Probabilities must be positive and add up to 1. A logit may be any number. The networks of the
 # coming chapters compute whatever numbers they like, and the softmax makes probabilities of them.
 #
-# (A probability of 0 becomes $\ln 0 = -\infty$. Since $e^{-\infty} = 0$, that id is never
-# drawn, as it should be.) Hand over the probabilities, and nothing complains:
+# (A probability of 0 becomes $\ln 0 = -\infty$. Since $e^{-\infty} = 0$, that id is never drawn, as it should be.) If you hand
+# over probabilities instead, nothing complains:
 
 # %%
 def shares_of_draws(logits):
     """Share of each of the 27 ids among 20,000 draws, with the same key each time, to compare."""
-    drawn = mx.random.categorical(logits, num_samples=20_000, key=key)
+    drawn = mx.random.categorical(logits, num_samples=20_000, key=draw_key)
     return np.bincount(np.array(drawn), minlength=27) / drawn.size
 
 
@@ -316,8 +312,8 @@ plt.show()
 
 
 # %% [markdown]
-# The dots sit on the bars. The crosses lie almost on one height, even at •, where the bar is zero: all letters are
-# about equally likely, and some names end before they begin.
+# The dots sit on the bars. The crosses lie at almost the same height, even at •, where the bar is zero: all letters are about
+# equally likely, and some names would end before they begin.
 
 # %%
 #| export names.bigram
@@ -338,19 +334,19 @@ def bigram_sample(
 
 
 # %%
-keys = mx.random.split(key, 8)  # eight keys, one for each name; both lines use the same ones
+keys = mx.random.split(name_key, 8)  # one for each name; both lines use the same ones
 what_the_trap_draws_from = mx.softmax(probs, axis=1)
 print("bigram:  ", *(bigram_sample(probs, tokenizer, k) for k in keys))
 print("the trap:", *(bigram_sample(what_the_trap_draws_from, tokenizer, k) for k in keys))
 
 # %% [markdown]
-# The first line has the sound of names, here and there. It has no plan: the model sees one letter only, and so cannot
-# know how long the name is by now, or whether there was a vowel. The second line is noise.
+# Here and there the first line sounds like names, but without a plan: the model sees only one letter. It cannot know how long the
+# name already is or whether it had a vowel. The second line is noise.
 #
 # ## 6. How good is it? One number
 #
-# A good model gives the names that exist a high probability. What does it give *emma*? Five guesses, five
-# probabilities; their product is the probability that the model writes just this name. It is called the **likelihood**.
+# A good model gives real names a high probability. What does it give *emma*? Five guesses, five probabilities; their product is
+# the probability that the model writes just this name. It is called the **likelihood**.
 
 # %%
 likelihood = 1.0
@@ -360,7 +356,7 @@ for x, y in bigrams(["emma"], tokenizer):
 print(f"likelihood of emma: {likelihood:.2e}")
 
 # %% [markdown]
-# For many names the product gets too small for the computer's numbers. Here it is for the first 100 names. (`x` and `y` are
+# For many names the product becomes too small for the computer's numbers. Here it is for the first 100 names. (`x` and `y` are
 # arrays of ids; `probs[x, y]` picks one entry for each pair of them.)
 
 # %%
@@ -370,11 +366,11 @@ print("product:", chances.prod().item(), "| sum of logarithms:", mx.log(chances)
 assert chances.prod().item() == 0.0
 
 # %% [markdown]
-# The logarithm rescues us: $\ln(a \cdot b) = \ln a + \ln b$ turns the product into a sum, and the sum is an ordinary
-# number. Larger likelihood, larger sum: nothing is lost. Two more steps:
+# The logarithm rescues us: $\ln(a \cdot b) = \ln a + \ln b$ turns the product into a sum, which is an ordinary number. Larger
+# likelihood, larger sum: nothing is lost. Two more steps:
 #
-# - Logarithms of numbers below 1 are negative, so we change the sign. Now smaller is better. A measure of error, of which less is better, is called a **loss**.
-# - Now every name adds to the sum, so we take the **mean** over all guesses.
+# - Logarithms of numbers below 1 are negative, so we change the sign. Now smaller is better. Such a measure of error is called a **loss**.
+# - Every further name makes the sum larger, so we take the **mean** over all guesses.
 #
 # $$\text{loss} = -\frac{1}{N} \sum_{i=1}^{N} \ln p(y_i \mid x_i)$$
 #
@@ -400,8 +396,8 @@ plt.show()
 
 
 # %% [markdown]
-# Being certain and right costs nothing. Giving little probability to what then happens costs much. The curve leaves the
-# picture at the top: towards a probability of 0 it grows without limit.
+# Being certain and right costs nothing. Giving little probability to what then happens costs a lot. The curve leaves the picture
+# at the top: towards a probability of 0 it grows without limit.
 
 # %%
 #| export names.bigram
@@ -437,7 +433,7 @@ assert abs(uniform_loss - math.log(27)) < 1e-5
 print(f"perplexity: uniform {math.exp(uniform_loss):.1f}, bigram {math.exp(counted_loss):.1f}")
 
 # %% [markdown]
-# An outside check: MLX has this loss, too. `nn.losses.cross_entropy` takes logits and the true ids.
+# An outside check: MLX has this loss too. `nn.losses.cross_entropy` takes logits and the true ids.
 
 # %%
 x, y = mx.array(bigrams(names, tokenizer)).T  # (N,) each
@@ -446,8 +442,8 @@ print(f"ours {counted_loss:.4f} | MLX {from_mlx:.4f}")
 assert abs(counted_loss - from_mlx) < 1e-4
 
 # %% [markdown]
-# And no table of pairs can do better on *these* names than the counted one. We do not prove that, but you can watch one
-# direction: mix in some of the table that knows nothing, and the loss rises.
+# And no table of pairs can do better on *these* names than the counted one. We do not prove that, but you can see it in one
+# direction: if you mix in some of the table that knows nothing, the loss rises.
 
 # %%
 for amount in (0.01, 0.1, 0.3):
@@ -460,8 +456,8 @@ for amount in (0.01, 0.1, 0.3):
 # %% [markdown]
 # ## 7. Names it has never seen
 #
-# But who wants a model that knows only the names in the list? What counts is how it does on names that it has *not*
-# seen. So we put some aside, the **held-out** names, count on the others, the **training** names, and measure on both.
+# But who wants a model that knows only the names in the list? What matters is how it does on names that it has *not* seen. So we
+# set some names aside, the **held-out** names. We count the others, the **training** names, and measure the loss on both.
 
 # %%
 #| export names.bigram
@@ -500,8 +496,8 @@ print("guesses with probability 0:", *(f"{show(x)}→{show(y)}" for x, y in impo
 
 
 # %% [markdown]
-# A few rare pairs occur in no training name. The table calls them impossible, and then they happen. One impossible
-# thing that happens makes the loss infinite, however good the rest is.
+# A few rare pairs occur in no training name. The table calls them impossible, and then they happen. A single such guess makes the
+# loss infinite, however good the rest is.
 #
 # ### Smoothing
 #
@@ -510,7 +506,7 @@ print("guesses with probability 0:", *(f"{show(x)}→{show(y)}" for x, y in impo
 #
 # $$p(y \mid x) = \frac{\text{count}(x, y) + s}{\sum_{y'} (\text{count}(x, y') + s)}$$
 #
-# where $y'$ runs over all ids. A count of 1000 becomes 1001 and hardly notices. A count of 0 becomes 1, and the pair is
+# where $y'$ runs over all ids. For a count of 1000, one more hardly matters. A count of 0 becomes 1, which makes the pair
 # possible.
 
 # %%
@@ -539,10 +535,9 @@ print(f"training names {bigram_loss(smoothed, train_names, tokenizer):.4f}")
 print(f"held-out names {bigram_loss(smoothed, held_out, tokenizer):.4f}")
 
 # %% [markdown]
-# Now both are ordinary numbers, and close together: the table has 27 × 27 entries and learned them from many thousand
-# names, so what it says is true of names in general. With fewer names that is not so. We count on the first 20, 50,
-# 100, … training names and measure both losses each time. (The smoothing here is only 0.1, so that you see the few
-# names and not the smoothing.)
+# Now both are ordinary numbers and close together: the table learned its 27 × 27 entries from many thousand names, so what it
+# says is true of names in general. With fewer names it is not. We count on the first 20, 50, 100, … training names and measure
+# both losses each time. (The smoothing is only 0.1 here, to show the effect of few names and not that of smoothing.)
 
 # %%
 sizes = [20, 50, 100, 200, 500, 1000, 2000, 5000, len(train_names)]
@@ -565,15 +560,14 @@ axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# On the left the lines are far apart: from few names the table learns what those few happen to have. This is
-# **overfitting**. With more names the gap closes, and the lower line rises: one table now has to serve them all, and can
-# no longer fit the accidents of a few. The loss on names it has *counted* looks best where the model is worst, so it must
-# not be the judge.
+# On the left the lines are far apart: the table learns what a few names happen to have. This is **overfitting**. With more names
+# the gap closes and the lower line rises: one table now has to serve them all and can no longer fit the accidents of a few. The
+# loss on names it has *counted* looks best where the model is worst, so it must not be the judge.
 #
 # ## 8. The first number to beat
 #
-# The GPT of chapter 03 reads up to eight ids, so it makes the first eight guesses of each name. To compare like with
-# like, we count the first eight guesses too, here and in all later chapters, and always on held-out names.
+# The GPT of chapter 03 reads up to eight ids, so it makes only the first eight guesses of each name. To compare like with like,
+# we too count the first eight guesses, here and in all later chapters, always on held-out names.
 
 # %%
 to_beat = bigram_loss(smoothed, held_out, tokenizer, max_len=8)
@@ -602,19 +596,19 @@ luck = max(of_splits) - min(of_splits)
 claim("splits differ by less than 0.03", luck < 0.03)
 
 # %% [markdown]
-# So a gain of 0.1 is no luck. From here on all models share one split, and then even smaller differences count, because
-# all of them meet the same easy and the same hard names.
+# So a gain of 0.1 is not luck. From here on all models share one split. Then even smaller differences count, because all models
+# meet the same easy and hard names.
 #
 # ## 9. Counting further back
 #
 # Can counting do better? The bigram looks at one letter. What a model looks at before a guess is called its **context**.
 # Two richer contexts come to mind:
 #
-# - *place and letter*: an *a* in second place is followed by other letters than an *a* in seventh place;
-# - *two letters*: after *nn* come other letters than after *an*. This is the **trigram** model.
+# - *place and letter*: an *a* in second place and one in seventh place are followed by different letters;
+# - *two letters*: *nn* and *an* are followed by different letters. This is the **trigram** model.
 #
-# The recipe stays the same: a row of counts for each context. So we write it once, for any context. First the guesses,
-# each with all that comes before it.
+# The recipe stays the same: a row of counts for each context. So we write it once for any context. First the guesses, each with
+# everything before it.
 
 # %%
 #| export names.counts
@@ -647,49 +641,61 @@ for before, following in guesses(["emma"], tokenizer):
 
 
 # %% [markdown]
-# `context_loss` takes a function that picks the context from the ids before: for the bigram it is `before[-1:]`, the last
-# one. It counts on the training names, and measures on the first eight guesses of the held-out ones.
+# `context_loss` takes a function that picks the context from the ids before: for the bigram it is `before[-1:]`, the last one.
+# Then it counts one list of names and measures the first eight guesses of another.
 
 # %%
-def context_loss(context, smoothing=0.3):
-    """Held-out loss of a table with a row of counts for each context."""
+def context_loss(context, smoothing=0.3, counted=train_names, judged=held_out):
+    """Loss on `judged` of a table with a row of counts from `counted` for each context."""
     rows = defaultdict(lambda: np.full(27, smoothing))
-    for before, following in guesses(train_names, tokenizer):
+    for before, following in guesses(counted, tokenizer):
         rows[context(before)][following] += 1
     chances = [
         rows[context(before)][following] / rows[context(before)].sum()
-        for before, following in guesses(held_out, tokenizer, max_len=8)
+        for before, following in guesses(judged, tokenizer, max_len=8)
     ]
     return -np.log(chances).mean()
 
 
+# %% [markdown]
+# How much smoothing? The choice must not be made on the held-out names, or they would no longer be unseen. So we choose on
+# the last 1,600 *training* names and count the others.
+
 # %%
-tables = {
-    "bigram": (lambda before: before[-1:], 1),
-    "letter + position": (lambda before: (len(before), before[-1]), 0.3),
-    "trigram": (lambda before: before[-2:], 0.3),
+context_of = {
+    "bigram": lambda before: before[-1:],
+    "letter + position": lambda before: (len(before), before[-1]),
+    "trigram": lambda before: before[-2:],
 }
+counted_on, chosen_on, best = train_names[:-1600], train_names[-1600:], {}
+for model, context in context_of.items():
+    tried = {s: context_loss(context, s, counted_on, chosen_on) for s in (0.1, 0.3, 1, 3)}
+    best[model] = min(tried, key=tried.get)
+    print(f"{model:17}", *(f"{s}: {loss:.4f}  " for s, loss in tried.items()), "best:", best[model])
+
+# %%
 losses, seconds = {}, {}
-for model, (context, smoothing) in tables.items():
+for model, context in context_of.items():
     started = time.perf_counter()
-    losses[model] = context_loss(context, smoothing)
+    losses[model] = context_loss(context, best[model])
     seconds[model] = time.perf_counter() - started
 
 # %%
 one_letter, place_and_letter, two_letters = losses.values()
-assert abs(one_letter - to_beat) < 1e-4, "the bigram again, counted in another way"
+again = context_loss(context_of["bigram"], smoothing=1)
+assert abs(again - to_beat) < 1e-4, "the bigram, counted in another way"
 print(f"one letter {one_letter:.4f} | place and letter {place_and_letter:.4f}", end=" | ")
 print(f"two letters {two_letters:.4f}")
 claim("place and letter beat one letter by more than luck", to_beat - place_and_letter > 2 * luck)
 claim("so do two letters", to_beat - two_letters > 2 * luck)
 
 # %% [markdown]
-# Both are much better than the bigram. (The smoothing of 0.3 suits them better than 1: their rows hold fewer counts.) So
-# why not three letters, five, eight?
+# Both are much better than the bigram. (They do best with less smoothing than the bigram: each row has fewer counts.) So why not
+# three letters, five, eight?
 #
 # ### Where a table ends
 #
-# Because the table grows by a factor of 27 with each letter, and our names do not grow with it. A **cell** is one entry: a
+# Because the table grows by a factor of 27 with each letter, while the list of names stays the same. A **cell** is one entry: a
 # context with a letter after it.
 
 # %%
@@ -708,14 +714,14 @@ for back in backs:
 
 # %% [markdown]
 # With one letter most cells have been counted. With three, nineteen of twenty are empty; with eight, all but one in a hundred
-# million. The right-hand columns show what that does. With five letters more than a fifth of the held-out guesses meet a
-# context that the table has never seen, and there it knows nothing. From three letters on the loss gets worse.
+# million. The right-hand columns show what that does. With five letters more than a fifth of the held-out guesses meet a context
+# that the table has never seen; there it knows nothing. Beyond three letters the loss gets worse.
 #
 # ### Backing off
 #
-# But a long context that *has* been seen often is worth a lot. So use it where you have it, and trust a shorter one where
-# you have not. That is called **back-off**. Smoothing shows how to do it softly. So far we added the same to each count.
-# Now the $s$ extra counts go where the context that is one letter shorter expects them:
+# But a long context that *has* been seen often is worth a lot. So use it where you have it, and trust a shorter one where you
+# don't. That is called **back-off**. Smoothing shows how to do it softly. So far we added the same to each count. Now the $s$
+# extra counts are shared out as the context that is one letter shorter expects:
 #
 # $$p_n(y) = \frac{\text{count}_n(y) + s \cdot p_{n-1}(y)}{\text{total}_n + s}$$
 #
@@ -777,12 +783,10 @@ def backoff_loss(
 
 
 # %% [markdown]
-# Which strength $s$, and how far back? That is a choice, and if we made it on the held-out names, they would no longer be
-# unseen. So we choose on 1,600 of the *training* names and count on the others.
+# Which strength $s$, and how far back? Again we choose on the last 1,600 training names.
 
 # %%
-chosen_on = train_names[-1600:]
-table = count_contexts(train_names[:-1600], tokenizer, back=8)
+table = count_contexts(counted_on, tokenizer, back=8)
 choices = {}
 for back in (4, 5, 8):
     for strength in (10, 30, 100):
@@ -812,23 +816,23 @@ axes.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %%
-claim("with one context only, the loss rises from three letters on", plain[2:] == sorted(plain[2:]))
+claim("with one context only, the loss rises beyond three letters", plain[2:] == sorted(plain[2:]))
 falling = by_back[:6] == sorted(by_back[:6], reverse=True)
 claim("with back-off the loss falls with each letter up to six", falling)
 claim("back-off beats place and letter by more than luck", place_and_letter - backoff > 2 * luck)
 
 # %% [markdown]
-# The dashed line turns after three letters, the solid one falls and levels out after five or six letters. So counting, done well, is a
-# strong opponent, and this course has *two* numbers to beat. The bigram's is soon beaten. Back-off's takes until the
-# end of chapter 04. For this task it is hard to beat: thousands of names, all short, of 26 letters.
+# The dashed line turns up after three letters; the solid one keeps falling and levels out after five or six. So counting, done
+# well, is a strong opponent. This course has *two* numbers to beat: the bigram's soon falls, back-off's holds until the end of
+# chapter 04. This task suits it: thousands of names, all short, made of 26 letters.
 #
 # So why does nobody build a ChatGPT from counts?
 #
-# - **The tables grow too fast.** Eight letters back make more than seven million million cells. And a text of words is worse: a large model tells apart some 32,768 tokens, so that the pairs alone fill a table of a billion cells.
-# - **No context helps another.** What the table learned after *anna* says nothing about *hanna*, *joanna* or *anne*. Each context has to be seen, again and again, for itself. A network describes each letter by a few numbers, and what it learns about one context changes what it expects after all similar ones.
+# - **The tables grow too fast.** Eight letters back make more than seven million million cells. Text made of words is worse: a large model may have 32,768 tokens or more, and the pairs alone then fill a table of a billion cells.
+# - **Contexts help each other only when they end alike.** After *hanna*, back-off can use what it learned after *anna*. After *anne* it cannot: its rows, *anne*, *nne*, *ne* and *e*, are not those of *anna*: *anna*, *nna*, *na* and *a*. A network describes each letter by a few numbers, so what it learns about one context also changes what it expects after similar ones.
 #
-# That is why a network of 4,064 numbers, in chapter 04, comes near a table of many times more counts. And with each further letter
-# or word of context the network grows a little, the table 27 times or 32,768 times.
+# In chapter 04 a network of 85,920 numbers passes the 188,377 counts. With each further letter or word of context a network grows
+# a little, a table by a factor of 27 or 32,768.
 
 # %%
 print(f"eight letters back: {27**9:,} cells; pairs of 32,768 tokens: {32_768**2:,} cells")
@@ -836,8 +840,10 @@ print(f"eight letters back: {27**9:,} cells; pairs of 32,768 tokens: {32_768**2:
 # %% [markdown]
 # ## 10. The log
 #
-# Now the rows for the log. `corpus` says which texts the loss was measured on, and `steps` is 0, since counting takes no
-# steps of training. `parameters` are the numbers that a model keeps: here the cells of its table.
+# The course keeps a **loss log**, a table with one row for each model: its held-out loss, its size and its cost. It grows from
+# chapter to chapter and shows what each idea bought. Here are its first rows. `corpus` says which texts the loss was measured on.
+# `steps` is 0, since counting takes no training steps. `parameters` are the numbers that a model keeps: here the cells of its
+# table.
 
 # %%
 knows_nothing = bigram_loss(uniform, held_out, tokenizer, max_len=8)
@@ -865,12 +871,12 @@ draw_loss_log("names", until="01")
 print_loss_log("names", until="01")
 
 # %% [markdown]
-# Further left is better. The log holds the authors' run: compare it with the numbers that you printed. It
-# grows through the course: each idea gets a row, and you see what it bought and what it cost.
+# Further left is better. What you see is the authors' run: outside such a run `record_loss` writes nothing. Compare the rows with
+# the numbers that you printed.
 #
 # | what changed | what it bought |
 # |---|---|
-# | from no knowledge to counted pairs: the last letter says much about the next | 3.30 → 2.61 |
+# | from no knowledge to counted pairs: the last letter says a lot about the next | 3.30 → 2.61 |
 # | one more count for each pair: a pair never seen is not impossible | infinite → 2.59, whole names |
 # | the place in the name, beside the letter | 2.61 → 2.49 |
 # | up to eight letters back, with back-off | 2.61 → 2.37 |
@@ -878,8 +884,8 @@ print_loss_log("names", until="01")
 # <details><summary>The well-known list of names</summary>
 #
 # Many texts on small language models use one list of 32,033 names. It is not shipped here. `download_names` of
-# `course_lib.names.download` fetches it and checks that it is exactly the expected file. To use it, go back to section 1, put
-# these lines in place of `names = load_names()`, leave out the `assert` below, and run the notebook again:
+# `course_lib.names.download` fetches it and checks that it is exactly the expected file. To use it, put these lines in place of
+# `names = load_names()` in section 1, leave out the `assert` below it, and run the notebook again:
 #
 # ```python
 # from course_lib.names.download import download_names
@@ -887,7 +893,7 @@ print_loss_log("names", until="01")
 # names = list(dict.fromkeys(load_names(download_names())))
 # ```
 #
-# That list has some names more than once. `dict.fromkeys` keeps each one once, so that no held-out name is also a training
+# That list has some names more than once. `dict.fromkeys` keeps each one once; otherwise a held-out name could also be a training
 # name. You can't compare losses across lists; each has its own numbers to beat.
 #
 # </details>
@@ -910,14 +916,14 @@ print_loss_log("names", until="01")
 #
 # <details><summary>Hint 1</summary>
 #
-# Section 6 did it for *emma*, as a product. How many guesses does a name of four letters make?
+# Section 6 did it for *emma*, as a product. How many guesses does a name of four letters take?
 #
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `pairwise(tokenizer.encode(name))` gives the pairs, `probs[first, second].item()` a probability, `math.log` its
-# logarithm. Collect the negative logarithms in a list, and divide its sum by its length.
+# `pairwise(tokenizer.encode(name))` gives the pairs, `probs[first, second].item()` a probability, `math.log` its logarithm.
+# Collect the negative logarithms in a list and divide its sum by its length.
 #
 # </details>
 
@@ -951,7 +957,7 @@ check(exercises.name_loss, name_loss)
 #
 # <details><summary>Hint 1</summary>
 #
-# Count on one list only, and judge by the other. Which names would choose no smoothing at all?
+# Count one list only and judge by the other. Which names would choose no smoothing at all?
 #
 # </details>
 #
@@ -981,8 +987,8 @@ check(exercises.best_smoothing, best_smoothing)
 # of shape (V, V, V) in which entry `[x, y, z]` is the probability that `z` comes after `x`, `y`. For the first letter
 # there is only one id before, the BOS; put one more BOS in front. So *emma* has the triples ••e, •em, emm, mma, ma•.
 #
-# Section 9 counted the same with a dictionary. An array is less patient, and faster: look up any pair, and its row is
-# there. These lines print the loss on held-out names:
+# Section 9 counted the same with a dictionary. An array takes more memory but is faster: the row of any pair is there at once.
+# These lines print the loss on held-out names:
 #
 # ```python
 # table = trigram_probs(train_names, tokenizer)
@@ -1020,14 +1026,14 @@ check(exercises.trigram_probs, trigram_probs)
 # - A bigram model is a table of counts, divided row by row. It writes names by drawing from its rows.
 # - The loss is the mean of $-\ln p$ over all guesses, in nats. A model that knows nothing has $\ln 27 = 3.2958$.
 # - Smoothing keeps what was never seen possible. Only the loss on held-out names says how good a model is.
-# - A longer context says more, and its table is emptier: 27 times the cells for each letter. Back-off takes the longest context that has been seen often enough.
-# - The log now has five rows, and two numbers to beat: the bigram's, and that of back-off.
+# - A longer context says more, but its table is emptier: 27 times the cells for each letter. Back-off takes the longest context that has been seen often enough.
+# - The log now has five rows and two numbers to beat: the bigram's and that of back-off.
 #
 # ## Pitfalls
 #
-# - **Probabilities in `mx.random.categorical`.** It takes logits. Given probabilities it draws almost evenly, and does not complain. When a good model writes noise, look here first.
+# - **Probabilities in `mx.random.categorical`.** It takes logits. Given probabilities it draws almost evenly and does not complain. When a good model writes noise, look here first.
 # - **A missing `keepdims=True`.** The square table divides by the sums of the wrong axis. Assert that the rows add up to 1.
-# - **The end forgotten.** A name of four letters makes five guesses. A model without the end does not know when to stop, and its loss is another number.
+# - **The end forgotten.** A name of four letters takes five guesses. A model without the end does not know when to stop, and its loss cannot be compared.
 # - **Products of probabilities.** They underflow to 0. Add logarithms.
 # - **Judging by the training loss,** or choosing settings on the held-out names and then quoting the loss on them. What you chose by is no longer unseen.
 # - **Comparing losses that are not alike:** other names, another vocabulary, or bits ($\log_2$) against nats.

@@ -50,9 +50,9 @@ BLUE, ORANGE = "#0072B2", "#D55E00"
 # %% [markdown]
 # ## 1. A table that nobody counted
 #
-# In chapter 01 you counted pairs of letters, and the counts became a table of probabilities. Here is another way to fill that
-# table. Begin with 27 × 27 zeros as logits. Then, in each step, ask MLX for the gradient of the loss, and move all 729 numbers
-# a little against it.
+# In chapter 01 you counted pairs of letters and made a table of probabilities from the counts. Here is another way to fill that
+# table. Begin with 27 × 27 zeros as logits. In each step, ask MLX for the gradient of the loss and move all 729 numbers a little
+# against it.
 
 # %%
 names = load_names()
@@ -80,12 +80,12 @@ mlx_curve.show()
 print(f"{mlx_curve.values[0]:.4f} -> {mlx_curve.values[-1]:.4f}")
 
 # %% [markdown]
-# (Equal guesses have equal losses, so each $-\ln p$ is computed once, and weighed with the **share** of the guesses that are this pair.
-# That is only a shortcut: section 11 takes one guess at a time.)
+# (Equal guesses have equal losses, so each $-\ln p$ is computed once and weighted by the **share** of the guesses that are this
+# pair. That is only a shortcut: section 11 takes one guess at a time, without counts.)
 #
-# The loss falls from that of a model that knows nothing to nearly that of the counts, though no count was ever put into the table. What told each of the
-# 729 numbers which way to go? `mx.value_and_grad` did. In this chapter you build what it does, and at the end your own engine
-# takes these steps again. What do you think: what will be in the table when it is done?
+# The loss falls from that of a model that knows nothing to nearly that of the counts, though nobody wrote a count into the table.
+# What told each of the 729 numbers which way to go? `mx.value_and_grad` did. In this chapter you build what it does; at the end
+# your own engine takes these steps again. What do you think will be in the table then?
 
 # %% [markdown]
 # ## 2. A derivative is the answer to a nudge
@@ -93,7 +93,7 @@ print(f"{mlx_curve.values[0]:.4f} -> {mlx_curve.values[-1]:.4f}")
 # Training asks one question, for every number inside a model: *if I make this number a little bigger, does the loss go up or
 # down, and how fast?* The answer is the **derivative** of the loss with respect to that number.
 #
-# You can measure it. Nudge the number up by a tiny `h`, nudge it down by `h`, and see how much the result moved for each unit of
+# You can measure it. Nudge the number up by a tiny `h`, then down by `h`, and see how much the result moved for each unit of
 # nudge.
 
 # %%
@@ -132,22 +132,21 @@ plt.show()
 # The derivative is the **slope** of the curve at one point. Where it is positive, go left to get lower; where it is negative, go
 # right. All the derivatives of one loss together are its **gradient**.
 #
-# Why not simply nudge, then? It costs two runs of the model *for each number*: 1,458 runs for one step of the table above. And it
-# is never exact: with a large `h` the curve bends on the way, with a tiny one the rounding of the computer's numbers drowns the slope.
+# Why not simply nudge, then? It costs two runs of the model *for each number*: 1,458 runs for one step of the table above. Nor is
+# it ever exact: with a large `h` the curve bends on the way; with a tiny one, rounding drowns the slope.
 
 # %%
 for h in (1e-1, 1e-5, 1e-13):
     print(f"h = {h:g}: off by {abs(nudge(math.exp, 0.5, h) - math.exp(0.5)):.1e}")
 
 # %% [markdown]
-# (The function is $e^x$, which is its own derivative.) Around $10^{-5}$ is a good size. Nudging is too slow for training, but perfect
-# for *checking* gradients that you found in another way: a **numerical gradient check**.
-
-# %% [markdown]
+# (The function is $e^x$, its own derivative.) Around $10^{-5}$ is a good size. Nudging is too slow for training but perfect for
+# *checking* gradients found in another way: a **numerical gradient check**.
+#
 # ## 3. The chain rule, with tiny numbers
 #
-# Take a very small model: for an input $x$, guess $wx + b$, and compare with the right answer $y$. The loss is the miss, squared. Do
-# it in four small steps. Such a run from inputs to loss is called the **forward pass**.
+# Take a very small model: for an input $x$, guess $wx + b$ and compare it with the right answer $y$. The loss is the miss,
+# squared. Do it in four small steps. Such a run from inputs to loss is called the **forward pass**.
 
 # %%
 x, w, b, y = 3.0, 2.0, 1.0, 5.0
@@ -190,10 +189,9 @@ for n, name in enumerate("wxby"):
 
 
 # %% [markdown]
-# You have just done **backpropagation** (also called reverse-mode differentiation): start at the end with 1, and walk back,
-# multiplying by local slopes. One walk gave all four derivatives. Nothing in it needed cleverness, so a program can do it.
-
-# %% [markdown]
+# You have just done **backpropagation** (also called reverse-mode differentiation): start at the end with 1 and walk back,
+# multiplying by local slopes. One walk gave all four derivatives. None of it needed cleverness, so a program can do it.
+#
 # ## 4. A number that remembers
 #
 # To walk back, you must know the way. So wrap each number in an object that remembers two things: its **parents** (the numbers it
@@ -222,9 +220,8 @@ def as_value(number: "Value | float") -> Value:
 
 
 # %% [markdown]
-# The class grows as you go: `@add_to(Value)` puts a function into it. Each operation computes its result and, in the same line,
-# writes down the local slopes that you just used by hand. (The slope of a power $a^n$ is $n a^{n-1}$; for $n = 2$ that is the
-# `2 * miss` from above.)
+# The class grows as you go: `@add_to(Value)` puts a function into it. Each operation computes its result and notes the local
+# slopes that you just used by hand. (The slope of a power $a^n$ is $n a^{n-1}$; for $n = 2$ that is the `2 * miss` from above.)
 
 # %%
 #| export names.autograd
@@ -263,7 +260,7 @@ print(loss, "was made of", loss.parents, "with slope", loss.slopes)
 # %% [markdown]
 # ## 5. The graph, and the order to walk it
 #
-# The values and their parents form a **graph**: values are its nodes, and an arrow leads from each parent to what was made of it.
+# The values and their parents form a **graph**: values are its nodes; an arrow leads from each parent to what was made of it.
 # Nodes without parents, such as `w`, are its **leaves**: white and round below. Results are blue and square.
 
 # %%
@@ -273,8 +270,8 @@ draw_graph(loss, labels, grads=False)
 
 
 # %% [markdown]
-# Each arrow carries the local slope that was noted when the value was made. The gradients are still unknown. Fill them in yourself,
-# from right to left: start with 1 at `loss`, and multiply along the arrows. The answer comes in section 6.
+# Each arrow carries the local slope that was noted when the value was made. The gradients are still unknown. Fill them in
+# yourself from right to left: start with 1 at `loss` and multiply along the arrows. The answer comes in section 6.
 #
 # A program has to take care of the order. In $ab + a$, the value $a$ is used twice: in the product and in the sum. It has to collect
 # both contributions before it passes anything on to its own parents. So you need the nodes in **topological order**: every node after
@@ -295,8 +292,8 @@ print([labels[node] for node in parents_first(loss, [])])
 
 
 # %% [markdown]
-# A function that calls itself goes as deep as the graph, and Python stops it after about a thousand calls inside one another. So the
-# package's version keeps its own list of what is still to do. It gives the same order; you can skip how.
+# A function that calls itself goes as deep as the graph, but Python stops after about a thousand nested calls. So the package's
+# version keeps its own list of what is still to do. The order is the same; you can skip how.
 
 # %%
 #| export names.autograd
@@ -346,11 +343,11 @@ draw_graph(loss, labels)
 assert (w.grad, x.grad, b.grad, y.grad) == (d_w, d_x, d_b, d_y), "not what you had by hand"
 
 # %% [markdown]
-# Are these your numbers? The gradient of a box is the gradient of the box that its arrow points to, times the slope on that arrow.
+# Are these your numbers? The gradient of a box is that of the box its arrow points to, times the slope on the arrow.
 #
 # ### Why the `+`
 #
-# A value may be used twice, as $a$ in $ab + a$. Then it moves the result along two paths, and the two effects **add up**.
+# A value may be used twice, as $a$ in $ab + a$. Then it moves the result along two paths; the two effects **add up**.
 
 # %%
 a, b = Value(2.0), Value(3.0)
@@ -363,9 +360,9 @@ assert abs(a.grad - nudge(lambda a: a * 3.0 + a, 2.0)) < 1e-6
 # %% [markdown]
 # Two arrows leave `a`: one with slope 3 through the product, one with slope 1 straight to the result. Its gradient is 3 + 1 = 4.
 #
-# There are two additions in `backward`. The one in `flow` adds up the paths within one walk. An engine without it keeps only the last
-# report: a common bug, and a quiet one, since everything still runs. Exercise 2.2 makes you catch it. The `+=` on `node.grad` adds up
-# separate walks, so calling `backward` twice doubles the gradients:
+# There are two additions in `backward`. The one in `flow` adds up the paths within one walk. An engine without it keeps only the
+# last report: a common bug and a quiet one, since everything still runs. You catch it in exercise 2.2. The `+=` on `node.grad`
+# adds up separate walks: calling `backward` twice doubles the gradients.
 
 # %% tags=["nbval-check-output"]
 result.backward()
@@ -411,7 +408,7 @@ def __rtruediv__(self, other: float) -> "Value":
 
 
 # %% [markdown]
-# Three functions do need a rule. The first two slopes are from a table of derivatives; you need not derive them, you test them by
+# Three functions do need a rule. The first two slopes are from a table of derivatives. You need not derive them: test them by
 # nudging.
 #
 # | result | local slope | the slope in words |
@@ -441,7 +438,7 @@ def relu(self) -> "Value":
 
 
 # %% [markdown]
-# That is the whole engine. Two independent witnesses: nudging, and MLX.
+# That is the whole engine. It has two independent witnesses: nudging and MLX.
 
 # %%
 rules = {
@@ -485,13 +482,12 @@ compare("mixed", (a.grad, b.grad), in_mlx(mx.array(1.2), mx.array(0.7)))
 # %% [markdown]
 # The `(0, 1)` asks for the gradients of arguments 0 and 1. A difference near $10^{-7}$ is rounding: MLX computes with about 7 digits
 # (`float32`), Python's floats have about 16.
-
-# %% [markdown]
+#
 # ## 8. A row of the table learns
 #
-# Back to the names, first with a single row and small numbers. Say that after some letter you have seen *a* five times, *i* twice and *o*
-# once. The row has three logits, and they start at zero. The loss is that of chapter 01, the mean of $-\ln p$. With the softmax in
-# it, the logarithm of the fraction becomes a difference:
+# Back to the names, first with a single row and small numbers. Say that after some letter you have seen *a* five times, *i* twice
+# and *o* once. The row has three logits, all zero at first. The loss is that of chapter 01, the mean of $-\ln p$. With the
+# softmax in it, the logarithm of the fraction becomes a difference:
 #
 # $$-\ln p_y = -\ln \frac{e^{z_y}}{\sum_j e^{z_j}} = \ln S - z_y, \qquad S = \sum_j e^{z_j}$$
 #
@@ -572,21 +568,20 @@ print("e^logit, with o as 1:", (learned / learned[2]).round(2))
 claim("the row has learned the shares", np.abs(learned / learned.sum() - true).max() < 0.001)
 
 # %% [markdown]
-# 5 to 2 to 1: the logits have become the **logarithms of the counts**, up to a number that is the same for all three. (Add a number
-# to all logits, and $e^z$ grows by the same factor above and below the fraction: softmax cannot see it.) It could not end elsewhere.
-# The gradient is zero only where $p$ equals the share.
+# 5 to 2 to 1: the logits have become the **logarithms of the counts**, up to a number that is the same for all three. (Add a
+# number to all logits, and $e^z$ grows by the same factor above and below the fraction: softmax cannot see it.) It could not end
+# anywhere else: the gradient is zero only where $p$ equals the share.
 
 # %% [markdown]
 # ## 9. From numbers to arrays
 #
-# An object for every number is slow: one loss of the whole table would make thousands of them. So real engines keep one object for each
-# **array**, called a **tensor** in PyTorch. The walk stays the same; what changes is the report to a parent. A gradient now has **the same
-# shape as its array**, and three rules say what is reported.
+# An object for every number is slow: one loss of the whole table would make thousands. So real engines keep one object for each
+# **array**, called a **tensor** in PyTorch. The walk stays the same; only the report to a parent changes. A gradient now has
+# **the same shape as its array**. Three rules say what is reported.
 #
 # 1. **Entry by entry** (`exp`, `log`, `*`): multiply by the local slope, entry by entry.
-# 2. **Broadcast forward, sum backward.** An entry that was repeated n times collects n reports, so they are added up. It is the `+` of
-#    `flow` again.
-# 3. **Matrix product.** `C = A @ B` has two gradients, and you can find both with numbers.
+# 2. **Broadcast forward, sum backward.** An entry that was repeated n times collects n reports, which are added up: the `+` of `flow` again.
+# 3. **Matrix product.** `C = A @ B` has two gradients. You can find both with numbers.
 #
 # ### Both gradients of a matrix product
 #
@@ -608,8 +603,9 @@ print("dA", (dC @ B.T).tolist())
 print("dB", (A.T @ dC).tolist())
 
 # %% [markdown]
-# With more rows in `A`, each row makes a row of `C` from the same `B`; its reports add up, and `A.T @ dC` does that too. You need not memorise
-# the formulas: shapes (n, m), (m, k) and (n, k) fit together in one way only. Does your own engine agree? It knows nothing of matrices:
+# With more rows in `A`, each row makes a row of `C` from the same `B`; the reports to `B` add up, which `A.T @ dC` also does. You
+# need not memorise the formulas: unless n, m and k are equal, the shapes (n, m), (m, k) and (n, k) fit together in one way only.
+# Does your own engine agree? It knows nothing of matrices:
 
 # %%
 a = [Value(number) for number in A[0]]
@@ -623,8 +619,9 @@ assert [[v.grad for v in row] for row in b] == (A.T @ dC).tolist()
 # %% [markdown]
 # ### An array that remembers
 #
-# `Tensor` is `Value` with arrays. In place of a slope, it notes for each parent a function: given the gradient of the result, what is
-# reported? A sum reports the same to each entry. The two products are rules 3 and 1 in code:
+# `Tensor` is `Value` with arrays. In place of a slope, it notes a function for each parent: the gradient of the result goes in,
+# the report comes out. Python writes such a function without a name as `lambda d: …`, where `d` is what goes in. A sum reports
+# the same to each entry. The two products are rules 3 and 1 in code:
 
 # %%
 #| export names.autograd
@@ -691,18 +688,31 @@ def relu(self) -> "Tensor":
 
 
 # %% [markdown]
-# And the walk. It is the one of `Value`, with `report(gradient)` where `slope * gradient` was. Rule 2 has one place for all operations: a
-# report that is larger than its parent is added up along the axes on which the parent was repeated.
+# Rule 2 has one place for all operations: a report that is larger than its parent is summed along the axes on which the parent
+# was repeated.
 
 # %%
 #| export names.autograd
 def sum_to(gradient: np.ndarray, shape: tuple) -> np.ndarray:
     """The gradient of an array of this shape that was broadcast: summed where it was repeated."""
-    gradient = gradient.sum(axis=tuple(range(gradient.ndim - len(shape))))  # axes it did not have
+    extra = tuple(range(gradient.ndim - len(shape)))  # axes the array did not have, on the left
+    gradient = gradient.sum(axis=extra)  # with () for no axes it stays as it is
     repeated = tuple(axis for axis, size in enumerate(shape) if size == 1)
     return gradient.sum(axis=repeated, keepdims=True)
 
 
+# %% tags=["nbval-check-output"]
+report = np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])
+for shape in [(2, 3), (3,), (1, 3), (2, 1), ()]:
+    summed = sum_to(report, shape)
+    print(f"report {report.shape}, parent {shape!s:6} -> {summed.shape!s:6} {summed.tolist()}")
+
+# %% [markdown]
+# A parent of shape (3,) or (1, 3) was the same in each row, so the rows are added. One of shape (2, 1) was the same in each column,
+# so the columns are. Now the walk: that of `Value`, with `report(gradient)` in place of `slope * gradient`.
+
+# %%
+#| export names.autograd
 @add_to(Tensor)
 def backward(self) -> None:
     """Add the derivative of this to the `grad` of every Tensor that it was made of."""
@@ -716,8 +726,8 @@ def backward(self) -> None:
 
 
 # %% [markdown]
-# Test it on a network that reads *emma*. Each letter is a row of 27 zeros with a 1 at its place (**one-hot**), so `X @ E` picks rows of
-# `E`. Then the squared ReLU of chapter 00, and a second matrix makes 27 logits. Chapter 03's model has the same parts.
+# Test it on a network that reads *emma*. Each letter is a row of 27 zeros with a 1 at its place (**one-hot**), so `X @ E` picks
+# rows of `E`. After the squared ReLU of chapter 00, a second matrix makes 27 logits. Chapter 03's model has the same parts.
 
 # %%
 ids = tokenizer.encode("emma")
@@ -728,7 +738,8 @@ E, b, U = rng.normal(0, 0.5, (27, 8)), rng.normal(0, 0.5, 8), rng.normal(0, 0.1,
 tensors = [Tensor(array) for array in (E, b, U)]
 hidden = (Tensor(X) @ tensors[0] + tensors[1]).relu()  # (5, 8): b is broadcast to 5 rows
 logits = (hidden * hidden) @ tensors[2]  # (5, 27)
-loss = ((logits.exp().sum(axis=1).log() - logits) * Tensor(Y / 5)).sum()
+ln_S = logits.exp().sum(axis=1).log()  # (5, 1)
+loss = ((ln_S - logits) * Tensor(Y / 5)).sum()  # (5, 1) - (5, 27): ln_S is broadcast to 27 columns
 loss.backward()
 print(f"loss {loss.data:.4f}, near ln 27 = {math.log(27):.4f}")
 
@@ -744,7 +755,7 @@ for name, tensor, gradient in zip("EbU", tensors, theirs, strict=True):
     compare(f"d{name}", tensor.grad, gradient, tolerance=0.02)  # a GPU may round products more
 
 # %% [markdown]
-# All three rules are right. Look at `dE`: which of its rows are not zero?
+# All three rules are right. Which rows of `dE` are not zero?
 
 # %%
 touched = np.abs(tensors[0].grad).sum(axis=1) > 0
@@ -752,8 +763,7 @@ print("rows with a gradient:", *np.array([*tokenizer.chars, "•"])[touched])
 
 # %% [markdown]
 # Only those of the letters that were read: the others had no part in this loss.
-
-# %% [markdown]
+#
 # ## 10. The names, with your own engine
 #
 # Now the table of section 1 again: 729 zeros, the same 119,450 guesses, and nothing but your own code.
@@ -788,7 +798,7 @@ print(f"{losses[0]:.4f} -> {losses[-1]:.4f}")
 
 # %% [markdown]
 # (A learning rate of 50 looks huge, but each gradient is only a share of all guesses, the largest 0.03. Try 200: the steps
-# overshoot, and the loss never settles.) What does counting reach, on the same names?
+# overshoot and the loss never settles.) What does counting reach on the same names?
 
 # %%
 counted = counts / counts.sum(axis=1, keepdims=True)  # (27, 27) probabilities of chapter 01
@@ -803,10 +813,10 @@ plt.show()
 claim("gradient descent ends where counting does", 0 < losses[-1] - counted_loss < 0.0005)
 
 # %% [markdown]
-# It comes down to the loss of the counts, and not below. Section 8 said why: the gradient is zero where the probabilities are the shares.
+# It comes down to the loss of the counts but not below: there the gradient is zero (section 8).
 #
-# So what is in the table? Section 8 says: logarithms of counts. Shift each row so that its $e^z$ add up to 1 (which changes no
-# probability), and compare each logit with the logarithm of the share that was counted.
+# So what is in the table? Section 8 says: logarithms of counts. Shift each row to make its $e^z$ add up to 1 (which changes no
+# probability), then compare each logit with the logarithm of the counted share.
 
 # %%
 shifted = table.data - np.log(np.exp(table.data).sum(axis=1, keepdims=True))
@@ -821,11 +831,13 @@ plt.show()
 often = counts >= 20
 gap = np.abs(shifted - np.log(np.maximum(counted, 1e-9)))[often].max()
 claim("each pair that was seen 20 times or more lies on the line", gap < 0.02)
+below = (shifted < np.log(np.maximum(counted, 1e-9)))[pairs & (counts <= 2)]
+claim("most of those seen once or twice lie a little below it", below.mean() > 0.6)
 
 # %% [markdown]
-# A point for each pair of letters, and all on one line: **gradient descent has found the counts**. (The palest pairs, seen
-# once or twice, mostly lie a little below. Why? Counting says 0 for the pairs that were never seen. To get there, a logit
-# would have to sink to $-\infty$; it only comes nearer, and so these pairs still hold some of the probability.) Is that bad?
+# A point for each pair of letters, all on one line: **gradient descent has found the counts**. (Why do rare pairs lie a little
+# below? Counting says 0 for the pairs that were never seen. To get there, a logit would have to sink to $-\infty$. It only comes
+# nearer, so these pairs still hold some of the probability.) Is that bad?
 
 # %%
 learned = mx.array(np.exp(shifted))
@@ -852,8 +864,8 @@ record_loss(
 )
 
 # %% [markdown]
-# On the contrary: the plain counts are infinitely wrong on new names, and never saying never does the work of smoothing. With the
-# same luck, do both tables write the same names?
+# No: the plain counts are infinitely wrong on new names. The learned table never says never, which does the work of smoothing.
+# With the same luck, do both tables write the same names?
 
 # %%
 keys = mx.random.split(mx.random.key(42), 8)
@@ -863,7 +875,8 @@ print("learned:", *(bigram_sample(learned, tokenizer, key) for key in keys))
 # %% [markdown]
 # ## 11. And MLX?
 #
-# Section 1 had the same loss. The same gradient, too, and the same curve? And if you take one guess at a time, with no counts anywhere?
+# Section 1 had the same loss. Did it have the same gradient and the same curve? And what if you take one guess at a time, with no
+# counts anywhere?
 
 # %%
 now, after = mx.array(bigrams(train_names, tokenizer)).T  # (119450,) each: an id, and the next
@@ -885,16 +898,17 @@ print(f"rows of a table for eight letters: {27**8:,}")
 
 # %% [markdown]
 # All the same. So there is no magic in `mx.value_and_grad`: when you call it, MLX runs your function once, records its
-# operations, and walks them back with a table of rules like yours, one node for each array, on the GPU where there is one. You call
-# `backward` on a *result*; MLX differentiates a *function*, and returns new gradients from each call, so there is nothing to set to zero.
+# operations, and walks them back with a table of rules like yours, one node for each array, on a GPU if there is one. You call
+# `backward` on a *result*; MLX differentiates a *function* and returns new gradients from each call, so there is nothing to set
+# to zero.
 #
 # | what changed | why | what it bought |
 # |---|---|---|
 # | from counts to gradient steps | it works for any model whose loss you can write down | the same held-out loss, 2.613; no smoothing to choose |
 #
-# Nothing gained in loss, then, and everything in reach. The table is at its end: it sees one letter. To look back on eight letters,
-# a table would need $27^8$ rows, 282 billion, and hardly any would ever be used. But a model with fewer numbers, which
-# *computes* its logits from eight letters, can be trained with exactly the loop above. That is chapter 03.
+# The loss is no better, but much is now in reach. The table can do no more: it sees one letter. To look back eight letters, it
+# would need $27^8$ rows, 282 billion, most of them never used. But a model with fewer numbers, which *computes* its logits from
+# eight letters, can be trained with exactly the loop above. That is chapter 03.
 
 # %% [markdown]
 # ## Exercises
@@ -1016,8 +1030,8 @@ check(exercises.centre_backward, centre_backward)
 #
 # <details><summary>Hint 1</summary>
 #
-# Name the steps: `m = mean(x²) + eps` (N, 1), `s = m ** -0.5` (N, 1), `y = x * s` (N, D). Walk back one step at a time, and write the shape
-# next to each line. Which of the three is used twice?
+# Name the steps: `m = mean(x²) + eps` (N, 1), `s = m ** -0.5` (N, 1), `y = x * s` (N, D). Walk back one step at a time and write
+# the shape next to each line. Which of the three is used twice?
 #
 # </details>
 # <details><summary>Hint 2</summary>
@@ -1040,14 +1054,14 @@ check(exercises.rms_norm_backward, rms_norm_backward)
 # ## Summary
 #
 # - A derivative says how much a result moves for each unit of nudge. The chain rule multiplies local slopes along a path and adds up over paths.
-# - A value that remembers its parents and slopes can find all gradients in one walk, in reverse topological order.
+# - A value that remembers its parents and slopes can find all gradients in one walk in reverse topological order.
 # - On arrays there are three rules: multiply by local slopes entry by entry, sum where the forward pass broadcast, and `dA = dC @ B.T`, `dB = A.T @ dC`.
 # - Softmax with cross-entropy has the gradient `p - share`: what was said minus what was true.
 # - A table of logits that starts at zero has the loss ln 27, and gradient descent turns it into the logarithms of the counts.
 #
 # ## Pitfalls
 #
-# - **Overwriting a report in place of adding it.** Right for a value that is used once; wrong, without a word, for one that is used twice (exercise 2.2).
+# - **Overwriting a report in place of adding it.** Right for a value that is used once, silently wrong for one that is used twice (exercise 2.2).
 # - **Gradients not set to zero** between steps. With your engines, and in PyTorch, they add up.
 # - **A gradient of another shape than its array.** A forgotten `sum` may hide in a broadcast; `sum_to` is there for that.
 # - **`exp` of large logits** overflows near 710. Subtract the largest logit of the row first: the probabilities stay. `mx.softmax` and `mx.logsumexp` do.

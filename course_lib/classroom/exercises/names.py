@@ -34,6 +34,11 @@ def name_loss(answer: Callable) -> str:
         assert not near(total / len(ids)), (
             f"{name} has {len(ids)} ids with BOS at both ends, but one guess fewer: nothing comes before the first"
         )
+        for what, first, second in (("start", ids[0], ids[1]), ("end", ids[-2], ids[-1])):
+            without = total + math.log(probs[first, second].item())
+            assert not any(near(without / n) for n in (1, len(name), len(name) + 1)), (
+                f"the {what} of {name} is left out: BOS stands at both ends, so {name} makes {len(name) + 1} guesses"
+            )
         assert not near(right / math.log(2)), "that is in bits; for nats take the natural logarithm, math.log"
         assert not near(math.exp(right)), "that is e to the loss, the perplexity; give the loss itself"
         assert not near(float(answer(name, mx.ones_like(probs) / tokenizer.vocab_size, tokenizer))), (
@@ -85,6 +90,10 @@ def trigram_probs(answer: Callable) -> str:
         assert found is not None, "it returns nothing: is there a `return`?"
         found = np.array(found, dtype=np.float64)
         assert found.shape == (size, size, size), f"expected the shape {(size, size, size)}, got {found.shape}"
+        assert np.isfinite(found).all(), (
+            "some entries are not numbers: a pair x, y that no name has is 0 / 0; add `smoothing` to every count "
+            "before you divide"
+        )
         sums = found.sum(axis=-1)
         assert np.allclose(sums, 1, atol=1e-4), (
             f"found[x, y] must add up to 1 for every x and y, yours go from {sums.min():.3f} to {sums.max():.3f}"
@@ -99,6 +108,10 @@ def trigram_probs(answer: Callable) -> str:
                 f"yours is {found[x, y, z]:.4f}"
             )
 
+        after_end = found[tokenizer.id_of["a"], bos, bos] * size
+        assert abs(after_end - 1) < 1e-4, (
+            "your counts go on after the end of a name (a••): one more BOS belongs in front, but none at the end"
+        )
         expect("••o", 2, 5)
         expect("•ot", 2, 2)
         expect("ott", 1, 2)
