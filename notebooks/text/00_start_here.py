@@ -163,12 +163,8 @@ rows, columns = mx.array([0, 0, 1]), mx.array([2, 0, 1])
 print(a[rows, columns].tolist(), "are a[0, 2], a[0, 0] and a[1, 1]")
 
 # %% [markdown]
-# Take care: an index beyond the end raises no error. You read whatever happens to be in memory there.
-
-# %%
-print("entry 3 of an array with entries 0, 1 and 2:", mx.array([10, 20, 30])[mx.array(3)].item())
-
-# %% [markdown]
+# (Take care: unlike a list, an MLX array raises no error for an index beyond its end. What you read there has no meaning.)
+#
 # Arrays of different shapes combine by **broadcasting**. The shapes are lined up at the right, and a missing axis counts as 1.
 # Each pair of sizes must be equal or contain a 1; whatever has the 1 is repeated.
 
