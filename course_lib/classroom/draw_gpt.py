@@ -109,8 +109,8 @@ def draw_microgpt(letters: list[str], n_embd: int, n_head: int, vocab_size: int)
     _box(ax, 3.9, 1.5, f"wpe: which place\n({T}, {C})", PALE_BLUE, wide=2.4)
     _plus(ax, 2.5, 2.6)
     for x in (1.1, 3.9):
-        _arrow(ax, (2.5, 0.6), (x, 1.05))
-        _arrow(ax, (x, 1.95), (2.5 + (0.25 if x > 2 else -0.25), 2.55))
+        _arrow(ax, (2.5, 0.6), (x, 1.1))
+        _arrow(ax, (x, 1.95), (2.5 + (0.22 if x > 2.5 else -0.22), 2.42))
     _box(ax, 2.5, 3.5, "RMSNorm", "white", wide=1.9)
     _branch(
         ax,
@@ -153,7 +153,7 @@ def _box(ax: Axes, x: float, y: float, label: str, color: str, wide: float = 2.6
 
 
 def _arrow(ax: Axes, start: tuple, end: tuple) -> None:
-    ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "#333333"})
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "#333333", "shrinkA": 0, "shrinkB": 0})
 
 
 def _plus(ax: Axes, x: float, y: float) -> None:
@@ -174,7 +174,7 @@ def _branch(ax: Axes, bottom: float, top: float, boxes: list[tuple[str, str, str
         _box(ax, 5.6, y, label, color)
         ax.text(7.1, y, shape, va="center", fontsize=9)
         if n:
-            _arrow(ax, (5.6, y - step + 0.38), (5.6, y - 0.38))
+            _arrow(ax, (5.6, y - step + 0.4), (5.6, y - 0.4))
     ax.text(4.05, top - 0.25, title, va="center", fontsize=9, style="italic")
     _arrow(ax, (2.6, bottom + 0.45), (4.3, bottom + 0.45))
     last = bottom + 0.45 + (len(boxes) - 1) * step

@@ -141,7 +141,7 @@ claim("an a in sixth place ends more than half", shares[6] > 0.5)
 #
 # A list of numbers is called a **vector**. Think of each number as the answer to a question. Here are four letters with two made-up
 # answers each: is it a vowel, and does it like to end a name? The fifth vector says what we are looking for after *emm*: surely
-# a vowel, and rather one that ends.
+# a vowel, preferably one that ends names.
 
 # %%
 described = {"a": [1.0, 0.9], "o": [1.0, 0.3], "n": [-1.0, 0.6], "q": [-1.0, -0.9]}
@@ -361,7 +361,7 @@ careless = mx.softmax(scores, axis=1)
 print("• looks at", {a: round(w, 2) for a, w in enumerate(careless[0].tolist())})
 
 # %% [markdown]
-# The start looks at position 1, and there stands the *e* that it has to guess. That would be cheating. So before the softmax $-\infty$ is
+# The start looks at position 1, where the *e* stands that it has to guess. That would be cheating. So before the softmax $-\infty$ is
 # added to every score above the diagonal. Since $e^{-\infty} = 0$, these weights become exactly 0. This is the **causal mask**.
 
 # %%
@@ -393,9 +393,9 @@ draw_gpt.draw_attention_steps(parts, letters)
 
 # %% [markdown]
 # Follow the last row. *a* is a vowel, so its query has its 3 on the right: it seeks consonants. That fits the keys of both *m*s. They get
-# most of the weight, and so the mix is −0.75, on the side of −1: "I have seen consonants".
+# most of the weight, so the mix is −0.75, on the side of −1: "I have seen consonants".
 #
-# Who looks at whom now follows from three matrices, and training can find matrices.
+# Who looks at whom now follows from matrices, which training can find.
 #
 # That is **attention**, more exactly *self-attention*: the positions of one text attend to each other. The whole formula fits in a line:
 #
@@ -430,7 +430,7 @@ assert mx.allclose(before, after, atol=1e-6)
 #
 # **Step 4: several heads.** One set of weights can look for one thing at a time. So the queries, keys and values are cut into $H$ parts of
 # $D = C/H$ numbers, where $C$ is how many a position's vector has. Each part, called a **head**, attends by itself. At the end the
-# parts are put side by side again, and one more matrix, `wo`, mixes them.
+# parts are put side by side again, and another matrix, `wo`, mixes them.
 #
 # Now as code, sizes first:
 #
@@ -733,7 +733,7 @@ assert abs(by_hand - math.log(27)) < 0.1
 #
 # **Adam** measures each parameter by its own past. It keeps a running mean $m$ of its gradient and a running mean $v$ of the squared
 # gradient, and moves it by about $m/\sqrt{v}$ times the learning rate. Does the gradient always point one way? Then $m$ is as large as
-# $\sqrt{v}$, and the step is a full one, however small the gradient. Does it flip about? Then $m$ is close to 0, and the step is small.
+# $\sqrt{v}$ and the step is a full one, however small the gradient. Does it keep changing its sign? Then $m$ is close to 0 and the step is small.
 
 # %%
 settings = {"learning_rate": 1e-2, "betas": [0.9, 0.95], "eps": 1e-8}
@@ -783,7 +783,7 @@ claim("Adam ends more than 0.01 below the best SGD", with_adam < best_sgd - 0.01
 # At the largest rate SGD's numbers overflow: `nan` means "not a number". So we take Adam.
 #
 # For later chapters the package has the same loop as `train`. It also refuses what cannot work, calls `on_step` after each step, for the
-# live curve, and compiles the step where that pays (chapter 04 shows how). None of that should change a number, but for rounding:
+# live curve, and compiles the step where that pays (chapter 04 shows how). None of that should change a number beyond rounding:
 
 
 # %%
@@ -878,7 +878,7 @@ claim("without it, each seed is still below the bigram", max(without) < bigram)
 
 # %% [markdown]
 # Disappointed? The famous part bought 0.004 nats, about as much as the luck of the seed. Without it a position knows only its letter and
-# its *place*, and that is enough to beat the bigram. Chapter 04 trains longer, on all names, and takes out each part in turn: there
+# its *place*. That is enough to beat the bigram. Chapter 04 trains longer, on all names, and takes out each part in turn: there
 # attention is worth 0.06.
 #
 # ### And the counts?
@@ -913,8 +913,8 @@ draw_loss_log("names", until="03")
 # names. Then a plain table of letter and place leaves our 4,064 parameters behind, and chapter 01's back-off is better still (2.373).
 #
 # Why go on, then? Our model has not seen most names yet: chapter 04 shows it all of them. And tables end where contexts get long. For
-# eight letters a full one needs 27⁹ cells, and the context of a chat is thousands of words. Hardly any of those ever comes twice, so
-# only a model that shares can learn from them.
+# eight letters a full one needs 27⁹ cells, and the context of a chat is thousands of words. Hardly any context ever comes
+# twice, so only a model that shares can learn from them.
 #
 # ## 10. Writing names
 #
@@ -1167,7 +1167,7 @@ check(exercises.plain_relu_model, plain_relu_model)
 #
 # - Letters and places become vectors; a dot product says how well two vectors fit.
 # - Attention is a weighted mean of values. Queries and keys set the weights, and the causal mask hides the future.
-# - A GPT is embeddings, blocks of attention and MLP that each add to the residual stream, and a head that turns vectors into logits.
+# - A GPT consists of embeddings, blocks of attention and MLP that add to the residual stream, and a head that turns vectors into logits.
 # - A new model's loss must be near the logarithm of the vocabulary's size.
 # - From the same 500 names microGPT learns more than counts do, even with back-off. Attention has hardly begun to help.
 #

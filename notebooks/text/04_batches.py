@@ -188,7 +188,7 @@ print(f"one by one {expected:.6f} | batch {batched:.6f}")
 assert abs(batched - expected) < 1e-5 * expected
 
 # %% [markdown]
-# Does the padding leak into real predictions? It stands at the end, and attention looks back only. So the logits of a
+# Does the padding leak into real predictions? It stands at the end, and attention only looks back. So the logits of a
 # padded name equal those of the name alone, whatever stands in the padding:
 
 # %%
@@ -209,7 +209,7 @@ real_share = mask.mean().item()
 print(f"masked loss {honest:.3f} | mean over everything {honest * real_share:.3f}")
 
 # %% [markdown]
-# Nothing about letters was learned, and the second number is lower. A loss is only comparable with another when both
+# Nothing about letters was learned, yet the second number is lower. A loss is only comparable with another when both
 # count the same predictions.
 #
 # **Gradients** follow the same rule: the gradient of a batch is the mean of the single gradients, weighted by the number
@@ -232,8 +232,8 @@ assert worst < 5e-3 * largest
 # %% [markdown]
 # ## 3. Which names when
 #
-# One pass over all names is an **epoch**. Before each epoch the names are shuffled, so that batches differ from epoch to
-# epoch. Names left over at the end of an epoch start the first batch of the next one. So every batch is full, all have the same
+# One pass over all names is an **epoch**. Before each epoch the names are shuffled, which makes other batches each
+# time. Names left over at the end of an epoch start the first batch of the next one. So every batch is full, all have the same
 # shape, and the step is compiled only once.
 
 
@@ -279,10 +279,11 @@ def make_step(model, optimizer, compiled):
 
 
 # %% [markdown]
-# `step` does more than return a loss: it also changes the model and the optimizer, and a compiled function must be told so.
+# `step` does more than return a loss: it also changes the model and the optimizer. A compiled function must be told so.
 #
-# - `inputs=state`: read these arrays anew at each call. Without it they would be constants, fixed at their first values.
-# - `outputs=state`: write these arrays back after each call. Without it the model would never change.
+# - `inputs=state`: read these arrays anew at each call. Without it they would be constants: each step would begin again from the first values.
+# - `outputs=state`: write these arrays back after each call. Without it the model would be left with placeholders that hold no numbers, and
+#   reading one is an error.
 # - `state` holds whatever lives from one step to the next: the model's parameters, Adam's means, and its learning rate. That is an array
 #   in the optimizer's state, so it may change from step to step. A plain Python number would be frozen (chapter 00).
 #
@@ -481,8 +482,8 @@ print(f"its costliest guess costs {costs.max().item():.0f} nats")
 # %% [markdown]
 # Compare the first row with the last: the same number of updates, but in the last row each takes its direction from 64
 # names instead of one. And the third row? It is no misprint. The same 500 names over and over taught the model what is true of just
-# these 500. It is sure of that, and where others differ it is sure and wrong: its costliest guess costs it over two hundred nats. That is
-# **overfitting**, as in chapter 01, and here it ends far above $\ln 27$, the loss of knowing nothing.
+# these 500. Where other names differ it is sure of itself and wrong: its costliest guess costs it over two hundred nats. That is
+# **overfitting**, as in chapter 01. Here it ends far above $\ln 27$, the loss of knowing nothing.
 #
 # The names that it writes, with the same random keys as in chapter 03:
 
@@ -495,7 +496,7 @@ print(*samples[10:])
 # %% [markdown]
 # ## 7. What does each part buy?
 #
-# Chapter 03 left attention out, and lost next to nothing. Is attention worth so little, or was the training too short? Now each of
+# Chapter 03 left attention out and lost next to nothing. Is attention worth so little, or was the training too short? Now each of
 # the three parts is left out in turn, in both kinds of training. To leave out the positions, all rows of `wpe` are set to zero, and `freeze`
 # keeps the optimizer away from them.
 
@@ -592,7 +593,7 @@ claim("without attention, it ends level with counts of place and letter", level 
 # %% [markdown]
 # Read the right-hand picture first. In the long run attention buys 0.057, positions 0.029, the MLP 0.014. Together that is 0.10, while
 # the whole model is 0.18 below the bigram: whichever part is missing, the others make up for some of it. Without attention the model still
-# knows the letter and its place, and it ends where chapter 01's table of *place and letter* stands (2.490).
+# knows the letter and its place. It ends where chapter 01's table of *place and letter* stands (2.490).
 #
 # In the left-hand picture, after 500 names, only the positions help with every seed. Which letters are frequent where is soon learned;
 # where to look takes longer. Had we stopped there, we would have called attention useless. Had we not looked at all, we would have
@@ -604,7 +605,7 @@ claim("without attention, it ends level with counts of place and letter", level 
 # more numbers in each vector, a *deeper* one more blocks. Both have more parameters, enough of them to learn training names by heart.
 # Two things work against that:
 #
-# - **Dropout** sets numbers that a block adds to zero, each with the same chance (here 10% or 20%), anew in each training step. The others are scaled up, so that the sum stays the same on average. No part can then rely on one other part alone. After training, `model.eval()` switches dropout off. (It has nothing to do with `mx.eval`, which computes arrays.)
+# - **Dropout** sets numbers that a block adds to zero, each with the same chance (here 10% or 20%), anew in each training step. The others are scaled up, which keeps the sum the same on average. No part can then rely on one other part alone. After training, `model.eval()` switches dropout off. (It has nothing to do with `mx.eval`, which computes arrays.)
 # - **Weight decay** pulls each parameter a little towards zero in each step. Only what the names keep asking for stays large. Adam with weight decay is called **AdamW**.
 
 
@@ -719,7 +720,7 @@ claim("three blocks of 64 pass it by far more than seeds differ", margin > 5 * s
 # 188,377 counts. Now compare its column *seen* with that of the row above. Without dropout the same model is better on the training names
 # and worse on the others: it has learned more of them by heart.
 #
-# Is that fair? We tried about ten sizes and shares of dropout, and looked at the held-out names each time. So these numbers contain a
+# Is that fair? We tried about ten sizes and shares of dropout and looked at the held-out names each time. So these numbers contain a
 # little luck of choosing, as chapter 01 warned. How much, we have not measured; fresh names would tell.
 #
 # And a model can go on from here. For one more letter of context the full table needs 27 times the cells (chapter 01), a model one more row in `wpe`.
@@ -787,7 +788,7 @@ plt.show()
 # %% [markdown]
 # A row is the letter that looks (• is BOS); each dark square marks a letter that it looks at, named at the bottom of its
 # column. In some heads the dark squares keep close to the diagonal: they look at the letter itself or the one before.
-# Others pick certain letters, wherever they stand.
+# Others look further back: in head 0 the second *a* looks almost only at the *i*.
 #
 # One name can mislead. Over 400 held-out names, how does each head spread its attention over distance? The grey
 # line is a head that looks at everything alike. It falls too, since few positions have seven others before them.
@@ -844,9 +845,9 @@ claim("the heads share out the work: their habits differ", max(own) - min(own) >
 
 # %% [markdown]
 # In the authors' run each head has a habit. Head 1 reads the letter before: it gives it 0.54 of its attention, where even attention
-# gives 0.23. Head 3 looks at the letter itself and the one before, and hardly further. Head 2 gives the letter itself less than any other
-# head and the one two back more. Head 0 is close to the grey line, but only in distance: in the picture above it was choosy about
-# *letters*. Nobody told them. Try another seed, and see whether they divide the work in the same way.
+# gives 0.23. Head 3 looks at the letter itself and the one before, hardly further. Head 2 gives the letter itself less than any other
+# head and the one two back more. Head 0 is close to the grey line, but that is only distance: which letters it picks, the first picture
+# shows. Nobody told them. Try another seed, and see whether they divide the work in the same way.
 #
 # ## 10. Look inside: what the letters became
 #
@@ -968,7 +969,7 @@ claim("the counts gain most at the end", of_model[-1] - of_counts[-1] > of_model
 
 
 # %% [markdown]
-# The first letter could be almost any, and there is nothing to look at: all that a model can learn is how many names begin with each
+# The first letter could be almost any, with nothing before it to look at: all that a model can learn is how many names begin with each
 # letter. The second is often a vowel. The third and the fourth are hard again, because many names share a beginning. Then come the
 # familiar endings. There microGPT is far better than the bigram, and the counts, which remember long pieces of names, are better than
 # microGPT.
@@ -1046,7 +1047,7 @@ check(exercises.loss_by_letter, loss_by_letter)
 
 # %% [markdown]
 # **For those who can't stop.** Section 8's model that passes back-off has 85,920 parameters. Can you do it with fewer? Other sizes,
-# another share of dropout, more steps: whatever you choose, choose it on some of the training names, and look at the
+# another share of dropout, more steps: whatever you choose, choose it on some of the training names and look at the
 # held-out ones once.
 
 # %% [markdown]
@@ -1062,7 +1063,7 @@ check(exercises.loss_by_letter, loss_by_letter)
 # ## Pitfalls
 #
 # - Averaging the loss over padding: it looks better and learns worse.
-# - A state that `mx.compile` does not know of: the step runs, and nothing learns, or a number is frozen.
+# - A state that `mx.compile` does not know of: the step runs, but nothing is learned, or a number is frozen.
 # - Dropout in a compiled step whose state lacks `mx.random.state`: the same zeros in every step.
 # - Crediting a part with a gain without taking that part away, with several seeds.
 # - A batch of another shape, such as a short last one, is traced and compiled again. Keep shapes fixed.
