@@ -281,6 +281,13 @@ def test_a_live_curve_draws_once_outside_a_notebook():
     plt.close("all")
 
 
+def test_each_line_to_compare_a_live_curve_with_has_a_colour_of_its_own():
+    curve = LiveCurve(references={"bigram": 2.5, "back-off": 2.4, "nothing": 3.3})
+    curve.add(0, 3.0)
+    assert len({line.get_color() for line in curve.figure().axes[0].lines}) == 4
+    plt.close("all")
+
+
 def test_a_live_curve_redraws_in_place_in_a_notebook(monkeypatch):
     shown = []
 
@@ -447,4 +454,7 @@ def test_the_loss_log_of_the_course_can_be_drawn():
     axes = plt.gcf().axes[0]
     of_names = [row["loss"] for row in rows if row["corpus"] == "names"]
     assert [line.get_xdata()[0] for line in axes.lines] == of_names
+    label, box = axes.xaxis.label.get_window_extent(), axes.get_window_extent()
+    assert box.x0 <= label.x0 and label.x1 <= box.x1
+    assert axes.get_ylim() == (len(of_names) - 0.4, -0.6)  # the first on top, and no band without rows
     plt.close("all")

@@ -1,5 +1,6 @@
 """microGPT is the model of its source, trains as a float64 reference does, and its program keeps its promises."""
 
+import functools
 import inspect
 import math
 import os
@@ -420,23 +421,50 @@ def count(c, tables=2, attention=4, mlp=8, places=True, more=0):
     return (tables * c.vocab_size + places * c.block_size) * C + c.n_layer * (attention + mlp) * C * C + more
 
 
-def attention_of(q, k, v, scaled=0.5, causal=True, normalised=True):
-    """One head in NumPy, with a switch for each usual slip."""
-    q, k, v = map(np.array, (q, k, v))
-    scores = q @ k.T / q.shape[1] ** scaled
-    scores = scores - (scores.max(1, keepdims=True) if normalised else 0)
-    weights = np.exp(scores) * (np.tril(np.ones(scores.shape)) if causal else 1)
-    return ((weights / (weights.sum(1, keepdims=True) if normalised else 1)) @ v).tolist()
+def attention_of(q, k, v, scaled=0.5, causal=True, normalised=True, width=None, itself=True):
+    """One head with plain loops, with a switch for each usual slip."""
+    mixed = []
+    for t, query in enumerate(q):
+        seen = range(t + itself or 1) if causal else range(len(k))
+        scores = [sum(map(float.__mul__, query, k[s])) / len(query) ** scaled for s in seen]
+        weights = [math.exp(score - (max(scores) if normalised else 0)) for score in scores]
+        total = sum(weights) if normalised else 1
+        mixed.append(
+            [sum(w * v[s][n] for w, s in zip(weights, seen, strict=True)) / total for n in range(width or len(v[0]))]
+        )
+    return mixed
 
 
-def finish(model, tokenizer, start, temperature, key, begin=None, end=True, anew=True, limit=9, whole=True):
+def ready_made(q, k, v):
+    arrays = (mx.array(matrix)[None, None] for matrix in (q, k, v))
+    scores = (mx.array(q) @ mx.array(k).T) / math.sqrt(len(q[0])) + mx.triu(mx.full((len(q), len(q)), -mx.inf), k=1)
+    same = len(v[0]) == len(q[0])
+    theirs = mx.fast.scaled_dot_product_attention(*arrays, scale=len(q[0]) ** -0.5, mask="causal") if same else None
+    return (theirs[0, 0] if same else mx.softmax(scores, axis=1) @ mx.array(v)).tolist()
+
+
+def kept_loop(model, tokenizer, start, temperature, key):
+    """`generate` with other ids to begin with, and its loop as it was."""
+    ids = tokenizer.encode(start)[:-1]
+    for _ in range(model.config.block_size):
+        key, step_key = mx.random.split(key)
+        ids.append(mx.random.categorical(model(mx.array(ids))[-1] / temperature, key=step_key).item())
+    return tokenizer.decode(ids)
+
+
+def finish(
+    model, tokenizer, start, temperature, key, begin=None, end=True, anew=True, limit=9, whole=True, coldest=True
+):
     """A name that begins with `start`, with a switch for each usual slip."""
     ids = tokenizer.encode(start)[:-1] if begin is None else begin(tokenizer.encode(start))
     while len(ids) < limit:
         if anew:
             key, step_key = mx.random.split(key)
         logits = model(mx.array(ids))[-1]
-        next_id = mx.random.categorical(logits / temperature, key=step_key if anew else key).item()
+        if temperature == 0 and coldest:
+            next_id = mx.argmax(logits).item()
+        else:
+            next_id = mx.random.categorical(logits / temperature, key=step_key if anew else key).item()
         if next_id == tokenizer.bos and end:
             break
         ids.append(next_id)
@@ -484,7 +512,14 @@ def test_a_head_that_overflows_is_told():
         (exercises.parameters_of, lambda c: count(c, attention=4 // c.n_head), "heads take nothing away"),
         (exercises.parameters_of, lambda c: count(c, more=(2 * c.n_layer + 1) * c.n_embd), "norms"),
         (exercises.parameters_of, lambda c: count(c, more=27 + 9 * 16), "bias"),
-        (exercises.parameters_of, lambda c: count(MicroGPTConfig()), "multiply by n_layer"),
+        (exercises.parameters_of, lambda c: 4064, "whatever the sizes are"),
+        (exercises.parameters_of, lambda c: count(MicroGPTConfig()), "whatever the sizes are"),
+        (exercises.parameters_of, lambda c: count(c) - (c.n_layer - 1) * 12 * c.n_embd**2, "multiply by n_layer"),
+        (
+            exercises.parameters_of,
+            lambda c: sum(array.size for _, array in tree_flatten(MicroGPT(c).parameters())),
+            "by making the model",
+        ),
         (exercises.parameters_of, lambda c: c.n_layer * 4064, "once for each layer"),
         (exercises.parameters_of, lambda c: 4000 + 64 * c.n_layer**2, "with {'n_layer': 3} the model has"),
         (exercises.attend, lambda q, k, v: None, "return a list"),
@@ -496,6 +531,9 @@ def test_a_head_that_overflows_is_told():
         (exercises.attend, lambda *qkv: attention_of(*qkv, scaled=1), "square root"),
         (exercises.attend, lambda *qkv: attention_of(*qkv, normalised=False), "sum to 1"),
         (exercises.attend, lambda *qkv: attention_of(*qkv, causal=False), "those before it only"),
+        (exercises.attend, lambda *qkv: attention_of(*qkv, itself=False), "looks at itself, too"),
+        (exercises.attend, lambda q, k, v: attention_of(q, k, v, width=len(q[0])), "take it from v"),
+        (exercises.attend, ready_made, "plain Python loops"),
         (exercises.attend, lambda q, k, v: (np.cumsum(v, 0) / np.arange(1, len(v) + 1)[:, None]).tolist(), "off by"),
         (exercises.attend, lambda q, k, v: [[2 * x for x in row] for row in attention_of(q, k, v)], "own value"),
         (exercises.finish, lambda *args: finish(*args, whole=False), "begins with 'em'"),
@@ -517,10 +555,14 @@ def test_a_head_that_overflows_is_told():
             "has the model read",
         ),
         (exercises.finish, lambda *args: finish(*args, limit=8), "you return"),
+        (exercises.finish, lambda *args: finish(*args, begin=lambda ids: ids[1:-1]), "does the model read BOS first"),
+        (exercises.finish, kept_loop, "fewer draws are left"),
+        (exercises.finish, lambda *args: finish(*args, coldest=False), "at temperature 0"),
         (exercises.plain_relu_model, lambda c: None, "return a MicroGPT"),
         (exercises.plain_relu_model, lambda c: MicroGPT(c), "should be fc2"),
         (exercises.plain_relu_model, lambda c: plain(c, anew=False), "fc2 starts at zero"),
         (exercises.plain_relu_model, lambda c: plain(c, layers=1), "in every layer"),
+        (exercises.plain_relu_model, lambda c: plain(c, mlp=functools.cache(PlainMLP)), "share one MLP"),
     ],
 )
 def test_the_checks_name_the_mistake(check, answer, said):

@@ -1,4 +1,4 @@
-"""Drawings of chapter 03: vectors, runs, probabilities, attention, and a GPT with the shape of all that flows."""
+"""Drawings of chapter 03: vectors, probabilities, attention, and a GPT with the shape of all that flows."""
 
 import matplotlib.pyplot as plt
 import mlx.core as mx
@@ -19,21 +19,6 @@ def draw_arrows(vectors: dict[str, list[float]], x_label: str, y_label: str, **s
     ax.set_ylim(-1.2, 1.2)
     ax.set_xlabel(x_label)
     ax.set_ylabel(y_label)
-    plt.show()
-
-
-def draw_runs(losses: dict[str, list[float]], lines: dict[str, float]) -> None:
-    """A row for each model and a point for each of its seeds, against dashed lines."""
-    figure, ax = plt.subplots(figsize=(6, 0.9 + 0.4 * len(losses)))
-    for place, runs in enumerate(losses.values()):
-        ax.plot(runs, [place] * len(runs), "o", color=BLUE, alpha=0.6, markersize=8)
-    for name, loss in lines.items():
-        ax.axvline(loss, color=ORANGE, linestyle="--", label=f"{name}: {loss:.2f}")
-    ax.set_yticks(range(len(losses)), list(losses))
-    ax.margins(y=0.15)
-    ax.invert_yaxis()
-    ax.set_xlabel("held-out loss, one point per seed (further left is better)")
-    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
     plt.show()
 
 
@@ -124,8 +109,8 @@ def draw_microgpt(letters: list[str], n_embd: int, n_head: int, vocab_size: int)
     _box(ax, 3.9, 1.5, f"wpe: which place\n({T}, {C})", PALE_BLUE, wide=2.4)
     _plus(ax, 2.5, 2.6)
     for x in (1.1, 3.9):
-        _arrow(ax, (2.5, 0.6), (x, 1.05))
-        _arrow(ax, (x, 1.95), (2.5 + (0.25 if x > 2 else -0.25), 2.55))
+        _arrow(ax, (2.5, 0.6), (x, 1.1))
+        _arrow(ax, (x, 1.95), (2.5 + (0.22 if x > 2.5 else -0.22), 2.42))
     _box(ax, 2.5, 3.5, "RMSNorm", "white", wide=1.9)
     _branch(
         ax,
@@ -168,7 +153,7 @@ def _box(ax: Axes, x: float, y: float, label: str, color: str, wide: float = 2.6
 
 
 def _arrow(ax: Axes, start: tuple, end: tuple) -> None:
-    ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "#333333"})
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "#333333", "shrinkA": 0, "shrinkB": 0})
 
 
 def _plus(ax: Axes, x: float, y: float) -> None:
@@ -189,8 +174,8 @@ def _branch(ax: Axes, bottom: float, top: float, boxes: list[tuple[str, str, str
         _box(ax, 5.6, y, label, color)
         ax.text(7.1, y, shape, va="center", fontsize=9)
         if n:
-            _arrow(ax, (5.6, y - step + 0.38), (5.6, y - 0.38))
-    ax.text(4.05, top - 0.12, title, va="center", fontsize=9, style="italic")
+            _arrow(ax, (5.6, y - step + 0.4), (5.6, y - 0.4))
+    ax.text(4.05, top - 0.25, title, va="center", fontsize=9, style="italic")
     _arrow(ax, (2.6, bottom + 0.45), (4.3, bottom + 0.45))
     last = bottom + 0.45 + (len(boxes) - 1) * step
     _arrow(ax, (4.3, last), (2.75, last))

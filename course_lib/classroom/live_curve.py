@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -92,10 +93,9 @@ class LiveCurve:
         if smooth:
             means = running_mean(self.values, self.window)
             axes.plot(self.steps, means, color="#0072B2", linewidth=2, label=f"mean of the last {self.window}")
-        for (name, value), style in zip(
-            self.references.items(), ["--", ":", "-."] * len(self.references), strict=False
-        ):
-            axes.axhline(value, color="#D55E00", linestyle=style, label=f"{name}: {value:.2f}")
+        looks = cycle([("#D55E00", "--"), ("#009E73", ":"), ("#000000", "-.")])
+        for (name, value), (color, style) in zip(self.references.items(), looks, strict=False):
+            axes.axhline(value, color=color, linestyle=style, label=f"{name}: {value:.2f}")
         if smooth or self.references:
             axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)  # above, off the data
         if self.total:

@@ -111,10 +111,10 @@ def draw_loss_log(corpus: str, until: str | None = None) -> None:
         axes.plot(row["loss"], place, marker, color=color, markersize=9)
         axes.annotate(f"{row['loss']:.3f}", (row["loss"], place), (9, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(rows)), [f"{row['notebook']} · {row['model']}\n{row['idea']}" for row in rows])
-    axes.invert_yaxis()
-    axes.margins(x=0.15, y=0.2)
+    axes.set_ylim(len(rows) - 0.4, -0.6)  # the first on top
+    axes.margins(x=0.15)
     axes.grid(alpha=0.3)
-    axes.set_xlabel(f"held-out loss on {corpus}, nats per token (further left is better)")
+    axes.set_xlabel(f"held-out loss on {corpus}, nats per token\n(further left is better)")
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     plt.show()

@@ -75,7 +75,10 @@ def finish(model, tokenizer, start, temperature, key):
     while len(ids) <= model.config.block_size:
         key, step_key = mx.random.split(key)
         logits = model(mx.array(ids))[-1]
-        next_id = mx.random.categorical(logits / temperature, key=step_key).item()
+        if temperature == 0:
+            next_id = mx.argmax(logits).item()
+        else:
+            next_id = mx.random.categorical(logits / temperature, key=step_key).item()
         if next_id == tokenizer.bos:
             break
         ids.append(next_id)
