@@ -560,3 +560,10 @@ def test_a_duration_is_said_with_hours_from_one_hour_on(seconds, said):
 def test_a_count_takes_the_noun_that_fits_it():
     assert [plural(n, "item") for n in (0, 1, 2, 1234)] == ["0 items", "1 item", "2 items", "1,234 items"]
     assert [plural(n, "process", "processes") for n in (1, 2)] == ["1 process", "2 processes"]
+
+
+def test_ctrl_c_while_a_program_is_loading_is_no_traceback():
+    for raised, said in (("KeyboardInterrupt", "base_train: interrupted\n"), ("ValueError", "Traceback")):
+        code = f"import sys; sys.argv = ['/x/base_train']; import course_lib.scripts; raise {raised}"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode and done.stderr.startswith(said)
