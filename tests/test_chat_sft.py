@@ -543,6 +543,7 @@ def test_bad_rows_end_it_with_their_numbers_and_no_traceback(train, home, tmp_pa
     [
         ("--data=alpaca", "there are no conversations 'alpaca'"),
         ("--data=", "there are no conversations ''"),
+        ("--data=practice,/", "/ is a folder"),
         ("--data=practice,", "there are no conversations ''"),
         ("--tag=none", "none"),
         ("--tag=../d1", "cannot name a run"),

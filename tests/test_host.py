@@ -30,6 +30,14 @@ def test_the_bundled_data_is_found(checkout):
     assert paths.data_dir() == checkout / "data" and (paths.data_dir() / "names.txt").exists()
 
 
+@pytest.mark.parametrize("name", ["x" * 201, "ü" * 101])
+def test_a_name_too_long_for_what_stands_beside_it_is_refused_at_once(tmp_path, name):
+    with pytest.raises(CourseError, match=r"has 20\d bytes, expected 200 at most; choose a shorter one"):
+        only_one(tmp_path / name)
+    with only_one(tmp_path / name[:100]):
+        pass
+
+
 def test_home_is_made_where_course_home_says(home):
     assert paths.home_dir() == home and home.is_dir()
 
@@ -283,6 +291,62 @@ def test_ctrl_c_and_sigterm_are_noted_and_the_handlers_come_back():
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+def test_a_terminal_that_is_closed_is_a_request_unless_that_is_ignored():
+    for handler, code in ((signal.SIG_DFL, 129), (signal.SIG_IGN, 0)):
+        before = signal.signal(signal.SIGHUP, handler)
+        try:
+            with stop_when_asked() as stop:
+                if signal.getsignal(signal.SIGHUP) != signal.SIG_DFL:  # which would end the tests
+                    os.kill(os.getpid(), signal.SIGHUP)
+                assert stop.code == code
+            assert signal.getsignal(signal.SIGHUP) == handler
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("where, complaint", [("| head -1", ""), ("> /dev/full", "nothing can be printed any more")])
+@pytest.mark.parametrize("printing", ["print('a' * 9000, flush=True)", "console().print('a' * 9000)"])
+def test_a_stdout_that_fails_lets_long_work_end_by_itself(where, complaint, printing):
+    if "full" in where and not os.path.exists("/dev/full"):  # macOS has none
+        return
+    code = f"""
+import sys
+from course_lib.host.program import call
+from course_lib.host.progress import console
+from course_lib.host.stop import stop_when_asked
+def work():
+    with stop_when_asked() as stop:
+        while not stop.code:
+            {printing}
+        print("more")
+        print("saved", file=sys.stderr)
+    return stop.code
+call("count", work)
+"""
+    command = f'"{sys.executable}" -c "$CODE" {where}; exit ${{PIPESTATUS[0]}}'
+    environment = {**os.environ, "CODE": code}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    assert done.returncode == 128 + signal.SIGPIPE
+    *said, last = done.stderr.splitlines()
+    assert last == "saved" and len(said) == bool(complaint) and complaint in "".join(said)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_an_empty_one(closed):
+    code = """
+import sys
+from course_lib.host.program import call
+def work():
+    print(sys.stdin.isatty(), sys.stdin.read())
+    print("x", file=sys.stderr)
+call("count", work)
+"""
+    command = f'"{sys.executable}" -c "$CODE" {closed}'
+    environment = {**os.environ, "CODE": code}
+    done = subprocess.run(["bash", "-c", command], input="", capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and done.stderr in ("", "x\n")
+
+
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_ctrl_c_interrupts_at_once(first):
     before = signal.getsignal(signal.SIGINT)
@@ -496,3 +560,10 @@ def test_a_duration_is_said_with_hours_from_one_hour_on(seconds, said):
 def test_a_count_takes_the_noun_that_fits_it():
     assert [plural(n, "item") for n in (0, 1, 2, 1234)] == ["0 items", "1 item", "2 items", "1,234 items"]
     assert [plural(n, "process", "processes") for n in (1, 2)] == ["1 process", "2 processes"]
+
+
+def test_ctrl_c_while_a_program_is_loading_is_no_traceback():
+    for raised, said in (("KeyboardInterrupt", "base_train: interrupted\n"), ("ValueError", "Traceback")):
+        code = f"import sys; sys.argv = ['/x/base_train']; import course_lib.scripts; raise {raised}"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode and done.stderr.startswith(said)

@@ -13,6 +13,7 @@ from waiting import wait_for
 from course_lib.host.errors import CourseError
 from course_lib.host.stop import StopRequest
 from course_lib.train import local_ring
+from course_lib.train.launch import member_of_a_group
 
 pytestmark = pytest.mark.slow
 
@@ -263,3 +264,23 @@ def test_the_exit_code_is_that_of_the_cause(tmp_path, codes, expected):
     for complaint in complaints:
         complaint.write_text("")
     assert local_ring._watch([Process(code) for code in codes], complaints, StopRequest()) == expected
+
+
+def test_a_ring_that_breaks_after_ctrl_c_was_stopped_not_lost(capsys):
+    for asked, said in ((130, "x: stopped; what was saved is whole"), (0, "x: another process")):
+        with pytest.raises(SystemExit) as end, member_of_a_group("x") as (_, stop):
+            stop.code = asked
+            raise RuntimeError("[ring] Couldn't connect")
+        assert end.value.code == local_ring.LOST and capsys.readouterr().err.startswith(said)
+
+
+def test_the_launcher_says_that_it_was_told_when_the_others_say_lost():
+    code = (
+        f"import signal as s, sys; s.signal(15, lambda *_: sys.exit({local_ring.LOST})); print(flush=True); s.pause()"
+    )
+    asked = StopRequest()
+    asked.request(signal.SIGTERM)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline()  # it listens
+        assert local_ring._watch([process], [], asked) == 143
+        assert local_ring._watch([process], [], StopRequest()) == local_ring.LOST

@@ -164,6 +164,14 @@ def test_a_list_packed_or_in_utf16_is_read(tmp_path):
         assert load_names(tmp_path / name) == ["Noémie", "ada"]
 
 
+def test_a_list_is_read_from_a_pipe():
+    reading, writing = os.pipe()
+    os.write(writing, b"emma\nada\n")
+    os.close(writing)
+    assert load_names(f"/dev/fd/{reading}") == ["emma", "ada"]
+    os.close(reading)
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [(b"em\x00ma\n", ["line 1", r"'\x00'"]), (b"Emma\n\nA\x1b[31mda", ["line 3", r"'\x1b'"])],

@@ -36,8 +36,9 @@ def read_conversations(path: Path) -> Iterator[list[dict]]:
     Each row has one of FORMS; at the end a line says which. Raises CourseError in place of the end when there are rows
     that are no conversations: one sentence that counts the kinds of mistakes and shows the first of each.
     """
-    forms, mistakes = Counter(), {}
+    forms, mistakes, any_json = Counter(), {}, False
     for place, row in _rows(path):
+        any_json = any_json or not isinstance(row, CourseError)
         try:
             if isinstance(row, CourseError):
                 raise row
@@ -48,6 +49,9 @@ def read_conversations(path: Path) -> Iterator[list[dict]]:
             continue
         forms[form] += 1
         yield messages
+    if mistakes and not any_json:
+        first = next(first for _, first in mistakes.values()).partition(", expected ")[0]
+        raise CourseError(f"{path} has no row of JSON ({first}); give it rows such as {FORMS}")
     if mistakes:
         wrong = sum(count for count, _ in mistakes.values())
         found = [f"{count:,} rows like {first}" if count > 1 else first for count, first in mistakes.values()]
@@ -99,7 +103,7 @@ def _parsed(text: bytes) -> Any:
     try:
         return json.loads(text.decode())
     except UnicodeDecodeError:
-        return CourseError("it is no text, expected UTF-8")
+        return CourseError("it is no text in UTF-8, expected that")
     except (ValueError, RecursionError) as error:
         return CourseError(f"it is no JSON ({error}), expected an object or a list")
 

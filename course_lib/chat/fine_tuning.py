@@ -111,13 +111,15 @@ def make_recipe(
 def names_in(data: str) -> list[str]:
     """The kinds of conversations that --data asks for: names that are known, and files by their absolute paths.
 
-    data: names, with commas between; that of a file may have some, too.
+    data: names, with commas between; that of a file may have some, too. Raises CourseError for a folder.
     """
     parts, names = data.split(","), []
     while parts:
         joined = {count: ",".join(parts[:count]).strip() for count in range(len(parts), 0, -1)}
         count = next((count for count, name in joined.items() if existing_path(name)), 1)
         names.append(known_or_absolute(joined[count], KNOWN))
+        if Path(names[-1]).is_absolute() and Path(names[-1]).is_dir():
+            raise CourseError(f"{names[-1]} is a folder; give the files in it, with commas between")
         del parts[:count]
     return names
 

@@ -13,6 +13,7 @@ from typing import TextIO
 
 from filelock import FileLock
 
+from course_lib.host.errors import CourseError
 from course_lib.host.paths import check_writable
 
 
@@ -64,8 +65,11 @@ def make_folder_atomically(folder: Path, aside: Path | None = None) -> Iterator[
 def only_one(path: Path) -> FileLock:
     """A lock for a `with` block: one process at a time makes `path`, and the others wait.
 
-    Raises CourseError where nothing can be made. What is there may be read without.
+    Raises CourseError where nothing can be made, and for a name that leaves no room for those of locks and parts beside
+    it, as a file system takes 255 bytes. What is there may be read without.
     """
+    if (size := len(os.fsencode(path.name))) > 200:
+        raise CourseError(f"the name {path.name[:20]}… has {size} bytes, expected 200 at most; choose a shorter one")
     check_writable(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_name(f".{path.name}.lock"))

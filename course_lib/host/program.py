@@ -5,13 +5,13 @@ import math
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.paths import is_utf8, user_path
+from course_lib.host.stop import silence
 from course_lib.host.words import printable
 
 
@@ -84,8 +84,13 @@ def _parsed(name: str, settings: type, flags: list[str]) -> Any:
 
 
 def make_output_safe() -> None:
-    """Let no output end a program: a character that stdout or stderr has no code for becomes "?"."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # `microgpt --help >&-`: tyro asks it too
+    """Let no output end a program: a character that stdout or stderr has no code for becomes "?".
+
+    And let none of the three streams be closed, as in `microgpt --help >&-`.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -108,8 +113,7 @@ def call(name: str, work: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         _end(f"{name}: interrupted", 130)
     except OSError as error:
-        with suppress(OSError):  # in a notebook stdout is no file
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
+        silence(sys.stdout)
         if isinstance(error, BrokenPipeError):
             sys.exit(0)
         _end(f"{name}: {error}; mend that and run it again", 1)

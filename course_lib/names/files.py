@@ -24,7 +24,7 @@ def load_names(path: str | Path | None = None, lower: bool = False) -> list[str]
     for a file that cannot be read, has no name, or control characters.
     """
     path = data_dir() / "names.txt" if path is None else Path(path)
-    if not path.is_file():
+    if path.is_dir() or not path.exists():  # /dev/stdin is neither a file nor a folder
         problem = "it is a folder" if path.is_dir() else "it is not there"
         raise CourseError(f"cannot read {path} ({problem}); give a text file with {EXPECTED}")
     with open_text(path, newline=None) as file:

@@ -5,6 +5,7 @@ No module imports a program. `uv run NAME --help` lists the flags of each.
 
 import sys
 from pathlib import Path
+from types import TracebackType
 
 FIRST = {  # what takes a program its first seconds
     "base_train": "loading, then measuring how fast this machine is",
@@ -23,3 +24,15 @@ FIRST = {  # what takes a program its first seconds
 asks = {"--help", "-h"} & set(sys.argv)
 if (name := Path(sys.argv[0]).name) in FIRST and not asks and sys.stderr is not None and sys.stderr.isatty():
     print(f"{name}: {FIRST[name]} …", file=sys.stderr, flush=True)
+
+
+def _say_interrupted(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """Ctrl-C before the program is loaded is no error of it."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(f"{name}: interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, where)
+
+
+if name in {*FIRST, "microgpt"}:
+    sys.excepthook = _say_interrupted

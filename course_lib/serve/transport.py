@@ -155,5 +155,5 @@ def serve(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Generator[str
 
 def run_forever(app: FastAPI, listener: socket.socket) -> None:
     """Serve an app until Ctrl-C or SIGTERM; replies that are being written end."""
-    with stop_when_asked():  # uvicorn has its own handlers meanwhile, and passes the signal on
+    with stop_when_asked(hangup=False):  # uvicorn has its own handlers meanwhile, and passes the signal on
         ChatServer(app).run([listener])

@@ -91,10 +91,8 @@ def member_of_a_group(program: str) -> Iterator[tuple[Group, StopRequest]]:
         except RuntimeError as error:
             if "[ring]" not in str(error):
                 raise
-            print(
-                f"{program}: another process of this run is gone; what was saved is whole: go on with --resume",
-                file=sys.stderr,
-            )
+            why = "stopped" if stop.code else "another process of this run is gone"  # some may not have met yet
+            print(f"{program}: {why}; what was saved is whole: go on with --resume", file=sys.stderr)
             sys.exit(local_ring.LOST)
 
 

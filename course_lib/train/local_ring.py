@@ -108,7 +108,7 @@ def _watch(running: list[subprocess.Popen], complaints: list[Path], stop: StopRe
     if codes[0] in (0, LOST):  # the first process does not know why another failed
         for complaint in complaints[1:]:
             sys.stderr.write(complaint.read_text(encoding="utf-8", errors="replace"))
-    return next((code for code in codes if code not in (0, LOST)), max(codes))
+    return next((code for code in codes if code not in (0, LOST)), max(codes) and (told or LOST))
 
 
 def end_with_the_launcher(stop: StopRequest) -> None:
