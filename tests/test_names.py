@@ -37,6 +37,7 @@ from course_lib.names.bigram import (
 )
 from course_lib.names.counts import backoff_loss, backoff_probs, count_contexts, guesses
 from course_lib.names.download import download_names
+from course_lib.names.files import remarks
 from course_lib.scripts import microgpt as program
 
 FEW = ["emma", "ada", "otto", "maya"]
@@ -651,3 +652,22 @@ def test_exercise_checks_teach(test, answer, said):
     with pytest.raises(AssertionError) as caught:
         test(answer)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ["Anne-Marie", "O'Brien", "Jean Luc", "José", "देव", "이름", "J. R."],
+            ["2 of 7 names have more than 7 characters"],
+        ),
+        (
+            ["Mary,F,7065", "Anna,F,2604"],
+            ["besides letters the names have , 0 2 4 5 6 7, as in", "2 of 2 names have more"],
+        ),
+        (["emma", "mia"], []),
+    ],
+)
+def test_what_may_surprise_in_a_list_is_said(names, said):
+    found = remarks(names, 8)
+    assert len(found) == len(said) and all(each.startswith(words) for each, words in zip(found, said, strict=True))

@@ -4,6 +4,7 @@ Written by hand; chapter 01 uses it.
 """
 
 import re
+import unicodedata
 from pathlib import Path
 
 from course_lib.data.text_file import RAISE, max_chars, open_text
@@ -42,3 +43,20 @@ def load_names(path: str | Path | None = None, lower: bool = False) -> list[str]
     if not names[head:]:
         raise CourseError(f"{path} has no names; give a text file with {EXPECTED}")
     return [name.lower() if lower else name for name in names[head:]]
+
+
+def remarks(names: list[str], context: int) -> list[str]:
+    """What may surprise in a list of one's own: characters that are in no name, and names longer than the context."""
+    said = []
+    others = {char for name in names for char in name if unicodedata.category(char)[0] not in "LM"}
+    if others := sorted(others.difference(" -.·・'’ʻʼ‘")):
+        example = next(name for name in names if others[0] in name)
+        shown = printable(" ".join(others[:20])) + " …" * (len(others) > 20)
+        said.append(
+            f"besides letters the names have {shown}, as in {printable(example)[:40]!r}: the model learns them, too"
+        )
+    if long := sum(len(name) >= context for name in names):
+        said.append(
+            f"{long:,} of {len(names):,} names have more than {context - 1} characters: the model learns the first {context}"
+        )
+    return said

@@ -14,7 +14,7 @@ from course_lib.host.program import AtLeastOne, AtLeastZero, NonNegative, run_pr
 from course_lib.host.words import printable
 from course_lib.names import microgpt
 from course_lib.names.bigram import CharTokenizer
-from course_lib.names.files import load_names
+from course_lib.names.files import load_names, remarks
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ def work(settings: Settings) -> None:
     tokenizer = CharTokenizer(docs)
     key = backend.seed_everything(settings.seed)
     model = microgpt.MicroGPT(microgpt.MicroGPTConfig(vocab_size=tokenizer.vocab_size))
+    if settings.names:
+        print(*(f"{remark}\n" for remark in remarks(docs, model.config.block_size)), sep="", end="")
     print(f"num docs: {len(docs)}")
     print(f"vocab size: {tokenizer.vocab_size}")
     print(f"num params: {sum(array.size for _, array in tree_flatten(model.parameters()))}")
