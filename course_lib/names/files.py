@@ -52,11 +52,9 @@ def remarks(names: list[str], context: int) -> list[str]:
     if others := sorted(others.difference(" -.·・'’ʻʼ‘")):
         example = next(name for name in names if others[0] in name)
         shown = printable(" ".join(others[:20])) + " …" * (len(others) > 20)
-        said.append(
-            f"besides letters the names have {shown}, as in {printable(example)[:40]!r}: the model learns them, too"
-        )
+        said.append(f"besides letters the names have {shown}, as in {printable(example)[:40]!r}: it learns them, too")
     if long := sum(len(name) >= context for name in names):
         said.append(
-            f"{long:,} of {len(names):,} names have more than {context - 1} characters: the model learns the first {context}"
+            f"{long:,} of {len(names):,} names have more than {context - 1} characters: it learns the first {context}"
         )
     return said

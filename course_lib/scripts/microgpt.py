@@ -49,7 +49,8 @@ def work(settings: Settings) -> None:
     key = backend.seed_everything(settings.seed)
     model = microgpt.MicroGPT(microgpt.MicroGPTConfig(vocab_size=tokenizer.vocab_size))
     if settings.names:
-        print(*(f"{remark}\n" for remark in remarks(docs, model.config.block_size)), sep="", end="")
+        for remark in remarks(docs, model.config.block_size):
+            print(remark, file=sys.stderr)
     print(f"num docs: {len(docs)}")
     print(f"vocab size: {tokenizer.vocab_size}")
     print(f"num params: {sum(array.size for _, array in tree_flatten(model.parameters()))}")

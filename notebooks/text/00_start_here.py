@@ -435,7 +435,7 @@ print("weight", layer.weight.shape, "bias", layer.bias.shape, "result", layer(x2
 # %% [markdown]
 # The shape of `weight` is (outputs, inputs), hence the transpose `.T`. An **optimizer** takes the step for all parameters of a
 # module. The simplest is **SGD** (stochastic gradient descent): the subtraction that you just wrote. With one input, one output
-# and the same start, the module must repeat your losses.
+# and the same start, the module should give exactly the same losses.
 
 # %%
 def loss_fn(model, x, y):

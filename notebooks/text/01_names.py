@@ -264,7 +264,7 @@ draw_table(probs)
 
 # %% [markdown]
 # Read a row from left to right. (The colours are stretched at the pale end to make rare pairs visible.) The dark columns belong
-# to the vowels *a*, *e*, *i* and *o*: one of them follows nearly every consonant. The row *q* is dark in few places, most of all
+# to the vowels *a*, *e*, *i* and *o*: in nearly every consonant's row some of the darkest cells are there. The row *q* is dark in few places, most of all
 # at *u*. The last column says how likely a name is to end after each letter: most of all after *a*, *o* and *n*. Its lowest cell,
 # •→•, is white: no name is empty.
 #
@@ -433,7 +433,7 @@ assert abs(uniform_loss - math.log(27)) < 1e-5
 print(f"perplexity: uniform {math.exp(uniform_loss):.1f}, bigram {math.exp(counted_loss):.1f}")
 
 # %% [markdown]
-# An outside check: MLX has this loss too. `nn.losses.cross_entropy` takes logits and the true ids.
+# As an independent check: MLX provides the same loss. `nn.losses.cross_entropy` takes logits and the true ids.
 
 # %%
 x, y = mx.array(bigrams(names, tokenizer)).T  # (N,) each
@@ -713,7 +713,7 @@ for back in backs:
         print(f"{new[-1]:4.0%} of contexts new | loss {plain[back - 1]:.3f}")
 
 # %% [markdown]
-# With one letter most cells have been counted. With three, nineteen of twenty are empty; with eight, all but one in a hundred
+# With one letter most cells have been counted. With three, nineteen out of twenty are empty; with eight, all but one in a hundred
 # million. The right-hand columns show what that does. With five letters more than a fifth of the held-out guesses meet a context
 # that the table has never seen; there it knows nothing. Beyond three letters the loss gets worse.
 #
@@ -828,7 +828,7 @@ claim("back-off beats place and letter by more than luck", place_and_letter - ba
 #
 # So why does nobody build a ChatGPT from counts?
 #
-# - **The tables grow too fast.** Eight letters back make more than seven million million cells. Text made of words is worse: a large model may have 32,768 tokens or more, and the pairs alone then fill a table of a billion cells.
+# - **The tables grow too fast.** Eight letters back make more than seven trillion cells. Text made of words is worse: a large model may have 32,768 tokens or more, and the pairs alone then fill a table of a billion cells.
 # - **Contexts help each other only when they end alike.** After *hanna*, back-off can use what it learned after *anna*. After *anne* it cannot: its rows, *anne*, *nne*, *ne* and *e*, are not those of *anna*: *anna*, *nna*, *na* and *a*. A network describes each letter by a few numbers, so what it learns about one context also changes what it expects after similar ones.
 #
 # In chapter 04 a network of 85,920 numbers passes the 188,377 counts. With each further letter or word of context a network grows
@@ -1025,7 +1025,7 @@ check(exercises.trigram_probs, trigram_probs)
 # - A tokenizer turns text into ids and back. Here each letter is a token, and BOS stands at both ends.
 # - A bigram model is a table of counts, divided row by row. It writes names by drawing from its rows.
 # - The loss is the mean of $-\ln p$ over all guesses, in nats. A model that knows nothing has $\ln 27 = 3.2958$.
-# - Smoothing keeps what was never seen possible. Only the loss on held-out names says how good a model is.
+# - Smoothing keeps unseen pairs possible. Only the loss on held-out names says how good a model is.
 # - A longer context says more, but its table is emptier: 27 times the cells for each letter. Back-off takes the longest context that has been seen often enough.
 # - The log now has five rows and two numbers to beat: the bigram's and that of back-off.
 #

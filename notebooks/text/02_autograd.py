@@ -81,7 +81,7 @@ print(f"{mlx_curve.values[0]:.4f} -> {mlx_curve.values[-1]:.4f}")
 
 # %% [markdown]
 # (Equal guesses have equal losses, so each $-\ln p$ is computed once and weighted by the **share** of the guesses that are this
-# pair. That is only a shortcut: section 11 takes one guess at a time, without counts.)
+# pair. That is only a shortcut: section 11 writes the loss guess by guess, without counts.)
 #
 # The loss falls from that of a model that knows nothing to nearly that of the counts, though nobody wrote a count into the table.
 # What told each of the 729 numbers which way to go? `mx.value_and_grad` did. In this chapter you build what it does; at the end
@@ -480,7 +480,7 @@ in_mlx = mx.grad(lambda a, b: mixed(a, b, mx.exp, mx.log, lambda x: mx.maximum(x
 compare("mixed", (a.grad, b.grad), in_mlx(mx.array(1.2), mx.array(0.7)))
 
 # %% [markdown]
-# The `(0, 1)` asks for the gradients of arguments 0 and 1. A difference near $10^{-7}$ is rounding: MLX computes with about 7 digits
+# The `(0, 1)` asks for the gradients of arguments 0 and 1. A difference below $10^{-6}$ is rounding: MLX computes with about 7 digits
 # (`float32`), Python's floats have about 16.
 #
 # ## 8. A row of the table learns
@@ -688,7 +688,7 @@ def relu(self) -> "Tensor":
 
 
 # %% [markdown]
-# Rule 2 has one place for all operations: a report that is larger than its parent is summed along the axes on which the parent
+# Rule 2 is implemented once, for all operations: a report that is larger than its parent is summed along the axes on which the parent
 # was repeated.
 
 # %%
@@ -813,7 +813,7 @@ plt.show()
 claim("gradient descent ends where counting does", 0 < losses[-1] - counted_loss < 0.0005)
 
 # %% [markdown]
-# It comes down to the loss of the counts but not below: there the gradient is zero (section 8).
+# It falls to the loss of the counts and no lower: there the gradient is zero (section 8).
 #
 # So what is in the table? Section 8 says: logarithms of counts. Shift each row to make its $e^z$ add up to 1 (which changes no
 # probability), then compare each logit with the logarithm of the counted share.
@@ -897,7 +897,7 @@ compare("curve", losses[:first], mlx_curve.values[:first])
 print(f"rows of a table for eight letters: {27**8:,}")
 
 # %% [markdown]
-# All the same. So there is no magic in `mx.value_and_grad`: when you call it, MLX runs your function once, records its
+# They all agree. So there is no magic in `mx.value_and_grad`: when you call it, MLX runs your function once, records its
 # operations, and walks them back with a table of rules like yours, one node for each array, on a GPU if there is one. You call
 # `backward` on a *result*; MLX differentiates a *function* and returns new gradients from each call, so there is nothing to set
 # to zero.

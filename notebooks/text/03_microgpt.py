@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 03 · microGPT
 #
-# **Goal.** Build a whole GPT of 4,064 numbers, piece by piece, train it for 500 steps, read the names it writes, and find out what attention has earned by then.
+# **Goal.** Build a whole GPT of 4,064 numbers, piece by piece, train it for 500 steps, read the names it writes, and find out whether attention has paid off yet.
 #
 # | | |
 # |---|---|
@@ -269,7 +269,7 @@ def example(name: str, tokenizer: CharTokenizer, block_size: int) -> tuple[list[
 
 # %% [markdown]
 # The loop is that of chapter 02: compute the loss and its gradients, move every parameter a little (the plain way is called SGD), again.
-# Each name is one step. The learning rate is large at first, to get near, and falls to 0 along half a cosine, to settle. Reading
+# Each name is one step. The learning rate is large at first, to get near, and falls to 0 along half a cosine, to settle: `cosine_decay` is $(1 + \cos(\pi n / N)) / 2$. Reading
 # `loss.item()` computes the loss, but leaves the update waiting until the next step needs it; `mx.eval` computes it in this step.
 
 
@@ -513,7 +513,7 @@ def __call__(self, x: mx.array) -> mx.array:
 
 
 # %% [markdown]
-# Two checks. MLX has attention ready made and must agree (it wants one more axis in front). And nothing may leak from the future:
+# Two checks. MLX has attention built in; ours must agree with it (it wants one more axis in front). And nothing may leak from the future:
 # change the last vector, and what the earlier positions compute must stay the same.
 
 # %%
@@ -826,7 +826,7 @@ assert largest < 0.01
 
 # %% [markdown]
 # The pale line is the loss of single names. It jumps, because a rare name is hard for any model. Judge the thick line, the mean of the
-# last 50 steps: it falls for a hundred steps or so and then swings about the bigram's. The honest measure is the loss on all held-out
+# last 50 steps: it falls for some 170 steps and then swings about the bigram's. The honest measure is the loss on all held-out
 # names, with more than one seed:
 
 
@@ -855,7 +855,7 @@ claim("and below the window, with either optimizer", max(whole) < min(window_los
 # %% [markdown]
 # ## 9. Did attention earn it?
 #
-# Everybody says so. Leave it out, train again, and see what is lost: that is called an **ablation**. In its place we put something that
+# Everyone says so. Leave it out, train again, and see what is lost: that is called an **ablation**. In its place we put something that
 # adds nothing to the stream.
 
 

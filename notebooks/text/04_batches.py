@@ -346,7 +346,7 @@ assert np.allclose(theirs, ends[True], atol=1e-4)
 # %% [markdown]
 # ## 5. What is it worth?
 #
-# How many names per second does each way train on? We begin with chapter 03's own loop, one name at a time, uncompiled.
+# How many names per second does each method process? We begin with chapter 03's own loop, one name at a time, uncompiled.
 # We time the second half of each run, so compiling itself is not counted.
 
 
@@ -474,14 +474,15 @@ one_name, fewer_steps, few_names = bought.values()
 luck = 0.013  # how far apart three seeds of one model were at most, in section 7's table
 claim("64 names per step beat one", one_name - held_out_loss > luck)
 claim("more steps help", fewer_steps - held_out_loss > luck)
+claim("fewer steps of 64 beat more steps of one", one_name - fewer_steps > luck)
 claim("with 500 names only, it ends worse than knowing nothing", few_names > math.log(27))
 inputs, targets, mask = make_batch(held_out, tokenizer, config.block_size)
 costs = nn.losses.cross_entropy(other(inputs), targets) * mask  # of the model of 500 names
 print(f"its costliest guess costs {costs.max().item():.0f} nats")
 
 # %% [markdown]
-# Compare the first row with the last: the same number of updates, but in the last row each takes its direction from 64
-# names instead of one. And the third row? It is no misprint. The same 500 names over and over taught the model what is true of just
+# Compare the first row with the last: the same number of updates, but each takes its direction from 64 names instead of one, and
+# so the model has seen 64 times as many. The second row saw 64 per step, too, and a sixth of them; it still beats the first. And the third row? It is no misprint. The same 500 names over and over taught the model what is true of just
 # these 500. Where other names differ it is sure of itself and wrong: its costliest guess costs it over two hundred nats. That is
 # **overfitting**, as in chapter 01. Here it ends far above $\ln 27$, the loss of knowing nothing.
 #
@@ -582,6 +583,8 @@ claim("seeds of one model differ by no more than `luck`", max(spreads.values()) 
 claim("with 64 per step, by much less", spreads[64] < 0.004)
 of_attention, of_positions, of_mlp = (cost[64, part] for part in parts[1:])
 claim("there each part is worth far more than that", of_mlp > 4 * spreads[64])
+other_order = abs(held_out_loss - mean[64, "nothing"])  # section 6: other batches, too
+claim("and more than section 6's run is off", of_mlp > 1.5 * other_order)
 claim("attention most, then positions, then the MLP", of_attention > of_positions > of_mlp)
 claim("after 500 steps of 1, attention buys less than luck", cost[1, "attention"] < spreads[1])
 worse = [a > b for a, b in zip(runs[1, "positions"], runs[1, "nothing"], strict=True)]
@@ -595,8 +598,9 @@ claim("without attention, it ends level with counts of place and letter", level 
 # the whole model is 0.18 below the bigram: whichever part is missing, the others make up for some of it. Without attention the model still
 # knows the letter and its place. It ends where chapter 01's table of *place and letter* stands (2.490).
 #
-# In the left-hand picture, after 500 names, only the positions help with every seed. Which letters are frequent where is soon learned;
-# where to look takes longer. Had we stopped there, we would have called attention useless. Had we not looked at all, we would have
+# In the left-hand picture (mind its finer scale), after 500 names, only the positions help clearly. The model soon learns which letters
+# are common in which place; where to look takes longer. (All its losses are higher than chapter 03's, since other 500 names were drawn:
+# which names a model meets is luck as well.) Had we stopped there, we would have called attention useless. Had we not looked at all, we would have
 # credited it with what positions did.
 #
 # ## 8. Wider, deeper, and past the counts
@@ -707,7 +711,7 @@ for (width, layers, dropout), group in by_size.items():
 held = {size: [row["loss"] for row in group] for size, group in by_size.items()}
 small = min(held[16, 1, 0])
 claim("wider helps, with every seed", max(held[64, 1, 0]) < small - luck)
-claim("so does deeper", max(held[32, 2, 0]) < small - luck)
+claim("so do two blocks of 32, with half the numbers", max(held[32, 2, 0]) < small - luck)
 claim("three blocks of 48 with dropout pass back-off", max(held[48, 3, 0.1]) < backoff)
 claim("without dropout they do not", min(held[48, 3, 0]) > backoff)
 last = held[64, 3, 0.2]
@@ -716,12 +720,12 @@ print(f"three blocks of 64: {margin:.4f} below back-off, seeds differ by {spread
 claim("three blocks of 64 pass it by far more than seeds differ", margin > 5 * spread)
 
 # %% [markdown]
-# Here a model passes the counts. It takes three blocks of 48 and one or two minutes, and its 85,920 parameters are fewer than half of the
+# In the fifth row a model passes the counts. It takes three blocks of 48 and one or two minutes, and its 85,920 parameters are fewer than half of the
 # 188,377 counts. Now compare its column *seen* with that of the row above. Without dropout the same model is better on the training names
 # and worse on the others: it has learned more of them by heart.
 #
-# Is that fair? We tried about ten sizes and shares of dropout and looked at the held-out names each time. So these numbers contain a
-# little luck of choosing, as chapter 01 warned. How much, we have not measured; fresh names would tell.
+# Is that fair? We tried about ten sizes and shares of dropout and looked at the held-out names each time. So these numbers contain
+# some luck of choosing, as chapter 01 warned. How much, we have not measured; fresh names would tell. The last row leaves most room for it.
 #
 # And a model can go on from here. For one more letter of context the full table needs 27 times the cells (chapter 01), a model one more row in `wpe`.
 #
@@ -740,7 +744,7 @@ record_loss(
 )
 for (width, layers, dropout), idea in {
     (64, 1, 0): "wider: 64 numbers per position",
-    (32, 2, 0): "deeper: two blocks of 32",
+    (32, 2, 0): "deeper, and half as wide: two blocks",
     (48, 3, 0.1): "both, longer, with dropout: past the counts",
     (64, 3, 0.2): "wider again, more dropout",
 }.items():
@@ -788,7 +792,7 @@ plt.show()
 # %% [markdown]
 # A row is the letter that looks (• is BOS); each dark square marks a letter that it looks at, named at the bottom of its
 # column. In some heads the dark squares keep close to the diagonal: they look at the letter itself or the one before.
-# Others look further back: in head 0 the second *a* looks almost only at the *i*.
+# Others look further back: in head 2 the *n* looks mostly at the first *a*.
 #
 # One name can mislead. Over 400 held-out names, how does each head spread its attention over distance? The grey
 # line is a head that looks at everything alike. It falls too, since few positions have seven others before them.
