@@ -20,7 +20,7 @@
 #
 # This page is a **notebook**: text, like this, and **cells** of code. Click on the cell below and press **Shift+Enter** to run
 # it. It makes a language model that has learned nothing yet and lets it write eight names. (What it imports comes from chapters
-# 01 to 04, where you build all of it. Names such as `budget` and `claim` are explained in section 2.)
+# 01 to 04, where you build its model. Names such as `budget` and `claim` are explained in section 2.)
 
 # %%
 from course_lib.classroom import LiveCurve, budget, check, claim
@@ -293,9 +293,9 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# Without `mx.eval` the graph grows with every step until memory runs out. Does it help that a training loop reads its loss with
-# `loss.item()`? That computes the loss, but the update of the parameters waits until the next step. `mx.eval` does the update
-# too, in the same step. So every training loop of this course calls it.
+# Without `mx.eval` the graph grows with every step until memory runs out. (A training loop that reads
+# its loss with `loss.item()` does not grow without end, since that computes the loss and what it was made of. But the last update
+# still waits, and a clock that is read then says too little.) So every training loop of this course calls `mx.eval` in each step.
 #
 # ## 5. Random numbers
 #
@@ -866,7 +866,7 @@ print("operations:", waiting(rounds(numbers)), "->", waiting(compiled(numbers)))
 
 # %% [markdown]
 # The first call compiled a small program. On a Linux CPU it calls the C++ compiler `g++`: a second or so, ten and more for a
-# large function. The result stays in the temp folder for the next run. (Without `g++`, MLX runs the function as it is.) What you
+# large function. The result stays in the temp folder for the next run, as it had where these outputs were made. (Without `g++`, MLX runs the function as it is.) What you
 # gain depends on the function and the machine: measure before you keep it.
 #
 # > **In PyTorch** you would write `torch.compile(model)`. Here you compile a *function*, most often the whole training step.

@@ -746,7 +746,7 @@ assert mx.allclose(moved, mx.array([-0.01, 0.01]), atol=1e-6)
 
 # %% [markdown]
 # With `bias_correction` the first step is the learning rate, 0.01, for a small and a large gradient alike. Both means start at 0 and are
-# too small at first; the correction makes up for it. MLX leaves it out unless you ask. (The betas say how slowly the means forget, and
+# too small at first; the correction makes up for it. MLX leaves it out unless you ask. (Each step keeps `beta` of the old mean, and
 # `eps` is RMSNorm's $\epsilon$: no division by 0.)
 #
 # Is Adam worth it? The same names, steps and seed, and for SGD the best of three learning rates on the held-out names:
@@ -780,7 +780,7 @@ best_sgd = min(loss for loss in with_sgd if not math.isnan(loss))
 claim("Adam ends more than 0.01 below the best SGD", with_adam < best_sgd - 0.01)
 
 # %% [markdown]
-# At the largest rate SGD's numbers overflow: `nan` means "not a number". So we take Adam.
+# At the largest rate SGD's numbers overflow: `nan` means "not a number". So microGPT takes Adam.
 #
 # For later chapters the package has the same loop as `train`. It also refuses what cannot work, calls `on_step` after each step, for the
 # live curve, and compiles the step where that pays (chapter 04 shows how). None of that should change a number beyond rounding:

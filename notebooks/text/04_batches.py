@@ -260,7 +260,7 @@ assert sorted(two_epochs[:5]) == sorted(two_epochs[5:]) == ["a", "b", "c", "d", 
 # %% [markdown]
 # ## 4. One compiled step for a whole batch
 #
-# Chapter 03's `fit` can compile its step. Here is how it does that, in full:
+# Chapter 03's `fit` can compile its step (chapter 00's appendix shows `mx.compile` on a small function). Here is how it does that, in full:
 
 
 # %%
@@ -595,7 +595,8 @@ claim("without attention, it ends level with counts of place and letter", level 
 
 # %% [markdown]
 # Read the right-hand picture first. In the long run attention buys 0.057, positions 0.029, the MLP 0.014. Together that is 0.10, while
-# the whole model is 0.18 below the bigram: whichever part is missing, the others make up for some of it. Without attention the model still
+# the whole model is 0.18 below the bigram, which is what is left without all three. So whichever part is missing, the others make
+# up for some of it. Without attention the model still
 # knows the letter and its place. It ends where chapter 01's table of *place and letter* stands (2.490).
 #
 # In the left-hand picture (mind its finer scale), after 500 names, only the positions help clearly. The model soon learns which letters
