@@ -137,7 +137,7 @@ draw_bets("emm")
 # - `claim("…", holds)` prints the sentence with a `✓`, or stops the run when the numbers say otherwise. Quick mode does not judge it.
 # - `LiveCurve` draws a curve that grows while a cell trains.
 # - `check(…)` looks at your answer to an exercise and says what is wrong with it.
-# - A cell that begins with `#| export names.bigram` also stands in the package, in `course_lib/names/bigram.py`. Later chapters import it from there. If you change such a cell, only your notebook changes.
+# - A cell that begins with `#| export names.bigram` is also part of the package: `course_lib/names/bigram.py`. Later chapters import it from there. If you change such a cell, only your notebook changes.
 # - The **loss log** is a table, `data/loss_log.csv`, with one row for each model: its size, its steps, its loss. Its rows are from the authors' runs; yours leave it alone.
 
 # %% [markdown]
@@ -295,13 +295,13 @@ plt.show()
 # %% [markdown]
 # Without `mx.eval` the graph grows with every step until memory runs out. (A training loop that reads
 # its loss with `loss.item()` does not grow without end, since that computes the loss and what it was made of. But the last update
-# still waits, and a clock that is read then says too little.) So every training loop of this course calls `mx.eval` in each step.
+# still waits, and a timer stopped there reads too low.) So every training loop of this course calls `mx.eval` in each step.
 #
 # ## 5. Random numbers
 #
 # A computer's random numbers follow from a starting number. In MLX that is a **key**: the same key gives the same numbers, every
 # time. So use each key once, unless you want the same numbers again; `mx.random.split` makes new keys from one. The model above
-# wrote four times with the same keys: that was its "same luck".
+# wrote its eight names with the same keys each time: that was its "same luck".
 
 # %%
 key = mx.random.key(7)
@@ -321,7 +321,7 @@ by_hand = mx.sqrt(((drawn - drawn.mean()) ** 2).mean())
 assert abs(by_hand.item() - mx.std(drawn).item()) < 1e-4
 
 # %% [markdown]
-# Functions that get no key use one that MLX keeps; `mx.random.seed` sets it.
+# Called without a key, these functions use a global one that MLX keeps; `mx.random.seed` sets it.
 #
 # > **In PyTorch** you would call `torch.manual_seed`, or pass a `torch.Generator`, which changes with each use. A key does not.
 #

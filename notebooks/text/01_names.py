@@ -70,7 +70,7 @@ simply_read = (data_dir() / "names.txt").read_text(encoding="utf-8").split()
 print(*simply_read[:12])
 
 # %% [markdown]
-# The package reads them with `load_names` (in `names/files.py`, written by hand). It also takes a list of your own in any script.
+# The package reads them with `load_names` (in `names/files.py`, written by hand). It also reads your own list, in any alphabet.
 # If something is wrong with the list, it tells you what. On our file the two agree.
 
 # %%
@@ -845,7 +845,7 @@ print(f"eight letters back: {27**9:,} cells; pairs of 32,768 tokens: {32_768**2:
 # The course keeps a **loss log**, a table with one row for each model: its held-out loss, its size and its cost. It grows from
 # chapter to chapter and shows what each idea bought. Here are its first rows. `corpus` says which texts the loss was measured on.
 # `steps` is 0, since counting takes no training steps. `parameters` are the numbers that a model keeps: here the cells of its
-# table.
+# table (of back-off, which keeps none for what it never saw, those with a count).
 
 # %%
 knows_nothing = bigram_loss(uniform, held_out, tokenizer, max_len=8)
@@ -1028,7 +1028,7 @@ check(exercises.trigram_probs, trigram_probs)
 # - A bigram model is a table of counts, divided row by row. It writes names by drawing from its rows.
 # - The loss is the mean of $-\ln p$ over all guesses, in nats. A model that knows nothing has $\ln 27 = 3.2958$.
 # - Smoothing keeps unseen pairs possible. Only the loss on held-out names says how good a model is.
-# - A longer context says more, but its table is emptier: 27 times the cells for each letter. Back-off takes the longest context that has been seen often enough.
+# - A longer context says more, but its table is emptier: 27 times the cells for each letter. Back-off mixes long and short contexts, and trusts a long one more the more often it has been seen.
 # - The log now has five rows and two numbers to beat: the bigram's and that of back-off.
 #
 # ## Pitfalls

@@ -604,7 +604,7 @@ print("dB", (A.T @ dC).tolist())
 
 # %% [markdown]
 # With more rows in `A`, each row makes a row of `C` from the same `B`; the reports to `B` add up, which `A.T @ dC` also does. You
-# need not memorise the formulas: unless n, m and k are equal, the shapes (n, m), (m, k) and (n, k) fit together in one way only.
+# need not memorise the formulas: as long as n, m and k all differ, the shapes (n, m), (m, k) and (n, k) fit together in one way only.
 # Does your own engine agree? It knows nothing of matrices:
 
 # %%
@@ -835,9 +835,9 @@ below = (shifted < np.log(np.maximum(counted, 1e-9)))[pairs & (counts <= 2)]
 claim("most of those seen once or twice lie a little below it", below.mean() > 0.6)
 
 # %% [markdown]
-# A point for each pair of letters, all on one line: **gradient descent has found the counts**. (Why do rare pairs lie a little
+# A point for each pair of letters that was seen, nearly all on one line: **gradient descent has found the counts**. (Why do rare pairs lie a little
 # below? Counting says 0 for the pairs that were never seen. To get there, a logit would have to sink to $-\infty$. It only comes
-# nearer, so these pairs still hold some of the probability.) Is that bad?
+# nearer, so these pairs keep some of the probability, which rare pairs miss most.) Is that bad?
 
 # %%
 learned = mx.array(np.exp(shifted))

@@ -177,7 +177,7 @@ assert mx.array_equal(vectors[2], vectors[3]), "both are m"
 
 # %% [markdown]
 # Soon we will also need the *place* of a letter. Every place gets a vector of its own, and the two are simply **added**. Apples and
-# pears? It works because vectors are read by dot products. The dot product with a sum is the sum of the dot products, so letter and
+# oranges? It works because vectors are read by dot products. The dot product with a sum is the sum of the dot products, so letter and
 # place each have their say:
 
 # %%
@@ -401,8 +401,8 @@ draw_gpt.draw_attention_steps(parts, letters)
 #
 # $$ \mathrm{attention}(q, k, v) = \mathrm{softmax}\!\left(\frac{q\,k^\top}{\sqrt{D}} + \text{mask}\right) v $$
 #
-# And the $\sqrt{D}$? $D$ is how many numbers a query has. The more numbers are multiplied and added, the larger dot products get, and with large
-# scores softmax gives everything to one position. How much larger? Measure the standard deviation
+# And the $\sqrt{D}$? $D$ is how many numbers a query has. The more numbers are multiplied and added, the larger dot products get. With scores far
+# apart softmax gives all to one position, and its gradient fades. How much larger? Measure the standard deviation
 # for random vectors:
 
 # %%
@@ -639,11 +639,11 @@ draw_gpt.draw_microgpt(letters, config.n_embd, config.n_head, config.vocab_size)
 # %% [markdown]
 # The grey line is the residual stream: five vectors of 16 numbers. It begins as letter plus place, and each grey box adds to it. One
 # RMSNorm stands before the blocks: the tables start tiny, and it gives the stream size 1 from the first step on. At the top,
-# `lm_head` (language model head, nothing to do with attention's heads) turns each vector into 27 logits. It holds a row for each id,
+# `lm_head` (language model head; not attention's) turns each vector into 27 logits. It holds a row for each id,
 # and a logit is the dot product with that row: how well this letter fits. No norm stands before it, as in the original microGPT, so a longer
 # vector makes surer guesses. Chapter 08's model has a norm in both places.
 #
-# So microGPT has two tables of letters, one to read (`wte`) and one to write (`lm_head`). They are **untied**; some models use one table for both.
+# So microGPT has two tables of letters, one to read (`wte`) and one to write (`lm_head`). They are **untied**.
 #
 # One way through the model, from ids to logits, is a **forward pass**. `wpe` has eight rows, one for each place, so the model
 # makes at most eight guesses: that is why a name is cut.
@@ -855,8 +855,8 @@ claim("and below the window, with either optimizer", max(whole) < min(window_los
 # %% [markdown]
 # ## 9. Did attention earn it?
 #
-# Everyone says so. Leave it out, train again, and see what is lost: that is called an **ablation**. In its place we put something that
-# adds nothing to the stream.
+# (The window alone ends a little higher with Adam.) Attention, everyone says. Leave it out, train again, and
+# see what is lost: that is called an **ablation**. In its place we put something that adds nothing to the stream.
 
 
 # %%

@@ -481,8 +481,8 @@ costs = nn.losses.cross_entropy(other(inputs), targets) * mask  # of the model o
 print(f"its costliest guess costs {costs.max().item():.0f} nats")
 
 # %% [markdown]
-# Compare the first row with the last: the same number of updates, but each takes its direction from 64 names instead of one, and
-# so the model has seen 64 times as many. The second row saw 64 per step, too, and a sixth of them; it still beats the first. And the third row? It is no misprint. The same 500 names over and over taught the model what is true of just
+# All three count. Compare the first row with the last: the same number of updates, but each takes its direction from 64 names instead of
+# one, and so the model has seen 64 times as many. The second row has 64 per step and only a sixth of the steps; it still beats the first. And the third row? It is no misprint. The same 500 names over and over taught the model what is true of just
 # these 500. Where other names differ it is sure of itself and wrong: its costliest guess costs it over two hundred nats. That is
 # **overfitting**, as in chapter 01. Here it ends far above $\ln 27$, the loss of knowing nothing.
 #
@@ -595,8 +595,7 @@ claim("without attention, it ends level with counts of place and letter", level 
 
 # %% [markdown]
 # Read the right-hand picture first. In the long run attention buys 0.057, positions 0.029, the MLP 0.014. Together that is 0.10, while
-# the whole model is 0.18 below the bigram, which is what is left without all three. So whichever part is missing, the others make
-# up for some of it. Without attention the model still
+# the whole model is 0.18 below the bigram. So when one part is missing, the others seem to make up for some of it. Without attention the model still
 # knows the letter and its place. It ends where chapter 01's table of *place and letter* stands (2.490).
 #
 # In the left-hand picture (mind its finer scale), after 500 names, only the positions help clearly. The model soon learns which letters
@@ -726,7 +725,7 @@ claim("three blocks of 64 pass it by far more than seeds differ", margin > 5 * s
 # and worse on the others: it has learned more of them by heart.
 #
 # Is that fair? We tried about ten sizes and shares of dropout and looked at the held-out names each time. So these numbers contain
-# some luck of choosing, as chapter 01 warned. How much, we have not measured; fresh names would tell. The last row leaves most room for it.
+# some luck of choosing, as chapter 01 warned. How much, we have not measured; fresh names would tell. The last row passes by the widest margin, so luck matters least there.
 #
 # And a model can go on from here. For one more letter of context the full table needs 27 times the cells (chapter 01), a model one more row in `wpe`.
 #
@@ -793,7 +792,7 @@ plt.show()
 # %% [markdown]
 # A row is the letter that looks (• is BOS); each dark square marks a letter that it looks at, named at the bottom of its
 # column. In some heads the dark squares keep close to the diagonal: they look at the letter itself or the one before.
-# Others look further back: in head 2 the *n* looks mostly at the first *a*.
+# Others look further back: in head 2 the *n* looks at both *a*s.
 #
 # One name can mislead. Over 400 held-out names, how does each head spread its attention over distance? The grey
 # line is a head that looks at everything alike. It falls too, since few positions have seven others before them.
@@ -1061,8 +1060,8 @@ check(exercises.loss_by_letter, loss_by_letter)
 # - Small steps spend their time on starting operations. A batch gives each more to do; compiling makes fewer of them.
 # - Padding makes a rectangle, the mask keeps it out of the loss; causal attention keeps it out of the predictions.
 # - The gradient of a batch is the weighted mean of the single gradients.
-# - All training names and 64 per step bring the small model far below the bigram. Positions and attention buy most of that, the MLP less.
-# - Counts with back-off are harder to beat: it takes three blocks, 48 numbers per position, and dropout against overfitting.
+# - All training names and 64 per step bring the small model far below the bigram. Attention buys most, then positions, then the MLP.
+# - Counts with back-off are harder to beat: of the sizes shown, three blocks of 48 pass them, with dropout against overfitting.
 # - Attention heads come to do different things, and letters with the same neighbours get similar vectors. Nobody programmed either.
 #
 # ## Pitfalls
