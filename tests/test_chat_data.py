@@ -38,7 +38,7 @@ def talk(number=0):
 
 
 def read(path):
-    return list(read_conversations(path))
+    return read_conversations(path)
 
 
 def write(path, talks, ending="\n"):
@@ -443,5 +443,5 @@ def test_what_could_fill_the_memory_is_refused(tmp_path, monkeypatch, content, s
     path = tmp_path / "data.jsonl"
     path.write_bytes(content)
     with pytest.raises(CourseError, match=said) as caught:
-        list(read_conversations(path))
+        read_conversations(path)
     assert "COURSE_MAX_CHARS" in str(caught.value) and "\n" not in str(caught.value)

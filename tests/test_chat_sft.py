@@ -408,7 +408,7 @@ def test_a_sample_gets_results_from_the_calculator():
     model, tokenizer = taught()
     asked = (lambda number: [{"role": "user", "content": "6*7?"}]), 1
     talks = fine_tuning.Talks({"train": [asked], "val": [asked]}, tokenizer, None, "")
-    assert "<|python_end|><|output_start|>42<|output_end|>It is 42." in talks.preview(model)[0][1]
+    assert talks.preview(model)[0][1] == "Let me see: [6*7 = 42] It is 42."
 
 
 def test_a_system_message_and_a_last_question_are_taken(train, home, tmp_path):

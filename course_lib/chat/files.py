@@ -30,7 +30,12 @@ ROLES |= {"model": "assistant"}
 KINDS = 5  # of mistakes that are told apart in one sentence
 
 
-def read_conversations(path: Path) -> Iterator[list[dict]]:
+def read_conversations(path: Path) -> list[list[dict]]:
+    """All of `each_conversation`. Raises CourseError as it does."""
+    return list(each_conversation(path))
+
+
+def each_conversation(path: Path) -> Iterator[list[dict]]:
     """The messages of each row of a file: JSON lines, blank ones aside, or one JSON array; either also packed by gzip.
 
     Each row has one of FORMS; at the end a line says which. Raises CourseError in place of the end when there are rows

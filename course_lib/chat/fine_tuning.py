@@ -169,6 +169,14 @@ def check_trained(kinds: dict[str, list], names: list[str], tokenizer: Tokenizer
                 )
 
 
+def readable(text: str) -> str:
+    """A reply with its calls of the calculator as the chat shows them: [6*7 = 42]."""
+    marks = {"<|python_end|><|output_start|>": " = ", "<|python_start|>": "[", "<|python_end|>": "]"}
+    for mark, shown in (marks | {"<|output_end|>": "] ", "<|assistant_end|>": ""}).items():
+        text = text.replace(mark, shown)
+    return text
+
+
 class Talks:
     """A Source of training batches: conversations of one or several kinds, packed into rows."""
 
@@ -193,7 +201,7 @@ class Talks:
         prompts = [ids[: model.config.sequence_len] for ids in prompts]  # for a look
         replies = Engine(model, self.tokenizer, use_calculator).generate_batch(prompts, max_tokens=32, temperature=0)
         return [
-            (messages[-1]["content"], self.tokenizer.decode(reply.ids))
+            (messages[-1]["content"], readable(self.tokenizer.decode(reply.ids)))
             for messages, reply in zip(self._asked, replies, strict=True)
         ]
 

@@ -9,6 +9,8 @@ import math
 
 import numpy as np
 
+from course_lib.names.refusals import check_exp, check_log, check_number, check_power
+
 # ---- 4. A number that remembers
 
 
@@ -20,6 +22,7 @@ class Value:
     """
 
     def __init__(self, data: float, parents: tuple = (), slopes: tuple = ()):
+        check_number(data)
         self.data, self.grad = float(data), 0.0
         self.parents, self.slopes = parents, slopes
 
@@ -39,7 +42,8 @@ class Value:
         return Value(self.data * other.data, (self, other), (other.data, self.data))
 
     def __pow__(self, exponent: float) -> "Value":
-        slope = exponent * self.data ** (exponent - 1)
+        check_power(self.data, exponent)
+        slope = exponent * self.data ** (exponent - 1) if exponent else 0.0
         return Value(self.data**exponent, (self,), (slope,))
 
     def backward(self) -> None:
@@ -72,12 +76,21 @@ class Value:
     def __rtruediv__(self, other: float) -> "Value":
         return as_value(other) / self
 
+    def __rpow__(self, other: float) -> "Value":
+        return as_value(other) ** self
+
     def exp(self) -> "Value":
+        check_exp(self.data)
         power = math.exp(self.data)
         return Value(power, (self,), (power,))
 
     def log(self) -> "Value":
+        check_log(self.data)
         return Value(math.log(self.data), (self,), (1 / self.data,))
+
+    def tanh(self) -> "Value":
+        squeezed = math.tanh(self.data)
+        return Value(squeezed, (self,), (1 - squeezed**2,))
 
     def relu(self) -> "Value":
         """The number where it is positive, else 0; the slope at 0 is 0."""

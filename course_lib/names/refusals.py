@@ -1,11 +1,48 @@
-"""What the names models refuse, each in one sentence.
+"""What the names models and the autograd engine refuse, each in one sentence.
 
-Written by hand; chapter 03 uses it.
+Written by hand; chapters 02 and 03 use it.
 """
 
 import math
+from numbers import Real
 
 from course_lib.host.errors import CourseError
+
+
+def check_number(data: object) -> None:
+    """Raise CourseError for what is not one plain number."""
+    if not isinstance(data, Real):
+        raise CourseError(f"a Value holds one plain number, got {data!r}; give an int or a float")
+
+
+def check_power(base: float, exponent: object) -> None:
+    """Raise CourseError for a power that is no finite number, or whose slope is none."""
+    if not isinstance(exponent, Real):
+        raise CourseError(f"an exponent must be a plain number, got {exponent!r}; write a ** b as (b * a.log()).exp()")
+    try:
+        math.pow(base, exponent)
+        math.pow(base, exponent - 1 if exponent else 0)
+    except (ValueError, OverflowError):
+        raise CourseError(
+            f"{base:g} ** {exponent:g} has no finite value with a finite slope (and a / b means a * b ** -1); "
+            "keep the base away from 0 and, unless the exponent is whole, above it"
+        ) from None
+
+
+def check_exp(number: float) -> None:
+    """Raise CourseError where e to the power of a number is too large for a float."""
+    try:
+        math.exp(number)
+    except OverflowError:
+        raise CourseError(
+            f"exp({number:g}) is too large for a float; subtract the largest number from all of them first"
+        ) from None
+
+
+def check_log(number: float) -> None:
+    """Raise CourseError for a number that has no logarithm."""
+    if number <= 0:
+        raise CourseError(f"log needs a number above 0, got {number:g}; check what computes it")
 
 
 def check_sizes(config) -> None:

@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | Needs | chapters 00 and 01; school algebra; no calculus: what you need is built or tested here |
-# | Time | 60 minutes to read, 65 for the exercises; under a minute to run |
+# | Time | 65 minutes to read, 65 for the exercises; under a minute to run |
 # | Memory | under 0.5 GB |
 # | You will build → exported to | `Value`, `Tensor`, `topological_order` → `course_lib.names.autograd` |
 
@@ -24,6 +24,8 @@ Reverse-mode automatic differentiation, in the spirit of micrograd.
 import math
 
 import numpy as np
+
+from course_lib.names.refusals import check_exp, check_log, check_number, check_power
 
 # %%
 import time
@@ -195,7 +197,7 @@ for n, name in enumerate("wxby"):
 # ## 4. A number that remembers
 #
 # To walk back, you must know the way. So wrap each number in an object that remembers two things: its **parents** (the numbers it
-# was made of) and the local slope for each of them.
+# was made of) and the local slope for each of them. (The functions `check_…` refuse what cannot work.)
 
 # %%
 #| export names.autograd
@@ -207,6 +209,7 @@ class Value:
     """
 
     def __init__(self, data: float, parents: tuple = (), slopes: tuple = ()):
+        check_number(data)
         self.data, self.grad = float(data), 0.0
         self.parents, self.slopes = parents, slopes
 
@@ -245,7 +248,8 @@ def __mul__(self, other: "Value | float") -> "Value":
 
 @add_to(Value)
 def __pow__(self, exponent: float) -> "Value":
-    slope = exponent * self.data ** (exponent - 1)
+    check_power(self.data, exponent)
+    slope = exponent * self.data ** (exponent - 1) if exponent else 0.0
     return Value(self.data**exponent, (self,), (slope,))
 
 
@@ -407,27 +411,40 @@ def __rtruediv__(self, other: float) -> "Value":
     return as_value(other) / self
 
 
+@add_to(Value)
+def __rpow__(self, other: float) -> "Value":
+    return as_value(other) ** self
+
+
 # %% [markdown]
-# Three functions do need a rule. The first two slopes are from a table of derivatives. You need not derive them: test them by
-# nudging.
+# Four functions need a rule. The first three slopes are from a table of derivatives; test them by nudging.
 #
 # | result | local slope | the slope in words |
 # |---|---|---|
 # | $e^a$ (`exp`) | $e^a$, the result itself | the higher, the steeper |
 # | $\ln a$ (`log`) | $1 / a$ | the bigger $a$ is, the less one more matters |
+# | $\tanh a$ (`tanh`) | $1 - \tanh^2 a$ | steep near 0, flat far from it |
 # | $\max(a, 0)$ (`relu`) | 1 where $a > 0$, else 0 | a positive number moves the result one for one, any other not at all |
 
 # %%
 #| export names.autograd
 @add_to(Value)
 def exp(self) -> "Value":
+    check_exp(self.data)
     power = math.exp(self.data)
     return Value(power, (self,), (power,))
 
 
 @add_to(Value)
 def log(self) -> "Value":
+    check_log(self.data)
     return Value(math.log(self.data), (self,), (1 / self.data,))
+
+
+@add_to(Value)
+def tanh(self) -> "Value":
+    squeezed = math.tanh(self.data)
+    return Value(squeezed, (self,), (1 - squeezed**2,))
 
 
 @add_to(Value)
@@ -448,6 +465,7 @@ rules = {
     "a ** 3": lambda a: a**3,
     "exp": lambda a: a.exp(),
     "log": lambda a: a.log(),
+    "tanh": lambda a: a.tanh(),
     "relu, on": lambda a: a.relu(),
     "relu, off": lambda a: (a - 1).relu(),
 }
@@ -1069,8 +1087,8 @@ check(exercises.rms_norm_backward, rms_norm_backward)
 #
 # ## Further reading
 #
-# - Andrej Karpathy, [micrograd](https://github.com/karpathy/micrograd): the engine that made this kind of chapter popular.
-# - Christopher Olah, [Calculus on Computational Graphs](https://colah.github.io/posts/2015-08-Backprop/): why backward beats forward when there is one result and many inputs.
+# - Andrej Karpathy, [micrograd](https://github.com/karpathy/micrograd), a small engine like yours.
+# - Christopher Olah, [Calculus on Computational Graphs](https://colah.github.io/posts/2015-08-Backprop/).
 # - MLX, [Function Transforms](https://ml-explore.github.io/mlx/build/html/usage/function_transforms.html).
 #
 # **Next:** [03 · microGPT](03_microgpt.ipynb)

@@ -72,7 +72,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from course_lib.chat.files import read_conversations
+from course_lib.chat.files import each_conversation
+from course_lib.chat.files import read_conversations as read_conversations
 from course_lib.chat.lessons import practice
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import existing_path
@@ -941,11 +942,11 @@ with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "mine.jsonl"
     path.write_text("\n".join([good, "oops", json.dumps({"messages": messages[:1]}), good]))
     try:
-        list(read_conversations(path))
+        read_conversations(path)
     except CourseError as error:
         print(str(error).replace(folder, "…"))
     path.write_text("\n".join([good] * 3))
-    print(len(list(read_conversations(path))), "conversations")
+    print(len(read_conversations(path)), "conversations")
 
 
 # %% [markdown]
@@ -1050,7 +1051,7 @@ def split_file(path: Path, changed: int) -> dict[str, list[str]]:
 
     changed: when the file was, so that it is read anew only then.
     """
-    items = [json.dumps(messages, sort_keys=True) for messages in read_conversations(path)]
+    items = [json.dumps(messages, sort_keys=True) for messages in each_conversation(path)]
     held_out = {item for item in items if is_held_out(item)} or {items[-1]}
     kept = [item for item in items if item not in held_out]
     return {"train": kept or items, "val": [item for item in items if item in held_out]}
