@@ -922,7 +922,7 @@ print(f"rows of a table for eight letters: {27**8:,}")
 #
 # | what changed | why | what it bought |
 # |---|---|---|
-# | from counts to gradient steps | it works for any model whose loss you can write down | the same held-out loss, 2.613; no smoothing to choose |
+# | from counts to gradient steps | it works for any model whose loss you can write down | the same held-out loss, 2.613; stopping in time replaces smoothing |
 #
 # The loss is no better, but much is now in reach. The table can do no more: it sees one letter. To look back eight letters, it
 # would need $27^8$ rows, 282 billion, most of them never used. But a model with fewer numbers, which *computes* its logits from
