@@ -48,8 +48,8 @@ class Handler(BaseHTTPRequestHandler):
     """HEAD and GET of /datasets/OWNER/NAME/resolve/main/FILE lead to /cdn/FILE, as on the real hub.
 
     A fault is a status (503), ("drop", n): reset after n bytes, ("short", n): claim that n bytes are all,
-    "no ranges": send it from the start, "endless": say no length and send it twenty times, or "corrupt": flip bits in the last
-    byte.
+    "no ranges": send it from the start, "endless": say no length and send it twenty times, or "corrupt": flip bits in
+    the last byte.
     """
 
     protocol_version = "HTTP/1.1"
