@@ -221,6 +221,13 @@ print(stop.code)
     assert (done.stdout, done.stderr) == (f"{expected}\n", "")
 
 
+def test_one_whose_launcher_is_gone_does_not_begin():
+    code = "from course_lib.train.launch import member_of_a_group\nwith member_of_a_group('p'): print('begun')"
+    environment = {**os.environ, "MLX_RANK": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, input="")
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "p: stopped before it began\n")
+
+
 def test_in_a_ring(monkeypatch):
     for name in ("MLX_RANK", "OMPI_COMM_WORLD_RANK"):
         monkeypatch.delenv(name, raising=False)

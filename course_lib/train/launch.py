@@ -82,12 +82,16 @@ def _process_count(settings: CallFlags, folder: Path, fits: Callable[[int], obje
 def member_of_a_group(program: str) -> Iterator[tuple[Group, StopRequest]]:
     """(the group of processes that train together, requests to stop) for the block, which is this process's part.
 
-    When another process is gone, says so and ends this one.
+    When another process is gone, or all are to stop before they have begun, says so and ends this one.
     """
     with stop_when_asked() as stop:
         local_ring.end_with_the_launcher(stop)
         try:
-            yield mx.distributed.init(), stop
+            group = mx.distributed.init()
+            if stop.code:  # begun now, it would hold the run's folder against the next one
+                print(f"{program}: stopped before it began", file=sys.stderr)
+                sys.exit(stop.code)
+            yield group, stop
         except RuntimeError as error:
             if "[ring]" not in str(error):
                 raise

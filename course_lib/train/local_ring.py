@@ -9,6 +9,7 @@ Written by hand; chapter 10 uses it.
 import json
 import math
 import os
+import select
 import signal
 import socket
 import stat
@@ -126,4 +127,6 @@ def end_with_the_launcher(stop: StopRequest) -> None:
 
     with suppress(OSError):  # no stdin at all
         if "MLX_RANK" in os.environ and stat.S_ISFIFO(os.fstat(0).st_mode):
+            if select.select([0], [], [], 0)[0] and not os.read(0, 4096):  # gone already
+                stop.code = stop.code or 128 + signal.SIGTERM
             threading.Thread(target=wait, daemon=True).start()
