@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import mlx.core as mx
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
@@ -91,6 +92,28 @@ def _sign(ax: Axes, sign: str) -> None:
 
 
 PALE_BLUE, PALE_ORANGE, GREY = "#cfe4f3", "#f6d9a8", "#eeeeee"
+
+
+def draw_heads(vectors: mx.array, heads: mx.array, letters: list[str]) -> None:
+    """Vectors (T, C) and the same numbers cut into heads (H, T, D), each head in a colour of its own."""
+    colors = ("#cfe4f3", "#f6d9a8", "#cdeadd", "#e8d3e6")
+    (T, C), (H, _, D) = vectors.shape, heads.shape
+    figure, axes = plt.subplots(1, 2, figsize=(11, 2.2), width_ratios=(C, C + H))
+    for ax, gap in zip(axes, (0, 1), strict=True):
+        for head, t, d in np.ndindex(H, T, D):
+            x = head * (D + gap) + d
+            ax.add_patch(plt.Rectangle((x, t), 1, 1, facecolor=colors[head % 4], edgecolor="white"))
+            ax.text(x + 0.5, t + 0.5, str(heads[head, t, d].item()), ha="center", va="center", fontsize=8)
+        ax.set(xlim=(0, C + gap * (H - 1)), ylim=(T, 0))
+        ax.set_yticks([t + 0.5 for t in range(T)], letters)
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    axes[0].set_xticks([])
+    axes[0].set_title(f"vectors ({T}, {C})", fontsize=10)
+    axes[1].set_xticks([h * (D + 1) + D / 2 for h in range(H)], [f"head {h}" for h in range(H)])
+    axes[1].set_title(f"cut into heads ({H}, {T}, {D})", fontsize=10)
+    figure.tight_layout()
+    plt.show()
 
 
 def draw_microgpt(letters: list[str], n_embd: int, n_head: int, vocab_size: int) -> None:

@@ -1,9 +1,20 @@
-"""Drawings of chapter 02: the graph of a Value with its local slopes, and the gradients of a matrix product."""
+"""Graphs: the size of one of MLX's, and chapter 02's drawings of a Value with its slopes and of a matrix product."""
+
+import io
 
 import matplotlib.pyplot as plt
+import mlx.core as mx
 import numpy as np
 
 from course_lib.names.autograd import Value, topological_order
+
+
+def waiting(array: mx.array) -> int:
+    """How many operations must run before `array` has numbers; those that only repeat a number do not count."""
+    drawing = io.StringIO()
+    mx.export_to_dot(drawing, array)
+    boxes = [line for line in drawing.getvalue().splitlines() if "rectangle" in line]
+    return sum('"Broadcast"' not in box for box in boxes)
 
 
 def layout(order: list[Value]) -> dict[Value, tuple[float, float]]:

@@ -1,6 +1,7 @@
 """Drawings that several chapters use."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 
 
@@ -31,3 +32,14 @@ def draw_attention(axes: list[Axes], weights: list, letters: list[str]) -> None:
         ax.set_yticks(range(len(letters)), letters)
         ax.set_xlabel("looks at")
     axes[0].set_ylabel("who looks")
+
+
+def apart(points: np.ndarray, distance: float) -> np.ndarray:
+    """Places for labels (N, 2): those nearer to each other than `distance` are pushed apart."""
+    places = points + np.random.default_rng(0).normal(0, 1e-3, points.shape)
+    for _ in range(300):
+        between = places[:, None] - places[None]  # (N, N, 2)
+        far = np.maximum(np.linalg.norm(between, axis=-1, keepdims=True), 1e-6)
+        push = between / far * np.maximum(distance - far, 0)
+        places += 0.3 * push.sum(axis=1)
+    return places

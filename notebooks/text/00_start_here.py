@@ -125,7 +125,7 @@ draw_bets("emm")
 # Run All Cells* clears what is in memory and starts again; Ctrl+Z brings back text. An `assert` line compares a result with
 # something known to be true and stops the run if they differ.
 #
-# Work in a folder of your own, which an update of the course does not touch: `uv run course start` copies all notebooks to the folder
+# Work in a folder of your own, which an update of the course does not touch. In a terminal (`uv` is the program that installed what the course needs), `uv run course start` copies all notebooks to the folder
 # `mine`, and `uv run course progress` lists the exercises that you have solved there.
 
 # %% [markdown]
@@ -155,6 +155,8 @@ print("one number:", a[1, 2].item(), "| a column:", a[:, 1].tolist())
 print("sums down the columns:", a.sum(axis=0).tolist())
 
 # %% [markdown]
+# A `float32` is a number of 32 bits, which keeps about seven digits. `.item()` and `.tolist()` give numbers of Python.
+#
 # Arrays of row and column numbers pick many entries at once. Chapter 01 looks up the probabilities of thousands of letter pairs
 # this way.
 
@@ -245,20 +247,11 @@ claim("the products were computed by mx.eval, not by the loop", computed > 3 * r
 #
 # ### The trap: a loop without `mx.eval`
 #
-# The next function counts the operations that wait in the graph of an array. It asks MLX for a drawing of the graph and counts
-# the boxes, except `Broadcast`, which only repeats a number.
+# `waiting` counts the operations that must run before an array has numbers: MLX can draw an array's graph, and `waiting` counts the boxes
+# in the drawing.
 
 # %%
-import io
-
-
-def waiting(array):
-    """Number of operations that must run before `array` has numbers."""
-    drawing = io.StringIO()
-    mx.export_to_dot(drawing, array)
-    boxes = [line for line in drawing.getvalue().splitlines() if "rectangle" in line]
-    return sum('"Broadcast"' not in box for box in boxes)
-
+from course_lib.classroom.draw_graph import waiting
 
 x = mx.array(1.0)
 y = x * 0.5 + 1
@@ -865,7 +858,7 @@ print(f"first call: {time.perf_counter() - start:.2f} s")
 print("operations:", waiting(rounds(numbers)), "->", waiting(compiled(numbers)))
 
 # %% [markdown]
-# The first call compiled a small program. On a Linux CPU it calls the C++ compiler `g++`: a second or so, ten and more for a
+# Each round has four operations: times 0.9, plus 0.1, the maximum, the square. Compiling joins them, as far as one compiled operation can hold them. The first call compiled a small program. On a Linux CPU it calls the C++ compiler `g++`: a second or so, ten and more for a
 # large function. The result stays in the temp folder for the next run, as it had where these outputs were made. (Without `g++`, MLX runs the function as it is.) What you
 # gain depends on the function and the machine: measure before you keep it.
 #

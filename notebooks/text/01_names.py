@@ -277,15 +277,28 @@ draw_table(probs)
 #
 # $$p_i = \frac{e^{z_i}}{\sum_j e^{z_j}}$$
 #
-# ($z_i$ is the logit of id $i$, $p_i$ its probability, $j$ runs over all ids; the formula is the **softmax**). If
-# $z_i = \ln p_i$, the softmax gives back $p_i$, because $e^{\ln p_i} = p_i$ and the $p_j$ add up to 1. So we hand over
-# *logarithms* of probabilities.
+# ($z_i$ is the logit of id $i$, $p_i$ its probability, and $j$ runs over all ids.) The formula is called **softmax**. Three logits, by hand and by MLX:
+
+# %%
+logits = [0.0, 1.0, 3.0]
+powers = [math.exp(z) for z in logits]
+by_hand = [power / sum(powers) for power in powers]
+print("softmax:", [round(p, 3) for p in by_hand])
+assert np.allclose(by_hand, np.array(mx.softmax(mx.array(logits))), atol=1e-6)
+
+# %% [markdown]
+# Why the detour? Probabilities must be positive and add up to 1. The networks of the coming chapters compute whatever
+# numbers they like, and softmax makes probabilities of them.
 #
-# Why take such a detour? Probabilities must be positive and add up to 1. A logit may be any number. The networks of the
-# coming chapters compute whatever numbers they like, and the softmax makes probabilities of them.
-#
-# (A probability of 0 becomes $\ln 0 = -\infty$. Since $e^{-\infty} = 0$, that id is never drawn, as it should be.) If you hand
-# over probabilities instead, nothing complains:
+# We have probabilities already. Which logits give them back? Their logarithms, since $e^{\ln p} = p$. And a probability of 0?
+
+# %%
+halves = mx.array([0.5, 0.5, 0.0])
+print("logits:", mx.log(halves).tolist(), "back again:", mx.softmax(mx.log(halves)).tolist())
+
+# %% [markdown]
+# It becomes $-\infty$, and $e^{-\infty}$ is 0 again: that id is never drawn. So we hand over *logarithms*. If you hand over
+# probabilities instead, nothing complains:
 
 # %%
 def shares_of_draws(logits):
@@ -690,8 +703,7 @@ claim("place and letter beat one letter by more than luck", to_beat - place_and_
 claim("so do two letters", to_beat - two_letters > 2 * luck)
 
 # %% [markdown]
-# Both are much better than the bigram. (They do best with less smoothing than the bigram. Their rows have fewer counts, and 27 times the smoothing is added to each: too much would
-# drown them.) So why not
+# Both are much better than the bigram. (They do best with less smoothing than the bigram: their rows have fewer counts.) So why not
 # three letters, five, eight?
 #
 # ### Where a table ends
@@ -785,6 +797,23 @@ def backoff_loss(
 
 
 # %% [markdown]
+# One guess by hand: what is the probability of an *a* after *emm*? With $s = 30$, from no context to the longest:
+
+# %%
+counted = count_contexts(train_names, tokenizer, back=8)
+emm = tuple(tokenizer.encode("emm")[:-1])  # BOS and three letters
+by_hand = 1 / 27
+for n in range(5):
+    counts = counted[emm[len(emm) - n :]]
+    count, total = counts[tokenizer.id_of["a"]], counts.sum()
+    by_hand = (count + 30 * by_hand) / (total + 30)
+    context = "".join(map(show, emm[len(emm) - n :]))
+    print(f"{context:>5}: {count:6,.0f} of {total:7,.0f}, p = {by_hand:.3f}")
+assert abs(by_hand - backoff_probs(counted, emm, back=8)[tokenizer.id_of["a"]]) < 1e-9
+
+# %% [markdown]
+# Each line mixes its own share with the line above: the fewer counts it has, the more it listens to that.
+#
 # Which strength $s$, and how far back? Again we choose on the last 1,600 training names.
 
 # %%
