@@ -27,8 +27,8 @@ def inverse_frequencies(head_dim: int, base: float = 10000.0) -> mx.array:
 def rotate(x: mx.array, w: mx.array, offset: int | mx.array = 0) -> mx.array:
     """Turn each pair (x[i], x[i + D/2]) by -position / w[i] radians (RoPE: Su et al., 2021).
 
-    x: (B, H, T, D), whose first position is `offset`, or (B,) of them, one for each text; w: (D/2,),
-    the inverse frequencies. Sign and halves are those of nanochat (October 2025).
+    x: (B, H, T, D), whose first position is `offset`, or (B,) of them, one for each text;
+    w: (D/2,), the inverse frequencies. Sign and halves are those of nanochat (October 2025).
     """
     return mx.fast.rope(x, x.shape[-1], traditional=False, base=None, scale=1.0, offset=offset, freqs=-w)
 

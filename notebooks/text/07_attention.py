@@ -57,8 +57,7 @@ print(backend.describe())
 # ## 1. Which cat?
 #
 # "My cat met your cat outside." The word *cat* stands there twice, and they are two different cats. Give each word a random vector, and
-# give chapter 03's attention these vectors alone, without positions. The last word looks back. What weight does it give to each
-# word, and what does it get?
+# chapter 03's attention these vectors alone, without positions. The last word looks back. What weight does each word get?
 
 # %%
 words = "my cat met your cat outside".split()
@@ -119,7 +118,7 @@ print("attended", [round(number, 2) for number in attended.flatten().tolist()])
 # %% [markdown]
 # Position 0 sees only itself and takes its value, 10. Position 1 fits keys 0 and 1 equally well (3 and 3) and gets 15.
 #
-# Is it the attention of chapter 03? Take that class's matrices and its cutting into heads, and put `attend` in the middle.
+# Is it chapter 03's attention? Take that class's matrices and its heads, and put `attend` in the middle.
 
 # %%
 x = mx.random.normal((5, 16))  # (T, C)
@@ -145,11 +144,11 @@ except ValueError as error:
 
 
 # %% [markdown]
-# That can be mended with a larger table. The other weakness cannot. "Three back" is what matters to language, not "place 5
-# looks at place 2", and each row of a table is learned by itself.
+# A larger table mends that. The other weakness stays: language is about "three back", not about "place 5 looks at place 2", and each
+# row of a table is learned by itself.
 #
-# A small experiment shows it. Texts of random letters; the task is to say which letter stood three places back. One
-# head can do that, if it learns where to look:
+# A small experiment shows it. In texts of random letters, say which letter stood three places back. One head can do that, if it
+# learns where to look:
 
 # %%
 class Looker(nn.Module):
@@ -190,21 +189,21 @@ def three_back_loss(model, ids):
     return nn.losses.cross_entropy(model(ids)[:, 3:], ids[:, :-3], reduction="mean")
 
 
-def train_looker(seed, **positions):
-    """A head trained on texts of 16 letters."""
+def train_looker(seed, length=16, **positions):
+    """A head trained on texts of `length` letters."""
     backend.seed_everything(seed)
     model, adam = Looker(**positions), optim.Adam(0.01, bias_correction=True)
     loss_and_grad = nn.value_and_grad(model, three_back_loss)
     for _ in range(budget(300, quick=5)):
-        _, gradients = loss_and_grad(model, random_texts(16))
+        _, gradients = loss_and_grad(model, random_texts(length))
         adam.update(model, gradients)
         mx.eval(model.parameters(), adam.state)
     return model
 
 
 # %% [markdown]
-# Each head is then tested on new texts four times as long. The table has 64 rows, so it has a row for every place; but 48 of
-# them never took part in training.
+# Each head is then tested on new texts of 64 letters. The table has 64 rows, one for every place, but the last 48 never took part in
+# training.
 
 # %%
 def right_at(model, length):
@@ -226,17 +225,18 @@ nothing = [train_looker(seed) for seed in range(3)]
 table = [train_looker(seed, places=64) for seed in range(3)]
 nothing_curves, nothing_near, _ = report("nothing", nothing)
 table_curves, table_near, table_far = report("table", table)
+_, _, longer_far = report("longer", [train_looker(seed, 64, places=64) for seed in range(3)])
 
 # %%
 claim("without positions it is right less than half the time", max(nothing_near) < 0.5)
 claim("with a table nearly always, at the places of training", min(table_near) > 0.95)
 claim("and beyond them hardly more often than by chance, 1/8", max(table_far) < 0.25)
+claim("unless the training texts are as long as those of the test", min(longer_far) > 0.95)
 
 # %% [markdown]
-# (Without positions the head averages what it has seen, and early in a text that is a better guess than 1/8.) The
-# table learned "three back" thirteen times, for places 3 to 15, and place 16 got nothing from it.
-#
-# Could the *distance* itself be in the score?
+# (Without positions the head averages what it has seen, and early in a text that is a better guess than 1/8.) The table learned
+# "three back" thirteen times, for places 3 to 15, and place 16 got nothing from it. It can learn every place, but it has to meet every
+# place. Could the *distance* itself be in the score?
 #
 # ### One arrow, turned
 #
@@ -263,25 +263,25 @@ for position in range(4):
 # ### Only the difference counts
 #
 # The dot product of two arrows is $|q|\,|k|$ times the cosine of the angle between them. Call that angle $\varphi$ before anything turns.
-# The query at position $i$ turns by $i$ steps, the key at position $j$ by $j$, in the same direction. So the angle between them
+# The query at position $m$ turns by $m$ steps, the key at position $n$ by $n$, in the same direction. So the angle between them
 # changes by the difference:
 #
-# $$ q \cdot k = |q|\,|k| \cos\bigl(\varphi + (i - j) \cdot \text{speed}\bigr) $$
+# $$ q \cdot k = |q|\,|k| \cos\bigl(\varphi + (m - n) \cdot \text{speed}\bigr) $$
 #
-# The positions $i$ and $j$ are gone; $i - j$ is left. That is the whole idea. One query and one key, before they turn and at two
+# The positions $m$ and $n$ are gone; $m - n$ is left. That is the whole idea. One query and one key, before they turn and at two
 # pairs of positions that are three apart:
 
 # %%
 pairs = [(0, 0), (5, 2), (15, 12)]
 draw_heads.draw_turns(query=2.2, key=0.9, speed=0.3, pairs=pairs)
-for i, j in pairs:
-    q_angle, k_angle = 2.2 - 0.3 * i, 0.9 - 0.3 * j
+for m, n in pairs:
+    q_angle, k_angle = 2.2 - 0.3 * m, 0.9 - 0.3 * n
     dot = math.cos(q_angle) * math.cos(k_angle) + math.sin(q_angle) * math.sin(k_angle)
-    print(f"query at {i:2d}, key at {j:2d}: dot product {dot:.4f}")
-    assert math.isclose(dot, math.cos((0.9 - 2.2) + (i - j) * 0.3))
+    print(f"query at {m:2d}, key at {n:2d}: dot product {dot:.4f}")
+    assert math.isclose(dot, math.cos((0.9 - 2.2) + (m - n) * 0.3))
 
 # %% [markdown]
-# From the second face to the third both arrows moved on by ten positions, and the angle between them stayed.
+# From the second face to the third both arrows moved on by ten positions. The angle between them stayed.
 #
 # ### Many arrows, many speeds
 #
@@ -334,8 +334,8 @@ w_fast = inverse_frequencies(8, base=100)  # so that the slow ones move at all
 draw_heads.draw_clocks(naive_rotate(up, w_fast), [2 * math.pi * w for w in w_fast.tolist()])
 
 # %% [markdown]
-# Four pairs over eight positions. The first hand takes about six positions for a turn and tells neighbours apart. The last
-# takes nearly two hundred and tells near from far. No two positions show the same time.
+# The first hand takes about six positions for a turn and tells neighbours apart. The last takes nearly two hundred and tells near from
+# far. No two positions show the same time.
 #
 # nanochat's model **d12** has 12 layers of 6 heads of 128 numbers, so 64 pairs in each head. How fast do they turn? Its longest
 # text is 2,048 positions, the dashed line.
@@ -370,11 +370,11 @@ for distance in (0, 3, 20):
     assert max(row) - min(row) < 1e-2
 
 # %% [markdown]
-# Each line is one distance, its columns are four places to be at. Each repeats one number, up to rounding: at position 1,000 as at 3.
+# Each line is one distance, at four places in the text. It repeats one number, up to rounding.
 #
 # ### What it buys
 #
-# Now the head that looks three back, with rotations in place of the table. Everything else is as before: seeds, steps, texts of 16.
+# Now the head that looks three back, with rotations in place of the table. Seeds, steps and texts of 16 letters are as before.
 
 # %%
 w32 = inverse_frequencies(32)
@@ -404,8 +404,9 @@ text = random_texts(32, key=mx.random.key(99))[:1]
 looks = {"table": table[0].look(text)[0][0], "rotations": rotations[0].look(text)[0][0]}
 draw_heads.draw_looks(looks, trained_up_to=16)
 given = {name: np.diagonal(np.array(grid), -3) for name, grid in looks.items()}
-for name, share in given.items():
-    print(f"{name:9s} weight 3 back: {share[:13].mean():.2f} to place 15, then {share[13:].mean():.2f}")
+for name, part in given.items():
+    near, far = part[:13].mean(), part[13:].mean()
+    print(f"{name:9s} weight 3 back: {near:.2f} to place 15, then {far:.2f}")
 claim("the table's head is lost beyond place 15", given["table"][13:].mean() < 0.3)
 claim("that of the rotations is not", given["rotations"][13:].mean() > 0.9)
 
@@ -439,15 +440,15 @@ claim("there most weight goes to distances that training never had", min(far_wei
 # From here on arrays have four axes, as `mx.fast` wants them: (B, H, T, D) for B texts, H heads, T positions, D numbers.
 # `mx.fast.rope` is MLX's own rotation; on a GPU it is one kernel (a program that the GPU runs). It turns counter-clockwise,
 # and what it calls `freqs` are what positions are divided by: our inverse frequencies, with a minus sign to turn clockwise. They
-# take the place of a `base`, and `scale=1.0` leaves the positions as they are.
+# take the place of a `base`.
 
 # %%
 #| export model.attention
 def rotate(x: mx.array, w: mx.array, offset: int | mx.array = 0) -> mx.array:
     """Turn each pair (x[i], x[i + D/2]) by -position / w[i] radians (RoPE: Su et al., 2021).
 
-    x: (B, H, T, D), whose first position is `offset`, or (B,) of them, one for each text; w: (D/2,),
-    the inverse frequencies. Sign and halves are those of nanochat (October 2025).
+    x: (B, H, T, D), whose first position is `offset`, or (B,) of them, one for each text;
+    w: (D/2,), the inverse frequencies. Sign and halves are those of nanochat (October 2025).
     """
     return mx.fast.rope(
         x, x.shape[-1], traditional=False, base=None, scale=1.0, offset=offset, freqs=-w
@@ -558,7 +559,7 @@ largest, lengths = plain[8]
 claim("those few have no clear favourite", largest[lengths > most[8]].max() < 0.95 < np.median(largest))
 apart = [most_normed[s] / half_normed[s] for s in sizes]
 claim("normed: the 99 % is two to three times the median at each s", 2 < min(apart) < max(apart) < 3)
-falls = [half_normed[s] * s / half_normed[1] for s in sizes]
+falls = [runs[s] * s / runs[1] for runs in (half_normed, most_normed) for s in sizes]
 claim("and both fall as 1/s", max(abs(fall - 1) for fall in falls) < 0.02)
 
 # %% [markdown]
@@ -697,9 +698,7 @@ for lengths in ([10], [1] * 10, [5, 1, 1, 1, 1, 1], [4, 4, 2]):
 
 # %% [markdown]
 # At once, one by one, a prompt in one piece (**prefill**) and then token by token (**decoding**), or in chunks: the same
-# numbers each time. That is the test that a cache has to pass.
-#
-# It can only pass because no position sees a later one. Change position $t$, and no output before $t$ may change:
+# numbers each time. That is the test that a cache has to pass. It can only pass because no position sees a later one. Change position $t$, and no output before $t$ may change:
 
 # %%
 for t in range(10):
@@ -764,8 +763,8 @@ print("in place: equal for 6, 3, 2 and 1 kv heads; tiled: for 6 and 1 only")
 # %% [markdown]
 # ### What it saves
 #
-# The memory of one conversation with d12, over its length. The dotted line is the memory of the model itself, 185.6 million
-# parameters (chapter 08 counts them):
+# The memory of one conversation with a model like d12, over its length. (d12 itself stops at 2,048; today's models go much further.) The
+# dotted line is the model itself, 185.6 million parameters (chapter 08 counts them):
 
 # %%
 lengths = [1024 * n for n in range(17)]
@@ -785,10 +784,9 @@ plt.show()
 print(f"MHA takes as much as the model at {185.6e6 * 2 / cache_bytes(12, 6):,.0f} tokens")
 
 # %% [markdown]
-# Every line is straight, and its slope is the number of kv heads. A server that talks to a hundred people holds a hundred such caches.
-# With 2 kv heads in place of 6 it has room for three times as many.
+# A server that talks to a hundred people holds a hundred such caches. With 2 kv heads in place of 6 it has room for three times as many.
 #
-# The number of kv heads has to divide the number of heads. nanochat's d26 has 13 heads, a prime: it can have MHA or MQA and nothing
+# The number of kv heads has to divide the number of heads. nanochat's d26 has 13 heads, a prime, so it can have MHA or MQA and nothing
 # between.
 #
 # What does sharing cost? The papers at the end find a small loss in quality for GQA and a larger one for MQA. At our sizes the cache is
@@ -833,27 +831,25 @@ for name, mine, other in zip("qkv", ours, theirs, strict=True):
 # And is it faster? A stopwatch is easily disturbed, so the two take turns, and we compare the medians:
 
 # %%
-def time_ratio(one, other, rounds=budget(25, quick=3)):
-    """The median time of `one` over that of `other`; they take turns."""
-    times = {one: [], other: []}
-    for _ in range(rounds + 1):
-        for work, seconds in times.items():
+def time_ratio(one, other, *arrays):
+    """The median time of `one` over that of `other`, functions of the arrays; they take turns."""
+    times = ([], [])
+    for _ in range(budget(25, quick=3) + 1):
+        for function, seconds in zip((one, other), times, strict=True):
             started = time.perf_counter()
-            mx.eval(work())
+            mx.eval(function(*arrays))
             seconds.append(time.perf_counter() - started)
-    return median(times[one][1:]) / median(times[other][1:])  # the first turn warms up
+    return median(times[0][1:]) / median(times[1][1:])  # the first turn warms up
 
 
 # %%
-ratios = []
 for T in (128, 256, 512):
     q, k, v = mx.random.normal((3, 1, 6, T, 128))
-    mx.eval(q, k, v)
-    ratios.append(time_ratio(lambda: naive_attend(q, k, v), lambda: fast_attend(q, k, v)))
-    print(f"T={T:4d}: naive takes {ratios[-1]:.2f} times as long")
-claim("at the longest, MLX's own is not the slower one", ratios[-1] > 0.6)
+    ratio = time_ratio(naive_attend, fast_attend, q, k, v)
+    print(f"T={T:4d}: naive takes {ratio:.2f} times as long")
+claim("at the longest, MLX's own is not the slower one", ratio > 0.6)
 if backend.device_kind() == "cpu":
-    claim("and on a CPU not the faster one: the ratio is about 1", ratios[-1] < 1.7)
+    claim("and on a CPU not the faster one: the ratio is about 1", ratio < 1.7)
 
 
 # %% [markdown]
@@ -977,14 +973,17 @@ print("equal to the naive one, at once and one by one: MHA, GQA, MQA")
 
 # %%
 layer = CausalSelfAttention(768, n_head=6, n_kv_head=6)
-saved = []
 for n in (64, 256, budget(1024, quick=512)):
     text, full = mx.random.normal((1, n + 1, 768)), TinyCache()
     mx.eval(layer(text[:, :n], full), layer.parameters())
-    saved.append(time_ratio(lambda: layer(text), lambda: layer(text[:, n:], copy.copy(full))))
-    print(f"after {n:5,d} tokens: {saved[-1]:6.1f} times as long without the cache")
-least = 5 if backend.device_kind() == "cpu" else 0.8  # a GPU is hardly busy with so little
-claim("at the end the cache pays, on a CPU at least five times", saved[-1] > least)
+
+    def next_token(text, full=full):
+        return layer(text[:, -1:], copy.copy(full))
+
+    ratio = time_ratio(layer, next_token, text)
+    print(f"after {n:5,d} tokens: {ratio:6.1f} times as long without the cache")
+least = 5 if backend.device_kind() == "cpu" else 0.8  # so little hardly keeps a GPU busy
+claim(f"at the end at least {least} times", ratio > least)
 
 # %% [markdown]
 # What is in the class, in the size of d12's layers?

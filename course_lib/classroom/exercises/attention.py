@@ -81,7 +81,9 @@ def window_mask(answer: Callable) -> None:
     assert mask.shape == (4, 4), f"4 queries on 4 keys make a mask of shape (4, 4), not {mask.shape}"
     assert mask.dtype == mx.bool_, f"the mask holds True and False, yours is of type {mask.dtype}"
     for T, S, window in ((4, 4, 2), (4, 4, 1), (3, 5, 2), (1, 5, 3), (5, 5, 99), (2, 9, 4)):
-        mask = answer(T, S, window).tolist()
+        mask = answer(T, S, window)
+        assert mask.shape == (T, S), f"{T} queries on {S} keys make a mask of shape ({T}, {S}), not {mask.shape}"
+        mask = mask.tolist()
         for t in range(T):
             position = S - T + t
             case = f"T={T}, S={S}, window={window}: the query at position {position}"
@@ -98,6 +100,10 @@ def entropy(answer: Callable) -> None:
     assert found.shape == (3,), f"one number for each row: (3, 4) gives (3,), not {found.shape}"
     even, half, sure = found.tolist()
     assert not any(map(math.isnan, (even, half, sure))), "nan: a weight of 0 must add 0, but 0 · ln 0 is nan"
+    bits = abs(even - 2) < 1e-4 and abs(half - 1) < 1e-4
+    assert not bits, "four even weights came out as 2: these are bits; ln is mx.log, not mx.log2"
+    assert abs(even + math.log(4)) > 1e-4, "the sign: ln of a weight below 1 is negative, entropy is not"
+    assert abs(even - math.log(4) / 4) > 1e-4, "four even weights came out as ln 4 / 4: take the sum, not the mean"
     assert abs(even - math.log(4)) < 1e-4, f"four even weights have entropy ln 4 = {math.log(4):.4f}, not {even:.4f}"
     assert abs(half - math.log(2)) < 1e-4, f"two even weights have entropy ln 2 = {math.log(2):.4f}, not {half:.4f}"
     assert abs(sure) < 1e-4, f"all weight on one key has entropy 0, not {sure:.4f}"
@@ -118,7 +124,10 @@ def rotate_neighbours(answer: Callable) -> None:
     assert turned.shape == (1, 1, 1, 2), f"the shape stays: (1, 1, 1, 2), not {turned.shape}"
     x, y = turned.flatten().tolist()
     assert abs(x + 1) > 1e-3 or abs(y) > 1e-3, "(0, 1) went left: clockwise is x1·cos + x2·sin, x2·cos - x1·sin"
-    assert abs(x - 1) < 1e-3 and abs(y) < 1e-3, f"up, turned a quarter clockwise, is (1, 0), not ({x:.2f}, {y:.2f})"
+    assert abs(x - 1) < 1e-3 and abs(y) < 1e-3, (
+        f"w = 2/π and position 1 make a quarter turn, from (0, 1) to (1, 0), not to ({x:.2f}, {y:.2f}); "
+        "the angle is the position divided by w"
+    )
     w = inverse_frequencies(8)
     x = mx.random.normal((2, 3, 5, 8), key=mx.random.key(0))
     for offset in (0, 7):
