@@ -418,16 +418,15 @@ claim("that of the rotations is not", given["rotations"][13:].mean() > 0.9)
 # For how long? The same three heads, in texts of 512 letters:
 
 # %%
-parts = ((16, 32), (64, 128), (256, 512))
 long_texts, far_right, far_weight = random_texts(512, key=mx.random.key(99)), [], []
 for seed, head in enumerate(rotations):
-    curve = right_at(head, 512)
-    means = [curve[start - 3 : end - 3].mean() for start, end in parts]
-    print(f"seed {seed}:", *(f"{a}–{b - 1}: {m:.2f}  " for (a, b), m in zip(parts, means, strict=True)))
-    far_right.append(means[-1])
-    last = head.look(long_texts)[0][:, -1]  # (B, T): the weights of the last place
-    far_weight.append(last[:, :-16].sum(axis=-1).mean().item())
-print("weight of place 511 on what is more than 15 back:", *(f"{share:.2f}" for share in far_weight))
+    curve = right_at(head, 512)  # curve[0] is place 3
+    shares = [curve[first - 3 : last - 2].mean() for first, last in ((16, 31), (256, 511))]
+    print(f"seed {seed}: places 16–31 {shares[0]:.2f}, 256–511 {shares[1]:.2f}")
+    weights = head.look(long_texts)[0][:, -1]  # (B, T): where place 511 looks
+    far_right.append(shares[1])
+    far_weight.append(weights[:, :-16].sum(axis=-1).mean().item())
+print("place 511 looks more than 15 back with", *(f"{share:.2f}" for share in far_weight))
 claim("sixteen times the length of training is too far", max(far_right) < 0.7)
 claim("there most weight goes to distances that training never had", min(far_weight) > 0.5)
 
@@ -556,9 +555,10 @@ plt.show()
 claim("plain: from s = 1 to 8 the median falls to less than a hundredth", half[8] < half[1] / 100)
 claim("while the 99 % more than doubles", most[8] > 2 * most[1])
 largest, lengths = plain[8]
-claim("those few have no clear favourite", largest[lengths > most[8]].max() < 0.95 < np.median(largest))
+of_those_few = largest[lengths > most[8]]
+claim("those few have no clear favourite", max(of_those_few) < 0.95 < np.median(largest))
 apart = [most_normed[s] / half_normed[s] for s in sizes]
-claim("normed: the 99 % is two to three times the median at each s", 2 < min(apart) < max(apart) < 3)
+claim("normed: the 99 % is two to three times the median", 2 < min(apart) < max(apart) < 3)
 falls = [runs[s] * s / runs[1] for runs in (half_normed, most_normed) for s in sizes]
 claim("and both fall as 1/s", max(abs(fall - 1) for fall in falls) < 0.02)
 
@@ -769,13 +769,13 @@ print("in place: equal for 6, 3, 2 and 1 kv heads; tiled: for 6 and 1 only")
 # %%
 lengths = [1024 * n for n in range(17)]
 figure, ax = plt.subplots(figsize=(6.5, 3.3))
-for n_kv_head, color in ((6, BLUE), (3, "#009E73"), (2, "#CC79A7"), (1, ORANGE)):
+kinds = ((6, "MHA", BLUE), (3, "GQA", "#009E73"), (2, "GQA", "#CC79A7"), (1, "MQA", ORANGE))
+for n_kv_head, kind, color in kinds:
     megabytes = [length * cache_bytes(12, n_kv_head) / 1e6 for length in lengths]
     ax.plot(lengths, megabytes, color=color)
-    kind = {6: "MHA, ", 1: "MQA, "}.get(n_kv_head, "GQA, ")
-    ax.text(16_700, megabytes[-1], f"{kind}{n_kv_head} kv head{'s' * (n_kv_head > 1)}", color=color, va="center")
+    ax.text(16_700, megabytes[-1], f"{kind}, kv heads: {n_kv_head}", color=color, va="center")
 ax.axhline(185.6e6 * 2 / 1e6, color="#777777", linestyle=":")
-ax.text(0, 390, "the model itself", color="#777777")
+ax.text(300, 390, "the model itself", color="#777777")
 ax.set(xlabel="tokens in the conversation", ylabel="MB of keys and values", xlim=(0, 22_500))
 ax.set_xticks([0, 4096, 8192, 12_288, 16_384])
 ax.xaxis.set_major_formatter("{x:,.0f}")
