@@ -427,7 +427,7 @@ for seed, head in enumerate(rotations):
     far_right.append(shares[1])
     far_weight.append(weights[:, :-16].sum(axis=-1).mean().item())
 print("place 511 looks more than 15 back with", *(f"{share:.2f}" for share in far_weight))
-claim("sixteen times the length of training is too far", max(far_right) < 0.7)
+claim("at sixteen times the length of training it is often wrong", max(far_right) < 0.9)
 claim("there most weight goes to distances that training never had", min(far_weight) > 0.5)
 
 # %% [markdown]
