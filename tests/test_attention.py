@@ -1,6 +1,7 @@
 """Attention gives the numbers of nanochat, of its definition and of mlx-lm, at once or piece by piece."""
 
 import math
+import re
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,6 +14,7 @@ from mlx_lm.models import nanochat
 from mlx_lm.models.base import create_attention_mask
 from mlx_lm.models.cache import KVCache
 
+from course_lib.classroom import check
 from course_lib.classroom.exercises import attention as exercises
 from course_lib.host.errors import CourseError
 from course_lib.model.attention import CausalSelfAttention, Linear, inverse_frequencies, rms_norm, rotate
@@ -325,55 +327,125 @@ def test_a_layer_with_odd_heads_is_refused():
         CausalSelfAttention(42, 6, 6)
 
 
-# --- the exercises refuse the usual mistakes -----------------------------------------------------
+# --- the exercises know right from wrong ----------------------------------------------------------
 
 
-def test_repeat_heads_tells_the_whole_row_from_each_in_place():
-    with pytest.raises(AssertionError, match="tiled"):
-        exercises.repeat_heads(lambda k, n_head: mx.tile(k, (1, n_head // k.shape[1], 1, 1)))
-    exercises.repeat_heads(lambda k, n_head: mx.repeat(k, n_head // k.shape[1], axis=1))
+def grouped(q, k, v, mask, *, inner=True, scale=True):
+    """An answer to exercise 7.1: whether the group is the inner axis, whether the scores are divided."""
+    B, n_head, T, size = q.shape
+    kv = k.shape[1]
+    cut = (B, kv, n_head // kv, T, size) if inner else (B, n_head // kv, kv, T, size)
+    k, v = (mx.expand_dims(a, 2 if inner else 1) for a in (k, v))
+    scores = q.reshape(cut) @ mx.swapaxes(k, -1, -2) / (math.sqrt(size) if scale else 1)
+    return (mx.softmax(mx.where(mask, scores, -mx.inf), axis=-1) @ v).reshape(q.shape)
+
+
+def repeated(q, k, v, mask):
+    k, v = (mx.repeat(a, q.shape[1] // a.shape[1], axis=1) for a in (k, v))
+    return grouped(q, k, v, mask)
+
+
+def stretched(q, k, v, mask):
+    shape = (k.shape[0], k.shape[1], q.shape[1] // k.shape[1], *k.shape[2:])
+    k, v = (mx.broadcast_to(a[:, :, None], shape).reshape(shape[0], q.shape[1], *k.shape[2:]) for a in (k, v))
+    return grouped(q, k, v, mask)
+
+
+def joined_in_the_wrong_order(q, k, v, mask):
+    found = grouped(q, k, v, mask).reshape(q.shape[0], k.shape[1], -1, *q.shape[2:])
+    return found.swapaxes(1, 2).reshape(q.shape)
+
+
+def of_neighbours(x, w, offset=0, sign=-1):
+    return mx.fast.rope(x, x.shape[-1], traditional=True, base=None, scale=1.0, offset=offset, freqs=sign * w)
+
+
+def naive_halves(weight, head_dim):
+    return weight.reshape(-1, head_dim // 2, 2, weight.shape[-1]).swapaxes(1, 2).reshape(weight.shape)
+
+
+def entropy(weights):
+    return -(weights * mx.log(mx.maximum(weights, 1e-9))).sum(axis=-1)
+
+
+def seen(T, S):
+    return mx.arange(S) <= mx.arange(S - T, S)[:, None]
 
 
 @pytest.mark.parametrize(
-    ("mistake", "message"),
+    ("exercise", "answer", "verdict"),
     [
-        (lambda T, S, window: mx.tri(T, S) == 1, "itself"),
-        (lambda T, S, window: mx.arange(S) <= mx.arange(S - T, S)[:, None], "may see"),
-        (lambda T, S, window: mx.arange(S) > mx.arange(S - T, S)[:, None] - window, "later"),
-        (lambda T, S, window: mx.tri(T, S), "True and False"),
+        ("grouped_attend", grouped, "✓"),
+        ("grouped_attend", stretched, "✓"),
+        ("grouped_attend", repeated, "✗ .*mx.repeat makes copies"),
+        (
+            "grouped_attend",
+            lambda q, k, v, m: grouped(q, *(mx.tile(a, (1, 2, 1, 1)) for a in (k, v)), m),
+            "✗ .*mx.tile",
+        ),
+        (
+            "grouped_attend",
+            lambda q, k, v, m: grouped(q, k, v, m, inner=False),
+            "✗ .*head 1 reads kv head 1, not 1 // 3",
+        ),
+        ("grouped_attend", lambda q, k, v, m: grouped(q, k, v, m | True), "✗ .*mask is left out"),
+        ("grouped_attend", lambda q, k, v, m: grouped(q, k, v, mx.tri(*m.shape) == 1), "✗ .*aligned at the start"),
+        ("grouped_attend", lambda q, k, v, m: grouped(q, k, v, m, scale=False), "✗ .*root of D"),
+        ("grouped_attend", lambda q, k, v, m: grouped(q, k[:, :1], v[:, :1], m), "✗ .*every head reads kv head 0"),
+        ("grouped_attend", joined_in_the_wrong_order, "✗ .*join them in the same order"),
+        ("grouped_attend", lambda q, k, v, m: grouped(q, k, v, m)[:, :1], "✗ .*shape of q"),
+        ("grouped_attend", lambda q, k, v, m: None, "✗ .*return"),
+        ("grouped_attend", lambda q, k, v, m: q, "✗ .*differ"),
+        ("window_mask", lambda T, S, window: seen(T, S) & (mx.arange(S) > mx.arange(S - T, S)[:, None] - window), "✓"),
+        ("window_mask", lambda T, S, window: mx.tri(T, S) == 1, "✗ .*may see"),
+        ("window_mask", lambda T, S, window: seen(T, S), "✗ .*may see"),
+        ("window_mask", lambda T, S, window: mx.arange(S) > mx.arange(S - T, S)[:, None] - window, "✗ .*later"),
+        (
+            "window_mask",
+            lambda T, S, window: seen(T, S) & (mx.arange(S) >= mx.arange(S - T, S)[:, None] - window),
+            r"✗ .*may see \[1, 2\], itself included, yours sees \[0, 1, 2\]",
+        ),
+        (
+            "window_mask",
+            lambda T, S, window: (mx.tri(T, S) == 1) & (mx.arange(S) > mx.arange(T)[:, None] - window),
+            "✗ .*aligned at the end",
+        ),
+        ("window_mask", lambda T, S, window: mx.tri(T, S), "✗ .*True and False"),
+        ("window_mask", lambda T, S, window: seen(S, S) & ~mx.tri(S, S, -window).astype(mx.bool_), "✗ .*shape"),
+        ("entropy", entropy, "✓"),
+        ("entropy", lambda w: -(w * mx.log(w)).sum(axis=-1), "✗ .*nan"),
+        ("entropy", lambda w: -entropy(w), "✗ .*sign"),
+        ("entropy", lambda w: entropy(w) / math.log(2), "✗ .*bits"),
+        ("entropy", lambda w: -(w * mx.log(mx.maximum(w, 1e-9))).mean(axis=-1), "✗ .*sum"),
+        ("entropy", lambda w: -(w * mx.log(mx.maximum(w, 1e-9))).sum(), "✗ .*one number for each"),
+        ("entropy", lambda w: -mx.log(mx.maximum(w, 1e-9)).sum(axis=-1), "✗ .*ln 4"),
+        ("rotate_neighbours", of_neighbours, "✓"),
+        ("rotate_neighbours", lambda x, w, offset=0: of_neighbours(x, w, offset, sign=1), "✗ .*clockwise"),
+        ("rotate_neighbours", rotate, "✗ .*halves"),
+        ("rotate_neighbours", lambda x, w, offset=0: of_neighbours(x, w, min(offset, 1)), "✗ .*offset=7"),
+        ("rotate_neighbours", lambda x, w, offset=0: of_neighbours(x, 1 / w, offset), "✗ .*divided by w"),
+        ("to_halves", naive_halves, "✓"),
+        ("to_halves", lambda weight, head_dim: weight, "✗ .*other scores"),
+        ("to_halves", lambda weight, head_dim: naive_halves(weight, weight.shape[0]), "✗ .*within each head"),
+        ("to_halves", lambda weight, head_dim: mx.concatenate([weight[::2], weight[1::2]]), "✗ .*within each head"),
+        ("to_halves", lambda weight, head_dim: 2 * naive_halves(weight, head_dim), "✗ .*the same rows"),
+        ("to_halves", lambda weight, head_dim: naive_halves(weight, head_dim)[:8], "✗ .*shape stays"),
+        (
+            "to_halves",
+            lambda weight, head_dim: (
+                weight.reshape(-1, 2, head_dim // 2, weight.shape[-1]).swapaxes(1, 2).reshape(weight.shape)
+            ),
+            "✗ .*other scores",
+        ),
     ],
 )
-def test_window_mask_says_what_is_wrong(mistake, message):
-    with pytest.raises(AssertionError, match=message):
-        exercises.window_mask(mistake)
+def test_exercise_checks_know_right_from_wrong(exercise, answer, verdict, capsys):
+    check(getattr(exercises, exercise), answer)
+    line = capsys.readouterr().out
+    assert re.match(verdict, line), line
 
 
-def test_entropy_catches_nan_and_a_missing_sign():
-    with pytest.raises(AssertionError, match="nan"):
-        exercises.entropy(lambda weights: -(weights * mx.log(weights)).sum(axis=-1))
-    with pytest.raises(AssertionError, match="ln 4"):
-        exercises.entropy(lambda weights: (weights * mx.log(weights + 1e-9)).sum(axis=-1))
-
-
-def test_rotate_neighbours_catches_the_other_sign_and_halves():
-    def turn(x, w, offset=0, sign=-1):
-        return mx.fast.rope(x, x.shape[-1], traditional=True, base=None, scale=1.0, offset=offset, freqs=sign * w)
-
-    exercises.rotate_neighbours(turn)
-    with pytest.raises(AssertionError, match="clockwise"):
-        exercises.rotate_neighbours(lambda x, w, offset=0: turn(x, w, offset, sign=1))
-    with pytest.raises(AssertionError, match="halves"):
-        exercises.rotate_neighbours(rotate)
-    with pytest.raises(AssertionError, match="offset=7"):
-        exercises.rotate_neighbours(lambda x, w, offset=0: turn(x, w, min(offset, 1)))
-
-
-def test_to_halves_catches_the_wrong_order():
-    def to_halves(weight, head_dim):
-        return weight.reshape(-1, head_dim // 2, 2, weight.shape[-1]).swapaxes(1, 2).reshape(weight.shape)
-
-    exercises.to_halves(to_halves)
-    with pytest.raises(AssertionError, match="other scores"):
-        exercises.to_halves(lambda weight, head_dim: weight)
-    with pytest.raises(AssertionError, match="within each head"):
-        exercises.to_halves(lambda weight, head_dim: to_halves(weight, weight.shape[0]))
+def test_the_check_of_copies_leaves_mlx_as_it_was():
+    before = mx.repeat, mx.tile
+    check(exercises.grouped_attend, repeated)
+    assert (mx.repeat, mx.tile) == before

@@ -7,9 +7,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from course_lib.host.errors import CourseError
+from course_lib.model.mask import causal_mask
 from course_lib.model.products import project
 
-# ---- 2. Positions as rotations
+# ---- 3. Positions as rotations
 
 
 def inverse_frequencies(head_dim: int, base: float = 10000.0) -> mx.array:
@@ -26,13 +27,13 @@ def inverse_frequencies(head_dim: int, base: float = 10000.0) -> mx.array:
 def rotate(x: mx.array, w: mx.array, offset: int | mx.array = 0) -> mx.array:
     """Turn each pair (x[i], x[i + D/2]) by -position / w[i] radians (RoPE: Su et al., 2021).
 
-    x: (B, H, T, D), whose first position is `offset`, or (B,) of them, one for each row; w: (D/2,),
-    the inverse frequencies. Sign and halves are nanochat's, so that its weights fit.
+    x: (B, H, T, D), whose first position is `offset`, or (B,) of them, one for each text;
+    w: (D/2,), the inverse frequencies. Sign and halves are those of nanochat (October 2025).
     """
     return mx.fast.rope(x, x.shape[-1], traditional=False, base=None, scale=1.0, offset=offset, freqs=-w)
 
 
-# ---- 3. QK norm
+# ---- 4. QK norm
 
 
 def rms_norm(x: mx.array, eps: float = 1e-5) -> mx.array:
@@ -40,7 +41,7 @@ def rms_norm(x: mx.array, eps: float = 1e-5) -> mx.array:
     return mx.fast.rms_norm(x, None, eps)
 
 
-# ---- 7. The class
+# ---- 8. The class
 
 
 class Linear(nn.Linear):
@@ -51,18 +52,6 @@ class Linear(nn.Linear):
 
     def __call__(self, x: mx.array) -> mx.array:
         return project(x, self.weight)
-
-
-def causal_mask(offset: int | mx.array, T: int, S: int) -> str | mx.array | None:
-    """What T positions may see of S keys, as mx.fast.scaled_dot_product_attention takes it.
-
-    offset: where the first of them stands; (B,) when that differs from row to row, which makes the
-    mask (B, 1, T, S), True for what may be seen.
-    """
-    if isinstance(offset, mx.array):
-        own = offset[:, None] + mx.arange(T)  # (B, T)
-        return (mx.arange(S) <= own[..., None])[:, None]
-    return "causal" if T > 1 else None  # a single query sees every key
 
 
 class CausalSelfAttention(nn.Module):
@@ -99,7 +88,7 @@ class CausalSelfAttention(nn.Module):
         """x: (B, T, n_embd), the T positions after those that the cache holds.
 
         cache: keeps keys and values: `offset`, `update_and_fetch(k, v)`; None for a whole text. Its
-        offset is an int, or (B,) where rows have different lengths.
+        offset is an int, or (B,) where the texts of a batch have different lengths.
         """
         B, T, C = x.shape
         q, k, v = (
