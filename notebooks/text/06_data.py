@@ -641,7 +641,8 @@ def rows_in(order, documents, seed):
 small = Tokenizer.train(train_docs, 512)
 few = small.encode_arrays(train_docs[:64], bos=True)
 average = sum(map(len, few)) / len(few)
-print(f"V = 512: {len(few)} documents of {average:,.0f} tokens on average; a batch has {ROWS * LENGTH}")
+print(f"V = 512: {len(few)} documents of {average:,.0f} tokens on average,", end=" ")
+print(f"{ROWS * LENGTH} tokens in a batch")
 
 # %% [markdown]
 # Four seeds; with each, all four orders start from the same weights and the same order of documents. On a busy laptop this takes twenty minutes, so the
@@ -670,12 +671,12 @@ for run in runs:
     losses.setdefault(run["order"], []).append(run["loss"])
 
 # %%
-figure, ax = plt.subplots(figsize=(6, 2.4))
+figure, ax = plt.subplots(figsize=(6, 2.8))
 for y, values in enumerate(losses.values()):
     ax.plot(values, [y] * len(values), "o", color=BLUE, alpha=0.6)
     ax.plot(np.mean(values), y, "|", color=ORANGE, markersize=22, markeredgewidth=2)
     label = f"{np.mean(values):.3f}"
-    ax.text(np.mean(values), y - 0.3, label, ha="center", va="bottom", fontsize=9)
+    ax.text(np.mean(values), y - 0.36, label, ha="center", va="bottom", fontsize=9)
 ax.set_yticks(range(4), list(losses))
 ax.set(xlabel="held-out loss, nats; a point per seed, the line is their mean", ylim=(3.4, -0.9))
 ax.spines[["top", "right"]].set_visible(False)
