@@ -141,12 +141,12 @@ print("10,000 characters of each only: V =", fitting_vocab_size(capped))
 # | chapter 05, and this chapter | 4,096 | the rule, for whole documents |
 # | `uv run tok_train` | 2,048 | the same rule; of each document it reads the first 10,000 characters, so that no long one dominates |
 # | chapters 08 and 09 | 512 | small models that train quickly; with a larger table, they would be little else |
-# | nanochat (October 2025), d12 to d26 | 65,536 | billions of characters |
+# | nanochat (October 2025), d12 to d26 | 65,536 | billions of characters (32,768 in July 2026) |
 #
 # (`tok_train` saves its tokenizer for the later programs. A model works with its own tokenizer only, and stores which one that is.)
 #
-# A rule of thumb from published measurements says: train on about **20 tokens for each parameter** (chapter 10 says more). By
-# chapter 05's count, a model of depth $L$ and width $d = 64L$ has $12Ld^2$ parameters in its blocks and $2Vd$ in its two tables.
+# A rule of thumb from published measurements says: train on about **20 tokens for each parameter** (chapter 10 says more). A
+# model of depth $L$ (d4 has depth 4) and width $d = 64L$ has $12Ld^2$ parameters in its blocks and $2Vd$ in its two tables.
 # The last columns are what that means in shards of fineweb-edu, a corpus of web pages, or in passes over the bundled corpus:
 
 # %%
@@ -170,8 +170,8 @@ claim("even d4, with our own V, would pass over the bundled corpus 50 times", pa
 # A **shard** is one file of a corpus: about 250 million characters, which compress to 100 MB. So d12 needs some 68 shards, 7 GB
 # to fetch. (The passes of the larger models are only an order of magnitude: with their own $V$ our text would have fewer tokens.)
 #
-# A model that reads the same text a hundred times starts to learn it by heart. To see how everything works, a few passes are
-# enough.
+# What happens to a model that reads the same text a hundred times? Chapter 04 showed it with 500 names: it overfits, and on new
+# ones it ended worse than a model that knows nothing. To see how everything works, a few passes are enough.
 #
 # ## 2. The split
 #
@@ -354,7 +354,7 @@ def tokens_of(texts, tokenizer):
 
 
 # %% [markdown]
-# And batches. The token that was only a target is the first input of the next batch:
+# And batches of them. The token that was only a target is the first input of the next batch:
 
 # %%
 def batches(tokens, B, T):
