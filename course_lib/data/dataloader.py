@@ -1,6 +1,6 @@
 """Batches of ids for training: documents in one endless stream, tokenised ahead, cut into rows.
 
-Exported from notebooks/06_data.ipynb; edit it there.
+Written by hand; chapter 06 uses it.
 """
 
 import threading

@@ -1,11 +1,10 @@
 """Datasets: documents in parquet shards, the last shard for validation; made, found or fetched.
 
-Exported from notebooks/06_data.ipynb; edit it there.
+Written by hand; chapter 06 uses it.
 """
 
 import hashlib
 import platform
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise
 from pathlib import Path
@@ -18,18 +17,11 @@ from course_lib.data.documents import LONGEST, open_parquet, read_parquet
 from course_lib.data.identity import fingerprint_of, fingerprint_of_texts
 from course_lib.data.own_text import ending, read_texts, text_files
 from course_lib.data.remote import REMOTES, ShardCache, remote_folder
+from course_lib.data.split import is_held_out
 from course_lib.host.errors import CourseError
 from course_lib.host.files import hold_for, make_folder_atomically, only_one, remove_unless_held
 from course_lib.host.paths import existing_path, home_dir, is_writable
 from course_lib.host.words import printable
-
-# ---- 3. The split, and shards
-
-
-def is_held_out(text: str) -> bool:
-    """Whether a document belongs to validation, as about one in twenty does; by its text alone."""
-    return zlib.crc32(text.encode()) % 20 == 0
-
 
 HELD_OUT_CHARS = 10_000_000
 
@@ -85,9 +77,6 @@ def _write_shard(texts: list[str], folder: Path, number: int) -> None:
     table = pa.table({"text": pa.array(texts, pa.large_string())})
     path = folder / f"shard_{number:05d}.parquet"
     pq.write_table(table, path, row_group_size=1024, compression="zstd")
-
-
-# ---- 4. A dataset
 
 
 class Dataset:
@@ -166,9 +155,6 @@ def bundled_folder() -> Path:
             made = [home / fingerprint_of_texts(by_hash)]
             write_shards(by_hash, made[0], shard_chars=1_000_000)
     return made[0]
-
-
-# ---- Appendix: own text
 
 
 def own_dataset(path: Path) -> Dataset:

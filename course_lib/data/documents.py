@@ -1,6 +1,6 @@
 """Documents: the texts of a parquet file, one after another, and how a long text is cut.
 
-Exported from notebooks/06_data.ipynb; edit it there.
+Written by hand; chapter 06 uses it.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,6 @@ import pyarrow.parquet as pq
 
 from course_lib.data.parquet import open_whole
 from course_lib.host.errors import CourseError
-
-# ---- 2. Parquet
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -57,9 +55,6 @@ def read_parquet(path: Path, start: int = 0) -> Iterator[tuple[int, str]]:
             if getattr(error, "errno", None):
                 raise
             raise CourseError(f"{path} is damaged after row {row}; delete it and fetch or make it again") from error
-
-
-# ---- Appendix: own text
 
 
 LONGEST = 10_000

@@ -1,6 +1,6 @@
 """The loop of Part I: chapter 03's seven lines, with a compiled step where that pays, and a call after each step.
 
-Written by hand; chapters 03 and 04 use it.
+Written by hand; chapters 03, 04 and 06 use it.
 """
 
 import math

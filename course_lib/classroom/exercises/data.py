@@ -8,34 +8,59 @@ from collections.abc import Callable
 from itertools import accumulate
 from unittest.mock import patch
 
+import numpy as np
+
 
 def rows(answer) -> None:
     """Exercise 6.1."""
-    documents = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
+    documents = [[1, 2], [3, 4, 5, 6], [7, 8, 9, 10, 11]]
     given = [list(document) for document in documents]
-    found = answer(documents, 0, 2, 4)
-    assert documents == given, "leave the documents that you are given as they are"
+    found = answer(documents, 0, 2, 5)
+    assert documents == given, "leave the documents that you are given as they are; build a new list"
     assert found is not None and len(found) == 2, "return two things: inputs and targets"
+    assert all(np.ndim(row) == 1 for part in found for row in part), f"return two lists of rows, not {found}"
     inputs, targets = ([list(map(int, row)) for row in part] for part in found)
-    assert inputs and inputs[0][:1] == [0], "the stream begins with BOS, which stands before each document"
-    assert inputs == [[0, 1, 2, 3], [0, 4, 0, 5]], (
-        f"B=2 and T=4 make the inputs [[0, 1, 2, 3], [0, 4, 0, 5]], not {inputs}"
+    _inputs_are([[0, 1, 2, 0, 3], [4, 5, 6, 0, 7]], inputs)
+    assert targets != inputs, "the targets are the inputs themselves; they should be the stream one token later"
+    assert [row[:-1] for row in targets] == [[1, 2, 0, 3], [5, 6, 0, 7]], (
+        f"the targets are the stream one token later: row 0 begins 1, 2, 0, 3, not {targets[0][:4]}"
     )
-    assert targets[0] == [1, 2, 3, 0], (
-        f"the last target of a row is the first input of the next: [1, 2, 3, 0], not {targets[0]}"
+    assert targets[0][-1:] == [4], (
+        f"the last target of row 0 is the first input of row 1, which is 4, not the end of {targets[0]}. Shift the "
+        "stream, not each row"
     )
-    assert targets[1] == [4, 0, 5, 6], (
-        f"the last target of the batch is one token after its last input: [4, 0, 5, 6], not {targets[1]}"
+    assert targets[1][-1:] == [8], (
+        f"the last target of the batch is the token after its last input, which is 8; yours ends in {targets[1]}"
     )
     assert answer([[7]], 0, 1, 1)[1] == [[7]], "two ids are enough for one input and its target"
-    for B, T in ((3, 4), (2, 6)):
+    for B, T in ((7, 2), (2, 7), (3, 5)):
         try:
             answer(documents, 0, B, T)
         except ValueError:
             continue
         raise AssertionError(
-            f"12 ids are too few for B={B}, T={T}, whose last input needs a target too: raise a ValueError"
+            f"the stream has 14 ids, too few for B={B}, T={T}: {B * T} inputs and one target more. Raise a ValueError"
         )
+
+
+def _inputs_are(expected: list[list[int]], inputs: list[list[int]]) -> None:
+    """Fails with the likely cause when the inputs are others."""
+    if inputs == expected:
+        return
+    flat, first = [token for row in inputs for token in row], expected[0]
+    if 0 not in flat:
+        why = "bos stands nowhere; put it before each document"
+    elif flat.count(0) == 1 and flat[0] == 0:
+        why = "bos stands only at the start; put it before each document"
+    elif flat[:1] != [0]:
+        why = "the stream begins with bos, which stands before each document and not after it"
+    elif flat[:10] == [token for row in expected for token in row]:
+        why = f"the ids are right, but there should be B=2 rows of T=5, not {len(inputs)} of {len(inputs[0])}"
+    elif inputs[:1] == [first]:
+        why = "row 1 should begin with the token after the last input of row 0"
+    else:
+        why = "do not begin a row with each document: cut one flat stream"
+    raise AssertionError(f"B=2 and T=5 make the inputs {expected}, not {inputs}: {why}")
 
 
 def held_out(answer) -> None:
@@ -59,9 +84,22 @@ def held_out(answer) -> None:
     )
     _one_in_4(answer, [f"text number {n}, to its end" for n in range(1000, 5000)], "of the same length")
     _one_in_4(answer, _shuffles("abcdefghijklmnop", 4000), "of the same letters in other orders")
+    _large_one_in(answer)
     assert answer(["hélas", "한국어"], 1) == {"hélas", "한국어"}, "one in 1 is every text, whatever its letters"
+    with patch.object(zlib, "crc32", lambda data, value=0: zlib.adler32(bytes(data)[::-1])):
+        without_crc = answer(list(texts), 10)
     is_crc = _is_modulo(lambda text: zlib.crc32(text.encode()), texts, chosen, 10)
-    assert not is_crc, "that is CRC-32; take another hash this time"
+    assert not is_crc and without_crc == chosen, "that is CRC-32; take another hash this time"
+
+
+def _large_one_in(answer) -> None:
+    """Fails for a number that has too few values, as a single byte of a hash does."""
+    texts = [f"line {n}: {n * n}" for n in range(20_000)]
+    count = len(answer(texts, 1000))
+    assert 5 < count < 50, (
+        f"of 20,000 texts, one in 1,000 should be held out, about 20, not {count}: does your number take many values? "
+        "One byte of a hash has only 256"
+    )
 
 
 class _OtherRun(str):
@@ -86,7 +124,10 @@ def _shuffles(letters: str, count: int) -> list[str]:
 
 def _one_in_4(answer, texts: list[str], what: str) -> None:
     share = len(answer(list(texts), 4)) / len(set(texts))
-    assert 0.2 < share < 0.3, f"of {len(texts)} texts {what}, one in 4 should be held out, not {share:.0%}"
+    assert 0.2 < share < 0.3, (
+        f"of {len(texts)} texts {what}, one in 4 should be held out, not {share:.0%}: your number must depend on every "
+        "letter and its place"
+    )
 
 
 def place(answer) -> None:
@@ -98,7 +139,8 @@ def place(answer) -> None:
         expected = (epoch, *truth[rest])
         found = tuple(answer(list(lengths), n))
         assert found == expected, (
-            f"in documents of lengths {lengths}, token {n} is (epoch, document, offset) = {expected}, not {found}"
+            f"in documents of lengths {lengths}, token {n} is (epoch, document, token) = {expected}, not {found}"
+            + _why_misplaced(found, expected)
         )
     _no_walk(answer, lengths, len(truth))
     generator = random.Random(0)
@@ -109,6 +151,18 @@ def place(answer) -> None:
     assert tuple(answer(lengths, n)) == (far, 321, lengths[321] - 1), (
         "a token of a far epoch is misplaced; divide whole numbers with // or divmod, since / loses digits"
     )
+
+
+def _why_misplaced(found: tuple, expected: tuple) -> str:
+    """The likely cause, where one is seen."""
+    if len(found) == 3 and found != expected:
+        if found[1] > 0 and found[1:] == (expected[1] + 1, expected[2] + 1):
+            return ": count from 0"
+        if found[0] == expected[0] and expected[2] == 0:
+            return ": a document of length 4 has the tokens 0 to 3; token 4 belongs to the next one"
+        if found[1:] == expected[1:]:
+            return ": an epoch is as long as all documents together"
+    return ""
 
 
 def _no_walk(answer, lengths: list[int], in_epoch: int) -> None:

@@ -71,10 +71,10 @@ def place(lengths, n):
 check(exercises.place, place)
 
 # %% [markdown]
-# The loader's `state` holds the same three things, with the document as shard and row. It never has to search for them: it counts as
-# it goes, because the lengths in tokens are only known once the text is encoded.
+# The loader never has to search like this: its state is an address, and it counts as it goes. It could not search, because it
+# knows the length of a document in tokens only once the text is encoded.
 #
-# ## Exercise 6.4 — best-fit packing
+# ## Exercise 6.4 — pack without cropping
 #
 # Rows of at most T tokens, each filled with the longest document that still fits, again and again.
 
@@ -100,17 +100,15 @@ check(exercises.pack, pack)
 
 # %%
 documents = list(open_dataset().documents("train"))
-beginnings = [text[:10_000] for text in documents]  # as `tok_train` reads them
-tokenizer = Tokenizer.train(beginnings, fitting_vocab_size(sum(map(len, beginnings))))
+tokenizer = Tokenizer.train(documents, fitting_vocab_size(sum(map(len, documents))))
 whole = [len(ids) for ids in tokenizer.encode_batch(documents, bos=True)]
 for T in (256, 2048):
     lengths = [min(length, T) for length in whole]
-    packed = pack(lengths, T)
-    padding = 1 - sum(lengths) / (T * len(packed))
+    padding = 1 - sum(lengths) / (T * len(pack(lengths, T)))
     cropped = 1 - sum(lengths) / sum(whole)
     print(f"T={T:4d}: {padding:.1%} padding, {cropped:.0%} of the text cropped")
 
 # %% [markdown]
-# Hardly any padding, and every row begins with BOS. But as much is cropped as with one document a row, since many documents here are
-# longer than a row. So packing pays when rows are long and documents short. And a loader that packs has to know many documents at once, so its state is
-# more than a few numbers.
+# Hardly any padding, since it chooses among all documents at once, and every row begins with BOS. But as much is cropped as with one
+# document a row, because many documents here are longer than a row. So packing pays when documents are short, as conversations are. And
+# a loader that packs keeps many documents waiting, so its state is more than three numbers.
