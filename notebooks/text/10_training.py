@@ -1022,7 +1022,7 @@ class Checkpoint:
 
 
 # %% [markdown]
-# **Write** it, all or nothing: into a folder with another name, which gets its real name at the very end (chapter 06). Then
+# **Write** it, all or nothing: into a folder with another name, which gets its real name at the very end. Then
 # the oldest ones go, since a checkpoint of d12 has about 1.9 GB.
 
 # %%
