@@ -111,6 +111,10 @@ def draw_searches(searches: dict[str, list[dict]]) -> None:
         for kind in dict.fromkeys(row["kind"] for row in rows):
             _draw_kind(ax, kind, [row for row in rows if row["kind"] == kind])
         ax.set(xscale="log", xlabel="learning rate of the matrices", title=title)
+        rates = [row["rate"] for row in rows if row["rate"]]
+        ticks = [tick for tick in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3) if min(rates) / 2 < tick < 2 * max(rates)]
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.set_xticks([], minor=True)
     axes[0, 0].set_ylabel("held-out loss, nats per token")
     axes[0, 0].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.94))
     plt.show()

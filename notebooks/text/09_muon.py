@@ -893,15 +893,15 @@ def train(config, batches, held_out, kind, rate, seed):
 # %% [markdown]
 # Over the second half of the steps the rates fall to 0. Muon's momentum stays at 0.95; chapter 10 applies `muon_momentum`.
 # Neither Muon nor AdamW has weight decay. Each optimizer gets its own search: several rates with seed 0, then the best of
-# them with other seeds. A best rate at the edge of its grid does not count as tuned: one on either side must be worse.
+# them with two other seeds. A best rate at the edge of its grid does not count as tuned: one on either side must be worse.
 
 
 # %%
-def search(config, batches, held_out, grid, seeds=3):
-    """A row for each run: all rates of the grid with seed 0, the best one with other seeds too."""
+def search(config, batches, held_out, grid):
+    """A row for each run: all rates of the grid with seed 0, the best with seeds 1 and 2 too."""
     for kind, rates in grid.items():
         losses = {}
-        for seed in range(budget(seeds, quick=1) if any(rates) else 1):
+        for seed in range(budget(3, quick=1) if any(rates) else 1):
             for rate in [min(losses, key=losses.get)] if seed else rates:
                 loss = round(train(config, batches, held_out, kind, rate, seed), 4)
                 losses.setdefault(rate, loss)
@@ -993,14 +993,14 @@ for rows in (on_64, on_256):
 # %%
 ten = name_batches(256, 10)
 seconds = {"AdamW": [], "Muon": []}
-for _ in range(budget(7, quick=1)):
+for _ in range(budget(9, quick=1)):
     for kind, measured in seconds.items():
         begin = time.perf_counter()
         train(tiny, ten, ten[:1], kind, 0.005, seed=0)
         measured.append(time.perf_counter() - begin)
 ratio = np.median(seconds["Muon"]) / np.median(seconds["AdamW"])
 print(f"with Muon the same steps take {ratio:.2f} times as long")
-claim("they take between 0.9 and 1.3 times as long", 0.9 < ratio < 1.3)
+claim("they take less than 1.3 times as long", ratio < 1.3)
 
 
 # %%
@@ -1019,38 +1019,39 @@ claim("AdamW with 30 % more steps is still behind Muon", apart(on_256["Muon"], l
 #
 # ### Text
 #
-# Then the bundled corpus and the model of chapter 08's ladder: four blocks, 128 wide, 400 steps of 1,024 tokens. With 512 ids,
-# these losses compare with that ladder and with no model of another vocabulary.
+# Then the bundled corpus and the model of chapter 08's ladder: four blocks, 128 wide, 512 ids, 400 steps of 1,024 tokens. These
+# runs are long, so there are few of them: no search, and a single seed.
 
 # %%
 LADDER = GPTConfig(sequence_len=128, vocab_size=512, n_layer=4, n_head=4, n_kv_head=4, n_embd=128)
 
 
-def ladder():
+def on_corpus():
     with TokenLoader(data, tokenizer, "val", 8, 128) as loader:
         unseen_texts = list(islice(loader, budget(8, quick=1)))
-    grid = FROZEN | {"AdamW": [0.001, 0.002, 0.004], "Muon": [0.005, 0.01, 0.02]}
-    yield from search(LADDER, texts[:STEPS], unseen_texts, grid, seeds=2)
+    for kind, rate in [("frozen", 0), ("AdamW", 0.001), ("AdamW", 0.002), ("Muon", 0.01)]:
+        loss = round(train(LADDER, texts[:STEPS], unseen_texts, kind, rate, seed=0), 4)
+        yield {"kind": kind, "rate": rate, "seed": 0, "steps": STEPS, "loss": loss}
 
 
-ladder_rows = stored("muon_text", ladder)
-draw.draw_searches({"bundled corpus, 400 steps": ladder_rows})
-on_text = at_best(ladder_rows)
+text_rows = stored("muon_text", on_corpus)
+draw.draw_searches({"bundled corpus, 400 steps": text_rows})
 
 # %%
-for kind in ("AdamW", "Muon"):
-    claim(f"text: {kind} beats frozen matrices", apart(on_text[kind], on_text["frozen"]))
-claim("text: both seeds of AdamW beat both of Muon", apart(on_text["AdamW"], on_text["Muon"]))
-ideas = {"frozen": "only wte and the head are trained", "AdamW": "own rates for wte and the head"}
-for kind, losses in on_text.items():
-    idea = ideas.get(kind, "the same, and blocks by Muon")
-    record_loss("09", kind, idea, corpus="python docs", steps=400, loss=losses)
+frozen, *trained = text_rows
+for row in trained:
+    print(f"{row['kind']:6s} rate {row['rate']}: {row['loss']:.3f}, frozen {frozen['loss']:.3f}")
+    claim("training the matrices gains over 0.15 nats", row["loss"] < frozen["loss"] - 0.15)
+least = {row["kind"]: row["loss"] for row in sorted(text_rows, key=lambda row: -row["loss"])}
+for kind, loss in least.items():
+    idea = "only wte and the head learn" if kind == "frozen" else "own rates for wte and the head"
+    record_loss("09", kind, idea, corpus="python docs", steps=STEPS, loss=loss)
+claim("Muon's only rate is behind AdamW's better one", least["Muon"] > least["AdamW"])
 draw_loss_log("python docs", until="09")
 
 # %% [markdown]
-# On this text the order is the other way round: AdamW wins, by more than the seeds differ. And both are far below the frozen
-# model, which is all that `wte` and the head can do alone. So do not take "Muon is better" home from a laptop. We looked for a
-# run on text in which Muon wins and found none at this size.
+# Training the matrices gains a lot, whoever does it. But who does it better? Between the two this cannot judge: Muon's only
+# rate is behind AdamW's better one, and by the rule above neither is tuned. We found no run on text in which Muon wins.
 #
 # Why use it, then? Because of what others report for larger models and batches. With a model of the size of GPT-2's smallest,
 # Jordan reached the same loss with 3.7 billion tokens in place of 5. Wen et al. tuned both sides with great care and found
