@@ -1,6 +1,7 @@
 """Newton–Schulz and Muon are those of a float64 reference; schedules survive mx.compile; bad input is refused."""
 
 import math
+import re
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from mlx.utils import tree_flatten, tree_unflatten
 
 from course_lib import backend
+from course_lib.classroom.exercises import muon as exercises
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT, GPTConfig
-from course_lib.train import muon
+from course_lib.train import stacks
 from course_lib.train.muon import Muon, newton_schulz
 
 TALL, WIDE, SQUARE, STACKED = (40, 12), (12, 40), (24, 24), (2, 3, 9, 6)
@@ -234,7 +236,7 @@ def set_schedule(n, optimizer):
 @pytest.mark.parametrize("options", [{}, {"nesterov": False}, {"ns_steps": 3}])
 def test_twelve_steps_of_changing_rate_and_momentum_are_those_of_the_reference(options, kind, monkeypatch):
     monkeypatch.setattr(backend, "device_kind", lambda: kind)
-    monkeypatch.setattr(muon, "STACKED", 2 * 40 * 12)  # of the three of this size two, and one
+    monkeypatch.setattr(stacks, "STACKED", 2 * 40 * 12)  # of the three of this size two, and one
     shapes = {
         "tall": TALL,
         "wide": WIDE,
@@ -376,7 +378,7 @@ def test_on_a_gpu_all_matrices_of_a_shape_go_through_newton_schulz_at_once(monke
         counts = primitives(Muon().directions(list(gradients.values())))
         products[kind] = counts["Matmul"] + counts["AddMM"]
     assert products == {"cpu": 24 * 15, "metal": 2 * 15}, "16 square matrices, and 8 of which one side is longer"
-    monkeypatch.setattr(muon, "STACKED", 3 * 256 * 256)
+    monkeypatch.setattr(stacks, "STACKED", 3 * 256 * 256)
     counts = primitives(Muon().directions(list(gradients.values())))
     assert counts["Matmul"] + counts["AddMM"] == (6 + 8) * 15, "3 square ones at a time, of the longer ones each alone"
 
@@ -421,3 +423,106 @@ def test_a_parameter_that_is_no_matrix_is_refused_before_anything_moves():
     assert mx.array_equal(model.weight, w)
     with pytest.raises(CourseError, match=r"shape \(\)"):
         Muon().init({"w": mx.array(1.0)})
+
+
+# ---- the exercises of chapter 09: right answers pass, and the message for a wrong one teaches
+
+
+def right_polar(g, coefficients=(1.5, -0.5), rounds=60, size=None):
+    tall = g.shape[0] > g.shape[1]
+    x = g.T if tall else g
+    x = x / (mx.linalg.norm(x) if size is None else size)
+    for _ in range(rounds):
+        x = coefficients[0] * x + coefficients[1] * x @ x.T @ x
+    return x.T if tall else x
+
+
+def some_orthogonal(rows, columns):
+    q, _ = mx.linalg.qr(mx.random.normal((max(rows, columns), min(rows, columns))), stream=mx.cpu)
+    return q if rows >= columns else q.T
+
+
+def change(step, rows, columns, rate=1.0, direction=None):
+    """The root mean square of what a step of this rate adds to the output of the layer."""
+    direction = some_orthogonal(rows, columns) if direction is None else direction
+    x = mx.random.normal((4000, columns))
+    return mx.sqrt(mx.square(x @ step(direction, rate).T).mean()).item()
+
+
+def length(step, rows, columns):
+    direction = some_orthogonal(rows, columns)
+    return (mx.linalg.norm(step(direction, 1.0)) / mx.linalg.norm(direction)).item()
+
+
+def right_warmdown(it, steps, ratio=0.2, whole=round, late=0, shape=lambda share: 1 - math.sqrt(share)):
+    warmdown = whole(ratio * steps)
+    return 1.0 if it <= steps - warmdown + late else shape((it - late - steps + warmdown) / warmdown)
+
+
+def test_exercise_checks_accept_right_answers():
+    exercises.polar(right_polar)
+    exercises.scale_error(change)
+    exercises.scale_error(lambda step, rows, columns: change(step, rows, columns, 0.02) / 0.02)
+    exercises.sqrt_warmdown(right_warmdown)
+
+
+@pytest.mark.parametrize(
+    ("test", "answer", "said"),
+    [
+        (exercises.polar, lambda g: None, "return"),
+        (exercises.polar, newton_schulz, "Muon's coefficients never settle"),
+        (exercises.polar, lambda g: newton_schulz(g, 60), "Muon's coefficients never settle"),
+        (exercises.polar, lambda g: right_polar(g, rounds=5), "go on until"),
+        (exercises.polar, lambda g: right_polar(g, size=1.0), "divide by its size"),
+        (exercises.polar, lambda g: g / mx.linalg.norm(g), "go on until"),
+        (exercises.polar, lambda g: right_polar(g).T, "that of g transposed"),
+        (exercises.polar, lambda g: right_polar(g if len(g) <= len(g.T) else g.T), "turned over and not back"),
+        (exercises.polar, lambda g: some_orthogonal(*g.shape), "not the nearest"),
+        (exercises.polar, lambda g: -right_polar(g), "not the nearest"),
+        (exercises.scale_error, lambda *args: None, "return"),
+        (exercises.scale_error, lambda *args: 1.0, "never calls step"),
+        (exercises.scale_error, length, "measure what comes out of a layer, not the size of the step"),
+        (exercises.scale_error, lambda *args: change(*args, 0.02), "divide what comes out by the rate"),
+        (exercises.scale_error, lambda *args: 1 / change(*args), "too short"),
+        (exercises.scale_error, lambda *args: change(*args) ** 2, "root"),
+        (
+            exercises.scale_error,
+            lambda step, m, n: change(step, m, n, direction=mx.ones((m, n))),
+            "orthogonal direction",
+        ),
+        (exercises.scale_error, lambda step, m, n: change(step, n, m), "direction of shape"),
+        (
+            exercises.scale_error,
+            lambda step, m, n: mx.linalg.norm(step(some_orthogonal(m, n), 1.0)).item(),
+            "measure what comes out of a layer",
+        ),
+        (exercises.sqrt_warmdown, lambda *args: None, "return"),
+        (exercises.sqrt_warmdown, lambda *args: right_warmdown(*args, shape=lambda p: 1 - p), "straight line"),
+        (
+            exercises.sqrt_warmdown,
+            lambda *args: right_warmdown(*args, shape=lambda p: math.sqrt(1 - p)),
+            "what is left",
+        ),
+        (
+            exercises.sqrt_warmdown,
+            lambda it, n, r=0.2: 1.0 if it <= n * (1 - r) else 1 - math.sqrt(it / n),
+            "of the run",
+        ),
+        (exercises.sqrt_warmdown, lambda *args: right_warmdown(*args, late=1), "step 81 of 100"),
+        (exercises.sqrt_warmdown, lambda *args: right_warmdown(*args, whole=int), "rounded to 3"),
+        (exercises.sqrt_warmdown, lambda it, n, r=0.2: 1 - math.sqrt(it / n), "up to and including step 80"),
+    ],
+)
+def test_exercise_checks_name_the_likely_mistake(test, answer, said):
+    mx.random.seed(0)
+    with pytest.raises(AssertionError, match=re.escape(said)):
+        test(answer)
+
+
+def test_a_warmdown_of_no_steps_that_divides_by_them_fails():
+    def divides(it, steps, ratio=0.2):
+        warmdown = round(ratio * steps)
+        return 1 - math.sqrt(max(0, it - steps + warmdown) / warmdown)
+
+    with pytest.raises(ZeroDivisionError):
+        exercises.sqrt_warmdown(divides)

@@ -6,6 +6,7 @@ Exported from notebooks/09_muon.ipynb; edit it there.
 """
 
 import math
+from functools import partial
 
 import mlx.core as mx
 import mlx.optimizers as optim
@@ -13,8 +14,9 @@ from mlx.utils import tree_flatten, tree_map
 
 from course_lib import backend
 from course_lib.host.errors import CourseError
+from course_lib.train.stacks import in_stacks
 
-# ---- 3. Orthogonal without SVD: Newton–Schulz
+# ---- 5. Orthogonal without SVD: Newton–Schulz
 
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steep at 0; five steps take 0.01 … 1 to about 0.7 … 1.13
@@ -40,7 +42,7 @@ def newton_schulz(g: mx.array, steps: int = 5) -> mx.array:
     return (x.swapaxes(-1, -2) if tall else x).astype(g.dtype)
 
 
-# ---- 5. From a direction to a step
+# ---- 8. From a direction to a step
 
 
 class Muon(optim.Optimizer):
@@ -71,9 +73,9 @@ class Muon(optim.Optimizer):
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
         """Move the average of the gradients on, and look ahead: what is to be made orthogonal."""
-        m = self.state["momentum"].astype(gradient.dtype)
-        state["average"] = m * state["average"] + (1 - m) * gradient
-        return m * state["average"] + (1 - m) * gradient if self.nesterov else state["average"]
+        mu = self.state["momentum"].astype(gradient.dtype)
+        state["average"] = mu * state["average"] + (1 - mu) * gradient
+        return mu * state["average"] + (1 - mu) * gradient if self.nesterov else state["average"]
 
     def move(self, direction: mx.array, parameter: mx.array) -> mx.array:
         """The parameter, moved against the direction."""
@@ -83,26 +85,13 @@ class Muon(optim.Optimizer):
 
     def directions(self, matrices: list[mx.array]) -> list[mx.array]:
         """What `newton_schulz` makes of each matrix; on a GPU at once for all of one shape."""
+        orthogonal = partial(newton_schulz, steps=self.ns_steps)
         if backend.device_kind() == "cpu":
-            return [newton_schulz(matrix, self.ns_steps) for matrix in matrices]
-        lying = [m.swapaxes(-1, -2) if m.shape[-2] > m.shape[-1] else m for m in matrices]
-        found, places = list(lying), {}
-        for place, matrix in enumerate(lying):
-            places.setdefault(matrix.shape, []).append(place)
-        for same in places.values():
-            count = max(1, STACKED // lying[same[0]].size)
-            for some in (same[first : first + count] for first in range(0, len(same), count)):
-                stack = newton_schulz(mx.stack([lying[place] for place in some]), self.ns_steps)
-                for place, direction in zip(some, stack, strict=True):
-                    stood = matrices[place] is not lying[place]
-                    found[place] = direction.swapaxes(-1, -2) if stood else direction
-        return found
+            return [orthogonal(matrix) for matrix in matrices]
+        return in_stacks(orthogonal, matrices)
 
     def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
         """The parameters of `gradients` after one step."""
         ahead = optim.Optimizer.apply_gradients(self, gradients, parameters)  # by apply_single
         ready = iter(self.directions([matrix for _, matrix in tree_flatten(ahead)]))
         return tree_map(lambda _, parameter: self.move(next(ready), parameter), ahead, parameters)
-
-
-STACKED = 1 << 24  # numbers of a stack, 64 MB: with more, memory grows, and the products are large

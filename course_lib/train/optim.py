@@ -15,7 +15,7 @@ import mlx.optimizers as optim
 from course_lib.host.errors import CourseError
 from course_lib.train.muon import Muon
 
-# ---- 7. Which parameter goes where
+# ---- 9. Which parameter goes where
 
 
 GROUPS = ("matrices", "embedding", "head")
@@ -66,7 +66,7 @@ def make_optimizer(
     return optimizer
 
 
-# ---- 8. Schedules
+# ---- 10. Schedules
 
 
 def lr_multiplier(

@@ -1,19 +1,18 @@
 # %% [markdown]
 # # 09 · Muon
 #
-# **Goal.** Take better steps with the same gradients: see what SGD, AdamW and Muon make of one, build Muon, and say which
-# parameter of the GPT gets which.
+# **Goal.** Take better steps with the same gradients: see what step SGD, AdamW and Muon each make from one gradient, build Muon, and measure what it buys.
 #
 # | | |
 # |---|---|
 # | Needs | [03 · microGPT](03_microgpt.ipynb), [08 · GPT](08_gpt.ipynb) |
-# | Time | 60 minutes to read, 50 for the exercises; one to four minutes to run |
+# | Time | 70 minutes to read, 50 for the exercises; about a minute to run |
 # | Memory | under 1 GB |
-# | You will build | Muon → `course_lib.train.muon`; the choice of optimizers and the schedules → `course_lib.train.optim` |
+# | You will build → exported to | Muon → `course_lib.train.muon`; the choice of optimizers and the schedules → `course_lib.train.optim` |
 #
-# An **optimizer** turns a gradient into a step. Chapter 03 used Adam, which treats each number of a model by itself. But most
-# parameters of a GPT are matrices, and a matrix is more than its numbers: it turns and stretches what goes through it. Muon
-# looks at the whole matrix.
+# An **optimizer** turns a gradient into a step. Chapter 03's Adam treats every number of a model separately. But most parameters
+# of a GPT belong to matrices, and a matrix is more than its numbers: it turns and stretches whatever passes through it. Muon looks
+# at the whole matrix. nanochat (October 2025) trains its blocks with it.
 
 # %% [markdown]
 # ![Map of the course: chapter 09 muon is marked, in Part II; after 08 gpt, and 10 training comes next](images/map_09.png)
@@ -28,6 +27,7 @@ Source: Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural net
 """
 
 import math
+from functools import partial
 
 import mlx.core as mx
 import mlx.optimizers as optim
@@ -35,16 +35,17 @@ from mlx.utils import tree_flatten, tree_map
 
 from course_lib import backend
 from course_lib.host.errors import CourseError
+from course_lib.train.stacks import in_stacks
 
 # %%
-from functools import partial
+import time
 from itertools import islice
 
-import matplotlib.pyplot as plt
 import mlx.nn as nn
 import numpy as np
 
-from course_lib.classroom import add_to, budget, check, draw_loss_log, record_loss
+from course_lib.classroom import add_to, budget, check, claim, draw_loss_log, record_loss, stored
+from course_lib.classroom import draw_steps as draw
 from course_lib.classroom.exercises import muon as exercises
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import open_dataset
@@ -56,75 +57,176 @@ from course_lib.names.bigram import CharTokenizer, load_names, split_names
 
 backend.seed_everything(42)
 print(backend.describe())
-STYLE = {"SGD": ("#000000", ":"), "momentum": ("#E69F00", "-."), "AdamW": ("#D55E00", "--")}
-STYLE["Muon"] = ("#0072B2", "-")
-
 
 # %% [markdown]
 # ## 1. One gradient, three steps
 #
-# Every matrix $G$ can be written as a turn, a stretch, and a turn (turns may include a mirror):
+# Suppose that this is the gradient of a 2 × 2 weight. Which step does each optimizer take? (We leave out the learning rate
+# and the minus sign.) SGD takes the gradient as it is. AdamW's first step divides each number by its own size, so only the
+# sign is left (chapter 03). Muon's step looks like neither:
+
+# %% tags=["nbval-check-output"]
+gradient = mx.array([[2.0, 1.0], [1.0, 2.0]])
+steps = {"SGD": gradient, "AdamW": mx.sign(gradient), "Muon": mx.eye(2)}
+for name, step in steps.items():
+    print(f"{name:6s}", step.tolist())
+
+# %% [markdown]
+# As a picture: where does each of the three matrices take the points of a circle (dotted)? Two of them are marked, one on
+# each diagonal.
+
+# %%
+draw.draw_circles(steps)
+
+# %% [markdown]
+# The gradient (left) pushes three times as far along one diagonal as along the other. The signs (middle) lose the weak direction
+# altogether: the circle becomes a line, and the square lands at its middle. Muon treats both diagonals alike (its circle covers
+# the dotted one). How does it find them in the numbers 2, 1, 1, 2?
+#
+# ## 2. Turn, stretch, turn back
+#
+# The gradient does three simple things in a row: it turns by −45°, stretches, and turns back. As matrices:
+
+
+# %% tags=["nbval-check-output"]
+def turn(degrees):
+    """The matrix that turns a point about the origin, counter-clockwise."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return mx.array([[c, -s], [s, c]])
+
+
+def show(matrix):
+    return (np.array(matrix, dtype=float).round(2) + 0.0).tolist()  # + 0.0 makes -0.0 a plain 0.0
+
+
+stretch = mx.array([[3.0, 0.0], [0.0, 1.0]])
+parts = {"turn by −45°": turn(-45), "stretch: 3 and 1": stretch, "turn back": turn(45)}
+for name, part in parts.items():
+    print(f"{name:16s}", show(part))
+print("all three       ", show(turn(45) @ stretch @ turn(-45)))
+assert mx.allclose(turn(45) @ stretch @ turn(-45), gradient, atol=1e-5)
+
+# %%
+draw.draw_circles(parts, chained=True)
+
+# %% [markdown]
+# The first turn puts the two diagonals onto the axes. A stretch along the axes can be read off its matrix: 3 and 1. The last
+# turn puts everything back.
+#
+# *Every* matrix $G$ can be taken apart like this:
 #
 # $$ G = U S V^\top $$
 #
-# $V^\top$ turns the input, $S$ stretches it along the axes, $U$ turns the result. The stretches are the **singular values**
-# of $G$, and this way of writing it is its **singular value decomposition** (SVD). A matrix whose singular values are all 1
-# only turns: it is **orthogonal**. Replace $S$ by ones, and $U V^\top$ is the orthogonal matrix nearest to $G$. (When $G$ is
-# not square, only as many columns of $U$ and rows of $V^\top$ are used as its shorter side has numbers. The result is called
-# orthogonal all the same.)
+# $V^\top$ turns, $S$ stretches along the axes, and $U$ turns again, in general not back to where it was. This is the
+# **singular value decomposition** (SVD), and the stretches, never negative, are the **singular values**. MLX finds all three
+# (on the CPU only), the largest stretch first:
+
+# %%
+U, S, Vt = mx.linalg.svd(gradient, stream=mx.cpu)
+print("U ", show(U))
+print("S ", show(S))
+print("Vᵀ", show(Vt))
+assert mx.allclose(U @ mx.diag(S) @ Vt, gradient, atol=1e-5)
+
+# %% [markdown]
+# The signs may differ from ours: when a column of $U$ and the same row of $V^\top$ both change sign, the product stays the
+# same. (So a "turn" may include a mirror.)
 #
-# Suppose that this is the gradient of a 2 × 2 weight. What is the step of each optimizer, the learning rate and the minus
-# sign aside?
+# A matrix that turns and stretches nothing is called **orthogonal**. Its transpose is the way back: first $U$, then
+# $U^\top$, and you are where you began.
+
+# %% tags=["nbval-check-output"]
+print(show(turn(45).T @ turn(45)), show(U.T @ U))
+
+# %% [markdown]
+# Now leave out the stretch. $U V^\top$ keeps both turns, and all its singular values are 1. That is Muon's step:
+
 
 # %%
 def exact(g):
-    """The orthogonal matrix nearest to g, U Vᵀ. MLX has the SVD on the CPU only."""
+    """U Vᵀ: g with all singular values set to 1."""
     u, _, vt = mx.linalg.svd(g, stream=mx.cpu)
     short = min(g.shape)
     return u[:, :short] @ vt[:short]
 
 
-def stretches(g):
-    """The singular values of g, the largest first."""
+def singular_values(g):
+    """How far g stretches, the largest first."""
     return mx.linalg.svd(g.astype(mx.float32), stream=mx.cpu)[1]
 
 
-gradient = mx.array([[2.0, 1.0], [1.0, 2.0]])
-steps = {"SGD": gradient, "AdamW": mx.sign(gradient), "Muon": exact(gradient)}
-for name, step in steps.items():
-    rounded = [[abs(round(number, 3)) for number in row] for row in step.tolist()]
-    values = [abs(round(value, 3)) for value in stretches(step).tolist()]
-    print(f"{name:6s} {rounded}  singular values {values}")
+# %% tags=["nbval-check-output"]
+for name, step in {"gradient": gradient, "Muon": exact(gradient)}.items():
+    print(f"{name:9s}", show(step), "singular values", show(singular_values(step)))
 
 # %% [markdown]
-# SGD takes the gradient as it is. AdamW's first step divides each number by its own size, so only the sign is left (chapter
-# 03). Muon makes it orthogonal. As a picture: what each step does to a circle (dotted). Two of its points are marked, one on
-# each diagonal.
+# Here the two turns cancel. In general $U V^\top$ is some turn, and not just any: of all orthogonal matrices it is the
+# **nearest** to $G$. Try every fifth degree; the distance is the root of the sum of squared differences.
 
 # %%
-angle = np.linspace(0, 2 * np.pi, 81)
-circle = np.stack([np.cos(angle), np.sin(angle)])
-figure, axes = plt.subplots(1, 3, figsize=(7, 2.6), sharex=True, sharey=True)
-for ax, (name, step) in zip(axes, steps.items(), strict=True):
-    ax.plot(*circle, color="#999999", linestyle=":")
-    ax.plot(*(np.array(step) @ circle), color="#0072B2")
-    for marker, color, point in (("o", "#D55E00", circle[:, 10]), ("s", "#000000", circle[:, 30])):
-        ax.plot(*(np.array(step) @ point), marker, color=color)
-    ax.set(title=name, aspect="equal", xlim=(-3, 3), ylim=(-3, 3))
-figure.tight_layout()
-plt.show()
-
+distance = {angle: mx.linalg.norm(gradient - turn(angle)).item() for angle in range(-180, 180, 5)}
+print({angle: round(distance[angle], 2) for angle in (-45, -5, 0, 5, 45)})
+claim("no turn is nearer to the gradient than the one by 0°", min(distance, key=distance.get) == 0)
 
 # %% [markdown]
-# The gradient (left) says: three times as much along one diagonal as along the other. The signs (middle) keep the strong
-# direction and have lost the weak one altogether: the circle becomes a line, and the square lies at its middle. Muon's is the
-# circle itself: both diagonals get the length 1.
+# If $G$ is not square, there are only as many singular values as its shorter side has numbers. `[:, :short]` drops the
+# leftover columns of $U$, `[:short]` the leftover rows of $V^\top$. The result is called orthogonal all the same:
+
+# %% tags=["nbval-check-output"]
+tall = exact(mx.array([[2.0, 1.0], [1.0, 2.0], [2.0, 2.0]]))
+print(show(tall), "and back:", show(tall.T @ tall))
+
+# %% [markdown]
+# One more fact, which we shall need three times. Turning does not change lengths, so the squares of all entries add up to the
+# same number as the squares of the singular values. What share of it lies along the strongest direction?
+
+
+# %% tags=["nbval-check-output"]
+def strongest(g):
+    """The share of g's squared size that lies along its first singular direction."""
+    squares = mx.square(singular_values(g))
+    return (squares[0] / squares.sum()).item()
+
+
+entries, values = mx.square(gradient).sum(), mx.square(singular_values(gradient)).sum()
+print(f"4 + 1 + 1 + 4 = {entries.item():.0f}, 9 + 1 = {values.item():.0f}")
+for name, step in steps.items():
+    print(f"{name:6s} {strongest(step):.2f} along the strongest direction")
+
+# %% [markdown]
+# ## 3. The step that gains most
 #
-# ## 2. A problem with weak directions
+# Why should all stretches be the same? It depends on what we limit. A step changes the layer's output. Suppose that **for no input
+# of length 1 may the output change by more than $\eta$**, the learning rate: the largest singular value of the step is at most $\eta$.
 #
-# Is it good to move all directions equally? Take one linear layer, $y = Wx$, and let it find a hidden matrix. Its 16 inputs
-# differ in scale: the first is 100 times as large as the last. In a second version the *same* inputs are turned first, so
-# that large and small are mixed into each number. To a matrix, that is the same problem.
+# How much does such a step lower the loss? For a small step, by the sum of the products of its entries with those of the
+# gradient, their **inner product** $\langle G, \text{step} \rangle$: each entry contributes slope times distance (chapter 02).
+# Shrink our three steps until they just keep the limit, with $\eta = 1$:
+
+# %%
+gain = {
+    name: (gradient * step / singular_values(step)[0]).sum().item() for name, step in steps.items()
+}
+print({name: round(number, 2) for name, number in gain.items()})
+random = mx.random.normal((10_000, 2, 2), key=mx.random.key(3))
+random = random / singular_values(random)[:, :1, None]
+most = (gradient * random).sum(axis=(1, 2)).max().item()
+print(f"the best of 10,000 random steps: {most:.2f}")
+claim("U Vᵀ gains more than the other two steps and any random one", gain["Muon"] > max(most, 3.5))
+
+# %% [markdown]
+# **Of all steps that change no output by more than $\eta$, $UV^\top$ lowers the loss most.** You can see why in the middle
+# picture of section 2, where the gradient is just the stretches 3 and 1. There a step $X$ gains $3X_{11} + 1X_{22}$, and the
+# limit allows each of the two numbers 1 at most. SGD uses 1 and ⅓, Muon 1 and 1.
+#
+# This is about a small step and the gradient of *this* batch. If the weak direction is nothing but noise, Muon walks along the
+# noise.
+#
+# ## 4. A problem with weak directions
+#
+# Let a single linear layer $y = Wx$ find a hidden matrix. Its 16 inputs differ in scale: the first is 100 times as large as the
+# last. In a second version the *same* inputs are turned first, which mixes large and small into every number.
+
 
 # %%
 def linear_problem(turned):
@@ -135,15 +237,15 @@ def linear_problem(turned):
     y = x @ mx.random.normal((16, 16), key=keys[2]).T
     if turned:
         x = x @ exact(mx.random.normal((16, 16), key=keys[1]))
-    mx.eval(x, y)
     return lambda weight: mx.square(x @ weight.T - y).sum(axis=-1).mean()
 
 
 # %% [markdown]
-# Four rules, by hand. Each gets the gradient and a dictionary to remember things in, and returns the step. `momentum` adds up
-# the gradients, while old ones fade by a factor of 0.9 a step. `adamw` is chapter 03's Adam (the W is weight decay, a pull of
-# all weights towards 0; it is off here). `muon` averages the gradients, mixes in the newest one once more (section 5 says
-# why), and makes the result orthogonal, with the SVD for now.
+# Four rules, by hand. Each gets the gradient and a dictionary for its memory, and returns the step. `momentum` adds up the
+# gradients, and old ones fade by a factor of 0.9 per step. `adamw` is chapter 03's Adam. (The W is for weight decay, a pull of
+# all weights towards 0; it is off here.) `muon` averages the gradients, mixes in the newest once more (section 8 says why),
+# and makes the result orthogonal.
+
 
 # %%
 def sgd(g, memory):
@@ -157,18 +259,20 @@ def momentum(g, memory):
 
 def adamw(g, memory):
     n = memory["n"] = memory.get("n", 0) + 1
-    memory["m"] = 0.9 * memory.get("m", 0) + 0.1 * g
-    memory["v"] = 0.95 * memory.get("v", 0) + 0.05 * g * g
-    return memory["m"] / (1 - 0.9**n) / (mx.sqrt(memory["v"] / (1 - 0.95**n)) + 1e-8)
+    memory["mean"] = 0.9 * memory.get("mean", 0) + 0.1 * g
+    memory["square"] = 0.95 * memory.get("square", 0) + 0.05 * g * g
+    scale = mx.sqrt(memory["square"] / (1 - 0.95**n)) + 1e-8
+    return memory["mean"] / (1 - 0.9**n) / scale
 
 
 def muon(g, memory):
-    memory["m"] = 0.9 * memory.get("m", 0) + 0.1 * g
-    return exact(0.9 * memory["m"] + 0.1 * g)
+    memory["mean"] = 0.9 * memory.get("mean", 0) + 0.1 * g
+    return exact(0.9 * memory["mean"] + 0.1 * g)
 
 
 # %% [markdown]
-# Each rule gets 100 steps and the best learning rate of seven. In the second half of the steps the rate goes down to 0.
+# Each rule gets 100 steps and the best of seven rates, which goes down to 0 over the second half.
+
 
 # %%
 def descend(rule, rate, loss_of):
@@ -180,84 +284,102 @@ def descend(rule, rate, loss_of):
         weight = weight - rate * min(1, 2 * (1 - n / 100)) * rule(g, memory)
         mx.eval(weight, memory)
         losses.append(loss.item())
-    return [*losses, loss_of(weight).item()]
+    return np.nan_to_num([*losses, loss_of(weight).item()], nan=np.inf)  # a rate may blow up
 
 
 RULES = {"SGD": sgd, "momentum": momentum, "AdamW": adamw, "Muon": muon}
 RATES = [10 ** (n / 2) for n in range(-5, 2)]  # 0.003 … 3
-sweeps = {
-    (turned, name, rate): descend(rule, rate, linear_problem(turned))
-    for turned in (False, True)
-    for name, rule in RULES.items()
-    for rate in RATES
-}
-
-
-# %%
-def last_loss(turned, name, rate):
-    return np.nan_to_num(sweeps[turned, name, rate][-1], nan=np.inf)  # one may have blown up
-
-
-best = {
-    (turned, name): min(RATES, key=partial(last_loss, turned, name)) for turned, name, _ in sweeps
-}
-loss_at_best = {key: sweeps[*key, rate][-1] for key, rate in best.items()}
-for (turned, name), rate in best.items():
-    inputs = "turned" if turned else "as they are"
-    print(f"{inputs:11s} {name:9s} rate {rate:.3f}, loss {loss_at_best[turned, name]:.5f}")
-    assert rate not in (RATES[0], RATES[-1]), "a best rate at the edge is not tuned"
-assert loss_at_best[True, "Muon"] < loss_at_best[True, "AdamW"] / 10
+toy = {}
+for turned in (False, True):
+    for name, rule in RULES.items():
+        runs = {rate: descend(rule, rate, linear_problem(turned)) for rate in RATES}
+        rate = min(runs, key=lambda rate: runs[rate][-1])
+        toy[turned, name] = runs[rate]
+        print(f"turned: {turned!s:5}  {name:9s} rate {rate:.3f}, loss {runs[rate][-1]:.5f}")
+        assert rate not in (RATES[0], RATES[-1]), "a best rate at the edge is not tuned"
 
 # %%
-figure, axes = plt.subplots(1, 2, figsize=(7.5, 3), sharey=True)
-for ax, turned in zip(axes, (False, True), strict=True):
-    for name, (color, line) in STYLE.items():
-        ax.semilogy(sweeps[turned, name, best[turned, name]], line, color=color, label=name)
-    ax.set(xlabel="step", title=f"inputs {'turned' if turned else 'as they are'}")
-axes[0].set(ylabel="loss, each at its best rate", ylim=(1e-4, 100))
-axes[0].legend(frameon=False, fontsize=8)
-figure.tight_layout()
-plt.show()
+as_they_are, turned = ({name: toy[side, name] for name in RULES} for side in (False, True))
+draw.draw_descents({"inputs as they are": as_they_are, "inputs turned": turned})
+end = {key: losses[-1] for key, losses in toy.items()}
+claim("as they are, AdamW ends near Muon", end[False, "AdamW"] < 10 * end[False, "Muon"])
+claim("turned, AdamW is left far behind", end[True, "AdamW"] > 10 * end[True, "Muon"])
+same = max(end[True, name] / end[False, name] for name in ("SGD", "momentum", "Muon"))
+claim("to the other three, the turn makes little difference", same < 2)
 
 # %% [markdown]
-# SGD goes down quickly and then crawls: its rate is limited by the strong inputs, and along the weak ones the gradient is next
-# to nothing. Momentum helps. Muon lies no lower for most of the way, and falls in the last steps: its steps do not shrink
-# with the gradient, so it comes to rest only as the rate goes down.
+# SGD falls quickly and then crawls: the strong inputs limit its rate, and along the weak ones there is next to no gradient.
+# Muon's steps do not shrink with the gradient, so it settles only when the rate goes down.
 #
-# Now compare the two sides. SGD, momentum and Muon end the same or nearly so. AdamW is as good as Muon on the left, where each
-# number has its scale, because a scale for each number is just what AdamW keeps. Turn the inputs, and it falls far behind, to
-# momentum's level. To the others, turning the problem only turns their steps. **That is the case for orthogonal steps**: what
-# matters is a direction of the whole matrix, and directions seldom lie along single numbers.
+# Now compare the two sides. AdamW keeps a scale for each number, which is exactly what the left problem needs. Turn the inputs,
+# and no single number stands for a direction any more. To the others, a turn of the problem only turns their steps.
+# **That is the case for orthogonal steps**: what matters are directions of the whole matrix, and those seldom lie along single
+# numbers. But the problem was made to show it. It has no noise, and its weak directions matter. Section 11 asks real models.
 #
-# The problem was made to show this. There is no noise in it, and its weak directions matter. If a weak direction is nothing
-# but noise, Muon moves along it as far as along the others. Section 9 asks a real model.
+# ## 5. Orthogonal without SVD: Newton–Schulz
 #
-# ## 3. Orthogonal without SVD: Newton–Schulz
-#
-# An SVD needs many small steps after each other, and MLX has none on a GPU. But there is a way that needs matrix products
-# only. With $G = USV^\top$, look at $G G^\top G$:
+# An SVD takes many small steps one after the other, which is slow on a GPU, and MLX has none there. But we need only $UV^\top$,
+# and for that matrix products suffice. Look at $G G^\top G$. Since $U^\top U$ and $V^\top V$ are a turn and its way back, they
+# cancel:
 #
 # $$ G G^\top G = U S V^\top \; V S U^\top \; U S V^\top = U S^3 V^\top $$
 #
-# $U^\top U$ and $V^\top V$ vanish, since a turn and its way back cancel. So this product takes the third power of each
-# singular value and leaves the turns alone, without knowing any of them:
+# So this product cubes each singular value and leaves the turns alone, without knowing either. Our gradient has 3 and 1.
+# What will come out?
 
-# %%
-g = mx.random.normal((3, 4), key=mx.random.key(1))
-print("singular values to the third", [round(s, 3) for s in (stretches(g) ** 3).tolist()])
-print("singular values of G Gᵀ G   ", [round(s, 3) for s in stretches(g @ g.T @ g).tolist()])
-assert mx.allclose(stretches(g) ** 3, stretches(g @ g.T @ g), rtol=1e-2)
+# %% tags=["nbval-check-output"]
+cubed = gradient @ gradient.T @ gradient
+print(show(cubed), "singular values", show(singular_values(cubed)))
 
 # %% [markdown]
-# Likewise $aG + b\,GG^\top G + c\,GG^\top GG^\top G$ turns each singular value $s$ into $f(s) = as + bs^3 + cs^5$. Choose a
-# polynomial that brings every $s$ between 0 and 1 near 1 when it is applied again and again: **Newton–Schulz**. The classic
-# choice is $1.5s - 0.5s^3$. Muon's has other coefficients:
+# 27 and 1. Likewise, $aG + b\,GG^\top G + c\,GG^\top GG^\top G$ turns each singular value $s$ into
+#
+# $$ f(s) = as + bs^3 + cs^5 $$
+#
+# If $f$ brings every $s$ nearer to 1, we only have to apply it a few times. That is a **Newton–Schulz** iteration. The classic
+# choice is $1.5s - 0.5s^3$; Muon has other coefficients. Follow three singular values through five rounds:
 
 # %%
 #| export train.muon
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steep at 0; five steps take 0.01 … 1 to about 0.7 … 1.13
 
 
+# %%
+def rounds(s, coefficients, count=5):
+    """s, and what it has become after each of `count` rounds."""
+    a, b, c = coefficients
+    found = [s]
+    for _ in range(count):
+        s = a * s + b * s**3 + c * s**5
+        found.append(s)
+    return found
+
+
+# %% tags=["nbval-check-output"]
+CLASSIC = (1.5, -0.5, 0.0)
+for name, coefficients in {"classic": CLASSIC, "Muon's": COEFFICIENTS}.items():
+    for s in (0.9, 0.1, 0.01):
+        print(f"{name:8s}", *(f"{now:6.3f}" for now in rounds(s, coefficients)))
+
+# %%
+draw.draw_rounds(rounds, {"classic": CLASSIC, "Muon's": COEFFICIENTS})
+lifted = rounds(np.geomspace(0.01, 1, 1000), COEFFICIENTS)[-1]
+claim("five rounds take 0.01 … 1 to 0.68 … 1.14", 0.68 < lifted.min() and lifted.max() < 1.14)
+
+# %% [markdown]
+# On the left, the classic curve (dashed) is flat where it meets the grey diagonal, at 1: values near 1 come to rest there.
+# Muon's is more than twice as steep at 0, so small values grow faster. But it crosses the diagonal on a steep downward slope,
+# so values near 1 are pushed away again and never settle. On the right, five rounds have lifted everything above a hundredth
+# to the neighbourhood of 1, while the classic curve has hardly begun with the small ones. That is the bargain: a step need not
+# be exactly orthogonal, but it must not leave the weak directions behind.
+#
+# Now for matrices. The curve needs singular values between 0 and 1, so we divide by the root of the sum of all squares, which
+# no singular value exceeds (section 2). `mx.addmm(C, A, B, beta=b, alpha=c)` is $bC + cAB$ in one operation. A tall matrix is
+# transposed first, so that $XX^\top$ is the smaller of the two squares.
+
+
+# %%
+#| export train.muon
 def newton_schulz(g: mx.array, steps: int = 5) -> mx.array:
     """The nearest orthogonal matrix to g, roughly: all its singular values become about 1.
 
@@ -280,144 +402,112 @@ def newton_schulz(g: mx.array, steps: int = 5) -> mx.array:
     return (x.swapaxes(-1, -2) if tall else x).astype(g.dtype)
 
 
-# %%
-def polynomial(s, a, b, c):
-    return a * s + b * s**3 + c * s**5
-
-
-s, grid = np.geomspace(0.001, 1, 1000), np.linspace(0, 1.2, 100)
-figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3))
-for label, numbers, color, line in (
-    ("classic", (1.5, -0.5, 0), "#D55E00", "--"),
-    ("Muon's", COEFFICIENTS, "#0072B2", "-"),
-):
-    left.plot(grid, polynomial(grid, *numbers), line, color=color)
-    after = s
-    for _ in range(5):
-        after = polynomial(after, *numbers)
-    right.semilogx(s, after, line, color=color, label=label)
-    low, high = after[s >= 0.01].min(), after[s >= 0.01].max()
-    print(f"{label:8s} five steps take 0.01 … 1 to {low:.3f} … {high:.3f}")
-left.plot([0, 1.2], [0, 1.2], color="#999999", linewidth=0.8)
-left.set(xlabel="singular value", ylabel="after one step", ylim=(0, 1.3))
-right.axhline(1, color="#999999", linewidth=0.8)
-right.set(xlabel="singular value", ylabel="after five steps", ylim=(0, 1.3))
-right.legend(frameon=False)
-figure.tight_layout()
-plt.show()
-
 # %% [markdown]
-# On the left, the classic curve (dashed) is flat where it crosses the grey diagonal, at 1: values near 1 come to rest there.
-# Muon's is more than twice as steep at 0, so small values grow faster. It crosses the diagonal falling steeply, which throws
-# values off again: it never rests. On the right, after five steps, it has lifted everything from a hundredth up to about
-# 0.7–1.13, and wavers there. The classic one has hardly begun with the small ones. A step need not be exactly orthogonal; it
-# should not leave the weak directions behind.
-#
-# Three things in the code: the matrix is first divided by its size (the root of the sum of all squares), which no singular
-# value exceeds, so that all start between 0 and 1. `mx.addmm(C, A, B, beta=b, alpha=c)` is $bC + cAB$ in one operation; the
-# third and the fifth power are made together, so a step takes three products: `x @ xᵀ`, `xx @ xx`, and the last. And a tall
-# matrix lies down first, because $XX^\top$ then is the smaller square.
-#
-# Against the SVD, for shapes of all kinds:
+# Against the SVD, for all kinds of shapes. The **cosine** compares two directions: 1 when they are the same.
 
 # %%
-for shape in ((64, 64), (256, 64), (64, 256), (3, 32, 16)):
+for shape in ((64, 64), (256, 64), (64, 256)):
     g = mx.random.normal(shape, key=mx.random.key(2))
-    ours, truth = newton_schulz(g), mx.stack([exact(m) for m in g.reshape(-1, *shape[-2:])])
-    product = (ours.reshape(truth.shape) * truth).sum()
-    likeness = product / mx.linalg.norm(ours) / mx.linalg.norm(truth)
-    values = stretches(ours)
-    low, high = values.min().item(), values.max().item()
-    print(f"{shape!s:12} singular values {low:.2f} … {high:.2f}, cosine {likeness.item():.3f}")
-    assert likeness > 0.95 and values.max() < 1.25
+    least = (singular_values(g)[-1] / mx.linalg.norm(g)).item()
+    ours, truth = newton_schulz(g), exact(g)
+    cosine = (ours * truth).sum() / mx.linalg.norm(ours) / mx.linalg.norm(truth)
+    *_, low = high, *_ = singular_values(ours).tolist()
+    print(f"{shape!s:9} from {least:.4f} … to {low:.2f} … {high:.2f}, cosine {cosine.item():.3f}")
+    assert cosine > 0.95 and high < 1.25
 
 # %% [markdown]
-# The **cosine** compares two directions: 1 when they are the same. The square matrix has a singular value near 0, below the
-# hundredth, and five steps do not bring it home. What follows from the definition must hold too. The size of a gradient means
-# nothing, turning it turns the result, and no gradient gives no step:
+# The square matrix begins far below 0.01, and five rounds are not enough. Three things must hold whatever the matrix: the size
+# of a gradient means nothing, turning it turns the result, and no gradient gives no step.
 
 # %%
-g, turn = mx.random.normal((32, 16)), exact(mx.random.normal((32, 32)))
+g, spin = mx.random.normal((32, 16)), exact(mx.random.normal((32, 32)))
 assert mx.allclose(newton_schulz(1000 * g), newton_schulz(g), atol=1e-2)
-assert mx.allclose(newton_schulz(turn @ g), turn @ newton_schulz(g), atol=1e-2)
-assert mx.allclose(newton_schulz(g.T), newton_schulz(g).T, atol=1e-2)
+assert mx.allclose(newton_schulz(spin @ g), spin @ newton_schulz(g), atol=1e-2)
 assert mx.array_equal(newton_schulz(mx.zeros((4, 3))), mx.zeros((4, 3)))  # and not NaN
 
 # %% [markdown]
-# ### A real gradient
+# ## 6. What the optimizers make of a real gradient
 #
-# A small GPT of chapter 08 on the bundled corpus, after eight steps. We take the gradient of the next batch and look at one
-# matrix of the last block.
+# So much for matrices that we made up. Take a small GPT (two blocks, 64 wide) on the bundled corpus, with a tokenizer of 512
+# ids, trained here and not saved. AdamW trains it for 40 steps. At each step we also hand the gradient of one matrix, the last
+# block's `c_fc`, to section 4's rules. Which step would each of them take?
 
 # %%
 data = open_dataset()
 tokenizer = Tokenizer.train(data.documents("train"), 512)
+STEPS = budget(400, quick=4)  # section 11 uses all of them
 with TokenLoader(data, tokenizer, "train", 8, 128) as loader:
-    texts = list(islice(loader, budget(80, quick=9)))
-config = GPTConfig(128, vocab_size=512, n_layer=2, n_head=2, n_kv_head=2, n_embd=64)
-small = GPT(config)
+    texts = list(islice(loader, max(STEPS, budget(40, quick=10))))
+small = GPT(GPTConfig(128, vocab_size=512, n_layer=2, n_head=2, n_kv_head=2, n_embd=64))
 loss_and_grad = nn.value_and_grad(small, GPT.loss)
 adam = optim.AdamW(3e-3, betas=[0.9, 0.95], weight_decay=0.0, bias_correction=True)
-for ids, targets in texts[:8]:
-    _, gradients = loss_and_grad(small, ids, targets)
-    adam.update(small, gradients)
-    mx.eval(small.parameters(), adam.state)
-ids, targets = texts[8]
-_, gradients = loss_and_grad(small, ids, targets)
-g = gradients["transformer"]["h"][1]["mlp"]["c_fc"]["weight"]  # (256, 64)
 
 # %%
-figure, ax = plt.subplots(figsize=(5.5, 3.2))
-for n in range(6):
-    values = np.array(stretches(newton_schulz(g, steps=n)))
-    print(f"step {n}: largest / smallest {values[0] / values[-1]:,.0f}")
-    ax.semilogy(values, color=plt.cm.viridis(n / 6))
-    ax.text(len(values) + 0.5, values[-1], f"step {n}", va="center", fontsize=8)
-ax.set(xlabel="singular value, the largest first", ylabel="size", xlim=(0, 73))
-plt.show()
-
+memories, updates = {name: {} for name in RULES}, {}
+for n, batch in enumerate(texts[: budget(40, quick=10)], start=1):
+    _, gradients = loss_and_grad(small, *batch)
+    g = gradients["transformer"]["h"][1]["mlp"]["c_fc"]["weight"]  # (256, 64)
+    updates[n] = {name: rule(g, memories[name]) for name, rule in RULES.items()}
+    adam.update(small, gradients)
+    mx.eval(small.parameters(), adam.state, updates[n])
 
 # %% [markdown]
-# The lowest line (step 0) is the gradient itself, divided by its size. Its first singular value is far above all others: an SGD
-# step goes along nearly one direction. Each Newton–Schulz step lifts the weak ones. After five, the weakest have not quite
-# arrived, since they began below the range of the last picture, but from the largest to the smallest it is a factor of about
-# six. (nanochat computes this in bfloat16, three digits, on GPUs that are fast with it. Ours is float32 everywhere.)
+# Section 2's measure: what share of each step's squared size lies along its strongest direction? With 64 directions, a perfectly
+# even step has 1/64 = 0.016 in each. Guess AdamW's share before you run the cell.
+
+# %%
+shown = [9, budget(40, quick=10)]
+shares = {n: {name: strongest(step) for name, step in updates[n].items()} for n in shown}
+for n in shown:
+    print(f"step {n:2d}:", *(f"{name} {share:.2f}  " for name, share in shares[n].items()))
+    lopsided = min(shares[n]["momentum"], shares[n]["AdamW"])
+    claim(f"step {n}: over half of AdamW's and momentum's step is one direction", lopsided > 0.5)
+    claim(f"step {n}: Muon's is below 0.03", shares[n]["Muon"] < 0.03)
+
+# %%
+draw.draw_spectra({f"step {n}": updates[n] for n in shown})
+
+# %% [markdown]
+# SGD's step is the gradient itself. At step 9 AdamW and momentum spend nearly their whole step on one direction out of 64, at
+# step 40 still more than half of it. This is Jordan's argument for Muon: the steps of other optimizers are dominated by a few directions, and the rare ones may
+# matter for learning all the same.
 #
-# ## 4. What it costs
+# Newton–Schulz has to cope with such gradients. Here is what its rounds make of the last one:
+
+# %%
+lifted = [singular_values(newton_schulz(g, steps=n)).tolist() for n in range(6)]
+print("largest / smallest:", *(f"{values[0] / values[-1]:,.0f}" for values in lifted))
+draw.draw_lifted(lifted)
+
+# %% [markdown]
+# The lowest line is the gradient itself, divided by its size. Each round lifts the weak directions.
 #
-# A product of $(m, k)$ and $(k, n)$ takes $2mkn$ operations. Let $m$ be the shorter side of the matrix and $n$ the longer. A
-# Newton–Schulz step has three products, `xx`, `xx @ xx` and the last one: $2m^2n + 2m^3 + 2m^2n$. In five steps:
+# ## 7. What it costs
+#
+# A product of $(p, q)$ and $(q, r)$ takes $2pqr$ operations, and each round has three products, once per step, however many tokens
+# the step has read:
+
 
 # %%
 def newton_schulz_flops(rows, columns):
-    m, n = sorted((rows, columns))
-    return 5 * (4 * m * m * n + 2 * m**3)
+    short, long = sorted((rows, columns))
+    return 5 * (4 * short * short * long + 2 * short**3)
 
 
-def muon_flops(config):
-    """For all matrices of the blocks, once a training step (n_kv_head = n_head)."""
-    d = config.n_embd
-    return config.n_layer * (4 * newton_schulz_flops(d, d) + 2 * newton_schulz_flops(4 * d, d))
-
-
-print("          tokens a step   Newton–Schulz / forward and backward")
 for depth, tokens in ((4, 4_096), (12, 4_096), (12, 524_288), (26, 524_288)):
-    config = GPTConfig.from_depth(depth)
-    share = muon_flops(config) / (tokens * flops_per_token(config))
-    print(f"d{depth:<2d} {tokens:19,d} {share:14.1%}")
-
+    config = GPTConfig.from_depth(depth)  # with nanochat's 65,536 ids
+    square, longer = (newton_schulz_flops(config.n_embd * n, config.n_embd) for n in (1, 4))
+    share = depth * (4 * square + 2 * longer) / (tokens * flops_per_token(config))
+    print(f"d{depth:<2d} with {tokens:7,d} tokens per step: {share:6.1%} of forward and backward")
 
 # %% [markdown]
-# The matrices are made orthogonal once a step, however many tokens the step has read. So the share grows with the width of
-# the model and shrinks with the tokens: at half a million tokens it is next to nothing, at a few thousand it can be a good part
-# of the work. (In d4 most of the work is the head with its 65,536 ids, which Muon does not touch.)
-#
-# ## 5. From a direction to a step
+# ## 8. From a direction to a step
 #
 # ### How long?
 #
-# An orthogonal matrix says where to go. How far should a matrix of each shape go? Ask what the step does to the layer's
-# output. Give it inputs whose numbers have size 1 (root mean square) and look at the size of what comes out:
+# An orthogonal matrix says where to go. How far should matrices of different shapes go? Ask again what the step does to the
+# layer's output: send inputs of size 1 (root mean square) through it, and measure the size of what comes out.
+
 
 # %%
 def output_size(direction):
@@ -429,49 +519,46 @@ def output_size(direction):
 print("rows  columns   size out   · √max(1, rows/columns)   · √max(rows, columns)")
 for rows, columns in ((64, 64), (64, 256), (256, 64), (1024, 64)):
     size = output_size(exact(mx.random.normal((rows, columns))))
-    right, wrong = size * math.sqrt(max(1, rows / columns)), size * math.sqrt(max(rows, columns))
-    print(f"{rows:4d} {columns:8d} {size:10.2f} {right:17.2f} {wrong:25.2f}")
-    assert abs(right - 1) < 0.05
+    scaled, other = size * math.sqrt(max(1, rows / columns)), size * math.sqrt(max(rows, columns))
+    print(f"{rows:4d} {columns:8d} {size:10.2f} {scaled:17.2f} {other:25.2f}")
+    assert abs(scaled - 1) < 0.05
 
 # %% [markdown]
-# Square and wide matrices pass size 1 on. A tall one has more outputs than inputs, and the same length is spread over more
-# numbers: $\sqrt{\text{columns}/\text{rows}}$ each. So Muon multiplies with $\sqrt{\max(1, \text{rows}/\text{columns})}$, and
-# a learning rate of 0.02 means the same for every shape: a step changes the output of a random input by about 0.02. The last
-# column is another scale that is in use. It needs rates of its own: with 0.02, its steps would be $\sqrt{\text{columns}}$
-# times too long.
+# Square and wide matrices pass size 1 on. A tall one spreads the same length over more outputs than it has inputs, which leaves
+# $\sqrt{\text{columns}/\text{rows}}$ for each. So Muon multiplies by $\sqrt{\max(1, \text{rows}/\text{columns})}$, and a
+# learning rate of 0.02 means the same for every shape: a step changes the output of a random input by about 0.02. The last
+# column is another scale in use; it needs learning rates of its own.
 #
 # ### Momentum, as an average
 #
-# A gradient is noisy, so Muon averages before it straightens. $m$ is the **momentum**, $a$ the average, $g$ the gradient:
+# The gradient of one batch is noisy, so Muon averages before it makes anything orthogonal. With the **momentum** $\mu$:
 #
-# $$ a \leftarrow m\,a + (1-m)\,g $$
+# $$ \text{average} \leftarrow \mu \cdot \text{average} + (1-\mu) \cdot \text{gradient} $$
 #
-# SGD's momentum is a sum, $a \leftarrow m\,a + g$. For a constant $m$ the two differ by a factor, and `newton_schulz` does
-# not care for factors. But $m$ changes in a run (section 8). A sum grows with $m$; an average stays as large as a gradient.
+# SGD's momentum is a sum: the same without the factor $1-\mu$. While $\mu$ is constant, the two differ by a factor that
+# `newton_schulz` ignores. But $\mu$ will change (section 10), and only an average keeps its scale.
 #
-# **Nesterov** looks one step ahead: it applies the formula once more, with the same gradient, and takes that as direction
-# without storing it. By hand, with gradients 1, 1, then −1 and $m = 0.5$:
+# **Nesterov** momentum looks one step ahead: it applies the formula a second time with the same gradient, uses that as the
+# direction, and does not store it. By hand, with $\mu = 0.5$:
 
 # %% tags=["nbval-check-output"]
+print("gradient   average      sum    ahead")
 average = total = 0.0
-for g in (1.0, 1.0, -1.0):
-    average = 0.5 * average + 0.5 * g
-    total = 0.5 * total + g
+for g in (1.0, 1.0, 1.0, -1.0, -1.0):
+    average, total = 0.5 * average + 0.5 * g, 0.5 * total + g
     ahead = 0.5 * average + 0.5 * g
-    print(f"gradient {g:4.1f}: average {average:6.3f}, sum {total:6.3f}, ahead {ahead:6.3f}")
-
+    print(f"{g:8.1f} {average:9.3f} {total:8.3f} {ahead:8.3f}")
 
 # %% [markdown]
-# The sum is twice the average throughout. When the gradient turns round, the average is hardly below zero, and the look
-# ahead well below. That matters more here than for SGD: an orthogonal step is as long as ever while it points the old way.
+# When the gradient turns round, in row 4, the average is hardly below zero, while the look ahead already points firmly the new
+# way. That matters more here than for SGD: an orthogonal step has its full length even when it points the old way.
 #
 # ### The optimizer
 #
-# An MLX optimizer says how its memory begins (`init_single`) and what one step makes of one parameter (`apply_single`). There
-# are two things called state: `state` is what is remembered about one parameter, `self.state` belongs to the whole
-# optimizer. What should be able to change goes through `_maybe_schedule` (a private method of MLX, which may change), which
-# puts it into `self.state` as an array. Section 6 shows why. `self.learning_rate` is MLX's short name for
-# `self.state["learning_rate"]`; the momentum has none.
+# An MLX optimizer says what its memory starts with (`init_single`), and what one step makes of one parameter (`apply_single`).
+# `state` is the memory for one parameter, `self.state` that of the whole optimizer. A number that will change must be an array
+# in `self.state`, where `_maybe_schedule`, a private method of MLX, puts it. A pitfall below shows what happens otherwise.
+
 
 # %%
 #| export train.muon
@@ -506,16 +593,17 @@ class Muon(optim.Optimizer):
 
 
 # %% [markdown]
-# A step has three parts: look ahead, make that orthogonal, move. The first and the last are done with one matrix at a time:
+# A step has three parts: look ahead, make that orthogonal, move. The first and the last treat one matrix at a time:
+
 
 # %%
 #| export train.muon
 @add_to(Muon)
 def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
     """Move the average of the gradients on, and look ahead: what is to be made orthogonal."""
-    m = self.state["momentum"].astype(gradient.dtype)
-    state["average"] = m * state["average"] + (1 - m) * gradient
-    return m * state["average"] + (1 - m) * gradient if self.nesterov else state["average"]
+    mu = self.state["momentum"].astype(gradient.dtype)
+    state["average"] = mu * state["average"] + (1 - mu) * gradient
+    return mu * state["average"] + (1 - mu) * gradient if self.nesterov else state["average"]
 
 
 @add_to(Muon)
@@ -527,33 +615,19 @@ def move(self, direction: mx.array, parameter: mx.array) -> mx.array:
 
 
 # %% [markdown]
-# For the middle, all matrices come together. On a GPU each operation, however small, takes some microseconds to start, and
-# many small ones spend their time on that. So there the tall matrices lie down, those of one shape are stacked, up to
-# `STACKED` numbers, and `newton_schulz` makes all of them orthogonal at once. On a CPU each matrix goes alone: a stack took
-# 0.95 to 1.04 times as long there, and more memory for the copies (`dev/LOG.md`).
+# The middle part gets all matrices at once. On a GPU, starting an operation costs time however small it is; so there `in_stacks`
+# (in `train/stacks.py`, written by hand) stacks all matrices of one shape first.
+
 
 # %%
 #| export train.muon
-STACKED = 1 << 24  # numbers of a stack, 64 MB: with more, memory grows, and the products are large
-
-
 @add_to(Muon)
 def directions(self, matrices: list[mx.array]) -> list[mx.array]:
     """What `newton_schulz` makes of each matrix; on a GPU at once for all of one shape."""
+    orthogonal = partial(newton_schulz, steps=self.ns_steps)
     if backend.device_kind() == "cpu":
-        return [newton_schulz(matrix, self.ns_steps) for matrix in matrices]
-    lying = [m.swapaxes(-1, -2) if m.shape[-2] > m.shape[-1] else m for m in matrices]
-    found, places = list(lying), {}
-    for place, matrix in enumerate(lying):
-        places.setdefault(matrix.shape, []).append(place)
-    for same in places.values():
-        count = max(1, STACKED // lying[same[0]].size)
-        for some in (same[first : first + count] for first in range(0, len(same), count)):
-            stack = newton_schulz(mx.stack([lying[place] for place in some]), self.ns_steps)
-            for place, direction in zip(some, stack, strict=True):
-                stood = matrices[place] is not lying[place]
-                found[place] = direction.swapaxes(-1, -2) if stood else direction
-    return found
+        return [orthogonal(matrix) for matrix in matrices]
+    return in_stacks(orthogonal, matrices)
 
 
 @add_to(Muon)
@@ -565,75 +639,69 @@ def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
 
 
 # %% [markdown]
-# Against MLX's own Muon, without weight decay, ten steps with a tall and a wide matrix:
+# MLX has a Muon of its own. With its weight decay of 0.01 switched off, both should take the same steps:
 
 # %%
-start = {"tall": mx.random.normal((48, 16)), "wide": mx.random.normal((16, 48))}
-peer = optim.Muon(0.02, momentum=0.95, weight_decay=0.0)
-ends = []
-for optimizer in (Muon(0.02, momentum=0.95), peer):
-    weights, keys = start, mx.random.split(mx.random.key(5), 10)
-    for key in keys:
-        g = {name: mx.random.normal(weight.shape, key=key) for name, weight in weights.items()}
-        weights = optimizer.apply_gradients(g, weights)
-    ends.append(weights)
-for name in start:
-    gap = mx.abs(ends[0][name] - ends[1][name]).max().item()
-    print(f"{name}: largest difference {gap:.0e}")
-    assert gap < 1e-3
-
+ours, theirs = Muon(0.02), optim.Muon(0.02, momentum=0.95, weight_decay=0.0)
+w = w_theirs = {"w": mx.random.normal((48, 16))}
+for key in mx.random.split(mx.random.key(5), 10):
+    g = {"w": mx.random.normal((48, 16), key=key)}
+    w, w_theirs = ours.apply_gradients(g, w), theirs.apply_gradients(g, w_theirs)
+gap = mx.abs(w["w"] - w_theirs["w"]).max().item()
+print(f"largest difference after ten steps {gap:.0e}")
+assert gap < 1e-3
 
 # %% [markdown]
-# The same but for rounding.
-#
-# ## 6. A trap: momentum that freezes
-#
-# `mx.compile` keeps the Python numbers that a function has seen (chapter 00). MLX's Muon has its momentum as one. Take a
-# compiled step, change the momentum from 0.95 to 0, take another:
+# They do. Then why write one? To know what is in it, and because of a pitfall. `mx.compile` keeps the Python numbers that a
+# function has seen (chapter 00), and MLX's Muon keeps its momentum as one. Take a compiled step, change the momentum to 0, take
+# another, and compare with the same two steps uncompiled:
+
 
 # %%
 def two_steps(optimizer, change, compiled):
-    """The weight after a step, a change of the momentum and a step with another gradient."""
-    weights = {"w": mx.ones((2, 3))}
-    optimizer.init(weights)
+    """A weight after a step, a change of the momentum, and a step with another gradient."""
+    optimizer.init({"w": mx.ones((2, 3))})
     state = [optimizer.state]
-    freeze = partial(mx.compile, inputs=state, outputs=state) if compiled else lambda step: step
-    step = freeze(lambda g, weights: optimizer.apply_gradients({"w": g}, weights))
-    weights = step(mx.array([[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]]), weights)
+    step = lambda g, w: optimizer.apply_gradients({"w": g}, {"w": w})["w"]  # noqa: E731
+    step = mx.compile(step, inputs=state, outputs=state) if compiled else step
+    w = step(mx.array([[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]]), mx.ones((2, 3)))
     change(optimizer)
-    return step(mx.array([[-1.0, 2.0, 0.0], [3.0, 1.0, -1.0]]), weights)["w"]
+    return step(mx.array([[-1.0, 2.0, 0.0], [3.0, 1.0, -1.0]]), w)
 
 
-# %%
-tries = {"mlx.optimizers.Muon": lambda muon: setattr(muon, "momentum", 0.0)}
-tries["ours"] = lambda muon: muon.state.update(momentum=mx.array(0.0))
-gaps = []
-for name, change in tries.items():
-    make = Muon if name == "ours" else partial(optim.Muon, weight_decay=0.0)
-    compiled, plain = (two_steps(make(0.1), change, compiled) for compiled in (True, False))
-    gaps.append(mx.abs(compiled - plain).max().item())
-    print(f"{name:20s} compiled and uncompiled differ by {gaps[-1]:.4f}")
-assert gaps[0] > 0.01 and gaps[1] < 1e-3
+ours = partial(two_steps, change=lambda muon: muon.state.update(momentum=mx.array(0.0)))
+theirs = partial(two_steps, change=lambda muon: setattr(muon, "momentum", 0.0))
+gap = mx.abs(ours(Muon(0.1), compiled=True) - ours(Muon(0.1), compiled=False)).max()
+mlx_muon = partial(optim.Muon, 0.1, weight_decay=0.0)
+gap_mlx = mx.abs(theirs(mlx_muon(), compiled=True) - theirs(mlx_muon(), compiled=False)).max()
+print(f"compiled and uncompiled differ by {gap.item():.4f} (ours), {gap_mlx.item():.4f} (MLX's)")
+claim("a compiled step sees the new momentum of ours, not of MLX's", gap < 1e-3 and gap_mlx > 0.01)
 
 # %% [markdown]
-# MLX's went on with 0.95 and said nothing. Ours reads an array from the state, which the compiled step gets anew each time.
-# Learning rates are arrays in all of MLX's optimizers, so those may change.
+# MLX's went on with 0.95 and said nothing.
 #
-# Also say `weight_decay=0.0` to MLX's `Muon` and `AdamW`, which have 0.01 unless you do, and `bias_correction=True` to `AdamW`,
-# without which the first steps have the wrong length (chapter 03).
-#
-# ## 7. Which parameter goes where
+# ## 9. Which parameter goes where
 #
 # ### Tables are not Muon's
 #
-# `wte` has the shape of a matrix, but no vector is multiplied with it: each id picks its row. Made orthogonal, all its rows
-# share one budget: in a model 64 wide there are 64 singular values near 1, whose squares sum to about 64, however many rows
-# there are. How far an id moves would depend on which others the batch holds. That is no sensible rule for rows that are used
-# one at a time. AdamW gives each number a pace of its own.
-#
-# The head is multiplied, so the argument does not reach it. That AdamW serves it better is experience (Jordan et al.), and so
-# are the rates. Parameters that are no matrices, such as a gain for each channel, have no directions to straighten; this GPT
-# has none.
+# `wte` has the shape of a matrix, but no vector is multiplied by it: each id picks its row. What would Muon do to a table of
+# 512 rows in a model 64 wide? Its step has 64 singular values of 1, so the squares of its entries add up to 64 (section 2),
+# *whatever the batch holds*. All the rows in use must share those 64:
+
+# %%
+far = []
+for used in (64, 128, 512):
+    g = mx.random.normal((512, 64), key=mx.random.key(6)) * (mx.arange(512) < used)[:, None]
+    step = exact(g)  # rows without a gradient stay at zero
+    far.append(mx.linalg.norm(step[:used], axis=1).mean().item())
+    squares = mx.square(step).sum().item()
+    print(f"{used:3d} ids: squares add up to {squares:.0f}, a row moves by {far[-1]:.2f}")
+claim("the more ids in the batch, the less each of them moves", far[0] > far[1] > far[2])
+
+# %% [markdown]
+# How far an id moves would depend on how many others happen to be in the batch. That makes no sense for rows that are used one
+# at a time. AdamW gives each number its own pace. The head *is* multiplied, so the argument does not reach it; that AdamW serves
+# it better is experience (Jordan et al.).
 #
 # ### One place that says it
 
@@ -684,14 +752,10 @@ except CourseError as error:
 
 
 # %% [markdown]
-# The error matters more than it looks: a new parameter that falls to some default gets a rate that nobody chose for it, and
-# nothing says so. (The tables of the rotations are no parameters, chapter 07: they never come here.)
-#
-# The rates are nanochat's, found at 768 numbers wide. For `wte` and the head they grow in narrower models, by
-# $\sqrt{768/n_\text{embd}}$. nanochat leaves Muon's alone, since its steps are scaled by shape already.
-#
-# `MultiOptimizer` asks its filters in order whether a parameter is theirs; what none claims goes to the last optimizer. Since
-# `group_of` raises for a stranger, only the head gets there.
+# The rates are those of nanochat (October 2025), found at a width of 768. For `wte` and the head they grow in narrower models,
+# by $\sqrt{768/n_\text{embd}}$. Muon's stays, since its steps are scaled by shape already. `MultiOptimizer` asks its filters
+# in order; what none claims goes to the last optimizer.
+
 
 # %%
 #| export train.optim
@@ -726,7 +790,7 @@ def make_optimizer(
 
 
 # %% [markdown]
-# Chapter 08's starting values have zeros in the head and every `c_proj`. So which parameters move first?
+# Chapter 08's starting values have zeros in the head and in every `c_proj`. Which parameters will move first?
 
 # %% tags=["nbval-check-output"]
 newborn = GPT(small.config)
@@ -734,25 +798,23 @@ optimizer = make_optimizer(newborn)
 loss_and_grad = nn.value_and_grad(newborn, GPT.loss)
 for n in range(3):
     before = dict(tree_flatten(newborn.parameters()))
-    _, g = loss_and_grad(newborn, *texts[n])
-    optimizer.update(newborn, g)
-    named = tree_flatten(newborn.parameters())
-    moved = {
-        name.split(".")[-2] for name, weight in named if not mx.array_equal(weight, before[name])
-    }
-    print(f"step {n + 1} moves", *sorted(moved))
-assert all(mx.isfinite(weight).all() for _, weight in named)
-
+    _, gradients = loss_and_grad(newborn, *texts[n])
+    optimizer.update(newborn, gradients)
+    after = tree_flatten(newborn.parameters())
+    moved = {name for name, weight in after if not mx.array_equal(weight, before[name])}
+    print(f"step {n + 1} moves", *sorted({name.split(".")[-2] for name in moved}))
+assert all(mx.isfinite(weight).all() for _, weight in after)
 
 # %% [markdown]
-# At step 1 a zero head lets no gradient through. Muon gets zeros and returns zeros, not NaN, which is what the $10^{-7}$ in
-# `newton_schulz` is for. At step 2 `wte` and the `c_proj` follow, at step 3 the rest.
+# At step 1 a zero head lets no gradient through. Muon gets zeros and returns zeros, not NaN, thanks to the $10^{-7}$ in
+# `newton_schulz`.
 #
-# ## 8. Schedules
+# ## 10. Schedules
 #
-# Steady first, small at the end: one factor multiplies all rates. It is 1 until the last fifth of the steps, the
-# **warmdown**, and then goes down to 0 along a line. (A **warm-up**, from small to 1 at the start, is off unless you ask for
-# it.) Muon's momentum begins lower: nanochat's choice.
+# One factor multiplies all rates. It is 1 until the last fifth of the steps, the **warmdown**, and then falls to 0 along a line.
+# (A **warm-up**, from small to 1 at the start, is off unless you ask for it.) Muon's momentum starts lower. All this is as in
+# nanochat (October 2025).
+
 
 # %%
 #| export train.optim
@@ -785,34 +847,22 @@ def muon_momentum(it: int) -> float:
 
 
 # %%
-figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.6))
-it = range(1001)
-left.plot(it, [lr_multiplier(n, 1000) for n in it], color="#0072B2")
-left.set(xlabel="step of 1,000", ylabel="lr_multiplier", ylim=(0, 1.1))
-right.plot(it, [muon_momentum(n) for n in it], color="#0072B2")
-right.set(xlabel="step", ylabel="muon_momentum")
-figure.tight_layout()
-plt.show()
-
-# %% [markdown]
-# The edges, where slips by one hide:
+draw.draw_schedules(lr_multiplier, muon_momentum)
 
 # %% tags=["nbval-check-output"]
+# The edges, where it is easy to be off by one.
 print([round(lr_multiplier(it, 10), 2) for it in range(11)])
 assert [lr_multiplier(it, 1000) for it in (0, 800, 1000)] == [1.0, 1.0, 0.0]  # 800 is N - warmdown
 assert lr_multiplier(801, 1000) < 1 and lr_multiplier(1000, 1000, final_lr_frac=0.1) == 0.1
-assert lr_multiplier(1000, 1000, warmdown_ratio=0.0) == 1.0
 assert [round(muon_momentum(it), 6) for it in (0, 150, 300, 10_000)] == [0.85, 0.9, 0.95, 0.95]
 
-
 # %% [markdown]
-# ## 9. On a GPT
+# ## 11. On a GPT
 #
-# Now the question of section 2 for a model: a small GPT on the names of chapter 04. `wte` and the head get their AdamW in
-# every run. Only the optimizer of the matrices differs, with the same names in the same order and the same number of steps.
-# The schedule is chapter 08's, with a warmdown of half the steps. Muon's momentum stays at 0.95; chapter 10's loop applies
-# `muon_momentum`. And a **control**: "frozen" is a rate of 0, so that the matrices never move. Whoever does not beat it has
-# not trained them.
+# Now section 4's question for real models. `wte` and the head get their AdamW in every run; only the optimizer of the
+# *matrices* differs. And there is a **control**: "frozen" has a rate of 0, so its matrices never move. An optimizer that does
+# not beat it has not trained the matrices at all.
+
 
 # %%
 def adamw_for(rate):
@@ -823,29 +873,68 @@ MAKERS = {"frozen": optim.SGD, "SGD": optim.SGD, "AdamW": adamw_for, "Muon": Muo
 MAKERS["momentum"] = partial(optim.SGD, momentum=0.9)
 
 
-def train(config, batches, held_out, kind, rate, seed=0):
-    """The loss on held_out after a step with each batch, and the losses of the batches."""
+def train(config, batches, held_out, kind, rate, seed):
+    """The loss on held_out, nats per token, after a step with each batch."""
     model = GPT(config)
     init_weights(model, seed)
     optimizer = make_optimizer(model, rate, muon=MAKERS[kind])
     rates = [part.learning_rate.item() for part in optimizer.optimizers]
     loss_and_grad = nn.value_and_grad(model, GPT.loss)
-    losses = []
     for n, batch in enumerate(batches):
         for part, base in zip(optimizer.optimizers, rates, strict=True):
             part.learning_rate = base * lr_multiplier(n, len(batches), warmdown_ratio=0.5)
-        loss, g = loss_and_grad(model, *batch)
-        optimizer.update(model, g)
+        _, gradients = loss_and_grad(model, *batch)
+        optimizer.update(model, gradients)
         mx.eval(model.parameters(), optimizer.state)
-        losses.append(loss.item())
     total = sum(model.loss(*batch, "none").sum().item() for batch in held_out)
-    return total / sum((targets >= 0).sum().item() for _, targets in held_out), losses
+    return total / sum((targets >= 0).sum().item() for _, targets in held_out)
 
+
+# %% [markdown]
+# Over the second half of the steps the rates fall to 0. Muon's momentum stays at 0.95; chapter 10 applies `muon_momentum`.
+# Neither Muon nor AdamW has weight decay. Each optimizer gets its own search: several rates with seed 0, then the best of
+# them with two other seeds. A best rate at the edge of its grid does not count as tuned: one on either side must be worse.
+
+
+# %%
+def search(config, batches, held_out, grid):
+    """A row for each run: all rates of the grid with seed 0, the best with seeds 1 and 2 too."""
+    for kind, rates in grid.items():
+        losses = {}
+        for seed in range(budget(3, quick=1) if any(rates) else 1):
+            for rate in [min(losses, key=losses.get)] if seed else rates:
+                loss = round(train(config, batches, held_out, kind, rate, seed), 4)
+                losses.setdefault(rate, loss)
+                row = {"kind": kind, "rate": rate, "seed": seed, "loss": loss}
+                yield row | {"steps": len(batches)}
+
+
+# %%
+def at_best(rows):
+    """Each kind's losses at its best rate, the seeds in order; no best rate may be at an edge."""
+    found = {}
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        own = [row for row in rows if row["kind"] == kind]
+        rate = min((row for row in own if row["seed"] == 0), key=lambda row: row["loss"])["rate"]
+        rates = [row["rate"] for row in own]
+        if budget(1, quick=0) and len(rates) > 1:
+            assert min(rates) < rate < max(rates), f"{kind}: the best rate {rate} is at the edge"
+        found[kind] = [row["loss"] for row in own if row["rate"] == rate]
+        print(f"{kind:9s} rate {rate:<6g}", *found[kind])
+    return found
+
+
+# %% [markdown]
+# ### Names
+#
+# First the names of chapter 04, and a GPT with two blocks, 64 wide. Twice: 64 names per step for 150 steps, and 256 per step
+# for 400.
 
 # %%
 names = load_names()
 train_names, unseen = split_names(names)
 letters = CharTokenizer(names)
+tiny = GPTConfig(sequence_len=12, vocab_size=27, n_layer=2, n_head=2, n_kv_head=2, n_embd=64)
 
 
 def name_batch(names):
@@ -853,89 +942,121 @@ def name_batch(names):
     return ids, mx.where(mask == 1, targets, -1)
 
 
-stream = batches(train_names, 64, seed=0)
-name_batches = [name_batch(next(stream)) for _ in range(budget(150, quick=4))]
-held_out = [name_batch(unseen[:2000])]
-tiny = GPTConfig(sequence_len=12, vocab_size=27, n_layer=2, n_head=2, n_kv_head=2, n_embd=64)
-tried = {"frozen": (0,), "SGD": (0.3, 1, 3), "momentum": (0.03, 0.1, 0.3)}
-tried |= {"AdamW": (0.0015, 0.005, 0.015), "Muon": (0.007, 0.02, 0.06)}
-ends, chosen, curves = {}, {}, {}
-for kind, rates in tried.items():
-    runs = [train(tiny, name_batches, held_out, kind, rate) for rate in rates]
-    best = min(range(len(rates)), key=lambda n: runs[n][0])
-    ends[kind], chosen[kind], curves[kind] = [run[0] for run in runs], rates[best], runs[best][1]
-    pairs = zip(rates, ends[kind], strict=True)
-    print(f"{kind:8s}", "   ".join(f"rate {r:g}: {loss:.4f}" for r, loss in pairs), flush=True)
+def name_batches(size, steps):
+    stream = batches(train_names, size, seed=0)
+    return [name_batch(next(stream)) for _ in range(budget(steps, quick=1))]
+
+
+unseen_names = [name_batch(unseen[:2000])]
 
 # %%
-figure, ax = plt.subplots(figsize=(6, 3.2))
-window = budget(15, quick=1)
+FROZEN, FEW = {"frozen": [0]}, {"SGD": [0.3, 1, 3], "momentum": [0.1, 0.3, 1]}
+TUNED = {"AdamW": [0.0025, 0.005, 0.01, 0.02], "Muon": [0.007, 0.02, 0.04]}
+
+
+def names_64():
+    yield from search(tiny, name_batches(64, 150), unseen_names, FROZEN | FEW | TUNED)
+
+
+def names_256():
+    yield from search(tiny, name_batches(256, 400), unseen_names, FROZEN | TUNED)
+
+
+searches = {"64 names, 150 steps": stored("muon_names_64", names_64)}
+searches["256 names, 400 steps"] = stored("muon_names_256", names_256)
+
+# %%
+draw.draw_searches(searches)
+on_64, on_256 = (at_best(rows) for rows in searches.values())
+
+
+# %%
+def apart(better, worse):
+    """Whether every seed of `better` lies below every seed of `worse`."""
+    return max(better) < min(worse)
+
+
 for kind in ("SGD", "momentum", "AdamW", "Muon"):
-    color, line = STYLE[kind]
-    smooth = np.convolve(curves[kind], np.ones(window) / window, mode="valid")
-    ax.plot(np.arange(len(smooth)) + window, smooth, line, color=color, label=kind)
-ax.set(xlabel="step", ylabel="loss, mean of 15 batches")
-ax.legend(frameon=False)
-figure.tight_layout()
-plt.show()
+    claim(f"64 names: {kind} beats frozen matrices", apart(on_64[kind], on_64["frozen"]))
+claim("64 names: all seeds of Muon beat all of AdamW", apart(on_64["Muon"], on_64["AdamW"]))
+claim("256 names: all seeds of Muon beat all of AdamW", apart(on_256["Muon"], on_256["AdamW"]))
+for rows in (on_64, on_256):
+    print(f"Muon leads by {np.mean(rows['AdamW']) - np.mean(rows['Muon']):.4f} nats")
 
 # %% [markdown]
-# All four come down together, SGD (dotted) a little later at the start. In the second half they keep an order, Muon lowest,
-# SGD and momentum highest, a few hundredths of a nat apart.
+# With 64 names per step even plain SGD is not far off, and Muon's lead is small. With 256 names and more steps it is a clear
+# one. (Two things changed at once, so this does not tell which of them helped. A large batch has less noise, and noise is what
+# section 3 warned of.)
 #
-# How much of that is luck? Train the two leaders again, at their best rates, with two other starting values.
+# That is at equal *steps*. But a step of Muon costs more. How do they compare at equal *time*?
 
 # %%
-for kind in ("AdamW", "Muon"):
-    again = [
-        train(tiny, name_batches, held_out, kind, chosen[kind], seed)[0]
-        for seed in range(1, budget(3, quick=2))
-    ]
-    print(f"{kind:6s} seeds 0, 1, 2:", [round(loss, 4) for loss in (min(ends[kind]), *again)])
+few = name_batches(256, 3)
+seconds = {"AdamW": [], "Muon": []}
+for _ in range(budget(25, quick=1)):
+    for kind, measured in seconds.items():
+        begin = time.perf_counter()
+        train(tiny, few, few[:1], kind, 0.005, seed=0)
+        measured.append(time.perf_counter() - begin)
+ratio = np.median(seconds["Muon"]) / np.median(seconds["AdamW"])
+print(f"with Muon the same steps take {ratio:.2f} times as long")
+claim("they take less than 1.3 times as long", ratio < 1.3)
+
+
+# %%
+def names_longer():
+    for seed in range(budget(3, quick=1)):
+        loss = train(tiny, name_batches(256, 520), unseen_names, "AdamW", 0.01, seed)
+        yield {"seed": seed, "steps": 520, "loss": round(loss, 4)}
+
+
+longer = [row["loss"] for row in stored("muon_names_longer", names_longer)]
+print("AdamW with 30 % more steps:", *longer)
+claim("AdamW with 30 % more steps is still behind Muon", apart(on_256["Muon"], longer))
 
 # %% [markdown]
-# Training the matrices pays: all four are far below the frozen model. In the stored run Muon ends lowest, and all
-# three of its seeds lie below all three of AdamW's. But the gap is small, of the size of the spread between seeds, and three
-# rates are a coarse search. So: ahead on this problem, narrowly. And plain SGD is not far off: nothing here is as lopsided
-# as section 2.
+# So here Muon wins at equal time as well.
 #
-# And on text? Chapter 08's ladder: the same model, the same 80 batches and budget as its top rung, which had AdamW at one
-# rate for everything. The rates of AdamW and Muon are the best of three tried beforehand (0.002, 0.005, 0.01 and 0.01, 0.02,
-# 0.04).
+# ### Text
+#
+# Then the bundled corpus and the model of chapter 08's ladder: four blocks, 128 wide, 512 ids, 400 steps of 1,024 tokens. These
+# runs are long, so there are few of them: no search, and a single seed.
 
 # %%
 LADDER = GPTConfig(sequence_len=128, vocab_size=512, n_layer=4, n_head=4, n_kv_head=4, n_embd=128)
-with TokenLoader(data, tokenizer, "val", 8, 128) as loader:
-    unseen_texts = list(islice(loader, budget(8, quick=1)))
-on_text = {}
-for kind, rate in (("frozen", 0), ("AdamW", 0.002), ("Muon", 0.01)):
-    on_text[kind], _ = train(LADDER, texts, unseen_texts, kind, rate)
-    print(f"{kind:6s} held-out loss {on_text[kind]:.3f}", flush=True)
-idea = "own rates for wte and head; blocks by Muon"
-record_loss(
-    "09", "Muon + AdamW", idea, corpus="python docs", steps=len(texts), loss=on_text["Muon"]
-)
+
+
+def on_corpus():
+    with TokenLoader(data, tokenizer, "val", 8, 128) as loader:
+        unseen_texts = list(islice(loader, budget(8, quick=1)))
+    for kind, rate in [("frozen", 0), ("AdamW", 0.001), ("AdamW", 0.002), ("Muon", 0.01)]:
+        loss = round(train(LADDER, texts[:STEPS], unseen_texts, kind, rate, seed=0), 4)
+        yield {"kind": kind, "rate": rate, "seed": 0, "steps": STEPS, "loss": loss}
+
+
+text_rows = stored("muon_text", on_corpus)
+draw.draw_searches({"bundled corpus, 400 steps": text_rows})
+
+# %%
+frozen, *trained = text_rows
+for row in trained:
+    print(f"{row['kind']:6s} rate {row['rate']}: {row['loss']:.3f}, frozen {frozen['loss']:.3f}")
+    claim("training the matrices gains over 0.15 nats", row["loss"] < frozen["loss"] - 0.15)
+least = {row["kind"]: row["loss"] for row in sorted(text_rows, key=lambda row: -row["loss"])}
+for kind, loss in least.items():
+    idea = "only wte and the head learn" if kind == "frozen" else "own rates for wte and the head"
+    record_loss("09", kind, idea, corpus="python docs", steps=STEPS, loss=loss)
+claim("Muon's only rate is behind AdamW's better one", least["Muon"] > least["AdamW"])
 draw_loss_log("python docs", until="09")
 
-
 # %% [markdown]
-# The frozen model wins. Its `c_proj` stay at zero, so its blocks add nothing: it sees one id and predicts the next. **After
-# 80 steps the blocks do not help yet**, whoever trains them, and of the rates tried the smallest were best. So this experiment
-# cannot judge Muon against AdamW; without the control it would have passed for a result. It does say something else. The new
-# dot lies well to the left of chapter 08's last one, and the frozen model would lie further left: what all three share, and
-# chapter 08 lacks, are rates of their own for `wte` and the head.
+# Training the matrices gains a lot, whoever does it. But who does it better? Between the two this cannot judge: Muon's only
+# rate is behind AdamW's better one, and by the rule above neither is tuned. We found no run on text in which Muon wins.
 #
-# | what changed | why |
-# |---|---|
-# | matrices get Muon in place of AdamW | a step moves all directions of a matrix, not only the strong ones |
-# | `wte` and the head get rates of their own | a row that is seen rarely needs another pace than a matrix used by every token |
-#
-# In a longer run on two cores, a minute for each optimizer, the two came to 1.969 and 1.968 bits per byte of unseen text
-# (a loss that chapter 10 explains): a tie. Then why Muon? Because of what others report for larger models. Jordan announced
-# it with a model of GPT-2's smallest size that came to the same loss with 3.7 billion tokens in place of 5. Wen et al. tuned
-# both sides with great care and found less: 1.4 times the speed at 0.1 billion parameters, 1.1 at 1.2 billion. At scale the
-# cost of section 4 vanishes, large batches may carry signal in the weak directions too, and Muon stores one number for each
-# weight where AdamW stores two.
+# Why use it, then? Because of what others report for larger models and batches. With a model of the size of GPT-2's smallest,
+# Jordan reached the same loss with 3.7 billion tokens in place of 5. Wen et al. tuned both sides with great care and found
+# less: 1.4 times the speed at 0.1 billion parameters, 1.1 at 1.2 billion. And Muon stores one number for each weight where
+# AdamW stores two.
 #
 # ## Exercises
 #
@@ -945,11 +1066,14 @@ draw_loss_log("python docs", until="09")
 # ### Exercise 9.1 — until it is exact
 #
 # 20 minutes, ●●○. Write `polar(g)`: the orthogonal matrix nearest to g, exact to three digits, by products only. (The check
-# cannot see whether you use the SVD; don't.) Five steps are not enough, and Muon's coefficients never rest. g may be tall or
-# wide, and its largest singular value at most 1,000 times the smallest.
+# cannot see whether you use the SVD; don't.) g may be tall or wide, and its largest singular value is at most 1,000 times the
+# smallest.
 #
-# <details><summary>Hint</summary>Divide by the norm first. The classic cubic rests at 1. Go on until X Xᵀ of the shorter side is the identity to 1e-4, or
-# 60 steps.</details>
+# <details><summary>Hint 1</summary>Which of section 5's two curves comes to rest at 1? And what must hold for the singular values before the first round?</details>
+#
+# <details><summary>Hint 2</summary>Divide by the norm. Repeat x ← 1.5 x − 0.5 X Xᵀ X until X Xᵀ of the shorter side is the identity to 1e-4, or 60
+# rounds.</details>
+
 
 # %% tags=["exercise"]
 def polar(g):
@@ -963,13 +1087,16 @@ check(exercises.polar, polar)
 # %% [markdown]
 # ### Exercise 9.2 — a test for the scale
 #
-# 20 minutes, ●●○. A learner's `step(direction, rate)` returns what is subtracted from the weight, and somewhere its scale is
-# wrong. Write `scale_error(step, rows, columns)`: how many times too long its step is for a weight (rows, columns), 1.0 when
-# right, below 1 when too short. Call it with an orthogonal direction, and measure. The check brings right and wrong ones, and
-# allows 10 %.
+# 20 minutes, ●●○. A learner's `step(direction, rate)` returns what is subtracted from the weight, and its scale may be wrong.
+# Write `scale_error(step, rows, columns)`: how many times too long its step is for a weight (rows, columns), 1.0 when right,
+# below 1 when too short. Call it with an orthogonal direction of that shape, and measure. The check allows 10 %.
 #
-# <details><summary>Hint</summary>Section 5: `exact` of a random matrix, inputs of size 1, and the size of what comes out should be the rate for tall and square
-# and wide. A few thousand inputs are plenty.</details>
+# <details><summary>Hint 1</summary>Section 8 judged a direction by what comes out of the layer, not by the size of the direction itself. Do the same to a whole
+# step.</details>
+#
+# <details><summary>Hint 2</summary>Take `exact` of a random matrix and a rate of your choice. A few thousand random inputs of size 1 go through the step; what
+# comes out should have the rate as its root mean square.</details>
+
 
 # %% tags=["exercise"]
 def scale_error(step, rows, columns):
@@ -983,11 +1110,14 @@ check(exercises.scale_error, scale_error)
 # %% [markdown]
 # ### Exercise 9.3 — another warmdown
 #
-# 10 minutes, ●○○. Some runs go down faster at first: the factor is $1 - \sqrt{p}$, where $p$ is the share of the warmdown that
-# is over. Write `sqrt_warmdown(it, num_iterations, warmdown_ratio=0.2)`, with the same edges as `lr_multiplier`: the warmdown
-# rounded to whole steps, 1.0 up to and with step N − warmdown, 0.0 at step N. No division by zero when the ratio is 0.
+# 10 minutes, ●○○. Some runs fall faster at first: the factor is $1 - \sqrt{p}$, where $p$ is the share of the warmdown that is
+# over. Write `sqrt_warmdown(it, num_iterations, warmdown_ratio=0.2)` with the same edges as `lr_multiplier`: the warmdown
+# rounded to whole steps, 1.0 up to and including step N − warmdown, 0.0 at step N, and no division by zero when the ratio is 0.
 #
-# <details><summary>Hint</summary>If the step is at or before N − warmdown, return 1.0 first; after that line warmdown cannot be 0.</details>
+# <details><summary>Hint 1</summary>At step 85 of 100 a quarter of the warmdown is over. What should come out there?</details>
+#
+# <details><summary>Hint 2</summary>If the step is at or before N − warmdown, return 1.0 first; below that line warmdown cannot be 0.</details>
+
 
 # %% tags=["exercise"]
 def sqrt_warmdown(it, num_iterations, warmdown_ratio=0.2):
@@ -1000,24 +1130,26 @@ check(exercises.sqrt_warmdown, sqrt_warmdown)
 # %% [markdown]
 # ## Summary
 #
-# - A matrix has directions. SGD follows the strong ones, AdamW scales single numbers, Muon moves all directions equally.
-# - Newton–Schulz makes a matrix nearly orthogonal with products alone. Its cost is fixed for a step, so large batches hide it.
-# - Steps are scaled so that the output of a random input changes by about the learning rate, whatever the shape.
-# - Matrices of the blocks go to Muon, `wte` and the head to AdamW, and a parameter that goes nowhere is an error.
-# - Compare optimizers with tuned rates, one budget, several seeds, and a control whose matrices never move.
+# - A matrix turns, stretches and turns again. SGD follows the long stretches, AdamW scales single numbers, Muon makes all stretches equal.
+# - Of all steps that change no output by more than the learning rate, Muon's lowers the loss of this batch most.
+# - On a real gradient, most of AdamW's and momentum's step is one single direction.
+# - Newton–Schulz makes a matrix nearly orthogonal with products alone. Its cost per step is fixed, so large batches hide it.
+# - The matrices of the blocks go to Muon, `wte` and the head to AdamW.
+# - Compare optimizers at tuned rates, at equal steps *and* equal time, with several seeds and a frozen control.
 #
 # ## Pitfalls
 #
+# - A momentum kept as a Python number: a compiled step never sees it change (section 8).
+# - MLX's defaults: its `Muon` and `AdamW` have a weight decay of 0.01, and `AdamW` corrects no bias unless told to.
 # - Another scale with this scale's rate: √max(rows, columns) makes the steps √columns times longer.
-# - rows/columns the wrong way round, for weights that are stored as (inputs, outputs). MLX's are (outputs, inputs).
-# - Newton–Schulz without the small number under the division: a zero gradient becomes NaN, and here the first gradients are zero.
-# - A new optimizer, tuned, against an old one that is not.
+# - Newton–Schulz without the small number below the division: a zero gradient becomes NaN, and the first gradients here are zero.
+# - A new optimizer, tuned, against an old one that is not: look for best rates at the edge of a grid.
 #
 # ## Further reading
 #
 # - [Muon](https://kellerjordan.github.io/posts/muon/), Jordan et al., 2024: where it comes from, with the coefficients.
+# - [Old Optimizer, New Norm](https://arxiv.org/abs/2409.20325), Bernstein and Newhouse, 2024: section 3, for many optimizers.
 # - [Muon is Scalable for LLM Training](https://arxiv.org/abs/2502.16982), Liu et al., 2025.
 # - [Fantastic Pretraining Optimizers and Where to Find Them](https://arxiv.org/abs/2509.02046), Wen et al., 2025: both sides tuned.
-# - [Old Optimizer, New Norm](https://arxiv.org/abs/2409.20325), Bernstein and Newhouse, 2024: a measure of length for each.
 #
 # **Next:** [10 · Training](10_training.ipynb): the loop around the step.
