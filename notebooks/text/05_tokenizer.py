@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | Needs | [01 · Names](01_names.ipynb); no machine learning |
-# | Time | 50 minutes to read, 70 for the exercises; about a minute to run |
+# | Time | 70 minutes to read, 65 for the exercises; about a minute to run |
 # | Memory | under 500 MB |
 # | You will build → exported to | BPE by hand; `Tokenizer`, `StreamDecoder` → `course_lib.data.tokenizer` |
 #
@@ -45,8 +45,8 @@ from course_lib.data.tokenizer_input import (
 from course_lib.host.errors import CourseError
 
 # %% [markdown]
-# The cell above opens the module that this chapter fills. The next one is for this notebook only. It also imports the finished
-# tokenizer, under another name, for the look ahead.
+# The cell above opens the module that this chapter fills. The next one is for this notebook only. It imports the finished tokenizer too, under
+# another name, for a look ahead.
 
 # %%
 import math
@@ -55,6 +55,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from itertools import pairwise, product
+from operator import gt
 from statistics import median
 
 import matplotlib.pyplot as plt
@@ -86,8 +87,8 @@ print(held_out[1][:200])
 # %% [markdown]
 # ## 1. What a model sees of a text
 #
-# The finished tokenizer, with 4,096 ids. It cuts a text into **tokens**, and each token has an id. The model gets
-# the ids and nothing else.
+# Here is the finished tokenizer, with 4,096 ids. It cuts a text into **tokens**, and each token has an id. The model gets the ids and
+# nothing else.
 
 # %%
 finished = FinishedTokenizer.train(train_docs, 4096)
@@ -101,29 +102,28 @@ def show(text):
 show("Read the documentation of the parameter")
 
 # %% [markdown]
-# (The dots are spaces.) Common words are one token, with the space before them. Four things follow, and each explains
-# something that language models are known to be bad at.
+# (The dots are spaces.) A common word is one token, together with the space before it. Four things follow.
 #
-# **Spelling.** How many *t* are in "documentation"? You look at the letters. The model gets one number, and cannot look
-# inside. It has to learn the spelling of each token from texts that happen to spell it out.
+# **Spelling.** How many *t* are in "documentation"? You look at the letters. The model gets a number and cannot look inside it. It has
+# to learn how each token is spelled from texts that happen to spell it out.
 
 # %%
 show(" documentation")
 show("documentation")
 
 # %% [markdown]
-# **Numbers.** One number is two tokens, its neighbour three. Digits that stand below each other when you add on paper end up
-# in tokens of different lengths.
+# **Numbers.** When you add on paper, you write digits of equal worth below each other. The model gets numbers cut as chance would have
+# it: compare 127 and 677.
 
 # %%
 show("127 + 677 = 804")
 lengths = Counter(len(finished.encode(str(number))) for number in range(1000))
 print("tokens that a number below 1,000 takes:", dict(sorted(lengths.items())))
-claim("numbers of three digits take two tokens or three", set(lengths) == {1, 2, 3})
+claim("some numbers take one token, some two, some three", set(lengths) == {1, 2, 3})
 
 # %% [markdown]
-# **Spaces.** To you "hello", " hello" and "hello " are the same word. To the model the first two begin with different ids, and the third
-# ends in an id that it hardly ever sees before a word: the cell counts how often.
+# **Spaces.** To you "hello", " hello" and "hello " are the same word. To the model the first two begin differently, and the third ends in
+# an id that hardly ever stands before a word. How often does it?
 
 # %%
 for text in ("hello", " hello", "hello "):
@@ -137,9 +137,9 @@ print(f"the space before a word is in its first token {inside:,} times, apart {a
 claim("fewer than one word in a hundred has its space apart", apart < 0.01 * (inside + apart))
 
 # %% [markdown]
-# So a prompt should not end in a space: the model has hardly ever seen a word begin after one.
+# So don't let a prompt end in a space: the model has hardly ever seen a word begin after one.
 #
-# **Tokens that nobody uses.** Some ids never occur in the very text that the tokenizer learned from:
+# **Tokens that nobody uses.** Some ids never occur even in the text that the tokenizer learned from:
 
 # %%
 used = Counter(token_id for ids in finished.encode_batch(train_docs) for token_id in ids)
@@ -150,8 +150,8 @@ print("The others are parts of longer tokens:", *halves[:8])
 claim("some tokens of two bytes or more never occur in the training text", len(halves) > 0)
 
 # %% [markdown]
-# A model has a vector for each id and learns it where the id occurs. These ids keep the vector that chance gave them. If
-# one comes up after all, anything may happen. The best-known example is in GPT-2:
+# A model reads each id as a vector, and learns the vector where the id occurs. These keep the one that chance gave them. If such an id
+# comes up after all, anything may happen. The best-known example is in GPT-2:
 
 # %%
 PHRASES = ("127 + 677 = 804", " SolidGoldMagikarp", "        return x", "안녕")
@@ -160,8 +160,9 @@ PHRASES = ("127 + 677 = 804", " SolidGoldMagikarp", "        return x", "안녕"
 def measured(name, vocab_size, encode, token):
     """How one tokenizer cuts the phrases, and how many tokens it needs for each sample text."""
     files = sorted(data_dir().glob("samples/*.txt"))
-    samples = {file.stem: file.read_text("utf-8") for file in files}
-    for title, text in {**dict(zip(PHRASES, PHRASES, strict=True)), **samples}.items():
+    texts = {phrase: phrase for phrase in PHRASES}
+    texts |= {file.stem: file.read_text("utf-8") for file in files}
+    for title, text in texts.items():
         ids = encode(text)
         cut = "|".join(visible(token(token_id)) for token_id in ids) if title == text else ""
         row = {"tokenizer": name, "ids": vocab_size, "text": title, "cut": cut}
@@ -183,16 +184,16 @@ for row in rows:
         print(f"{row['tokenizer']:12s} {row['cut']}")
 
 # %% [markdown]
-# `gpt2` is the tokenizer of GPT-2, `cl100k_base` that of GPT-4. (The table is stored, so you need no network; the cell says how it was
-# made.) What do you notice?
+# `gpt2` is the tokenizer of GPT-2, `cl100k_base` that of GPT-4. (The table is stored, so you need no network; the cell that made it
+# does.) What do you notice?
 #
-# - GPT-2 cuts 677 into 6|77 and 804 into 8|04, but keeps 127 whole. GPT-4 takes up to three digits at a time.
-# - GPT-2 gives *each* space of an indentation an id. GPT-4 takes them together, and so do we: code gets much shorter.
-# - `SolidGoldMagikarp`, the name of a user of a web forum, is *one* token in GPT-2. It was common in the text that the *tokenizer* learned
-#   from and nearly absent from the text that the *model* learned from. Models that used this vocabulary answered it with nonsense.
-# - Two Korean syllables are six tokens here. We learned from English only.
+# - GPT-2 keeps 127 whole, but cuts 677 into 6|77 and 804 into 8|04. GPT-4 takes three digits at a time.
+# - GPT-2 gives *each* space of an indentation an id. GPT-4 takes them together, and so do we.
+# - `SolidGoldMagikarp`, a user of a web forum, is *one* token in GPT-2. The name was common in the text of the *tokenizer* and nearly
+#   absent from that of the *model*. Asked about it, models with this vocabulary answered nonsense ([further reading](#Further-reading)).
+# - Two Korean syllables are six tokens to us and to GPT-2: one for each byte.
 #
-# The last point, on longer texts: the five samples of `data/samples`, in **bytes per token**, more is better.
+# Now longer texts, the five samples of `data/samples`, in **bytes per token**. More is better.
 
 # %%
 kinds = ("english", "code", "maths", "russian", "korean")
@@ -225,7 +226,6 @@ new = [word for word in words if word not in known]
 print(f"room for characters in Unicode: {sys.maxunicode + 1:,}")
 print(f"known words: {len(known):,}")
 print(f"words in held-out text that are new: {len(new):,} of {len(words):,}, such as {new[:5]}")
-assert new
 
 # %% [markdown]
 # A model with a fixed list of words could neither read nor write those.
@@ -243,7 +243,7 @@ for character in ("e", "é", "한", "🙂"):
 # Korean page even more, and the model pays for each one.
 #
 # The way out: start with bytes, and **give what is common an id of its own**. Common words become one id, rare words a few,
-# and nothing is ever unknown, because the bytes are still there. This is **byte pair encoding**, BPE.
+# and nothing is ever unknown, because the bytes are still there. This is **byte pair encoding** (BPE).
 #
 # ## 3. BPE by hand
 #
@@ -260,7 +260,6 @@ counts = pair_counts(ids)
 print(ids)
 for (left, right), count in counts.most_common(4):
     print(f"{chr(left)}{chr(right)} {count} times")
-assert counts[ord("a"), ord("n")] == 4
 
 
 # %% [markdown]
@@ -295,13 +294,11 @@ def best_pair(counts):
 counts = pair_counts(list(b"low new"))
 print("first one met:", [chr(byte) for byte in max(counts, key=counts.get)])
 print("smallest pair:", [chr(byte) for byte in best_pair(counts)])
-assert best_pair(counts) == (ord(" "), ord("n"))
 
 
 # %% [markdown]
-# Any rule would do, but there has to be one. "The first one met" depends on the order of the documents, and one merge that
-# differs changes many of those after it (section 6 counts them). A model reads ids, so it is useless with any tokenizer
-# but its own. Our rule is that of `rustbpe`, the library that we use later: **ties go to the smaller pair**.
+# Any rule would do, but there has to be one. "The first one met" depends on the order of the documents, and one merge that differs changes
+# many after it (section 6 counts them). Our rule is that of `rustbpe`, the library that we use later: **ties go to the smaller pair**.
 #
 # Now the loop. `merges` remembers each pair and its new id, in the order of learning. Pairs may hold ids above 255 too: a token grows
 # out of smaller ones, and its bytes are those of the two, one after the other.
@@ -362,8 +359,8 @@ draw_merge_tree(b"banana", {token: token_id for token_id, token in enumerate(tok
 # "banana" became b|an|an|a, then ban|an|a, then ban|ana. In the picture, read from the bottom up.
 #
 # Do you need the pairs for this? No, the *bytes* of each token are enough: an and a merge because "ana" is a token, while ban and ana
-# stay apart because "banana" is none. So a tokenizer can be kept as one dictionary, from the bytes of a token to its id. All tokenizers are
-# kept like this from here on. (Section 6 checks that the ids are the same; in exercise 5.2 you write it.)
+# stay apart because "banana" is none. So one dictionary, from the bytes of a token to its id, is all that we keep from here on. (Section 6
+# checks that the ids are the same; in exercise 5.2 you write it.)
 #
 # **Decoding** is simple: put the bytes one after the other. Whatever the merges are, the text comes back.
 
@@ -391,7 +388,7 @@ print([token.decode() for token in learned if token.endswith(b" ")])
 # be three unrelated ids.
 #
 # So the text is first cut into **pieces** by a regular expression, and no merge reaches across a cut. Ours is that of **nanochat**
-# (October 2025), Andrej Karpathy's small but complete ChatGPT, which this course works towards. It uses a few things that you may not have met:
+# (October 2025), Andrej Karpathy's small but complete ChatGPT, which this course works towards. You may not have met all of this:
 #
 # | you write | it matches |
 # |---|---|
@@ -429,8 +426,8 @@ PATTERN = "|".join(PATTERN_PARTS.values())
 # | spaces | blank space, but not its last character if something follows | **·······**·return | the last space is left for " return", which then is the usual piece |
 # | space | blank space that is left | **·**7 | mostly one space before a digit: numbers take no space with them |
 #
-# The dots are spaces, ↵ is a line end, and the bold part is the piece. Try it, then look at a longer example, coloured by alternative. (The
-# pieces of any text, put together, are the text again; the cell checks it.)
+# The dots are spaces, ↵ is a line end, the bold part is the piece. Watch it at work. (The pieces of any text, put together, are the text
+# again; the cell checks that too.)
 
 # %%
 def named_pieces(text):
@@ -450,10 +447,10 @@ assert all("".join(regex.findall(PATTERN, text)) == text for text in [sentence, 
 draw_pieces([piece.encode() for piece in pieces], kinds=alternatives)
 
 # %% [markdown]
-# BPE works inside one box at a time. Look for the three that surprise you most. Mine: the comma splits 4,096; the hyphen goes with
-# "trained", as a space would; and of the eight spaces before "return" the last has gone to the word.
+# BPE works inside one box at a time. Which boxes surprise you? Look at the hyphen, which goes with "trained" as a space would; and at the
+# eight spaces before "return", of which the word has taken the last.
 #
-# **Why digits in ones and twos?** GPT-4's pattern has `{1,3}`. That takes fewer tokens for a number, but more of the vocabulary. We train
+# **Why digits in ones and twos?** GPT-4's pattern has `{1,3}`. That takes fewer tokens for a number, but more of the vocabulary. Train
 # both ways, with few merges and with all that the text yields:
 
 # %%
@@ -470,13 +467,11 @@ claim("twos never take more than 10 + 100 ids", twos <= 110)
 claim("with many merges threes take over twice as many as twos", threes > 2 * twos)
 
 # %% [markdown]
-# With few merges there is hardly a difference. With many, groups of three take up several times as many ids, and each of them is seen
-# less often.
+# With few merges there is hardly a difference. With many, groups of three take up several times as many ids, and each is seen less often.
 #
 # ## 6. The same from the libraries
 #
-# Now BPE by hand on real documents. A piece such as " the" occurs many times, so we keep each different piece once,
-# with its count. That is the only shortcut.
+# Now BPE by hand on real documents. The only shortcut: we keep each different piece once, with its count.
 
 # %%
 def learn_from(texts, num_merges, best=best_pair):
@@ -501,7 +496,7 @@ tokens = tokens_of(merges)
 print([token.decode() for token in tokens[256:300]])
 
 # %% [markdown]
-# Spaces with the letters that begin words, common endings, then whole words. And if ties went to the first pair met?
+# Beginnings of words, common endings, then whole words. And if ties went to the first pair met?
 
 # %%
 others = tokens_of(learn_from(few_docs, num_merges, lambda counts: max(counts, key=counts.get)))
@@ -512,9 +507,9 @@ share = sum(differs) / (len(tokens) - first)
 claim("the rule for ties changes what most of those ids mean", share > 0.5)
 
 # %% [markdown]
-# `rustbpe`, written in Rust, is what nanochat trains with. It has to find the same merges in the same order. It
-# returns what section 4 proposed, a dictionary from bytes to id. (It calls the id a **rank**, the place in the order of learning, and so
-# does the next library. It is the same number.) And how much faster is it? Both learn 100 merges, in turn, three times.
+# `rustbpe`, written in Rust, is what nanochat trains with. It has to find the same merges in the same order. It returns bytes with their ids, as
+# section 4 proposed, and calls an id a **rank**: the place in the order of learning. How much faster is it? Both learn 100 merges, in
+# turn, three times.
 
 # %%
 trainer = rustbpe.Tokenizer()
@@ -538,8 +533,8 @@ claim("rustbpe is more than five times as fast", ratio > 5)
 # %% [markdown]
 # We count everything anew for each merge; `rustbpe` only corrects the counts. In exercise 5.4 you do that too.
 #
-# `tiktoken` is the library that encodes. It needs the pattern and the dictionary, which it calls **mergeable ranks**, and no pairs. It
-# has to give the same ids, also on text that was not learned from:
+# `tiktoken` is the library that encodes. It needs the pattern and the dictionary, which it calls **mergeable ranks**, but no pairs. It has
+# to give the same ids, also on text that was not learned from:
 
 # %%
 encoding = tiktoken.Encoding("by hand", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
@@ -573,8 +568,8 @@ SPECIAL_TOKENS = (
 
 
 # %% [markdown]
-# The class gives tiktoken the pattern, the ranks and the special tokens with the ids that follow. It also keeps the length of each
-# token in bytes. (The `check_…` functions of `data/tokenizer_input.py`, written by hand, refuse what makes no tokenizer.)
+# The class gives tiktoken the pattern, the ranks and the special tokens with the ids that follow. It also keeps the length of each token
+# in bytes. (The `check_…` functions, written by hand, refuse what makes no tokenizer.)
 
 # %%
 #| export data.tokenizer
@@ -690,12 +685,10 @@ draw_pieces([tokenizer.token(token_id) for token_id in ids], ids=ids)
 draw_merge_tree(b" documentation", tokenizer.mergeable_ranks)
 
 # %% [markdown]
-# Each box is now a token, with its id. "·tokenizer" was one piece and is now two tokens. Rare words are cut
-# where the merges happen to meet, not where a linguist would cut. And two digits are one token only where the pair was common enough.
+# Each box is now a token, with its id. "·tokenizer" was one piece and is now two tokens. Rare words are cut where the merges happen to
+# meet, not where a linguist would cut. A common word has grown together completely, out of parts that other words share.
 #
-# A common word has grown together completely. Its tree is worth a look: its halves are tokens too, which other words share.
-#
-# No text is lost, whatever it is: all held-out documents, and a few strange ones.
+# No text is lost, whatever it is: all held-out documents, and a few strange texts.
 
 # %%
 strange = ["", "   ", "\n\n\t", "\0", "ß🇰🇷e\u0301", "نص", "x" * 5000, "🧑‍🚀"]
@@ -707,18 +700,17 @@ print(f"{len(encoded)} texts, {sum(map(len, encoded)):,} tokens, every text came
 # %% [markdown]
 # ## 8. Special tokens
 #
-# They mark what is not in the text itself: where it begins, who speaks, what is a program.
+# They mark what is not in the text itself.
 #
 # | token | the model sees it |
 # |---|---|
-# | `<\|bos\|>` | before each document: "beginning of sequence", nothing before this belongs to it |
+# | `<\|bos\|>` | before each document, "beginning of sequence" |
 # | `<\|user_start\|>`, `<\|user_end\|>` | around what the user of a chat says (chapter 13) |
-# | `<\|assistant_start\|>`, `<\|assistant_end\|>` | around what the model answers; when it writes the second, its turn is over |
-# | `<\|python_start\|>`, `<\|python_end\|>` | around an expression that the model wants to have computed (chapter 14) |
+# | `<\|assistant_start\|>`, `<\|assistant_end\|>` | around what the model answers; with the second it ends its turn |
+# | `<\|python_start\|>`, `<\|python_end\|>` | around what the model wants computed (chapter 14) |
 # | `<\|output_start\|>`, `<\|output_end\|>` | around the result, which the program puts in |
 #
-# They come **after** the merges, so bytes and merges have the same ids with them and without. No merge can
-# make them, and `encode` never returns them for text:
+# Their ids come **after** those of the merges. No merge can make them, and `encode` never returns them for text:
 
 # %%
 #| export data.tokenizer
@@ -739,9 +731,8 @@ assert ids[0] == tokenizer.bos and specials.isdisjoint(ids[1:])
 assert tokenizer.decode(ids[1:]) == attack
 
 # %% [markdown]
-# The only special id is the BOS in front, which our own program asked for. What if the *text* `<|user_end|>` became the special id? Then
-# anyone who writes it into a message, or into a web page that the model reads, could end the user's turn and speak as the assistant: one
-# kind of **prompt injection**.
+# The only special id is the BOS in front, which we asked for. What if the *text* `<|user_end|>` became the special id? Then anyone who writes it
+# into a message, or into a web page that the model reads, could end the user's turn and speak as the assistant: one kind of **prompt injection**.
 #
 # ## 9. Bytes that are no character
 #
@@ -756,8 +747,8 @@ assert tokenizer.decode(ids[:-1]) == "Hi \ufffd" and tokenizer.decode([255, 254]
 
 # %% [markdown]
 # Because a model can emit any sequence of ids, the bytes need not be valid UTF-8; `decode` shows � (U+FFFD, the replacement character)
-# where they are not. But a chat that shows each token at once would show � first and could not take it back. The `StreamDecoder`
-# **holds bytes back until the character is complete**.
+# where they are not. But a chat that shows each token at once would show � first and could not take it back. So the `StreamDecoder` **holds
+# bytes back until the character is complete**.
 
 # %%
 #| export data.tokenizer
@@ -789,8 +780,8 @@ assert stream.finish() == "\ufffd"  # it never became a character
 # %% [markdown]
 # ## 10. How large a vocabulary?
 #
-# Fewer tokens for the same text: the model sees further back and computes less. So count bytes per token, with
-# `token_bytes`. (Special tokens count 0.)
+# With fewer tokens for the same text, the model sees further back and computes less. So count bytes per token again, for vocabularies of many
+# sizes. (Special tokens have 0 bytes.)
 
 # %%
 def bytes_per_token(tokenizer, texts):
@@ -835,8 +826,8 @@ claim("late merges are rare: most are used fewer than 10 times", rare > 0.5)
 # ### What it costs
 #
 # Each of $V$ tokens has a vector of $d$ numbers in `wte`, which reads it, and one in `lm_head`, which predicts it: $2 \cdot V \cdot d$
-# parameters. Take a small model of chapter 08, **d4**: 4 layers, $d = 256$. A layer has 4 attention matrices of $d^2$ numbers, and an MLP
-# with twice $4d^2$.
+# parameters. Take a small model of chapter 08, **d4**: 4 layers, $d = 256$. A layer has 4 attention matrices of $d^2$ numbers and an MLP of
+# twice $4d^2$.
 
 # %%
 d, layers = 256, 4
@@ -847,13 +838,14 @@ for size in (*sizes, 65_536):
     print(f"{vectors / (blocks + vectors):3.0%} of them vectors of tokens")
 
 # %% [markdown]
-# With 65,536 ids, nine tenths of this model would be a dictionary, most of it for entries that our text hardly has.
+# With our 4,096 ids d4 has 5,242,880 parameters. With 65,536, nine tenths of it would be a dictionary, mostly of tokens that our text
+# hardly has.
 #
 # ### What a model makes of it
 #
-# A good tokenizer is one with which a *model* does well. One model we can have within seconds: the counts of chapter 01, with back-off,
-# of tokens in place of letters. Losses per token do not compare, because a long token is harder to guess than a short one. So divide the loss of a whole
-# text by its bytes. The result in bits (nats divided by $\ln 2$) is called **bits per byte**; chapter 11 comes back to it.
+# A tokenizer is good if a *model* does well with it. We have one that learns within seconds: the counts of chapter 01, with back-off, of
+# tokens in place of letters. You can't compare losses per token, because a long token is harder to guess than a short one. So divide the
+# loss of a whole text by its bytes. In bits (nats divided by $\ln 2$) that is called **bits per byte**; chapter 11 comes back to it.
 
 # %%
 def count_ids(tokenizer, texts, back):
@@ -880,8 +872,8 @@ def bits_per_byte(table, tokenizer, texts, back, strength=100):
 
 
 # %% [markdown]
-# We count with six vocabularies, on all of the text and on a quarter of it, looking one id back or two. Each runs three
-# times, with another tenth of the documents held out. That takes minutes, so the numbers are stored.
+# Six vocabularies, all of the text or a quarter of it, one id back or two, and three splits, each with another tenth of the documents held
+# out. That takes minutes, so the numbers are stored.
 
 # %%
 def vocabularies():
@@ -902,7 +894,8 @@ def vocabularies():
 rows = stored("tokenizer_vocabularies", vocabularies)
 
 # %% [markdown]
-# Now for a rule. The course's programs take the largest power of two that leaves **600 characters of text for each id**.
+# The course's programs go by a rule of thumb: the largest power of two that leaves **600 characters of text for each id**.
+# Is it a good one? The curves compare each vocabulary with the best of the same split; the bars are the three splits.
 
 # %%
 #| export data.tokenizer
@@ -916,9 +909,6 @@ def fitting_vocab_size(num_chars: int) -> int:
         size *= 2
     return size
 
-
-# %% [markdown]
-# Is it a good one? Each curve compares a vocabulary with the best one of the same split.
 
 # %%
 def above_best(share, back):
@@ -944,30 +934,41 @@ axes[0].legend(frameon=False)
 figure.tight_layout()
 plt.show()
 
+# %%
+at_rule = {}
 for (share, count), back in product(characters.items(), (1, 2)):
-    at_rule = above_best(share, back)[fitting_vocab_size(count)]
-    each = ", ".join(f"{percent:.1f}" for percent in at_rule)
+    at_rule[share, back] = above_best(share, back)[fitting_vocab_size(count)]
+    each = ", ".join(f"{percent:.1f}" for percent in at_rule[share, back])
     print(f"{count:9,} characters, {back} back: the rule is {each} % above the best")
-claim("two ids back, the rule is within 3 % of the best, each time", max(at_rule) < 3)
+one, two = (sum((at_rule[share, back] for share in characters), []) for back in (1, 2))
+claim("looking two back, the rule is within 3 % of the best in each split", max(two) < 3)
+claim("looking one back it is further from the best, in each split", all(map(gt, one, two)))
+many = [above_best(share, 2)[max(row["ids"] for row in rows)] for share in characters]
+more = all(map(gt, many[-1], many[0]))
+claim("16,384 ids cost more on a quarter of the text, in each split", more)
 
 # %% [markdown]
+# A model that looks one id back can only see further with longer tokens, so it wants more of them. Looking two back, the choice matters less, and
+# the rule is close to the best. It errs on the small side, where d4 errs cheaply: one more doubling from 4,096 ids would make it
+# 40 % larger. But this is a table of counts; in chapter 11 you train a GPT with two vocabularies.
+#
 # ### The course's tokenizers
 #
-# So no one size fits. The chapters take a vocabulary that suits their text and their model:
+# Each chapter takes what suits its text and its model:
 #
 # | chapter | ids | learned from | why so many |
 # |---|---|---|---|
-# | 05 | 4,096 | nine tenths of the documentation of Python | 600 characters an id |
-# | 06, and `tok_train` | 2,048 | the same text, but the first 10,000 characters of each document | 600 characters an id, of less text |
-# | 08, 09, 10 | 512 | the same | models that train in minutes: most of the parameters should be in the layers |
-# | 11 | 512 and 2,048 | the same | to compare losses across vocabularies |
+# | 05 | 4,096 | nine tenths of the documentation of Python | the rule |
+# | 06, and `tok_train` | 2,048 | the same, up to 10,000 characters a document | the rule, for less text |
+# | 08, 09, 10 | 512 | the documentation | small models should have their parameters in the layers |
+# | 11 | 512 and 2,048 | the documentation | to compare losses across vocabularies |
 # | 12, 14 | 265 | names; digits | no merges: letters and digits again |
-# | 13 | 1,024 | some of the documentation, and questions | chat |
-# | 14, 16 | 320 to 512 | a few conversations | tiny models that learn them by heart |
-# | 17 | 2,048 | the documentation | the first model that you can talk to |
-# | d12 and larger | 65,536 | web pages, billions of characters | as nanochat (October 2025); since January 2026 it takes 32,768 |
+# | 13 | 1,024 | documentation and questions | a first chat |
+# | 14, 16 | 320 to 512 | a few conversations | tiny models |
+# | 17 | 2,048 | the documentation | a run of five minutes |
+# | d12 and larger | 65,536 | billions of characters of the web | nanochat (October 2025) took 65,536, since January 2026 32,768 |
 #
-# Weights and a tokenizer belong together: none of these models can use the tokenizer of another.
+# A model works with its own tokenizer only: to it, the ids of another mean nothing.
 #
 # ## Exercises
 #
@@ -983,7 +984,7 @@ claim("two ids back, the rule is within 3 % of the best, each time", max(at_rule
 #     return "".join(tokenizer.decode([token_id]) for token_id in ids)
 # ```
 #
-# On English it works. Write `breaking_text(tokenizer)`: return a text that does not come back, with the given tokenizer.
+# On English it works. Write `breaking_text(tokenizer)`, which returns a text that does not come back.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -993,7 +994,7 @@ claim("two ids back, the rule is within 3 % of the best, each time", max(at_rule
 #
 # <details><summary>Hint 2</summary>
 #
-# The text needs a character of several bytes that this tokenizer has not learned as one token. It has read mostly English.
+# You need a character of several bytes that the tokenizer has not learned as one token. It has read mostly English.
 #
 # </details>
 
@@ -1010,19 +1011,19 @@ check(exercises.breaking_text, breaking_text)
 # %% [markdown]
 # ### Exercise 5.2 — encode without pairs
 #
-# 20 minutes, ●●○. Section 4 said that pairs need not be kept. Write `encode_piece(piece, ranks)`: `piece` is one piece as
-# bytes, `ranks` a dictionary from the bytes of a token to its id. Return the ids. If two places could give the same token, the leftmost goes first.
+# 20 minutes, ●●○. Section 4 said that pairs need not be kept. Write `encode_piece(piece, ranks)`, which returns the ids: `piece` is one
+# piece as bytes, `ranks` a dictionary from the bytes of a token to its id. If two places could give the same token, the left one goes first.
 #
 # <details><summary>Hint 1</summary>
 #
-# Keep a list of byte strings, at first single bytes. Which two neighbours, put together, have the smallest id? Join them, and look again.
+# Keep a list of byte strings, at first single bytes. Which two neighbours, put together, have the smallest id? Join them. Repeat.
 #
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `ranks.get(left + right, math.inf)` for each of `pairwise(parts)` gives a list; `min` finds the smallest id and `.index` its first place.
-# Stop when it is infinite.
+# List `ranks.get(left + right, math.inf)` for all `pairwise(parts)`; `min` finds the smallest id, `.index` its first place. Stop at
+# infinity.
 #
 # </details>
 
@@ -1045,7 +1046,7 @@ check(exercises.encode_piece, encode_piece)
 #
 # <details><summary>Hint 1</summary>
 #
-# Do what the definition says. A cut between two tokens of the whole text can be bad all the same.
+# Do what the definition says. Even a cut between two tokens can be bad.
 #
 # </details>
 #
@@ -1068,11 +1069,10 @@ check(exercises.bad_cuts, bad_cuts)
 # %% [markdown]
 # ### Exercise 5.4 — do not count again
 #
-# 25 minutes, ●●●. `learn_from` counts all pairs anew after each merge. Only pieces that contain the merged pair change, so it
-# is enough to correct the counts. Write `merge_piece(ids, pair, new_id)`, which returns the merged ids and
-# a dictionary from pair to change: how many more of it there are now, or fewer, then below 0. Pairs without a change are left
-# out: `[1, 2, 3]` with `(1, 2)` merged to 9 gives `[9, 3]` and `{(1, 2): -1, (2, 3): -1, (9, 3): 1}`. You may use `merge`.
-# Then write a faster `learn_from`, if you like: the solution has one.
+# 25 minutes, ●●●. `learn_from` counts all pairs anew after each merge. Only pieces that contain the merged pair change, so it is enough to
+# correct the counts. Write `merge_piece(ids, pair, new_id)`, which returns the merged ids and a dictionary from pair to change: how many
+# more of it there are now (below 0: fewer). Leave out pairs without a change: `[1, 2, 3]` with `(1, 2)` merged to 9 gives `[9, 3]`
+# and `{(1, 2): -1, (2, 3): -1, (9, 3): 1}`. You may use `merge`. With this you can write a faster `learn_from`; the solution has one.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1098,30 +1098,29 @@ check(exercises.merge_piece, merge_piece)
 # %% [markdown]
 # ## Summary
 #
-# - A model sees ids: no letters, no digits, no spaces. Spelling and arithmetic are hard for it because of that.
+# - A model sees ids: no letters, no digits, no spaces.
 # - Bytes can express every text; BPE gives the commonest neighbours an id of their own, again and again.
-# - The split pattern keeps words, numbers and lines apart, so that merges stay inside them.
-# - Pattern, merges and a rule for ties make a tokenizer. Two programs that agree in them agree in every id.
+# - The split pattern keeps merges inside words, numbers and lines.
+# - Pattern, merges and a rule for ties make a tokenizer. Programs that agree on them agree on every id.
 # - Special tokens come from our programs only; text that looks like one stays text.
 # - A larger vocabulary means fewer tokens and more parameters; how large pays off depends on the text there is.
 #
 # ## Pitfalls
 #
 # - **Counting the bytes of decoded text.** A part of a character becomes �, which is 3 bytes. Count the bytes of the token (`token_bytes`).
-# - **Taking `len(text)` for bytes.** It is characters. For English it is nearly the same, for Korean a third.
-# - **Encoding without the split.** Other ids than those that the model was trained on, and no error.
+# - **Taking `len(text)` for bytes.** It counts characters: for English nearly the same, for Korean a third.
+# - **Encoding without the split.** The ids differ from those that the model was trained on, and nothing complains.
 # - **A prompt that ends in a space** (section 1).
 # - **Training the tokenizer again and keeping the model.** The ids have changed their meaning.
 #
 # ## Further reading
 #
 # - [Neural Machine Translation of Rare Words with Subword Units](https://arxiv.org/abs/1508.07909), Sennrich, Haddow and Birch, 2016: BPE for language models.
-# - [Language Models are Unsupervised Multitask Learners](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf), Radford et al., 2019: GPT-2, with BPE on bytes and a split pattern.
+# - [Language Models are Unsupervised Multitask Learners](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf), Radford et al., 2019: GPT-2, with BPE on bytes.
 # - [Fishing for Magikarp](https://arxiv.org/abs/2405.05417), Land and Bartolo, 2024: how to find the tokens that a model never learned.
-# - [tiktoken](https://github.com/openai/tiktoken) and [rustbpe](https://github.com/karpathy/rustbpe), the two libraries.
-# - [minbpe](https://github.com/karpathy/minbpe), Karpathy: BPE in a few files of Python, with a lecture.
+# - [tiktoken](https://github.com/openai/tiktoken), [rustbpe](https://github.com/karpathy/rustbpe) and [minbpe](https://github.com/karpathy/minbpe): the libraries, and BPE in a few files of Python, with a lecture.
 #
-# **Next:** [06 · Data](06_data.ipynb): from these tokens to batches, and from this small text to as much as you like.
+# **Next:** [06 · Data](06_data.ipynb): from these tokens to batches.
 #
 # ## Appendix: what the package adds
 #
@@ -1147,16 +1146,14 @@ def encode_arrays(
 
 
 # %% [markdown]
-# **Strange text.** A million spaces in a row make the libraries fail, so `safe_parts` cuts long runs, at 100,000 to be safe. And a
-# Python string may hold half of a *surrogate pair*, a leftover of broken UTF-16, which UTF-8 cannot express.
+# **Strange text.** A million spaces in a row make the libraries fail, so `safe_parts` cuts at 100,000. And a Python string may hold half of
+# a *surrogate pair*, a leftover of broken UTF-16, which UTF-8 cannot express.
 #
-# **Files.** A tokenizer is stored as text that any program can read in ten years: a line for each token, in base64 because tokens are
-# bytes, and a `tokenizer.json` with the rest. `data/tokenizer_files.py` writes them in an order that survives a power cut, and trusts
-# nothing when it loads. (Not `pickle`, Python's own format: loading a pickle **runs code** that it contains.) The **fingerprint** is a
-# hash of it all, by which chapter 10 notices that a model is given a tokenizer that is not its own.
+# **Files.** A tokenizer is stored as text: a line for each token, in base64 because tokens are bytes, and a `tokenizer.json` with the
+# rest. `data/tokenizer_files.py` writes them in an order that survives a power cut, and trusts nothing when it loads. (Why not `pickle`? Loading
+# a pickle **runs code** that it contains.) By the **fingerprint**, a hash of it all, chapter 10 notices a tokenizer that is not the model's own.
 #
-# **The program.** After `uv run tok_train` (chapter 06), `uv run tok_eval` prints the table of section 1 for your own tokenizer, beside
-# those of GPT-2 and GPT-4, and checks that each sample comes back unchanged.
+# **The program.** After `uv run tok_train` (chapter 06), `uv run tok_eval` prints the table of section 1 for your own tokenizer.
 
 # %%
 #| export data.tokenizer
