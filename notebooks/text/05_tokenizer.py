@@ -926,7 +926,7 @@ for ax, share in zip(axes, dict.fromkeys(row["share"] for row in rows), strict=F
     ax.set_title("all of the text" if share == 1 else f"1/{share} of the text", fontsize=10)
     ax.set_ylim(-0.5, 25)
 axes[0].set_ylabel("bits per byte: % above the best")
-axes[0].legend(frameon=False)
+axes[-1].legend(frameon=False, loc="upper center")
 figure.tight_layout()
 plt.show()
 
