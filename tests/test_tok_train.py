@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from course_lib.data import tokenizer_files
 from course_lib.data.dataset import Dataset, open_dataset
 from course_lib.data.tokenizer import Tokenizer, fitting_vocab_size
 from course_lib.data.tokenizer_training import capped_texts
@@ -160,7 +161,7 @@ def test_interrupted_the_old_tokenizer_stays(corpus, home, capsys, monkeypatch, 
     def fail(*args, **options):
         raise error
 
-    for owner, name in ((Tokenizer, "train"), (Tokenizer, "_rank_lines")):
+    for owner, name in ((Tokenizer, "train"), (tokenizer_files, "_rank_lines")):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, fail)
             with pytest.raises(SystemExit) as caught:

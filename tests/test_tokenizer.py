@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from course_lib.classroom.exercises import tokenizer as exercises
 from course_lib.data import tokenizer as module
+from course_lib.data import tokenizer_input
 from course_lib.data.tokenizer import (
     SPECIAL_TOKENS,
     StreamDecoder,
@@ -284,13 +285,13 @@ def test_10_mb_of_spaces_can_be_learned_from():
 @given(st.lists(st.sampled_from([" ", "\n", "a", " " * 7, "\u00a0\u2003"]), max_size=40))
 def test_cutting_long_spaces_loses_nothing(parts):
     text = "".join(parts)
-    long_space, module.LONG_SPACE = module.LONG_SPACE, 5
+    long_space, tokenizer_input.LONG_SPACE = tokenizer_input.LONG_SPACE, 5
     try:
         cut = list(safe_parts(text))
         assert "".join(cut) == text and TOKENIZER.decode(TOKENIZER.encode(text)) == text
         assert all(len(run) < 10 for part in cut for run in regex.findall(r"\s+", part))
     finally:
-        module.LONG_SPACE = long_space
+        tokenizer_input.LONG_SPACE = long_space
 
 
 def test_half_a_surrogate_pair_becomes_the_replacement_character():
@@ -589,14 +590,6 @@ def test_the_samples_are_text_of_several_kinds(checkout):
 # The exercises' checks
 
 
-def decode_each(tokenizer, text):
-    return "|".join(tokenizer.decode([token_id]) for token_id in tokenizer.encode(text))
-
-
-def without_broken_bytes(tokenizer, text):
-    return "|".join(tokenizer.token(n).decode(errors="ignore") for n in tokenizer.encode(text))
-
-
 def leftmost_first(piece, ranks):
     parts = [bytes([byte]) for byte in piece]
     n = 0
@@ -613,6 +606,45 @@ def lowest_once(piece, ranks):
     return [ranks[piece]] if piece in ranks else list(piece)
 
 
+def encode_piece(piece, ranks):
+    parts = [bytes([byte]) for byte in piece]
+    while joined := [(ranks[a + b], n) for n, (a, b) in enumerate(pairwise(parts)) if a + b in ranks]:
+        n = min(joined)[1]
+        parts[n : n + 2] = [parts[n] + parts[n + 1]]
+    return [ranks[part] for part in parts]
+
+
+def rightmost_of_equals(piece, ranks):
+    parts = [bytes([byte]) for byte in piece]
+    while joined := [(ranks[a + b], -n) for n, (a, b) in enumerate(pairwise(parts)) if a + b in ranks]:
+        n = -min(joined)[1]
+        parts[n : n + 2] = [parts[n] + parts[n + 1]]
+    return [ranks[part] for part in parts]
+
+
+def longest_first(piece, ranks):
+    ids = []
+    while piece:
+        size = max(n for n in range(1, len(piece) + 1) if piece[:n] in ranks)
+        ids.append(ranks[piece[:size]])
+        piece = piece[size:]
+    return ids
+
+
+def one_merge(piece, ranks):
+    return encode_piece(piece[:2], ranks) + list(piece[2:])
+
+
+def bytes_of_tokens(piece, ranks):
+    named = {token_id: token for token, token_id in ranks.items()}
+    return [named[token_id] for token_id in encode_piece(piece, ranks)]
+
+
+def bad_cuts(tokenizer, text):
+    whole, encode = tokenizer.encode(text), tokenizer.encode
+    return [n for n in range(1, len(text)) if encode(text[:n]) + encode(text[n:]) != whole]
+
+
 def compare_numbers_of_ids(tokenizer, text):
     def length(part):
         return len(tokenizer.encode(part))
@@ -620,8 +652,26 @@ def compare_numbers_of_ids(tokenizer, text):
     return [n for n in range(1, len(text)) if length(text[:n]) + length(text[n:]) != length(text)]
 
 
+def inside_a_token(tokenizer, text):
+    ends = [len(tokenizer.decode(tokenizer.encode(text)[:n])) for n in range(len(text))]
+    return [n for n in range(1, len(text)) if n not in ends]
+
+
+def after_spaces(tokenizer, text):
+    return [n for n in range(1, len(text)) if text[n - 1] == " "]
+
+
 def with_ends(tokenizer, text):
     return list(range(len(text) + 1))
+
+
+def good_cuts(tokenizer, text):
+    return [n for n in range(1, len(text)) if n not in bad_cuts(tokenizer, text)]
+
+
+def merge_piece(ids, pair, new_id):
+    merged, changes = with_zeros(ids, pair, new_id)
+    return merged, {pair: change for pair, change in changes.items() if change}
 
 
 def only_the_pair(ids, pair, new_id):
@@ -635,22 +685,76 @@ def with_zeros(ids, pair, new_id):
     return merged, changes
 
 
+def only_what_grew(ids, pair, new_id):
+    merged = naive_bpe.merged(ids, pair, new_id)
+    return merged, dict(Counter(pairwise(merged)) - Counter(pairwise(ids)))
+
+
+def the_other_way_round(ids, pair, new_id):
+    merged, changes = merge_piece(ids, pair, new_id)
+    return merged, {pair: -change for pair, change in changes.items()}
+
+
+def new_counts(ids, pair, new_id):
+    merged = naive_bpe.merged(ids, pair, new_id)
+    return merged, dict(Counter(pairwise(merged)))
+
+
+def in_place(ids, pair, new_id):
+    answer = merge_piece(ids, pair, new_id)
+    ids[:] = answer[0]
+    return answer
+
+
+def once_for_each_merge(ids, pair, new_id):
+    merged, changes = merge_piece(ids, pair, new_id)
+    return merged, changes | {pair: -merged.count(new_id)} if pair in changes else changes
+
+
+def test_a_right_answer_to_an_exercise_is_accepted_and_told_what_to_look_at_next():
+    for text in ("안녕 🙂", "ü", "— and so on", "\ufffd"):
+        assert "Its tokens: " in exercises.breaking_text(lambda tokenizer, text=text: text)
+    exercises.encode_piece(encode_piece)
+    exercises.bad_cuts(bad_cuts)
+    exercises.merge_piece(merge_piece)
+
+
 @pytest.mark.parametrize(
     "test, answer, message",
     [
-        (exercises.show_tokens, decode_each, "bytes that are no whole character"),
-        (exercises.show_tokens, lambda tokenizer, text: [text], "return one string, not list"),
-        (exercises.show_tokens, without_broken_bytes, r"expected H\|i\| \|\\xf0\|"),
-        (exercises.encode_piece, leftmost_first, "the lowest rank goes first"),
-        (exercises.encode_piece, lowest_once, "the lowest rank goes first"),
+        (exercises.breaking_text, lambda tokenizer: None, "is there a `return`"),
+        (exercises.breaking_text, lambda tokenizer: "Hello, world!", "one byte each"),
+        (exercises.breaking_text, lambda tokenizer: "", "one byte each"),
+        (exercises.breaking_text, lambda tokenizer: "<|bos|>", "one byte each"),
+        (exercises.breaking_text, lambda tokenizer: "café", "has learned them"),
+        (exercises.breaking_text, lambda tokenizer: "\ud83d", "from `decode` either"),
+        (exercises.breaking_text, lambda tokenizer: b"\xff", "a str, not bytes"),
+        (exercises.breaking_text, lambda tokenizer: [255, 254], "a str, not list"),
+        (exercises.encode_piece, lambda piece, ranks: None, "is there a `return`"),
+        (exercises.encode_piece, bytes_of_tokens, "look up their ids"),
+        (exercises.encode_piece, leftmost_first, "the smallest id goes first"),
+        (exercises.encode_piece, longest_first, "the smallest id goes first"),
+        (exercises.encode_piece, lowest_once, "the smallest id goes first"),
+        (exercises.encode_piece, lambda piece, ranks: list(piece), "the smallest id goes first"),
+        (exercises.encode_piece, one_merge, "the smallest id goes first"),
+        (exercises.encode_piece, rightmost_of_equals, "of equal ids the leftmost goes first"),
         (exercises.bad_cuts, with_ends, "the ends of a text are no cuts"),
         (exercises.bad_cuts, lambda tokenizer, text: [], "4 is a bad cut"),
         (exercises.bad_cuts, lambda tokenizer, text: None, "is there a `return`"),
         (exercises.bad_cuts, lambda tokenizer, text: (n for n in (4,)), "return a list, not generator"),
-        (exercises.bad_cuts, compare_numbers_of_ids, "for 'the owner' the bad cuts are"),
+        (exercises.bad_cuts, compare_numbers_of_ids, "the bad cuts are"),
+        (exercises.bad_cuts, inside_a_token, "a cut between two tokens can be bad too"),
+        (exercises.bad_cuts, after_spaces, "the bad cuts are"),
+        (exercises.bad_cuts, good_cuts, "the cut at 3, before the space, changes nothing"),
+        (exercises.merge_piece, lambda ids, pair, new_id: None, "is there a `return`"),
         (exercises.merge_piece, only_the_pair, "the neighbours change too"),
         (exercises.merge_piece, with_zeros, "leave out the pairs whose count does not change"),
         (exercises.merge_piece, naive_bpe.merged, "return two things"),
+        (exercises.merge_piece, only_what_grew, "the merged pair is gone"),
+        (exercises.merge_piece, the_other_way_round, "the merged pair is gone"),
+        (exercises.merge_piece, new_counts, "the merged pair is gone"),
+        (exercises.merge_piece, in_place, "leave the list that you are given as it is"),
+        (exercises.merge_piece, once_for_each_merge, "merged changes"),
     ],
 )
 def test_a_wrong_answer_to_an_exercise_is_told_what_is_wrong(test, answer, message):

@@ -1,16 +1,10 @@
-"""Byte-level BPE as nanochat has it: trained by rustbpe, run by tiktoken, kept as text files.
+"""Byte-level BPE as in nanochat (October 2025): trained by rustbpe, run by tiktoken.
 
 Exported from notebooks/05_tokenizer.ipynb; edit it there.
 """
 
-import base64
 import codecs
-import hashlib
-import json
-import os
-import re
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -20,11 +14,18 @@ import rustbpe
 import tiktoken
 
 from course_lib.data.split_pattern import check_split_pattern
+from course_lib.data.tokenizer_files import default_folder, fingerprint_of, load_files, save_files
+from course_lib.data.tokenizer_input import (
+    check_found,
+    check_ranks,
+    check_vocab_size,
+    on_threads,
+    safe_parts,
+    safe_texts,
+)
 from course_lib.host.errors import CourseError
-from course_lib.host.files import write_atomically
-from course_lib.host.paths import home_dir
 
-# ---- 3. The split pattern
+# ---- 5. The split pattern
 
 
 PATTERN_PARTS = {
@@ -39,7 +40,7 @@ PATTERN_PARTS = {
 
 PATTERN = "|".join(PATTERN_PARTS.values())
 
-# ---- 5. The tokenizer of the course
+# ---- 7. The tokenizer of the course
 
 
 SPECIAL_TOKENS = (
@@ -60,16 +61,13 @@ class Tokenizer:
 
     mergeable_ranks: bytes of a token -> its id, 0 … n-1 without gaps, every single byte among them.
     token_bytes: (vocab_size,) int32, the length of each token in bytes, 0 for the special ones.
-    Raises CourseError for ranks with gaps or without a byte.
+    Raises CourseError for ranks with gaps or without a byte, and for a pattern that loses text.
     """
 
     def __init__(self, mergeable_ranks: dict[bytes, int], pattern: str = PATTERN):
-        missing = [byte for byte in range(256) if bytes([byte]) not in mergeable_ranks]
-        if missing or sorted(mergeable_ranks.values()) != list(range(len(mergeable_ranks))):
-            raise CourseError(
-                f"these {len(mergeable_ranks)} ranks make no tokenizer; expected every single byte "
-                "and the ids from 0 on without a gap: take them from Tokenizer.train"
-            )
+        check_ranks(mergeable_ranks)
+        if pattern != PATTERN:
+            check_split_pattern(pattern)
         self.mergeable_ranks = mergeable_ranks
         self.pattern = pattern
         self._special_ids = {name: len(mergeable_ranks) + n for n, name in enumerate(SPECIAL_TOKENS)}
@@ -77,8 +75,6 @@ class Tokenizer:
         self.bos = self._special_ids["<|bos|>"]
         ordered = sorted(mergeable_ranks, key=mergeable_ranks.__getitem__)
         self.token_bytes = mx.array([len(token) for token in ordered] + [0] * len(SPECIAL_TOKENS))
-        if pattern != PATTERN:
-            check_split_pattern(pattern)
         self._encoding = tiktoken.Encoding(
             "course",
             pat_str=pattern,
@@ -93,32 +89,19 @@ class Tokenizer:
         Ties go to the smaller pair of ids. allow_smaller: take what there is when the texts yield
         fewer. Raises CourseError for vocab_size below 265, texts that yield fewer, or no texts.
         """
-        least = 256 + len(SPECIAL_TOKENS)
-        if vocab_size < least:
-            raise CourseError(
-                f"vocab_size={vocab_size}, expected at least {least}: "
-                f"256 bytes and {len(SPECIAL_TOKENS)} special tokens"
-            )
-        if isinstance(texts, str):
-            raise CourseError("texts is one string, expected several; put it into a list: [text]")
-        trainer = rustbpe.Tokenizer()
-        trainer.train_from_iterator(_checked(texts), vocab_size - len(SPECIAL_TOKENS), pattern=PATTERN)
+        check_vocab_size(vocab_size, len(SPECIAL_TOKENS))
+        trainer, num_tokens = rustbpe.Tokenizer(), vocab_size - len(SPECIAL_TOKENS)
+        trainer.train_from_iterator(safe_texts(texts), num_tokens, pattern=PATTERN)
         tokenizer = cls({bytes(token): rank for token, rank in trainer.get_mergeable_ranks()})
-        if tokenizer.vocab_size < vocab_size and not allow_smaller:
-            raise CourseError(
-                f"vocab_size={vocab_size}, but these texts have pairs for {tokenizer.vocab_size} only; "
-                "ask for that many or fewer, or give more text"
-            )
+        if not allow_smaller:
+            check_found(tokenizer.vocab_size, vocab_size)
         return tokenizer
 
     def encode(self, text: str, bos: bool = False) -> list[int]:
         """Ids of `text`, after the id of <|bos|> when `bos`; "<|bos|>" in the text is plain text."""
-        first, *more = safe_parts(text)
-        ids = self._encoding.encode_ordinary(first)
-        for part in more:
+        ids = [self.bos] if bos else []
+        for part in safe_parts(text):
             ids += self._encoding.encode_ordinary(part)
-        if bos:
-            ids.insert(0, self.bos)
         return ids
 
     def encode_batch(self, texts: list[str], bos: bool = False, num_threads: int | None = None) -> list[list[int]]:
@@ -126,18 +109,7 @@ class Tokenizer:
 
         Raises CourseError for num_threads below 1, or for one string in place of several.
         """
-        return _on_threads(partial(self.encode, bos=bos), texts, num_threads)
-
-    def encode_arrays(self, texts: list[str], bos: bool = False, num_threads: int | None = None) -> list[np.ndarray]:
-        """What `encode_batch` gives, as int32 arrays: faster, as no id becomes a Python number."""
-
-        def encode(text: str) -> np.ndarray:
-            parts = [np.array([self.bos] if bos else [], dtype=np.uint32)]
-            for part in safe_parts(text):
-                parts.append(self._encoding.encode_to_numpy(part, disallowed_special=()))
-            return np.concatenate(parts).astype(np.int32)
-
-        return _on_threads(encode, texts, num_threads)
+        return on_threads(partial(self.encode, bos=bos), texts, num_threads)
 
     def token(self, token_id: int) -> bytes:
         """Bytes of one id; of a special token, its name. Raises CourseError for any other id."""
@@ -158,40 +130,28 @@ class Tokenizer:
             raise CourseError(f"{name!r} is not a special token; they are {', '.join(SPECIAL_TOKENS)}")
         return self._special_ids[name]
 
-    def _rank_lines(self) -> str:
-        ordered = sorted(self.mergeable_ranks.items(), key=lambda item: item[1])
-        return "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ordered)
+    def encode_arrays(self, texts: list[str], bos: bool = False, num_threads: int | None = None) -> list[np.ndarray]:
+        """What `encode_batch` gives, as int32 arrays: faster, as no id becomes a Python number."""
+
+        def encode(text: str) -> np.ndarray:
+            parts = [np.array([self.bos] if bos else [], dtype=np.uint32)]
+            for part in safe_parts(text):
+                parts.append(self._encoding.encode_to_numpy(part, disallowed_special=()))
+            return np.concatenate(parts).astype(np.int32)
+
+        return on_threads(encode, texts, num_threads)
 
     @property
     def fingerprint(self) -> str:
         """12 hexadecimal digits, a hash of pattern, special tokens and merges."""
-        parts = [self.pattern, *SPECIAL_TOKENS, self._rank_lines()]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-
-    def _about(self) -> dict:
-        return {
-            "format": FORMAT,
-            "ranks": f"ranks-{self.fingerprint}.tiktoken",
-            "vocab_size": self.vocab_size,
-            "pattern": self.pattern,
-            "special_tokens": list(SPECIAL_TOKENS),
-        }
+        return fingerprint_of(self.mergeable_ranks, self.pattern, SPECIAL_TOKENS)
 
     def save(self, folder: str | Path) -> None:
         """Write ranks-….tiktoken and tokenizer.json into `folder`, in place of an older tokenizer's.
 
-        The ranks are in tiktoken's text form: a token in base64 and its rank, one a line. Whenever this
-        is interrupted, the folder holds the old tokenizer or the new one.
+        Whenever this is interrupted, the folder holds the old tokenizer or the new one.
         """
-        folder, about = Path(folder), self._about()
-        folder.mkdir(parents=True, exist_ok=True)
-        with write_atomically(folder / about["ranks"]) as file:
-            file.write(self._rank_lines())
-        with write_atomically(folder / "tokenizer.json") as file:
-            file.write(json.dumps(about, indent=2) + "\n")
-        for old in folder.glob("ranks-*.tiktoken"):
-            if old.name != about["ranks"]:
-                old.unlink()
+        save_files(Path(folder), self.mergeable_ranks, self.pattern, SPECIAL_TOKENS)
 
     @classmethod
     def load(cls, folder: str | Path | None = None) -> "Tokenizer":
@@ -200,76 +160,10 @@ class Tokenizer:
         Raises CourseError when there is none, when it is damaged or was changed, or when another
         version of the course wrote it.
         """
-        about_file = Path(folder or default_folder()) / "tokenizer.json"
-        again = "train one with `tok_train`"
-        try:
-            about = json.loads(about_file.read_text(encoding="utf-8"))
-            version = about["format"]
-            if version == FORMAT:
-                lines = (about_file.parent / about["ranks"]).read_text(encoding="ascii").splitlines()
-                ranks = {base64.b64decode(token): int(rank) for token, rank in map(str.split, lines)}
-                tokenizer = cls(ranks, about["pattern"])
-        except OSError as error:
-            why = "is missing" if isinstance(error, FileNotFoundError) else f"({error.strerror})"
-            raise CourseError(f"there is no tokenizer: {error.filename} {why}; {again}") from error
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise CourseError(f"{about_file} or its ranks are damaged: {error}; {again}") from error
-        if version != FORMAT:
-            raise CourseError(f"{about_file} has format {version}, this version of the course reads {FORMAT}; {again}")
-        if about != tokenizer._about():
-            raise CourseError(f"{about_file} or its ranks were changed after they were saved; {again}")
-        return tokenizer
+        return cls(*load_files(Path(folder or default_folder()), SPECIAL_TOKENS))
 
 
-LONG_SPACE = 100_000
-
-
-def safe_parts(text: str) -> Iterator[str]:
-    """The text as it is, or cut inside runs of more than 100,000 spaces.
-
-    The split pattern needs memory for each space of a run: tiktoken and rustbpe fail at a million.
-    Half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    start = 0
-    if len(text) > LONG_SPACE:
-        for run in re.finditer(rf"\s{{{LONG_SPACE}}}", text):
-            yield text[start : run.end()]
-            start = run.end()
-    yield text[start:]
-
-
-def _checked(texts: Iterable[str]) -> Iterator[str]:
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise CourseError(f"text {number} is of type {type(text).__name__}, expected str; leave it out")
-        yield from safe_parts(text)
-
-
-def fitting_vocab_size(num_chars: int) -> int:
-    """A vocabulary size for so much text: a power of two from 512 to 65,536.
-
-    It leaves 600 characters or more for each token, where that is possible.
-    """
-    size = 512
-    while size < 65_536 and 2 * size * 600 <= num_chars:
-        size *= 2
-    return size
-
-
-def _on_threads(encode: Callable, texts: list[str], num_threads: int | None) -> list:
-    if isinstance(texts, str):
-        raise CourseError("texts is one string, expected several; put it into a list: [text]")
-    if num_threads is not None and num_threads < 1:
-        raise CourseError(f"num_threads={num_threads}, expected 1 or more, or None for every core")
-    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        return list(pool.map(encode, texts))
-
-
-# ---- 7. Bytes that are no character
+# ---- 9. Bytes that are no character
 
 
 class StreamDecoder:
@@ -288,12 +182,15 @@ class StreamDecoder:
         return self._utf8.decode(b"", final=True)
 
 
-# ---- 9. Save and load
+# ---- 10. How large a vocabulary?
 
 
-FORMAT = 1
+def fitting_vocab_size(num_chars: int) -> int:
+    """A vocabulary size for so much text: a power of two from 512 to 65,536.
 
-
-def default_folder() -> Path:
-    """Where `tok_train` puts a tokenizer and the other programs look for it."""
-    return home_dir() / "tokenizer"
+    It leaves 600 characters or more for each token, where that is possible.
+    """
+    size = 512
+    while size < 65_536 and 2 * size * 600 <= num_chars:
+        size *= 2
+    return size

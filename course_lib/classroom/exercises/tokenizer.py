@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import regex
 
@@ -12,39 +12,54 @@ from course_lib.data.tokenizer import PATTERN, Tokenizer
 TEXT = (
     "The tokenizer reads the text, and the text reads like this: tokens, then more tokens. "
     "A banana and a bandana; one café, two cafés. It's the 21st of June 2026.\n"
+    "    def text(x):\n        if x:\n            return x\n    token\n    this\n"
 )
 
 
 def _tokenizer() -> Tokenizer:
-    return Tokenizer.train([TEXT * 3], 330)
+    return Tokenizer.train([TEXT * 3], 340)
 
 
-def show_tokens(answer: Callable) -> None:
+def breaking_text(answer: Callable) -> str:
     """Exercise 5.1."""
     tokenizer = _tokenizer()
-    found = answer(tokenizer, "the tokens")
-    assert isinstance(found, str), f"return one string, not {type(found).__name__}"
-    assert found.replace("|", "") == "the tokens", f"without the | it must be the text again, you gave {found!r}"
-    for text in ("the tokens", "Hi 🙂", "cafés", "한"):
-        right = "|".join(tokenizer.token(n).decode(errors="backslashreplace") for n in tokenizer.encode(text))
-        found = answer(tokenizer, text)
-        assert "\ufffd" not in found, "bytes that are no whole character are to appear as \\x.., not as �"
-        assert found == right, f"for {text!r} expected {right}, you gave {found}"
-    assert answer(tokenizer, "") == "", "a text without tokens gives an empty string"
+    text = answer(tokenizer)
+    assert text is not None, "it returns nothing: is there a `return`?"
+    assert isinstance(text, str), f"return a text, a str, not {type(text).__name__}"
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text, (
+        f"{text!r} does not come back from `decode` either, because UTF-8 cannot express it; find a text that only the "
+        "other decoder breaks"
+    )
+    assert not text.isascii(), (
+        f"{text!r} comes back: its characters are ASCII, one byte each, and no token holds a part of a byte"
+    )
+    assert "".join(tokenizer.decode([token_id]) for token_id in ids) != text, (
+        f"{text!r} comes back, although it has characters of several bytes: {_shown(tokenizer, text)}. This tokenizer "
+        "has learned them; take one that it has not read"
+    )
+    return f"Its tokens: {_shown(tokenizer, text)}. A StreamDecoder would wait for the last byte"
+
+
+def _shown(tokenizer: Tokenizer, text: str) -> str:
+    return "|".join(tokenizer.token(n).decode(errors="backslashreplace") for n in tokenizer.encode(text))
 
 
 def encode_piece(answer: Callable) -> None:
     """Exercise 5.2."""
     tokenizer = _tokenizer()
     ranks = tokenizer.mergeable_ranks
-    assert answer(b"z", ranks) == [122], "a single byte is its own id: b'z' is [122]"
+    found = answer(b"z", ranks)
+    assert found is not None, "it returns nothing: is there a `return`?"
+    assert found != [b"z"], "those are the bytes of the tokens; look up their ids in `ranks`"
+    assert found == [122], f"a single byte is its own id: b'z' is [122], you gave {found}"
     tiny = {bytes([byte]): byte for byte in range(256)} | {b"bc": 256, b"ab": 257}
     assert answer(b"abc", tiny) == [97, 256], (
-        "in b'abc' with bc ranked before ab, the lowest rank goes first, not the leftmost pair: a, bc"
+        "in b'abc' with bc learned before ab, the smallest id goes first, not the leftmost pair: a, bc"
     )
     assert answer(b"abab", tiny) == [257, 257], "b'abab' holds ab twice: go on until no two neighbours make a token"
     tiny = {bytes([byte]): byte for byte in range(256)} | {b"aa": 256}
-    assert answer(b"aaa", tiny) == [256, 97], "of equal ranks the leftmost goes first: b'aaa' is aa, a"
+    assert answer(b"aaa", tiny) == [256, 97], "of equal ids the leftmost goes first: b'aaa' is aa, a"
     generator = random.Random(5)
     samples = regex.findall(PATTERN, TEXT) + ["".join(generator.choices("the bandé", k=12)) for _ in range(100)]
     for sample in samples:
@@ -62,6 +77,15 @@ def bad_cuts(answer: Callable) -> None:
     assert 0 not in found and 8 not in found, "the ends of a text are no cuts: go from 1 to len(text) - 1"
     assert 3 not in found, "'the' and ' text' are two pieces: the cut at 3, before the space, changes nothing"
     assert 4 in found, "'the ' and 'text': the space is no longer with its word, so 4 is a bad cut"
+    for text, right in (("x  1", [3]), ("a   7", [2, 4])):
+        whole = tokenizer.encode(text)
+        inside = [n for n in range(1, len(text)) if n not in _borders(tokenizer, text)]
+        found = answer(tokenizer, text)
+        assert found != inside or found == right, (
+            f"for {text!r} the bad cuts are {right}, you gave {found}: a cut between two tokens can be bad too, "
+            f"because the halves are cut into other pieces: {text[: right[-1]]!r} ends in spaces that nothing follows"
+        )
+        assert found == right, f"for {text!r}, with the ids {whole}, the bad cuts are {right}, you gave {found}"
     for text in ("the tokens, the text", "It's 2026.", "cafés 🙂", "the owner", "of any kind", "a", ""):
         whole = tokenizer.encode(text)
         right = [n for n in range(1, len(text)) if tokenizer.encode(text[:n]) + tokenizer.encode(text[n:]) != whole]
@@ -69,9 +93,16 @@ def bad_cuts(answer: Callable) -> None:
         assert found == right, f"for {text!r} the bad cuts are {right}, you gave {found}"
 
 
+def _borders(tokenizer: Tokenizer, text: str) -> set[int]:
+    """The places between two tokens of the text, which must be ASCII."""
+    lengths = [len(tokenizer.token(token_id)) for token_id in tokenizer.encode(text)]
+    return set(accumulate(lengths))
+
+
 def merge_piece(answer: Callable) -> None:
     """Exercise 5.4."""
     result = answer([1, 2, 3], (1, 2), 9)
+    assert result is not None, "it returns nothing: is there a `return`?"
     assert isinstance(result, tuple) and len(result) == 2, "return two things: the merged ids and the changes"
     ids, changes = result
     assert list(ids) == [9, 3], f"[1, 2, 3] with (1, 2) merged to 9 is [9, 3], you gave {ids}"

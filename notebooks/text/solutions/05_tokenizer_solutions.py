@@ -21,26 +21,27 @@ tokenizer = Tokenizer.train(docs, 4096)
 
 
 # %% [markdown]
-# ## Exercise 5.1 — look at the tokens
+# ## Exercise 5.1 — break a decoder
 #
-# The tokens of a text as one string, with `|` between them.
+# A text that comes back changed when its ids are decoded one at a time.
 
 # %%
-def show_tokens(tokenizer, text):
-    tokens = [tokenizer.token(token_id) for token_id in tokenizer.encode(text)]
-    return "|".join(token.decode(errors="backslashreplace") for token in tokens)
+def breaking_text(tokenizer):
+    return "안녕 🙂"
 
 
-check(exercises.show_tokens, show_tokens)
-print(show_tokens(tokenizer, "The café's tokenizer: 12345 🙂"))
+check(exercises.breaking_text, breaking_text)
+ids = tokenizer.encode(breaking_text(tokenizer))
+print("".join(tokenizer.decode([token_id]) for token_id in ids))
 
 
 # %% [markdown]
-# Each token is decoded by itself, so a character that is spread over several tokens is whole in none of them.
+# Any text does that has a character whose bytes are spread over several tokens: each part alone is no UTF-8, and becomes one �
+# or more.
 #
-# ## Exercise 5.2 — encode with ranks alone
+# ## Exercise 5.2 — encode without pairs
 #
-# The ids of one piece, from the bytes of the tokens and their ranks.
+# The ids of one piece, from the bytes of the tokens and their ids.
 
 # %%
 def encode_piece(piece, ranks):
@@ -78,8 +79,11 @@ print("".join(f"{'' if n in bad or n == 0 else '|'}{letter}" for n, letter in en
 
 
 # %% [markdown]
-# The `|` are the good cuts: before a space, or where two tokens of a word meet. After a space is nearly always bad: the model
-# knows the word with its space in front. This is why a prompt should not end with a space.
+# The `|` are the good cuts. Most stand before a space, or where two tokens of a word meet. After a space is nearly always bad: the
+# word is known with its space in front. This is why a prompt should not end with a space.
+#
+# A cut between two tokens may be bad as well. "x  1" is x|·|·|1, but "x  " alone ends in two spaces that nothing follows: they are
+# one piece, and here one token.
 #
 # ## Exercise 5.4 — do not count again
 #
