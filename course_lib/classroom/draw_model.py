@@ -37,7 +37,7 @@ def _draw_whole(ax: Axes, n_layer: int) -> None:
     parts = ["wte", "norm", f"{n_layer} × block", "norm", "lm_head", "softcap"]
     shapes = ["ids (B, T)", *["(B, T, C)"] * 4, "(B, T, V)", "logits (B, T, V)"]
     for n, part in enumerate(parts):
-        _box(ax, 0, 1.2 * n, part, {"lm_head": ZERO}.get(part, BLOCK if "block" in part else PART))
+        _box(ax, 0, 1.2 * n, part, ZERO if part == "lm_head" else BLOCK if part == "softcap" else PART)
     for n, shape in enumerate(shapes):
         _arrow(ax, (0, 1.2 * n - 0.9), (0, 1.2 * n - 0.3), shape)
     ax.set(xlim=(-1.5, 2), ylim=(-1.1, 7.1), title="the model")
@@ -83,6 +83,6 @@ def _draw_inside(ax: Axes) -> None:
     ax.text(1.7, -1.1, "attention", ha="center", fontsize=9, fontweight="bold")
     ax.text(7, -1.1, "MLP", ha="center", fontsize=9, fontweight="bold")
     ax.text(
-        7, 4.1, "dashed: zeros at the start\ndarker: new since GPT-2", ha="center", va="center", fontsize=8, color=LINE
+        7, 4.1, "dashed: zeros at the start\norange: new since GPT-2", ha="center", va="center", fontsize=8, color=LINE
     )
     ax.set(xlim=(-0.9, 8.7), ylim=(-1.4, 5), title="inside attention and MLP")
