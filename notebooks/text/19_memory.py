@@ -7,7 +7,7 @@
 # |---|---|
 # | Needs | [02 · Autograd](02_autograd.ipynb), [08 · GPT](08_gpt.ipynb) |
 # | Time | 35 minutes to read, 55 for the exercises; about a minute to run |
-# | Memory | under 3 GB |
+# | Memory | under 4 GB |
 # | You will build | the loss in chunks, in a simple form; the package has it, written by hand, in `course_lib/model/loss.py` |
 #
 # Chapter 08's d12 is small among language models. Does it fit into your laptop? The weights do, easily. Training is another matter, and most of
