@@ -1007,8 +1007,8 @@ claim("the table does harm at each rate tried", least_harm > 2 * luck)
 # %% [markdown]
 # What the numbers say, for **this size, this text and 400 steps**:
 #
-# - **The bigram** is beaten by GPT and by the rung below it, by a little: 3.82 and 3.84 against 3.87. The four lower rungs fail. They have learned less than a table of pairs
-#   holds. With three times the text the table gets 3.73, and a trigram gets 3.35, which no rung comes near. These are first minutes of training.
+# - **The bigram** is beaten by GPT and by the rung below it, by a little: 3.82 and 3.84 against 3.87. The four lower rungs fail. They have learned less than a table
+#   of pairs holds. With three times the text it gets 3.73, and a trigram gets 3.35, which no rung comes near.
 # - **Trained blocks** are worth 0.21: so far is GPT below the frozen control, a bigram that was learned. That control, 4.03, is better than "no positions"
 #   with trained blocks: it has a head of its own and larger rows in `wte` to start from.
 # - **RoPE** is worth 0.17 over no positions, **ReLU²** 0.07.
