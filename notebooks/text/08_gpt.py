@@ -978,7 +978,7 @@ for ax in (whole, near):
     ax.grid(axis="x", alpha=0.3)
 whole.set_yticks(range(len(names)), names)
 whole.set_ylim(len(names) - 0.4, -0.6)
-near.set(xlim=(3.8, 4.15))
+near.set(xlim=(3.78, 4.15))
 near.set_title("from near: a dot per seed; dotted: the bigram", fontsize=10)
 plt.show()
 
