@@ -10,10 +10,12 @@ from course_lib.authoring.tree import Pair, all_pairs, read_text
 from course_lib.host.errors import CourseError
 from course_lib.host.files import write_atomically
 
-PARTS = {
+# A place without a chapter has no name yet.
+PARTS: dict[str, list[str]] = {
     "I · A GPT in a weekend": ["start here", "names", "autograd", "microgpt", "batches"],
     "II · The modern GPT": ["tokenizer", "data", "attention", "gpt", "muon", "training", "evaluation", "engine"],
-    "III · From model to assistant": ["conversations", "tools", "reinforcement", "chat", "speedrun"],
+    "III · From model to assistant": ["conversations", "tools", "reinforcement", "chat", "speedrun", ""],
+    "IV · Growing up": ["memory"],
 }
 MARKS = "<!-- chapters: `course sync` writes them from the notebooks' headers -->", "<!-- end of the chapters -->"
 HOURS = "<!-- hours -->", "<!-- end of the hours -->"

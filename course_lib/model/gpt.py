@@ -1,4 +1,4 @@
-"""nanochat's GPT, any size from one dial, the depth: its weight names, its logits, its loss.
+"""The GPT of nanochat (October 2025), any size from one dial, the depth: names, logits, loss.
 
 What is special about it: rotary positions, QK norm, norms without weights and one of them right
 after the token embedding, ReLU² in the MLP, no biases, a head of its own that starts at zero,
@@ -15,7 +15,8 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from course_lib import backend
-from course_lib.host.errors import CourseError
+from course_lib.model import refusals
+from course_lib.model.activation import relu_squared
 from course_lib.model.attention import CausalSelfAttention, Linear, rms_norm
 from course_lib.model.embedding import look_up
 from course_lib.model.head import capped_logits
@@ -39,23 +40,11 @@ class GPTConfig:
     softcap: float = 15.0
 
     def __post_init__(self):
-        for name in ("sequence_len", "vocab_size", "n_layer", "n_head", "n_kv_head", "n_embd"):
-            if getattr(self, name) < 1:
-                raise CourseError(f"{name}={getattr(self, name)}, expected 1 or more")
-        if self.n_embd % (2 * self.n_head):
-            raise CourseError(
-                f"n_embd={self.n_embd} cannot be shared out to n_head={self.n_head} heads of an "
-                f"even size; make n_embd a multiple of {2 * self.n_head}, or change n_head"
-            )
-        if self.n_head % self.n_kv_head:
-            raise CourseError(
-                f"n_kv_head={self.n_kv_head} does not divide n_head={self.n_head}; expected one of "
-                f"{[n for n in range(1, self.n_head + 1) if self.n_head % n == 0]}"
-            )
+        refusals.check_sizes(self)
 
     @property
     def head_dim(self) -> int:
-        """Numbers of one head."""
+        """Numbers of one attention head."""
         return self.n_embd // self.n_head
 
     @classmethod
@@ -71,15 +60,9 @@ class GPTConfig:
         """nanochat's model with `depth` blocks: n_embd 64 · depth, heads of 128 where that divides.
 
         n_kv_head: by default as many as query heads. aspect_ratio: n_embd / depth, another one for
-        a narrower or wider model; head_dim: about so many numbers a head.
+        a narrower or wider model; head_dim: about so many numbers per attention head.
         """
-        for name, value in {
-            "depth": depth,
-            "aspect_ratio": aspect_ratio,
-            "head_dim": head_dim,
-        }.items():
-            if value < 1:
-                raise CourseError(f"{name}={value}, expected 1 or more")
+        refusals.at_least_one(depth=depth, aspect_ratio=aspect_ratio, head_dim=head_dim)
         n_embd = aspect_ratio * depth
         n_head = math.ceil(n_embd / head_dim)
         while n_embd % (2 * n_head):
@@ -89,17 +72,6 @@ class GPTConfig:
 
 
 # ---- 2. Blocks
-
-
-@mx.custom_function
-def relu_squared(x: mx.array) -> mx.array:
-    """max(x, 0)² (So et al., 2021). Its gradient, below, needs x alone: nothing else is kept."""
-    return mx.square(mx.maximum(x, 0))
-
-
-@relu_squared.vjp
-def _relu_squared_gradient(x: mx.array, slope: mx.array, output: mx.array) -> mx.array:
-    return 2 * slope * mx.maximum(x, 0)
 
 
 class MLP(nn.Module):
@@ -131,7 +103,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Ids (B, T) to what the head reads (B, T, n_embd), in the compute type of the device."""
+    """Ids (B, T) to what `lm_head` reads (B, T, n_embd), in the compute type of the device."""
 
     def __init__(self, config: GPTConfig, recompute: bool):
         super().__init__()
@@ -177,42 +149,16 @@ class GPT(nn.Module):
         return self.head(self.transformer(ids, cache))
 
     def head(self, x: mx.array) -> mx.array:
-        """Logits (…, vocab_size), float32, of what leaves the trunk, (…, n_embd): the only head.
+        """Logits (…, vocab_size), float32, of what leaves the last norm, (…, n_embd).
 
-        `fused_loss` has the gradient of this head written out: change both together.
+        Nothing else computes logits, but `fused_loss`, which has the gradient of this written out:
+        change both together.
         """
         return capped_logits(x, self.lm_head.weight, self.config.softcap)
 
     def check_ids(self, ids: mx.array, targets: mx.array | None = None, whole: bool = True) -> None:
-        """Refuse ids (B, T) that have no row in wte, and targets that are neither ids nor -1.
-
-        Raises CourseError, also for shapes that do not fit and, if `whole`, for more than sequence_len
-        positions. Inside mx.compile arrays have no numbers yet, and only their shapes are checked: who
-        compiles `loss` calls this first.
-        """
-        if ids.ndim != 2 or ids.size == 0:
-            raise CourseError(f"ids have shape {ids.shape}, expected (B, T) with one token or more")
-        if whole and ids.shape[1] > self.config.sequence_len:
-            raise CourseError(
-                f"{ids.shape[1]} positions, but the model has sequence_len={self.config.sequence_len}; give fewer"
-            )
-        checked = [("ids", ids, 0)]
-        if targets is not None:
-            checked.append(("targets", targets, -1))
-            if targets.shape != ids.shape:
-                raise CourseError(f"ids {ids.shape} and targets {targets.shape} must have the same shape (B, T)")
-        on_cpu = {"stream": mx.cpu}  # where ids come from: no wait for what a GPU is doing
-        bounds = [(array.min(**on_cpu), array.max(**on_cpu)) for _, array, _ in checked]
-        try:
-            mx.eval(bounds)
-        except ValueError:  # inside mx.compile
-            return
-        for (name, _, least), (low, high) in zip(checked, bounds, strict=True):
-            if low.item() < least or high.item() >= self.config.vocab_size:
-                raise CourseError(
-                    f"{name} go from {low.item()} to {high.item()}, but this model knows {least} to "
-                    f"{self.config.vocab_size - 1}; use the tokenizer that it was trained with"
-                )
+        """Refuse ids and targets that this model does not know: see `refusals.check_ids`."""
+        refusals.check_ids(self.config, ids, targets, whole)
 
     def loss(self, ids: mx.array, targets: mx.array, reduction: str = "mean") -> mx.array:
         """Cross-entropy in nats of targets (B, T) that are not -1: "mean", "sum", or "none": (B, T).
@@ -221,8 +167,7 @@ class GPT(nn.Module):
         take "none".
         Raises CourseError as `__call__` does, and for targets that do not fit the ids.
         """
-        if reduction not in ("mean", "sum", "none"):
-            raise CourseError(f"reduction={reduction!r}, expected 'mean', 'sum' or 'none'")
+        refusals.check_reduction(reduction)
         self.check_ids(ids, targets)
         x = self.transformer(ids).reshape(-1, self.config.n_embd)  # (B T, n_embd)
         counts = (targets.reshape(-1) >= 0).astype(mx.float32)  # (B T,)

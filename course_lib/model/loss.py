@@ -3,7 +3,7 @@
 Each row has a loss of its own, and its gradient is known as soon as its logits are: p - onehot, times the slope of the
 cap. So the logits of some rows are made, used for loss and gradient, and thrown away.
 
-Written by hand; chapter 08 uses it.
+Written by hand; chapter 08 uses it, chapter 19 explains it.
 """
 
 from collections.abc import Callable

@@ -2,7 +2,7 @@
 
 MLX is lazy: a model of any size is made in milliseconds, and takes no memory until its numbers are asked for.
 
-Written by hand; chapter 08 uses it.
+Written by hand; chapter 08 uses it, chapter 19 explains it.
 """
 
 from functools import cache

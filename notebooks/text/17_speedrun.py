@@ -17,7 +17,7 @@
 # %% [markdown]
 # ![Map of the course: chapter 17 speedrun is marked, the last one of Part III](images/map_17.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · **17** · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/17_speedrun.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · **17** · [19](19_memory.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/17_speedrun.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %%
 #| export pipeline.report_card
@@ -442,3 +442,5 @@ check(exercises.minutes_needed, minutes_needed)
 # - Hoffmann et al., 2022, [Training compute-optimal language models](https://arxiv.org/abs/2203.15556): where 20 tokens a parameter come from.
 #
 # **You have built all of it.** Start a speedrun, and talk to what comes out: `uv run speedrun --minutes 5`, then `uv run chat_web --tag speedrun`.
+#
+# **Next:** [19 · Memory and speed of a large model](19_memory.ipynb), the first chapter of Part IV: what happens when the model grows.

@@ -1,7 +1,5 @@
 """Checks for the exercises of notebook 08."""
 
-import mlx.core as mx
-
 from course_lib.model.gpt import GPTConfig
 from course_lib.model.sizes import count_parameters, flops_per_token
 
@@ -27,61 +25,65 @@ def days(answer) -> None:
     """Exercise 8.2."""
     for depth, gflops in ((12, 1000.0), (4, 200.0), (20, 400_000.0)):
         config = GPTConfig.from_depth(depth)
-        tokens = 20 * count_parameters(config)
-        truth = tokens * flops_per_token(config) / (gflops * 1e9) / 86_400
+        count, flops = count_parameters(config), flops_per_token(config)
+        truth = 20 * count * flops / (gflops * 1e9) / 86_400
         found = answer(depth, gflops)
         assert found is not None, "nothing came back: the function needs a return"
         what = f"d{depth} at {gflops:,.0f} GFLOP/s takes {truth:.4g} days"
-        assert abs(found - 86_400 * truth) > 1e-6 * truth, f"{what}; {found:.4g} is the number of seconds"
-        assert abs(found - truth / 20) > 1e-6 * truth, f"{what}; you trained on one token for each parameter, not 20"
-        assert abs(found / truth - 1) < 1e-6, f"{what}, not {found:.4g}"
+
+        def is_(other, found=found):
+            return abs(found / other - 1) < 1e-6
+
+        assert not is_(86_400 * truth), f"{what}; {found:.4g} is the number of seconds"
+        assert not is_(24 * truth), f"{what}; {found:.4g} is the number of hours"
+        assert not is_(truth / 20), f"{what}; you trained on one token for each parameter, not 20"
+        assert not is_(truth * 1e9), f"{what}; a GFLOP is 1e9 operations"
+        six = truth / flops * 6 * count
+        assert not is_(six), (
+            f"{what}, not {found:.4g}: 6 operations for every parameter counts wte, which multiplies nothing, "
+            "and leaves out the scores; take flops_per_token"
+        )
+        attention = 12 * config.n_layer * config.n_embd * config.sequence_len
+        assert not is_(truth / flops * (flops - attention)), f"{what}, not {found:.4g}: the scores are missing"
+        assert not is_(truth / flops * (6 * count + attention)), (
+            f"{what}, not {found:.4g}: wte is looked up and multiplies nothing, so it costs no operations"
+        )
+        assert is_(truth), f"{what}, not {found:.4g}"
 
 
-def softcap(answer) -> None:
+def shares(answer) -> None:
     """Exercise 8.3."""
-    capped = mx.custom_function(lambda z: 15 * mx.tanh(z / 15))
-    capped.vjp(answer)
-    z = mx.array([-100.0, -15.0, -1.0, 0.0, 0.5, 3.0, 20.0])
-    output, slope = capped(z), mx.arange(1.0, 8.0)  # what comes in from above differs from place to place
-    unit = 1 - mx.square(mx.tanh(z / 15))
-    found = answer(z, slope, output)
-    assert found is not None, "nothing came back: the function needs a return"
-    assert not mx.allclose(found, unit, atol=1e-4), "the slope that comes in is missing: multiply by it"
-    truth = mx.grad(lambda z: (slope * 15 * mx.tanh(z / 15)).sum())(z)
-    assert mx.allclose(found, truth, atol=1e-4), (
-        f"the gradient at {z.tolist()} is {truth.tolist()}, not {found.tolist()}"
+    cases = (
+        (GPTConfig.from_depth(12), 2048),
+        (GPTConfig.from_depth(12, n_kv_head=2), 8192),
+        (GPTConfig.from_depth(4, vocab_size=512), 256),
     )
-    gradient = mx.grad(lambda z: (slope * capped(z)).sum())(z)
-    assert mx.allclose(gradient, truth, atol=1e-4), "right when called, but not as the vjp of a custom function"
-    without_z = answer(mx.full(z.shape, mx.nan), slope, output)
-    assert mx.allclose(without_z, truth, atol=1e-4), "right, but it reads z; the output alone is enough"
+    names = ["attention matrices", "scores", "MLP", "head"]
+    for config, T in cases:
+        found = answer(config, T)
+        assert found is not None, "nothing came back: the function needs a return"
+        assert isinstance(found, dict) and sorted(found) == sorted(names), f"expected a dict with the keys {names}"
+        d, L, V = config.n_embd, config.n_layer, config.vocab_size
+        in_attention = L * (2 * d * d + 2 * config.n_kv_head * config.head_dim * d)
+        right = dict(zip(names, (in_attention, L * 2 * T * d, L * 8 * d * d, V * d), strict=True))
+        here = f"d{L}, n_kv_head={config.n_kv_head}, T={T}"
+        assert abs(sum(found.values()) - 1) < 1e-3, f"{here}: the shares add up to {sum(found.values()):.4g}, not 1"
 
+        def is_(found=found, right=right, **other):
+            parts = right | other
+            return all(abs(found[name] - parts[name] / sum(parts.values())) < 1e-6 for name in names)
 
-def accuracy(answer) -> None:
-    """Exercise 8.4."""
-    x = mx.random.normal((40, 8), key=mx.random.key(0))
-    weight = mx.random.normal((50, 8), key=mx.random.key(1))
-    best = mx.argmax(x @ weight.T, axis=-1).tolist()
-    targets = [best[n] if n % 4 else (best[n] + 1) % 50 for n in range(40)]  # 30 of 40 are right
-    for rows in (40, 16, 7, 1, 100):
-        found = answer(x, weight, mx.array(targets), rows)
-        assert abs(found - 0.75) < 1e-6, f"30 of 40 guesses are right, 0.75, not {found} (rows={rows})"
-    some = [target if n < 10 else -1 for n, target in enumerate(targets)]
-    share = sum(target == guess for target, guess in zip(some, best, strict=True)) / 10
-    found = answer(x, weight, mx.array(some), 16)
-    assert abs(found - share) < 1e-6, f"targets of -1 do not count: {share:.2f} here, not {found}"
-    found = answer(x, weight, mx.full((40,), -1), 16)
-    assert found == 0, f"when no target counts the answer is 0.0, not {found}"
-
-    x, weight = mx.random.normal((2048, 8)), mx.random.normal((4096, 8))
-    targets = mx.zeros((2048,), mx.int32)
-    mx.eval(x, weight, targets)
-    mx.clear_cache()
-    before = mx.get_active_memory()
-    mx.reset_peak_memory()
-    answer(x, weight, targets, 64)
-    chunk, peak = 64 * 4096 * 4, mx.get_peak_memory() - before
-    assert peak < 3.5 * chunk, (
-        f"64 rows of logits are {chunk / 1e6:.0f} MB, but the peak was {peak / 1e6:.0f} MB: "
-        "take no more than `rows` rows at a time, and mx.eval what you make of them before the next"
-    )
+        assert not is_(head=2 * V * d), f"{here}: wte is looked up and costs nothing; only lm_head multiplies"
+        assert not is_(scores=L * T * d), (
+            f"{here}: the scores are two products, queries with keys and weights with values, for all T positions"
+        )
+        assert not is_(scores=L * 2 * config.sequence_len * d) or T == config.sequence_len, (
+            f"{here}: the scores cost as much as with T={config.sequence_len}; use the T that was given"
+        )
+        assert not is_(**{"attention matrices": 4 * L * d * d}) or config.n_kv_head == config.n_head, (
+            f"{here}: c_k and c_v are smaller with fewer heads of keys and values"
+        )
+        assert not is_(**{name: right[name] / L for name in names[:3]}), f"{here}: each of the {L} blocks costs that"
+        for name in names:
+            share = right[name] / sum(right.values())
+            assert abs(found[name] - share) < 1e-6, f"{here}: the share of {name} is {share:.4f}, not {found[name]:.4f}"

@@ -4,8 +4,6 @@
 # The exercises of [08 · GPT](../08_gpt.ipynb), solved. Here a check that fails stops the notebook.
 
 # %%
-import mlx.core as mx
-
 from course_lib import backend
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import gpt as exercises
@@ -36,7 +34,7 @@ check(exercises.parameters, parameters)
 #
 # ## Exercise 8.2 — how many days?
 #
-# Operations a token times tokens, over operations a second.
+# Operations for a token times tokens, over operations a second.
 
 
 # %%
@@ -56,37 +54,29 @@ for depth in (4, 12, 20):
 # Twice the parameters need twice the tokens, so the cost grows with their square. That is why the course trains small models here
 # and keeps the same code for large ones elsewhere.
 #
-# ## Exercise 8.3 — the cap with a gradient of its own
+# ## Exercise 8.3 — where do the operations go?
 #
-# The vjp of $15\tanh(z/15)$, from the output alone.
+# All products of a token, without the factor 2 that they share.
 
 
 # %%
-def softcap_gradient(z, slope, output):
-    return slope * (1 - mx.square(output / 15))
+def shares(config, T):
+    d, L = config.n_embd, config.n_layer
+    kv = config.n_kv_head * config.head_dim
+    parts = {
+        "attention matrices": L * (2 * d * d + 2 * kv * d),
+        "scores": L * 2 * T * d,
+        "MLP": L * 8 * d * d,
+        "head": config.vocab_size * d,
+    }
+    return {part: count / sum(parts.values()) for part, count in parts.items()}
 
 
-check(exercises.softcap, softcap_gradient)
-
-# %% [markdown]
-# The slope of tanh can be written with tanh itself. So what was computed on the way forward is all that the way back needs.
-#
-# ## Exercise 8.4 — how often is the first guess right?
-#
-# The share of targets with the largest logit, a few rows at a time.
-
-
-# %%
-def accuracy(x, weight, targets, rows):
-    right = 0
-    for start in range(0, x.shape[0], rows):
-        guesses = mx.argmax(x[start : start + rows] @ weight.T, axis=-1)
-        right += (guesses == targets[start : start + rows]).sum().item()  # .item() evaluates
-    return right / max((targets >= 0).sum().item(), 1)
-
-
-check(exercises.accuracy, accuracy)
+check(exercises.shares, shares)
+for T in (512, 2048, 4 * 768, 16_384, 65_536):
+    of_d12 = shares(GPTConfig.from_depth(12), T)
+    print(f"T={T:6,d}", *(f"{part} {100 * share:4.1f} %," for part, share in of_d12.items()))
 
 # %% [markdown]
-# A target of −1 never equals a guess, so it needs no mask above the line, only below. `.item()` computes a chunk and lets its
-# logits go.
+# The scores of a block cost $2Td$, its MLP $8d^2$: they are level at $T = 4d$, which is 3,072 for d12. At 2,048 tokens the head of
+# d12 costs more than its MLPs; at 65,536 tokens nearly all work is in the scores.
