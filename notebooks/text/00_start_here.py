@@ -51,7 +51,7 @@ for step, written in samples.items():
     print(f"after {step:3} steps:", *written)
 
 # %% [markdown]
-# From noise to names, in seconds. Nobody told the model what a vowel is, or how long names are. Has it learned the list by heart? Let it
+# The pale line is the loss of each step, the thick one the mean of the last 20: down means better guesses. From noise to names, in seconds. Nobody told the model what a vowel is, or how long names are. Has it learned the list by heart? Let it
 # write 200 names and look them up in the list.
 
 # %%
@@ -122,7 +122,7 @@ draw_bets("emm")
 # ### How to work with these notebooks
 #
 # Go from top to bottom: later cells use what earlier ones made. Change things and see what happens. *Kernel → Restart Kernel and
-# Run All Cells* clears what is in memory and starts again; Ctrl+Z brings back text. An `assert` line compares a result with
+# Run All Cells* clears what is in memory and starts again; Ctrl+Z undoes an edit. An `assert` line compares a result with
 # something known to be true and stops the run if they differ.
 #
 # Work in a folder of your own, which an update of the course does not touch. In a terminal (`uv` is the program that installed what the course needs), `uv run course start` copies all notebooks to the folder
@@ -155,7 +155,7 @@ print("one number:", a[1, 2].item(), "| a column:", a[:, 1].tolist())
 print("sums down the columns:", a.sum(axis=0).tolist())
 
 # %% [markdown]
-# A `float32` is a number of 32 bits, which keeps about seven digits. `.item()` and `.tolist()` give numbers of Python.
+# A `float32` is a number of 32 bits, which keeps about seven digits. `.item()` and `.tolist()` return plain Python numbers.
 #
 # Arrays of row and column numbers pick many entries at once. Chapter 01 looks up the probabilities of thousands of letter pairs
 # this way.
@@ -347,7 +347,7 @@ for x in (-1.0, 0.5, 2.0):
 # > **In PyTorch** you would set `x.requires_grad_()`, call `y.backward()`, read `x.grad`, and remember `zero_grad()` before the next
 # > round. In MLX a gradient is the *result of a function*: nothing is stored on the array, so nothing has to be cleared.
 #
-# ## 7. Training, whole
+# ## 7. A complete training run
 #
 # The names model has thousands of parameters. Here is the same idea with only two: a line $wx + b$ through 40 points that scatter
 # around $2x + 1$. The loss is the mean of the squared distances between the line and the points.
@@ -364,7 +364,7 @@ def line_loss(params):
 
 
 # %% [markdown]
-# `mx.value_and_grad` returns the loss and its gradient. The gradient points to where the loss *grows*, so each step subtracts it,
+# `mx.value_and_grad` returns the loss and its gradient. The gradient points in the direction in which the loss *grows*, so each step subtracts it,
 # multiplied by the **learning rate**, which sets how far a step goes (here 0.5). This is **gradient descent**. All training in
 # this course is a version of these lines.
 
@@ -858,8 +858,8 @@ print(f"first call: {time.perf_counter() - start:.2f} s")
 print("operations:", waiting(rounds(numbers)), "->", waiting(compiled(numbers)))
 
 # %% [markdown]
-# Each round has four operations: times 0.9, plus 0.1, the maximum, the square. Compiling joins them, as far as one compiled operation can hold them. The first call compiled a small program. On a Linux CPU it calls the C++ compiler `g++`: a second or so, ten and more for a
-# large function. The result stays in the temp folder for the next run, as it had where these outputs were made. (Without `g++`, MLX runs the function as it is.) What you
+# Each round has four operations: times 0.9, plus 0.1, the maximum, the square. Compiling joins eight of them at a time, since one compiled operation takes only so many. The first call compiled a small program. On a Linux CPU it calls the C++ compiler `g++`: a second or so, ten and more for a
+# large function. The result is kept in the temp folder; it was already there when these outputs were made. (Without `g++`, MLX runs the function as it is.) What you
 # gain depends on the function and the machine: measure before you keep it.
 #
 # > **In PyTorch** you would write `torch.compile(model)`. Here you compile a *function*, most often the whole training step.

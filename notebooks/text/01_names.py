@@ -176,7 +176,7 @@ print(*(f"{show(x)}→{show(y)}" for x, y in pairwise(tokenizer.encode("emma")))
 
 # %% [markdown]
 # A name of four letters takes *five* guesses: the end is one of them. A function for the pairs of many names; `max_len` keeps
-# only the first guesses of each name, which later chapters need.
+# only the first guesses of each name; section 8 needs that.
 
 # %%
 #| export names.bigram
@@ -353,7 +353,7 @@ print("bigram:  ", *(bigram_sample(probs, tokenizer, k) for k in keys))
 print("the trap:", *(bigram_sample(what_the_trap_draws_from, tokenizer, k) for k in keys))
 
 # %% [markdown]
-# Here and there the first line sounds like names, but without a plan: the model sees only one letter. It cannot know how long the
+# The first line sounds like names here and there, but has no plan: the model sees only one letter. It cannot know how long the
 # name already is or whether it had a vowel. The second line is noise.
 #
 # ## 6. How good is it? One number
@@ -369,7 +369,7 @@ for x, y in bigrams(["emma"], tokenizer):
 print(f"likelihood of emma: {likelihood:.2e}")
 
 # %% [markdown]
-# For many names the product becomes too small for the computer's numbers. Here it is for the first 100 names. (`x` and `y` are
+# For many names the product becomes too small for a float. Here it is for the first 100 names. (`x` and `y` are
 # arrays of ids; `probs[x, y]` picks one entry for each pair of them.)
 
 # %%
@@ -509,7 +509,7 @@ print("guesses with probability 0:", *(f"{show(x)}→{show(y)}" for x, y in impo
 
 
 # %% [markdown]
-# A few rare pairs occur in no training name. The table calls them impossible, and then they happen. A single such guess makes the
+# Two rare pairs occur in no training name. The table calls them impossible, and then they happen. A single such guess makes the
 # loss infinite, however good the rest is.
 #
 # ### Smoothing
@@ -573,7 +573,7 @@ axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# On the left the lines are far apart: the table learns what a few names happen to have. This is **overfitting**. With more names
+# On the left the lines are far apart: the table learns the quirks of a few names. This is **overfitting**. With more names
 # the gap closes and the lower line rises: one table now has to serve them all and can no longer fit the accidents of a few. The
 # loss on names it has *counted* looks best where the model is worst, so it must not be the judge.
 #
@@ -728,8 +728,8 @@ for back in backs:
 # %% [markdown]
 # With one letter most cells have been counted. With three, nineteen out of twenty are empty; with eight, all but one in a hundred
 # million. The right-hand columns show what that does. With five letters more than a fifth of the held-out guesses meet a context
-# that the table has never seen; there it knows nothing. Beyond three letters the loss gets worse. (The smoothing here is 0.3 throughout. Try others: none makes four
-# letters better than three.)
+# that the table has never seen; there it knows nothing. Beyond three letters the loss gets worse. (The smoothing here is 0.3 throughout. BOS
+# counts as a letter.)
 #
 # ### Backing off
 #

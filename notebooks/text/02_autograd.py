@@ -62,7 +62,7 @@ tokenizer = CharTokenizer(names)
 train_names, held_out = split_names(names)
 counts = np.array(bigram_counts(train_names, tokenizer), dtype=float)  # (27, 27)
 shares = counts / counts.sum()  # of all guesses, how many are this pair
-print(f"{counts.sum():,.0f} guesses, {counts.size} different pairs")
+print(f"{counts.sum():,.0f} guesses, {(counts > 0).sum()} of {counts.size} pairs occur")
 
 
 # %%
@@ -815,8 +815,7 @@ seconds = time.perf_counter() - began
 print(f"{losses[0]:.4f} -> {losses[-1]:.4f}")
 
 # %% [markdown]
-# (A learning rate of 50 looks huge, but each gradient is only a share of all guesses, the largest 0.03. Try 200: the steps
-# overshoot and the loss never settles.) What does counting reach on the same names?
+# (A rate of 50 looks huge, but each gradient is only a share of all guesses, the largest 0.03.) What does counting reach on the same names?
 
 # %%
 counted = counts / counts.sum(axis=1, keepdims=True)  # (27, 27) probabilities of chapter 01
@@ -855,7 +854,7 @@ claim("most of those seen once or twice lie a little below it", below.mean() > 0
 # %% [markdown]
 # A point for each pair of letters that was seen, nearly all on one line: **gradient descent has found the counts**. (Why do rare pairs lie a little
 # below? Counting says 0 for the pairs that were never seen. To get there, a logit would have to sink to $-\infty$. It only comes
-# nearer, so these pairs keep some of the probability, which rare pairs miss most.) Is that bad?
+# nearer, so these pairs keep some of the probability, which rare pairs miss most.) Is that bad on new names?
 
 # %%
 learned = mx.array(np.exp(shifted))
@@ -882,8 +881,9 @@ record_loss(
 )
 
 # %% [markdown]
-# No: the plain counts are infinitely wrong on new names. The learned table never says never, which does the work of smoothing.
-# With the same luck, do both tables write the same names?
+# No: a pair that was never seen makes the plain counts' loss infinite. The learned table never says never. It stopped on the way to 0,
+# and stopping in time does the work of smoothing.
+# Do both tables write the same names?
 
 # %%
 keys = mx.random.split(mx.random.key(42), 8)
@@ -904,7 +904,7 @@ def guess_by_guess(table):
     return -mx.log(mx.softmax(table, axis=1))[now, after].mean()
 
 
-half = Tensor(table.data / 2)  # a table half-way
+half = Tensor(table.data / 2)  # another table, with gradients far from 0
 names_loss(half).backward()
 compare("by shares", half.grad, mx.grad(table_loss)(mx.array(half.data)))
 compare("by guesses", half.grad, mx.grad(guess_by_guess)(mx.array(half.data)))

@@ -154,7 +154,7 @@ draw_gpt.draw_arrows(described, "vowel?", "likes to end a name?", wanted=wanted)
 # What we computed is the **dot product**: multiply number by number and add up. It measures how well two vectors fit. Each
 # product is positive where both give the same answer and negative where they differ, so the sum counts agreement. It depends on
 # **direction**: positive for arrows that point the same way, 0 at right angles, negative for opposite ones. It also depends on **length**:
-# *o* points more nearly where *wanted* points, but *a* is longer and wins. **Softmax** turns such numbers, logits, into probabilities.
+# *o* points more nearly the same way as *wanted*, but *a* is longer and wins. **Softmax** turns such numbers, logits, into probabilities.
 
 # %%
 logits = mx.array(list(fits.values()))
@@ -265,7 +265,7 @@ def example(name: str, tokenizer: CharTokenizer, block_size: int) -> tuple[list[
 
 
 # %% [markdown]
-# The loop is that of chapter 02: compute the loss and its gradients, move every parameter a little (the plain way is called SGD), again.
+# The loop is that of chapter 02: compute the loss and its gradients, move every parameter a little (the plain way is called SGD), and repeat.
 # Each name is one step. The learning rate is large at first, to get near, and falls to 0 along half a cosine, to settle: `cosine_decay` is $(1 + \cos(\pi n / N)) / 2$. Reading
 # `loss.item()` computes the loss, but leaves the update waiting until the next step needs it; `mx.eval` computes it in this step.
 
@@ -285,7 +285,7 @@ def train_simply(model, examples, optimizer, learning_rate):
 
 
 # %% [markdown]
-# Three seeds, 500 steps each, and then the loss on all held-out names:
+# Three seeds, 500 steps each:
 
 # %%
 num_steps = budget(500, quick=20)
@@ -338,7 +338,7 @@ print(f"table of three letters, 500 names: {table_few:.3f}")
 claim("the window beats it by far", max(window_losses) < table_few - 0.1)
 
 # %% [markdown]
-# Both see three letters. The table has to meet each beginning itself; vectors share what they learn. (Back-off shares in another way; section 9 lets it compete.) But a window is stiff. Each place in it has its own part of the first matrix: what it learns about an *m* one
+# Both see three letters. The table has to meet each beginning itself; vectors share what they learn. (So does back-off, in another way: section 9.) But a window is stiff. Each place in it has its own part of the first matrix: what that part learns about an *m* one
 # back says nothing about an *m* two back, and four back it sees nothing. Could a model choose for itself where to look?
 #
 # ## 5. Attention: choosing where to look
@@ -379,7 +379,7 @@ assert weights[0].tolist() == [1, 0, 0, 0, 0]
 
 # %% [markdown]
 # **Step 3: each position asks for itself.** So far all rows prefer the same letters. But what is worth looking at depends on who looks.
-# So every position turns its vector into three new ones, each with a matrix:
+# Every position turns its vector into three new ones, each with a matrix:
 #
 # - a **query** $q$: what I am looking for,
 # - a **key** $k$: what I have on offer,
@@ -436,7 +436,7 @@ for times in (1, 16):
 # One position gets everything, and hardly any gradient is left to change that.
 
 # %% [markdown]
-# One thing attention cannot see. Swap the first two letters, *emma* to *mema*, and ask what the last *a* gets:
+# Swap the first two letters, *emma* to *mema*, and ask what the last *a* gets:
 
 # %%
 swapped = mx.array([0, 2, 1, 3, 4])
@@ -731,7 +731,7 @@ assert abs(by_hand - math.log(27)) < 0.1
 
 
 # %% [markdown]
-# A new model that is not near $\ln V$ is wrong before training has begun. Always check.
+# A new model that is not near $\ln V$ is wrong before training has begun.
 #
 # ## 8. Training, with a better optimizer
 #
@@ -754,7 +754,7 @@ for gradients in ([0.5, 0.5], [-3.0, -3.0], [0.5, -0.5]):
 
 # %% [markdown]
 # The first step is the learning rate, 0.01, for a small gradient and for a large one; so is the second if the gradient stays the same. If it
-# turns round, the second step is hardly any. (Each mean keeps 0.9 or 0.95 of its old value and starts at 0, so at first it is too small. Dividing
+# flips its sign, the second step is almost zero. (Each mean keeps 0.9 or 0.95 of its old value and starts at 0, so at first it is too small. Dividing
 # by $1 - 0.9^n$ makes up for that.) MLX's Adam does the same, if you ask for the correction; its `eps` keeps it from dividing by 0:
 
 # %%
@@ -873,9 +873,9 @@ claim("and below the window, with either optimizer", max(whole) < min(window_los
 
 
 # %% [markdown]
-# ## 9. Did attention earn it?
+# ## 9. Did attention earn its place?
 #
-# Attention, everyone says. Leave it out, train again, and
+# (The window likes Adam less than SGD.) Attention, everyone says. Leave it out, train again, and
 # see what is lost: that is called an **ablation**. In its place we put something that adds nothing to the stream.
 
 
@@ -897,7 +897,7 @@ claim("without it, each seed is still below the bigram", max(without) < bigram)
 
 
 # %% [markdown]
-# Disappointed? The famous part bought 0.004 nats, about as much as the luck of the seed. Without it a position knows only its letter and
+# The famous part bought 0.004 nats, a little with each seed, and about as much as seeds differ. Without it a position knows only its letter and
 # its *place*. That is enough to beat the bigram. Chapter 04 trains longer, on all names, and takes out each part in turn: there
 # attention is worth 0.06.
 #
@@ -992,7 +992,7 @@ for temperature in (0, 0.2, 1.0, 2.0):
 
 
 # %% [markdown]
-# At 0 nothing is left to chance, so every name is the same. At 2 it is noise. In between, vowels and consonants take turns, and
+# At 0 nothing is left to chance, so every name is the same. At 2 it is noise. At 0.2 and 0.5 vowels and consonants take turns, and
 # endings look like endings.
 #
 # ## 11. What do the heads look at?

@@ -1019,8 +1019,7 @@ claim("AdamW with 30 % more steps is still behind Muon", apart(on_256["Muon"], l
 #
 # ### Text
 #
-# Then the bundled corpus and the model of chapter 08's ladder: four blocks, 128 wide, 512 ids, 400 steps of 1,024 tokens. These
-# runs are long, so there are few of them: no search, and a single seed.
+# Then the bundled corpus and the model of chapter 08's ladder: four blocks, 128 wide, 512 ids, 400 steps of 1,024 tokens.
 
 # %%
 LADDER = GPTConfig(sequence_len=128, vocab_size=512, n_layer=4, n_head=4, n_kv_head=4, n_embd=128)
@@ -1029,29 +1028,28 @@ LADDER = GPTConfig(sequence_len=128, vocab_size=512, n_layer=4, n_head=4, n_kv_h
 def on_corpus():
     with TokenLoader(data, tokenizer, "val", 8, 128) as loader:
         unseen_texts = list(islice(loader, budget(8, quick=1)))
-    for kind, rate in [("frozen", 0), ("AdamW", 0.001), ("AdamW", 0.002), ("Muon", 0.01)]:
-        loss = round(train(LADDER, texts[:STEPS], unseen_texts, kind, rate, seed=0), 4)
-        yield {"kind": kind, "rate": rate, "seed": 0, "steps": STEPS, "loss": loss}
+    grid = FROZEN | {"AdamW": [0.001, 0.002, 0.004], "Muon": [0.01, 0.02, 0.04]}
+    yield from search(LADDER, texts[:STEPS], unseen_texts, grid)
 
 
 text_rows = stored("muon_text", on_corpus)
 draw.draw_searches({"bundled corpus, 400 steps": text_rows})
 
 # %%
-frozen, *trained = text_rows
-for row in trained:
-    print(f"{row['kind']:6s} rate {row['rate']}: {row['loss']:.3f}, frozen {frozen['loss']:.3f}")
-    claim("training the matrices gains over 0.15 nats", row["loss"] < frozen["loss"] - 0.15)
-least = {row["kind"]: row["loss"] for row in sorted(text_rows, key=lambda row: -row["loss"])}
-for kind, loss in least.items():
+on_text = at_best(text_rows)
+print(f"AdamW leads by {np.mean(on_text['Muon']) - np.mean(on_text['AdamW']):.4f} nats")
+for kind in ("AdamW", "Muon"):
+    claim(f"text: {kind} beats frozen matrices", apart(on_text[kind], on_text["frozen"]))
+claim("text: all seeds of AdamW beat all of Muon", apart(on_text["AdamW"], on_text["Muon"]))
+for kind, losses in on_text.items():
     idea = "only wte and the head learn" if kind == "frozen" else "own rates for wte and the head"
-    record_loss("09", kind, idea, corpus="python docs", steps=STEPS, loss=loss)
-claim("Muon's only rate is behind AdamW's better one", least["Muon"] > least["AdamW"])
+    record_loss("09", kind, idea, corpus="python docs", steps=STEPS, loss=losses)
 draw_loss_log("python docs", until="09")
 
 # %% [markdown]
-# Training the matrices gains a lot, whoever does it. But who does it better? Between the two this cannot judge: Muon's only
-# rate is behind AdamW's better one, and by the rule above neither is tuned. We found no run on text in which Muon wins.
+# Training the matrices gains a lot, whoever does it. But here AdamW does it better, with every seed, and both best rates lie inside
+# their grids. So Muon won on names with large batches and lost on text with small ones. We have not tried large batches of text: on two cores
+# that takes hours.
 #
 # Why use it, then? Because of what others report for larger models and batches. With a model of the size of GPT-2's smallest,
 # Jordan reached the same loss with 3.7 billion tokens in place of 5. Wen et al. tuned both sides with great care and found
