@@ -283,7 +283,6 @@ def train_simply(model, examples, optimizer, learning_rate):
     return losses
 
 
-
 # %% [markdown]
 # Three seeds, 500 steps each:
 

@@ -94,7 +94,6 @@ for name in ("al", "emma", "christopher"):
 # %% [markdown]
 # We pad with the BOS id. Any valid id would do: section 2 shows that what stands in the padding has no effect.
 
-
 # %%
 #| export names.batching
 def make_batch(
@@ -158,7 +157,6 @@ print(f"padding: {1 - all_masks.mean().item():.0%} of all positions")
 # $$ \text{loss} = \frac{\sum_i \text{mask}_i \cdot (-\ln p_i)}{\sum_i \text{mask}_i} $$
 #
 # ($i$ runs over all positions of all names, and $p_i$ is the probability that the model gives to the target there.)
-
 
 # %%
 #| export names.batching
@@ -236,7 +234,6 @@ assert worst < 5e-3 * largest
 # time. Names left over at the end of an epoch start the first batch of the next one. So every batch is full, all have the same
 # shape, and the step is compiled only once.
 
-
 # %%
 #| export names.batching
 def batches(names: list[str], batch_size: int, seed: int) -> Iterator[list[str]]:
@@ -261,7 +258,6 @@ assert sorted(two_epochs[:5]) == sorted(two_epochs[5:]) == ["a", "b", "c", "d", 
 # ## 4. One compiled step for a whole batch
 #
 # Chapter 03's `fit` can compile its step (chapter 00's appendix shows `mx.compile` on a small function). Here is how it does that, in full:
-
 
 # %%
 def make_step(model, optimizer, compiled):
@@ -330,10 +326,10 @@ for compiled in (False, True):
 print(f"tenth loss: uncompiled {ends[False][-1]:.6f} | compiled {ends[True][-1]:.6f}")
 assert np.allclose(ends[False], ends[True], atol=1e-4)
 
+
 # %% [markdown]
 # The loop around it is chapter 03's. For the package, `fit` does all of it, compiled unless you say otherwise: the longer you train, the
 # more that pays.
-
 
 # %%
 #| export names.batching
@@ -372,7 +368,6 @@ assert np.allclose(theirs, ends[True], atol=1e-4)
 #
 # How many names per second does each method process? We begin with chapter 03's own loop, one name at a time, uncompiled.
 # We time the second half of each run, so compiling itself is not counted.
-
 
 # %%
 def step_seconds(train_function, steps, **settings):
@@ -417,7 +412,6 @@ claim("a batch of 64 trains on at least ten times the names per second", of_64 >
 #
 # First a way to measure all held-out names in batches; it must agree with chapter 03's, which goes name by name. Then the
 # two lines to beat.
-
 
 # %%
 #| export names.batching
@@ -487,7 +481,6 @@ print(*samples[10:])
 # the three parts is left out in turn, in both kinds of training. To leave out the positions, all rows of `wpe` are set to zero, and `freeze`
 # keeps the optimizer away from them.
 
-
 # %%
 class Nothing(nn.Module):
     """Stands in for attention or the MLP, and adds nothing."""
@@ -513,7 +506,6 @@ def model_without(part, seed):
 # %% [markdown]
 # Each of the four models is trained with three seeds: briefly, with one name per step, and as in section 6. That takes some minutes, so
 # the authors did it once and stored the numbers. This function made them; run it if you like.
-
 
 # %%
 def ablations():
@@ -575,12 +567,13 @@ attention, positions, mlp = (gain[64, part] for part in parts[1:])
 claim("64 per step: every part helps, with every seed", min(attention + positions + mlp) > 0.01)
 in_order = min(attention) > max(positions) and min(positions) > max(mlp)
 claim("64 per step: attention buys most, then positions, then the MLP", in_order)
-claim("section 6's order of names changes less", abs(held_out_loss - mean[64, "nothing"]) < min(mlp))
+claim(
+    "section 6's order of names changes less", abs(held_out_loss - mean[64, "nothing"]) < min(mlp)
+)
 claim("1 per step: positions help with every seed", min(gain[1, "positions"]) > 0.01)
 claim("1 per step: attention buys hardly anything yet", max(gain[1, "attention"]) < 0.005)
 level = abs(mean[64, "attention"] - 2.490) < 0.004  # chapter 01's table of place and letter
 claim("without attention, it ends level with counts of place and letter", level)
-
 
 # %% [markdown]
 # Read the right-hand picture first. In the long run attention buys 0.057, positions 0.029, the MLP 0.014. Together that is 0.10, while
@@ -619,6 +612,7 @@ inputs, targets, mask = make_batch(held_out, tokenizer, config.block_size)
 costs = nn.losses.cross_entropy(other(inputs), targets) * mask  # of the model of 500 names
 print(f"its costliest guess costs {costs.max().item():.0f} nats")
 
+
 # %% [markdown]
 # All three count. Compare the first row with the last: the same number of updates, but each takes its direction from 64 names instead of
 # one, and so the model has seen 64 times as many. The second row has 64 per step and only a sixth of the steps; it still beats the first. And the third row? It is no misprint. The same 500 names over and over taught the model what is true of just
@@ -633,7 +627,6 @@ print(f"its costliest guess costs {costs.max().item():.0f} nats")
 #
 # - **Dropout** sets numbers that a block adds to zero, each with the same chance (here 10% or 20%), anew in each training step. The others are scaled up, which keeps the sum the same on average. No part can then rely on one other part alone. After training, `model.eval()` switches dropout off. (It has nothing to do with `mx.eval`, which computes arrays.)
 # - **Weight decay** pulls each parameter a little towards zero in each step. Only what the names keep asking for stays large. Adam with weight decay is called **AdamW**.
-
 
 # %%
 class Dropped(nn.Module):
@@ -662,7 +655,6 @@ def larger_model(width, layers, dropout, seed):
 # The loop is `fit` once more, with AdamW. Dropout draws random numbers, so their state also lives from one step to the next. Without
 # `mx.random.state` in the list, the compiled step would drop the same numbers every time.
 
-
 # %%
 def train_larger(model, steps, seed, learning_rate=0.004):
     """Train on batches of 64 with AdamW, and switch dropout off at the end."""
@@ -688,7 +680,6 @@ def train_larger(model, steps, seed, learning_rate=0.004):
 # %% [markdown]
 # Six models, three seeds each, stored. The first is the small one again, with the new loop. The second is wider and nothing else, the third deeper and nothing else.
 # The last three are both, and train twice as long. The fourth and the fifth differ in nothing but the dropout.
-
 
 # %%
 def sizes():
@@ -809,7 +800,6 @@ print_loss_log("names", until="04")
 #
 # Untrained heads looked at everything alike (chapter 03). Here are the weights of trained ones, for one name.
 
-
 # %%
 def attention_of(name: str) -> mx.array:
     """Weights of the first block's heads for one name: (H, T, T)."""
@@ -832,7 +822,6 @@ plt.show()
 #
 # One name can mislead. Over 400 held-out names, how does each head spread its attention over distance? The grey
 # line is a head that looks at everything alike. It falls too, since few positions have seven others before them.
-
 
 # %%
 def shares_by_distance(names, weights_of):
@@ -1010,7 +999,6 @@ claim("the counts gain most at the end", of_model[-1] - of_counts[-1] > of_model
 #
 # <details><summary>Hint 2</summary>Compare mx.arange(T), a row, with mx.array(lengths)[:, None], a column.</details>
 
-
 # %% tags=["exercise"]
 def mask_of(lengths, T):
     raise NotImplementedError
@@ -1032,7 +1020,6 @@ check(exercises.mask_of, mask_of)
 #
 # <details><summary>Hint 2</summary>`sorted(names, key=len)` makes a sorted copy. Cut it every `batch_size` names. (What would be wrong with training on the
 # batches in that order? The solution says.)</details>
-
 
 # %% tags=["exercise"]
 def buckets(names, batch_size):
@@ -1057,7 +1044,6 @@ check(exercises.buckets, buckets)
 # <details><summary>Hint 2</summary>`(targets[..., None] == mx.arange(V)) * mask[..., None]` has the shape (B, T, V), with a 1 where id v is a real
 # target. Multiply by `losses[..., None]` and sum over the first two axes; sum it alone for the counts; `mx.maximum(…, 1)`
 # below the line.</details>
-
 
 # %% tags=["exercise"]
 def loss_by_letter(losses, targets, mask, V):

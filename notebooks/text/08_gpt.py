@@ -803,11 +803,8 @@ def climb(model, batches, table_rate=RATE, rate=RATE, on_step=None):
 
 
 # %%
-curve = LiveCurve(
-    references={name: by_counts[name] for name in ("unigram", "bigram", "trigram")},
-    total=STEPS,
-    window=20,
-)
+lines = {name: by_counts[name] for name in ("unigram", "bigram", "trigram")}
+curve = LiveCurve(references=lines, total=STEPS, window=20)
 gpt = climb(GPT(config), train_batches, on_step=curve.add)
 curve.show()
 gpt_loss = mean_loss(gpt, held_out)
@@ -910,7 +907,7 @@ assert mx.allclose(top(ids), gpt(ids), atol=1e-3 if on_cpu else 0.2)
 
 # %% [markdown]
 # These runs take minutes each, so they are stored. All see the same batches in the same order; a seed is another set of
-# starting values. Two rungs have two seeds, the others one.
+# starting values. Each has two seeds, the table one.
 #
 # - **The control** is the top rung with *frozen* blocks: only `wte` and `lm_head` are trained. Since every `c_proj` stays zero, the blocks add nothing, and the model
 #   sees one id and guesses the next. It is a bigram that was learned. What a model has over it is what its blocks have learned.
@@ -935,18 +932,14 @@ def table_rates():
 
 tried = stored("ladder_table_rates", table_rates)
 for row in tried:
-    rates = f"table {row['table_rate']:g}, the rest {row['rate']:g}"
-    print(f"rates: {rates}: loss on choosing {row['choosing']:.3f}, held out {row['loss']:.3f}")
+    print(*(f"{what} {row[what]:.4g}" for what in ("table_rate", "rate", "choosing", "loss")))
 best = min(tried, key=lambda row: row["choosing"])
 chosen = best["table_rate"], best["rate"]
 
 # %%
-SEEDS = {"no positions": 2, "+ head, softcap": 2}  # the others one
-
-
 def ladder():
     for label in [*LADDER, "frozen blocks"]:
-        for seed in range(budget(SEEDS.get(label, 1), quick=1)):
+        for seed in range(budget(2, quick=1) if label != "+ table" else 1):
             yield rung_row(label, seed, *(chosen if label == "+ table" else ()))
 
 
@@ -958,8 +951,7 @@ mean = {label: sum(each) / len(each) for label, each in losses.items()}
 luck = max(max(each) - min(each) for each in losses.values())
 
 # %% [markdown]
-# `luck` is the larger distance between two seeds of one rung. A difference below it says nothing. All in one table; a square
-# counts, a circle is trained:
+# `luck` is the largest distance between two seeds of one rung. A difference below it says nothing. A square counts, a circle is trained:
 
 # %%
 idea_of = LADDER | {"frozen blocks": "the control: GPT, its blocks as they began"}
@@ -1021,10 +1013,9 @@ claim("the table does harm at each rate tried", least_harm > 2 * luck)
 # - **QK norm** buys less than luck could. Chapter 07 showed what it prevents.
 # - **A head of its own and the cap** together buy nothing that luck could not have bought. The cap is a safety rail against logits that run away, and in so short a training nothing runs. They are kept
 #   because the trained models that we want to load have them.
-# - **A table of positions** does harm at each rate tried: nearly 0.5 if only the table's own rate is lowered, 0.15 if all rates are. So much of the harm is a matter of rates, and three tries are few. This says nothing about
-#   tables in a long training, where GPT-2 did well with one.
+# - **A table of positions** does harm at each rate tried: nearly 0.5 if only the table's own rate is lowered, 0.15 if all rates are. So much of the harm is a matter of rates, and three tries are few. GPT-2, trained long, did well with one.
 #
-# Each idea was measured on top of those before it; in another order the steps would differ. And two seeds of two rungs are a coarse ruler.
+# Each idea was measured on top of those before it; in another order the steps would differ. And two seeds are a coarse ruler.
 #
 # ### Why does "no positions" work at all?
 #
