@@ -13,9 +13,11 @@ from course_lib.classroom import (
     LiveCurve,
     add_to,
     budget,
+    cells,
     check,
     check_solution,
     claim,
+    command_line,
     experiments,
     live_curve,
     loss_log,
@@ -53,6 +55,13 @@ def test_budget_is_short_only_when_asked(monkeypatch, value, steps):
     if value is not None:
         monkeypatch.setenv("COURSE_QUICK", value)
     assert budget(500, quick=5) == steps
+
+
+def test_flags_come_from_the_shell_outside_a_notebook(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["script.py", "--steps", "3"])
+    assert command_line(["--quiet"]) == ["--steps", "3"]
+    monkeypatch.setattr(cells, "in_notebook", lambda: True)
+    assert command_line(["--quiet"]) == ["--quiet"]
 
 
 def doubles(answer):

@@ -4,7 +4,7 @@ import warnings
 
 import matplotlib
 
-from course_lib.classroom.cells import add_to, budget, in_notebook
+from course_lib.classroom.cells import add_to, budget, command_line, in_notebook
 
 if not in_notebook():  # a text that runs as a script draws without opening windows
     matplotlib.use("agg")
@@ -24,6 +24,7 @@ __all__ = [
     "check",
     "check_solution",
     "claim",
+    "command_line",
     "draw_loss_log",
     "print_loss_log",
     "record_loss",

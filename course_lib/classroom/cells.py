@@ -34,3 +34,8 @@ def in_notebook() -> bool:
     """Whether this process is the kernel of a notebook, and not a script or a test."""
     ipython = sys.modules.get("IPython")
     return hasattr(ipython and ipython.get_ipython(), "kernel")
+
+
+def command_line(notebook_flags: list[str]) -> list[str]:
+    """Flags for a program that a cell starts: the shell's when the text runs as a script, else `notebook_flags`."""
+    return notebook_flags if in_notebook() else sys.argv[1:]

@@ -54,8 +54,8 @@ from course_lib.classroom import (
     budget,
     check,
     claim,
+    command_line,
     draw_gpt,
-    draw_loss_log,
     record_loss,
 )
 from course_lib.classroom.exercises import microgpt as exercises
@@ -282,9 +282,6 @@ def train_simply(model, examples, optimizer, learning_rate):
         losses.append(loss.item())
     return losses
 
-
-# %% [markdown]
-# Three seeds, 500 steps each:
 
 # %%
 num_steps = budget(500, quick=20)
@@ -547,7 +544,6 @@ assert mx.allclose(attention(x), theirs, atol=5e-3 * mx.abs(theirs).max().item()
 changed = mx.concatenate([x[:-1], x[-1:] + 1])
 before, after = attention(x), attention(changed)
 assert mx.allclose(after[:-1], before[:-1], atol=1e-6), "an earlier position saw the last one"
-assert not mx.allclose(after[-1], before[-1], atol=1e-3)
 
 
 # %% [markdown]
@@ -925,7 +921,6 @@ print(f"microGPT         500 names {mean:.3f}")
 best_few = min(bigram_few, place_few, backoff_few)
 claim("from the same 500 names, microGPT beats all three", max(whole) < best_few)
 claim("from all names, the table of letter and place beats microGPT", min(whole) > place_all)
-draw_loss_log("names", until="03")
 
 # %% [markdown]
 # From the same 500 names the model learns more than any of the counts. But counting is so cheap that a table can have all
@@ -1049,6 +1044,16 @@ claim("with each seed, some head turns consonants towards vowels", min(most) > 1
 # In section 5 we made up a head in which consonants look for vowels. With each seed, training found one that leans that way, though nobody
 # told the model what a vowel is.
 #
+# ## 12. The program
+#
+# In a terminal, `uv run microgpt` trains this model on all names:
+
+# %%
+from course_lib.scripts.microgpt import main
+
+main(command_line(notebook_flags=["--quiet"]))
+
+# %% [markdown]
 # ## Exercises
 #
 # Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
@@ -1174,7 +1179,6 @@ check(exercises.plain_relu_model, plain_relu_model)
 # - A GPT consists of embeddings, blocks of attention and MLP that add to the residual stream, and a head that turns vectors into logits.
 # - A new model's loss must be near the logarithm of the vocabulary's size.
 # - From the same 500 names microGPT learns more than counts do, even with back-off. Attention has hardly begun to help.
-# - In a terminal, `uv run microgpt` trains this model on all names and writes new ones.
 #
 # ## Pitfalls
 #

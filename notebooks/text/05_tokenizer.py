@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 05 · Tokenizer
 #
-# **Goal.** Turn any text into ids and back without loss: write byte pair encoding by hand, then train the tokenizer that the rest of the course uses.
+# **Goal.** Turn any text into ids and back without loss: write byte pair encoding by hand, then train a tokenizer on the documentation of Python.
 #
 # | | |
 # |---|---|
@@ -111,7 +111,7 @@ show(" documentation")
 show("documentation")
 
 # %% [markdown]
-# **Numbers.** When you add on paper, you write digits of equal worth below each other. The model gets numbers cut as chance would have
+# **Numbers.** When you add on paper, you write digits of the same place value under one another. The model gets numbers cut as chance would have
 # it: compare 127 and 677.
 
 # %%
@@ -189,7 +189,7 @@ for row in rows:
 # - GPT-2 keeps 127 whole, but cuts 677 into 6|77 and 804 into 8|04. GPT-4 takes three digits at a time.
 # - GPT-2 gives *each* space of an indentation an id. GPT-4 takes them together, and so do we.
 # - `SolidGoldMagikarp`, a user of a web forum, is *one* token in GPT-2. The name was common in the text of the *tokenizer* and nearly
-#   absent from that of the *model*. Asked about it, models with this vocabulary answered nonsense ([further reading](#Further-reading)).
+#   absent from that of the *model*. Asked about it, models with this vocabulary answered nonsense (further reading).
 # - Two Korean syllables are six tokens to us and to GPT-2: one for each byte.
 #
 # Now longer texts, the five samples of `data/samples`, in **bytes per token**. More is better.
@@ -358,7 +358,7 @@ draw_merge_tree(b"banana", {token: token_id for token_id, token in enumerate(tok
 # "banana" became b|an|an|a, then ban|an|a, then ban|ana. In the picture, read from the bottom up.
 #
 # Do you need the pairs for this? No, the *bytes* of each token are enough: an and a merge because "ana" is a token, while ban and ana
-# stay apart because "banana" is none. So one dictionary, from the bytes of a token to its id, is all that we keep from here on. (Section 6
+# stay apart because "banana" is not one. So one dictionary, from the bytes of a token to its id, is all that we keep from here on. (Section 6
 # checks that the ids are the same; in exercise 5.2 you write it.)
 #
 # **Decoding** is simple: put the bytes one after the other. Whatever the merges are, the text comes back.
@@ -447,7 +447,7 @@ draw_pieces([piece.encode() for piece in pieces], kinds=alternatives)
 
 # %% [markdown]
 # BPE works inside one box at a time. Which boxes surprise you? Look at the hyphen, which goes with "trained" as a space would; and at the
-# eight spaces before "return", of which the word has taken the last.
+# eight spaces before "return", the last of which has gone to the word.
 #
 # **Why digits in ones and twos?** GPT-4's pattern has `{1,3}`. That takes fewer tokens for a number, but more of the vocabulary. Train
 # both ways, with few merges and with all that the text yields:
@@ -495,7 +495,7 @@ tokens = tokens_of(merges)
 print([token.decode() for token in tokens[256:300]])
 
 # %% [markdown]
-# Beginnings of words, common endings, then whole words. And if ties went to the first pair met?
+# Pieces of words, whole words, and pairs of signs. And if ties went to the first pair met?
 
 # %%
 others = tokens_of(learn_from(few_docs, num_merges, lambda counts: max(counts, key=counts.get)))
@@ -657,7 +657,7 @@ def encode_batch(
 
 
 # %% [markdown]
-# **Decoding** joins bytes, as by hand, but never fails on bytes that are no text (section 9).
+# **Decoding** joins bytes, as by hand, but never fails on bytes that are not valid text (section 9).
 
 # %%
 #| export data.tokenizer
@@ -687,7 +687,7 @@ draw_merge_tree(b" documentation", tokenizer.mergeable_ranks)
 # Each box is now a token, with its id. "·tokenizer" was one piece and is now two tokens. Rare words are cut where the merges happen to
 # meet, not where a linguist would cut. A common word has grown together completely, out of parts that other words share.
 #
-# No text is lost, whatever it is: all held-out documents, and a few strange texts.
+# No valid text is lost: all held-out documents, and a few strange texts.
 
 # %%
 strange = ["", "   ", "\n\n\t", "\0", "ß🇰🇷e\u0301", "نص", "x" * 5000, "🧑‍🚀"]
@@ -943,7 +943,7 @@ claim("all text, two back: it loses under 2 %", all(r["above"] < 2 for r in two 
 claim("a quarter of it: 1 to 8 %", all(1 < r["above"] < 8 for r in two if r["share"] > 1))
 
 # %% [markdown]
-# A model that looks one id back can only see further with longer tokens, so it wants more of them. Looking two back, the choice matters less.
+# A model that looks one id back can only see further with longer tokens, so it wants more of them. (Dotted: the first split's.)
 # Either way the rule errs on the small side: hardly on all of the text, more on a quarter. That spares vectors: one more doubling
 # from 4,096 ids makes d4 40 % larger. But these are tables of counts; chapter 11 trains a GPT with two vocabularies.
 #
@@ -953,8 +953,8 @@ claim("a quarter of it: 1 to 8 %", all(1 < r["above"] < 8 for r in two if r["sha
 #
 # | chapter | ids | learned from | why so many |
 # |---|---|---|---|
-# | 05 | 4,096 | nine tenths of the documentation of Python | the rule |
-# | 06, and `tok_train` | 2,048 | the same, up to 10,000 characters a document | the rule, for less text |
+# | 05, 06 | 4,096 | nine tenths of the documentation of Python | the rule |
+# | `tok_train` | 2,048 | its training text, up to 10,000 characters a document | the rule, for less text |
 # | 08, 09, 10 | 512 | the documentation | small models should have their parameters in the layers |
 # | 11 | 512 and 2,048 | the documentation | to compare losses across vocabularies |
 # | 12, 14 | 265 | names; digits | no merges: letters and digits again |

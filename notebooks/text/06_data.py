@@ -263,7 +263,7 @@ claim("each of the others loses most of its split at least once", min(worst) > c
 # on** before they came into validation, and a model does well on what it has read. With the hash both bars are empty. And a text that
 # occurs twice, as web pages often do, is on the same side both times.
 #
-# The package splits each text of yours this way and writes both sides into files, validation last. It adds two rules for
+# The package splits any text of your own this way and writes both sides into files, validation last. It adds two rules for
 # extremes (`split_documents` in `course_lib/data/dataset.py`): no more than 10 million characters are held out, and neither side
 # stays empty. On our corpus neither rule matters:
 
@@ -521,7 +521,7 @@ assert (state["epoch"], state["token"]) == (small.state["epoch"], small.state["t
 # - It reads from files and holds only a few documents at a time, so a corpus may be larger than your memory.
 # - It encodes on all cores, and a **thread** makes the next eight batches while the model is busy with this one.
 # - Several processes share a corpus: with `rank=1, world_size=4`, a loader reads every fourth document, and no other loader reads those.
-# - Its state names the text and the tokenizer, and it refuses a state of others: there, row 3 is another document.
+# - Its state names the text and the tokenizer, and it refuses a state saved with another text, where row 3 would be another document.
 #
 # Is the thread worth it? In the next cell a training step is a `sleep`, like a GPU that is busy. We time only how long each batch keeps us
 # waiting, in turn for both.
@@ -552,7 +552,7 @@ claim("made ahead, a batch comes at least three times as fast", ratio > 3)
 # %% [markdown]
 # ### Seen with counted numbers
 #
-# Text makes it hard to see where you are. So feed the finished loader documents that are just counted numbers: 20 documents of 100 numbers
+# Text makes it hard to see where you are. So feed the finished loader documents that simply count: 20 documents of 100 numbers
 # each, 1 to 2,000. A stand-in for the tokenizer makes each number its own id. BOS is 0.
 
 # %%
@@ -645,7 +645,7 @@ print(f"V = 512: {len(few)} documents of {average:,.0f} tokens on average,", end
 print(f"{ROWS * LENGTH} tokens in a batch")
 
 # %% [markdown]
-# Four seeds; with each, all four orders start from the same weights and the same order of documents. On a busy laptop this takes twenty minutes, so the
+# Four seeds; with each, all four orders start from the same weights and the same order of documents. On a busy laptop this takes half an hour, so the
 # numbers are stored.
 
 # %%
@@ -694,7 +694,7 @@ claim("rows shuffled before each epoch beat the stream with each of the seeds", 
 claim("and so do rows shuffled only once", all(once < same))
 
 # %% [markdown]
-# Two answers. A **new order in each epoch** buys nothing here, neither of documents nor of rows. But **mixed rows** buy about 0.05 nats, with each of the
+# Two answers. A **new order in each epoch** buys nothing here, neither of documents nor of rows. But **mixed rows** buy about 0.05 nats on average, and something with each of the
 # seeds, and it is enough to mix them once. The likely reason: in the stream, the 512 tokens of a batch are neighbours, often all from one document. Mixed
 # rows come from 16 places, so each step learns from 16 subjects at once.
 #
@@ -808,8 +808,8 @@ figure.tight_layout(rect=(0, 0.08, 1, 1))
 plt.show()
 
 # %% [markdown]
-# On the left, much white. In the middle no place is empty, and only row 0 has its BOS at the left end. On the right all rows have. What you
-# cannot see there is the text that was thrown away. How much is it? In the long run, too? Follow 40,000 rows of 2,048 tokens, and look at the last 2,000
+# On the left, much white. In the middle no place is empty, and only row 0 has its BOS at the left end. On the right every row does. What you
+# cannot see there is the text that was thrown away. How much is it? In the long run, too? Follow 40,000 rows of 2,048 tokens, over a hundred passes over our small corpus, and look at the last 2,000
 # rows each time:
 
 # %%
@@ -866,7 +866,7 @@ claim("nearly all that waits is longer than a row", np.mean(waiting > T) > 0.9)
 # | `uv run get_data --dataset fineweb-edu --shards 8` | fetches eight shards and the one for validation, 900 MB; stopped at any moment, it goes on from the same byte |
 # | `uv run base_train --dataset climbmix --streaming` | keeps a few shards on disk: the next one arrives while one is read |
 #
-# (A shard counts as here only after its SHA-256, a far stricter hash than CRC-32, is the one that the hub states. `course_lib/data/own_text.py` and `course_lib/data/remote.py` are readable,
+# (A shard counts as downloaded only once its SHA-256, a far stricter hash than CRC-32, matches the one published. `course_lib/data/own_text.py` and `course_lib/data/remote.py` are readable,
 # but no later chapter needs them.)
 
 # %% [markdown]

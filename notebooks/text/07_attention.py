@@ -57,7 +57,7 @@ print(backend.describe())
 # ## 1. Which cat?
 #
 # "My cat met your cat outside." The word *cat* stands there twice, and they are two different cats. Give each word a random vector, and
-# chapter 03's attention these vectors alone, without positions. The last word looks back. What weight does each word get?
+# feed chapter 03's attention just these vectors, without positions. The last word looks back. Which weights come out?
 
 # %%
 words = "my cat met your cat outside".split()
@@ -132,7 +132,7 @@ print("equal to chapter 03")
 #
 # ### What a table of positions cannot do
 #
-# Chapter 03 told the cats apart: it added a learned vector for each place, from a table of `block_size` rows. So a ninth place has
+# Chapter 03 told the cats apart: it added a learned vector for each place, from a table of `block_size` rows. So for a ninth place there is
 # none:
 
 # %%
@@ -262,7 +262,7 @@ for position in range(4):
 #
 # ### Only the difference counts
 #
-# The dot product of two arrows is $|q|\,|k|$ times the cosine of the angle between them. Call that angle $\varphi$ before anything turns.
+# The dot product of two arrows is $|q|\,|k|$ times the cosine of the angle between them. Call that angle $\varphi$ before anything turns, counted clockwise from key to query: −74° in the first picture.
 # The query at position $m$ turns by $m$ steps, the key at position $n$ by $n$, in the same direction. So the angle between them
 # changes by the difference:
 #
@@ -281,7 +281,7 @@ for m, n in pairs:
     assert math.isclose(dot, math.cos((0.9 - 2.2) + (m - n) * 0.3))
 
 # %% [markdown]
-# From the second face to the third both arrows moved on by ten positions. The angle between them stayed.
+# From the second face to the third the angle stayed.
 #
 # ### Many arrows, many speeds
 #
@@ -412,7 +412,7 @@ claim("that of the rotations is not", given["rotations"][13:].mean() > 0.9)
 
 # %% [markdown]
 # The dark line beside the diagonal is "three back". (The first three places have nothing there.) On the left it ends with the
-# training texts, and below it the head looks here and there. On the right it goes on, since what was learned at one place holds at
+# training texts, and below it the head looks all over the place. On the right it goes on, since what was learned at one place holds at
 # every place.
 #
 # For how long? The same three heads, in texts of 512 letters:
@@ -432,7 +432,7 @@ claim("there most weight goes to distances that training never had", min(far_wei
 
 # %% [markdown]
 # No training text asked the head *not* to look 200 back. Some of those distances fit by chance, and hundreds of them add up. So a
-# model that has been trained on 2,048 positions computes *something* at 5,000, and seldom something good.
+# model that has been trained on 2,048 positions computes *something* at 5,000, and often nothing good.
 #
 # ### The fast one
 #
@@ -713,7 +713,7 @@ print("no position sees a later one")
 # ## 6. Fewer heads of keys and values
 #
 # What does a cache cost? For each token, each layer keeps a key and a value (2) for each head, of `head_dim` numbers each. A number
-# takes 2 bytes in bfloat16, the type in which GPUs compute. For d12 that makes
+# takes 2 bytes in bfloat16, the type in which GPUs compute. For d12 that comes to
 
 # %% tags=["nbval-check-output"]
 def cache_bytes(n_layer, n_kv_head, head_dim=128):
@@ -764,7 +764,7 @@ print("in place: equal for 6, 3, 2 and 1 kv heads; tiled: for 6 and 1 only")
 # ### What it saves
 #
 # The memory of one conversation with a model like d12, over its length. (d12 itself stops at 2,048; today's models go much further.) The
-# dotted line is the model itself, 185.6 million parameters (chapter 08 counts them):
+# dotted line is the model itself in bfloat16, 185.6 million parameters (chapter 08 counts them):
 
 # %%
 lengths = [1024 * n for n in range(17)]
@@ -804,7 +804,7 @@ print(f"{6 * 2048 * 2048 * 4 / 1e6:.0f} MB in each layer")
 # %% [markdown]
 # **FlashAttention** (further reading) goes through the keys in blocks and keeps a running maximum, sum and mean for each
 # query. The result is the same softmax, but the T × T numbers are never all in memory. `mx.fast.scaled_dot_product_attention`
-# has kernels of this kind for GPUs. On a CPU it takes the same steps as `attend`. Is it the same, in value and in gradient?
+# has kernels of this kind for GPUs. On a CPU it takes the same steps as `attend`.
 
 # %%
 def naive_attend(q, k, v):
@@ -847,7 +847,7 @@ for T in (128, 256, 512):
     q, k, v = mx.random.normal((3, 1, 6, T, 128))
     ratio = time_ratio(naive_attend, fast_attend, q, k, v)
     print(f"T={T:4d}: naive takes {ratio:.2f} times as long")
-claim("at the longest, MLX's own is not the slower one", ratio > 0.6)
+claim("at the longest, MLX's own is not much slower", ratio > 0.6)
 if backend.device_kind() == "cpu":
     claim("and on a CPU not the faster one: the ratio is about 1", ratio < 1.7)
 
@@ -1125,7 +1125,7 @@ check(exercises.to_halves, to_halves)
 #
 # | chapter 03 | now | why |
 # |---|---|---|
-# | a row of `wpe` added to the token | queries and keys turned by their position | only the distance counts, and what is learned at one place holds at every place |
+# | a row of `wpe` added to the token | queries and keys turned by their position | only the distance counts, and what is learned at one place holds at others, up to a point |
 # | scores as large as the weights make them | RMSNorm on queries and keys | no score beyond ±√D, no query cut off from learning by its size |
 # | the whole text, always | a cache, optional; the mask is aligned at its end | only the new token goes through the matrices, and the numbers stay the same |
 # | as many heads of keys and values as of queries | any divisor of them | the cache shrinks by as much |

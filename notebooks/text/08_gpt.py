@@ -640,7 +640,7 @@ assert flops_per_token(config) == 6 * multiplied + attention
 # Now all sizes, at a vocabulary of 65,536 and texts of 2,048 tokens. The parameter counts are those that nanochat publishes. The last two columns say how much text a model
 # should read. About 20 tokens for each parameter was the best use of a fixed number of operations in the experiments of
 # [Hoffmann et al., 2022](https://arxiv.org/abs/2203.15556), known as Chinchilla, and nanochat (October 2025) took that. It
-# counts both tables as parameters, though a table row is looked up and not computed. nanochat (July 2026) takes 12 tokens for each
+# counts both tables as parameters, though a row of `wte` is looked up and not computed. nanochat (July 2026) takes 12 tokens for each
 # parameter of the blocks and `lm_head` alone.
 
 # %% tags=["nbval-check-output"]
@@ -677,7 +677,7 @@ plt.show()
 
 # %% [markdown]
 # The hatched parts are the two tables. They are nearly all of d4, about half of d12, and a fifth of d26. That is the price
-# of 65,536 ids, and why small models are better off with a smaller vocabulary.
+# of 65,536 ids.
 
 # %% [markdown]
 # ## 7. The ladder: what does each idea buy?
@@ -736,7 +736,7 @@ def counts_loss(runs, ids, longest, strength):
 
 
 # %% [markdown]
-# `strength` says how many counts the shorter run is worth. It is chosen on `choosing`. For the last row we count all training tokens but
+# `strength` says how many counts the shorter run is worth. It is chosen on `choosing`. For "bigram, all tokens" we count all training tokens but
 # those, three times as many as the models below will see.
 
 # %%
@@ -761,12 +761,12 @@ for label, ids_counted, longest in (
 
 
 # %% [markdown]
-# The **bigram** of the same tokens is the number to beat: a model that loses to it has not understood more than pairs. The trigram is far better
+# The **bigram** of the same tokens is the number to beat: a model that loses to it could be replaced by a table of pairs. The trigram is far better
 # still. Keep it in mind.
 #
 # ### Watch it train
 #
-# Now the GPT of this chapter, on the same 400 batches, with AdamW (chapter 04). The learning rate stays for half of the
+# Now the GPT of this chapter, on the same 400 batches, with AdamW (chapter 04) at one rate for all, which we did not search: chapter 09 does. The rate stays for half of the
 # steps and then goes down to 0. (The second rate is for a table of positions, later.)
 
 # %%
@@ -812,7 +812,7 @@ print(f"held-out loss of this GPT {gpt_loss:.3f}")
 
 
 # %% [markdown]
-# It starts at $\ln 512 = 6.24$, learns in a few dozen steps which ids are common, and then spends most of its time on learning pairs. What
+# It starts at $\ln 512 = 6.24$, learns in a few dozen steps which ids are common, and then falls slowly. What
 # does it write? A plain loop: all ids so far go in, the last position's logits give the next id, and it is appended. (Everything is
 # computed anew for each token; chapter 12 does better.)
 
@@ -835,7 +835,7 @@ print(sample(gpt, budget(100, quick=10), temperature=0.7, seed=0))
 #
 # The bottom rung has the same norms and matrices without positions: plain attention, ReLU, a tied head, no cap. Each rung adds
 # an idea to those below it, only RoPE takes the table's place, and the top rung is this chapter's GPT. (Its own `lm_head` and the
-# cap come in one step, to save an hour of computing.)
+# cap come in one step.)
 
 # %%
 LADDER = {
@@ -907,11 +907,11 @@ assert mx.allclose(top(ids), gpt(ids), atol=1e-3 if on_cpu else 0.2)
 
 # %% [markdown]
 # These runs take minutes each, so they are stored. All see the same batches in the same order; a seed is another set of
-# starting values. Each has three seeds, the table one.
+# starting values. Each has three seeds. (Several ran at once, on a busy machine: the seconds say little.)
 #
 # - **The control** is the top rung with *frozen* blocks: only `wte` and `lm_head` are trained. Since every `c_proj` stays zero, the blocks add nothing, and the model
 #   sees one id and guesses the next. It is a bigram that was learned. What a model has over it is what its blocks have learned.
-# - **The table** gets rates of its own, chosen on `choosing`, since its rows start small and each is seen only eight times a step.
+# - **The table** gets rates of its own, chosen on `choosing`, since its rows start small.
 
 # %%
 def rung_row(label, seed, table_rate=RATE, rate=RATE):
@@ -939,7 +939,7 @@ chosen = best["table_rate"], best["rate"]
 # %%
 def ladder():
     for label in [*LADDER, "frozen blocks"]:
-        for seed in range(budget(3, quick=1) if label != "+ table" else 1):
+        for seed in range(budget(3, quick=1)):
             yield rung_row(label, seed, *(chosen if label == "+ table" else ()))
 
 
@@ -951,7 +951,7 @@ mean = {label: sum(each) / len(each) for label, each in losses.items()}
 luck = max(max(each) - min(each) for each in losses.values())
 
 # %% [markdown]
-# `luck` is the largest distance between two seeds of one rung. A difference below it says nothing. A square counts, a circle is trained:
+# `luck` is the largest distance between two seeds of one rung. A difference below it says nothing. In the figure, squares are counts, circles are trained models:
 
 # %%
 idea_of = LADDER | {"frozen blocks": "the control: GPT, its blocks as they began"}
@@ -977,7 +977,7 @@ for ax in (whole, near):
 whole.set_yticks(range(len(names)), names)
 whole.set_ylim(len(names) - 0.4, -0.6)
 near.set(xlim=(3.78, 4.15))
-near.set_title("from near: a dot per seed; dotted: the bigram", fontsize=10)
+near.set_title("close-up: a dot per seed; dotted: the bigram", fontsize=10)
 plt.show()
 
 
@@ -1005,21 +1005,21 @@ claim("the table does harm at each rate tried", least_harm > 2 * luck)
 # %% [markdown]
 # What the numbers say, for **this size, this text and 400 steps**:
 #
-# - **The bigram** is beaten by GPT and by the rung below it, by a little: 3.83 each against 3.87. The four lower rungs fail. They have learned less than a table
-#   of pairs holds. With three times the text it gets 3.73, and a trigram gets 3.35, which no rung comes near.
-# - **Trained blocks** are worth 0.19: so far is GPT below the frozen control, a bigram that was learned. That control, 4.01, is better than "no positions"
-#   with trained blocks: it has a head of its own and larger rows in `wte` to start from.
+# - **The bigram** is beaten by GPT and by the rung below it, by a little: 3.83 each against 3.87. The four lower rungs fail: a table
+#   of pairs does better. With three times the text it gets 3.73, and a trigram gets 3.35, which no rung comes near.
+# - **Trained blocks** are worth 0.19: GPT ends that far below the frozen control, a bigram that was learned. That control, 4.01, is better than "no positions"
+#   with trained blocks. It starts otherwise (head, `wte`), and we do not know how much that matters.
 # - **RoPE** is worth 0.19 over no positions, **ReLU²** 0.07.
 # - **QK norm** buys less than luck could. Chapter 07 showed what it prevents.
 # - **A head of its own and the cap** together buy nothing that luck could not have bought. The cap is a safety rail against logits that run away, and in so short a training nothing runs. They are kept
 #   because the trained models that we want to load have them.
-# - **A table of positions** does harm at each rate tried: 0.46 if only the table's own rate is lowered, 0.13 if all rates are. So much of the harm is a matter of rates, and three tries are few. GPT-2, trained long, did well with one.
+# - **A table of positions** does harm at each rate tried: 0.46 if only the table's own rate is lowered, 0.13 if all rates are (then the rest has another rate than its neighbours, too). So much of the harm is a matter of rates. GPT-2, trained long, did well with one.
 #
 # Each idea was measured on top of those before it; in another order the steps would differ.
 #
 # ### Why does "no positions" work at all?
 #
-# Without positions a model should see a bag of ids. Yet it loses little at first, for two reasons. The residual stream carries a position's own id, so pairs can be learned
+# Without positions a model should see a bag of ids. Yet it is far better than a unigram, for two reasons. The residual stream carries a position's own id, so pairs can be learned
 # without any positions. And the causal mask gives the order away: position $t$ sees exactly $t$ ids. Take an attention head that looks at everything alike, and values
 # of which only the first id's is not 0:
 

@@ -10,7 +10,7 @@
 # | Memory | under 4 GB |
 # | You will build | the loss in chunks, in a simple form; the package has it, written by hand, in `course_lib/model/loss.py` |
 #
-# Chapter 08's d12 is small among language models. Does it fit into your laptop? The weights do, easily. Training is another matter, and most of
+# Chapter 08's d12 is small among language models. Does training it fit into your laptop? The weights do, easily. Training is another matter, and most of
 # what it needs is neither weights nor data. This chapter finds out where the memory goes, and the time.
 
 # %% [markdown]
@@ -44,7 +44,7 @@ ON_CPU = backend.device_kind() == "cpu"  # where the numbers of the text were me
 
 # %% [markdown]
 # Here is the bill for one training step of d12 with eight texts of 2,048 tokens, as `estimate_memory` of the package reckons it.
-# Look at the last two lines: what the way forward makes for the way back, and the logits, if all of them were held at once.
+# Look at two lines: *activations*, what the forward pass makes for the backward pass, and *all logits*, if all of them were held at once.
 
 # %%
 d12 = GPTConfig.from_depth(12)
@@ -62,7 +62,7 @@ print(f"{'all logits':12s} {logits:6.2f} GB, and several arrays of that size")
 # Chapter 02's engine kept each number of the way forward, since the way back asks for it: the slope of $a \cdot b$ by $a$ is
 # $b$. MLX does the same with whole arrays. What is kept in this way is called **activations**.
 #
-# How much is kept can be measured. `mx.get_peak_memory()` says what was the most in use at once:
+# How much is kept can be measured. `mx.get_peak_memory()` says the most memory that was in use at any moment:
 
 
 # %%
@@ -228,8 +228,8 @@ claim("the same loss and the same gradients", abs(loss.item() - same.item()) < c
 
 # %% [markdown]
 # `fused_loss` of the package does this inside an `mx.custom_function`, so that `model.loss` can be differentiated like anything else. Its way forward returns three things: the loss, and both gradients
-# as further outputs. Its way back only multiplies them by the slope that comes in. Two details are there
-# for speed: rows can count differently (targets of −1 count 0), and `mx.depends` takes the place of `mx.eval`: it tells lazy MLX to finish a chunk before the next one begins.
+# as further outputs. Its way back only multiplies them by the slope that comes in. Two details come on top:
+# rows can carry different weights (targets of −1 count 0), and `mx.depends` takes the place of `mx.eval`: it tells lazy MLX to finish a chunk before the next one begins.
 #
 # ### What it saves
 #
@@ -320,7 +320,7 @@ claim("less than a third of what it was", again_per_block < per_block / 3)
 
 # %% [markdown]
 # (More than one array, since at the fullest moment some gradients of weights are there, too.) What does it cost? One more way forward, on top of one forward and a way back that costs two. So you would expect
-# a third more time. Six steps of each, taken in turn:
+# a third more time. Seven steps of each, taken in turn:
 
 # %%
 config = GPTConfig(256, 512, 4, n_head=4, n_kv_head=4, n_embd=256)
@@ -384,7 +384,7 @@ print("near the cap:", [round(number, 4) for number in near_15.tolist()])
 # | the sums inside norms, softmax and products | float32, in MLX's kernels | long sums lose digits |
 # | logits, loss | float32 | differences are small |
 #
-# So on a GPU the 18 arrays of a block take half the bytes. The 16 bytes of weight, gradient and Adam's two numbers stay.
+# So on a GPU the 18 arrays of a block take half the bytes. Weight, gradient and the optimizer's numbers stay: 16 bytes with Adam, 12 with Muon.
 #
 # ## 5. The bill
 #
@@ -464,7 +464,7 @@ print(f"{speed:,.0f} tokens a second, products {peak:,.0f} GFLOP/s: MFU {100 * s
 claim("some of the time goes into products, not all", 0 < share < 1)
 
 # %% [markdown]
-# Where does the rest go? Into everything that is no product: norms, softmax, ReLU², rotations, the optimizer. They do few operations for each number that they read, so
+# Where does the rest go? Into everything that is not a matrix product: norms, softmax, ReLU², rotations. They do few operations for each number that they read, so
 # memory sets their pace.
 #
 # ## 7. d12 to d26: what they need
@@ -492,7 +492,7 @@ for depth in (12, 16, 20, 26):
 # | NVIDIA H200 | 141 GB | 4.8 TB/s | 989 TFLOP/s (1,979 counts zeros that are skipped) | [H200 and B300 compared](https://itkb.uw.cz/2026/06/nvidia-h200-vs-b300-precisions-cores.html) |
 # | Apple M4 Max | up to 128 GB, shared with the system | 546 GB/s | not stated by the maker | [Notebookcheck](http://www.notebookcheck.net/Apple-M4-Max-official-with-incremental-upgrades-over-the-M3-Max.911098.0.html) |
 #
-# By memory all of these models fit into either; how many texts at a time is the question. By time they do not:
+# Memory is not the obstacle: all of these models fit into either, with more or fewer texts at a time. Time is:
 
 # %%
 print("20 tokens for each parameter on one H200, if it reached 40 % of 989 TFLOP/s:")
@@ -511,7 +511,7 @@ claim("on a laptop d12 is a matter of weeks", 20 < m3_days < 60)
 
 
 # %% [markdown]
-# The 40 % are an assumption, a good value for a tuned program. The 1,488 tokens a second were reported for a d12 in MLX on an Apple M3 Pro, by a port that was
+# The 40 % is an assumption, a good value for a tuned program. The 1,488 tokens a second were reported for a d12 in MLX on an Apple M3 Pro, by a port that was
 # not tuned. So before you spend a night: measure a few steps, and let the program tell you when it will end. `base_train` does.
 #
 # ## Exercises
