@@ -163,7 +163,7 @@ class Tokenizer:
         return cls(*load_files(Path(folder or default_folder()), SPECIAL_TOKENS))
 
 
-# ---- 9. Bytes that are no character
+# ---- 9. Half a character
 
 
 class StreamDecoder:

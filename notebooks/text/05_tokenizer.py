@@ -297,7 +297,7 @@ print("smallest pair:", [chr(byte) for byte in best_pair(counts)])
 
 # %% [markdown]
 # Any rule would do, but there has to be one. "The first one met" depends on the order of the documents, and one merge that differs changes
-# many after it (section 6 counts them). Our rule is that of `rustbpe`, the library that we use later: **ties go to the smaller pair**.
+# those after it (section 6 counts them). Our rule is that of `rustbpe`, the library that we use later: **ties go to the smaller pair**.
 #
 # Now the loop. `merges` remembers each pair and its new id, in the order of learning. Pairs may hold ids above 255 too: a token grows
 # out of smaller ones, and its bytes are those of the two, one after the other.
@@ -355,7 +355,7 @@ for text in ("banana", "bandit", "한"):
 draw_merge_tree(b"banana", {token: token_id for token_id, token in enumerate(tokens)})
 
 # %% [markdown]
-# "banana" became b|an|an|a, then ban|an|a, then ban|ana. In the picture, read from the bottom up.
+# "banana" became b|an|an|a, then ban|an|a, then ban|ana. Read the picture from the bottom up.
 #
 # Do you need the pairs for this? No, the *bytes* of each token are enough: an and a merge because "ana" is a token, while ban and ana
 # stay apart because "banana" is not one. So one dictionary, from the bytes of a token to its id, is all that we keep from here on. (Section 6
@@ -631,8 +631,8 @@ assert tokenizer.mergeable_ranks == finished.mergeable_ranks
 # %% [markdown]
 # It is the one you met in section 1. (Why 4,096? Section 10.)
 #
-# **Encoding** is a call of `tiktoken`. `safe_parts` nearly always gives the text as it is; the appendix shows when not. Many texts are
-# shared out to threads.
+# **Encoding** is a call of `tiktoken`. `safe_parts` nearly always gives the text as it is; the appendix shows when not. A batch of texts
+# is divided among threads.
 
 # %%
 #| export data.tokenizer
@@ -733,7 +733,7 @@ assert tokenizer.decode(ids[1:]) == attack
 # The only special id is the BOS in front, which we asked for. What if the *text* `<|user_end|>` became the special id? Then anyone who writes it
 # into a message, or into a web page that the model reads, could end the user's turn and speak as the assistant: one kind of **prompt injection**.
 #
-# ## 9. Bytes that are no character
+# ## 9. Half a character
 #
 # A model writes one token after the other, and a token may be *part* of a character:
 
@@ -819,7 +819,7 @@ used = Counter(token_id for ids in larger.encode_batch(train_docs) for token_id 
 merged = range(256, larger.bos)
 rare = sum(used[token_id] < 10 for token_id in merged) / len(merged)
 print(f"{rare:.0%} of them are used fewer than 10 times in the training text")
-claim("late merges are rare: most are used fewer than 10 times", rare > 0.5)
+claim("most merges of the largest one are used fewer than 10 times", rare > 0.5)
 
 # %% [markdown]
 # ### What it costs
@@ -943,7 +943,7 @@ claim("all text, two back: it loses under 2 %", all(r["above"] < 2 for r in two 
 claim("a quarter of it: 1 to 8 %", all(1 < r["above"] < 8 for r in two if r["share"] > 1))
 
 # %% [markdown]
-# A model that looks one id back can only see further with longer tokens, so it wants more of them. (Dotted: the first split's.)
+# A model that looks one id back can only see further with longer tokens, so too few of them cost it more. (Dotted: the first split's.)
 # Either way the rule errs on the small side: hardly on all of the text, more on a quarter. That spares vectors: one more doubling
 # from 4,096 ids makes d4 40 % larger. But these are tables of counts; chapter 11 trains a GPT with two vocabularies.
 #

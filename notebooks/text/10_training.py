@@ -811,7 +811,7 @@ recipe = Recipe(
     cadence=Cadence(EVERY, eval_batches=val_batches, sample_every=STEPS, save_every=STEPS),
 )
 with TokenLoader(data, tokenizer, "val", 8, 128) as loader:
-    held_out = list(islice(loader, 8))  # what chapters 08 and 09 measured on
+    held_out = list(islice(loader, budget(32, quick=8)))  # what chapters 08 and 09 measured on
 
 # %% [markdown]
 # ### The loop
@@ -948,7 +948,7 @@ for seed, document in enumerate(unseen[:3]):
     print(repr(prompt), "…", repr(continue_text(model, tokenizer, prompt, seed=seed)))
 
 # %%
-losses = [model.loss(*batch, "none").mean().item() for batch in held_out[: budget(8, quick=1)]]
+losses = [model.loss(*batch, "none").mean().item() for batch in held_out[: budget(32, quick=1)]]
 larger_steps, idea = sum(losses) / len(losses), "chapter 09's tokens, in larger steps"
 record_loss("10", "by the Trainer", idea, "python docs", steps=STEPS, loss=larger_steps)
 draw_loss_log("python docs", until="10")

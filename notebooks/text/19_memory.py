@@ -64,7 +64,6 @@ print(f"{'all logits':12s} {logits:6.2f} GB, and several arrays of that size")
 #
 # How much is kept can be measured. `mx.get_peak_memory()` says the most memory that was in use at any moment:
 
-
 # %%
 def peak_of(function, *arrays):
     """Result of function(*arrays), and the most bytes in use at once beyond those before."""
@@ -103,7 +102,6 @@ claim("the gradient needs more arrays at once", both > forward)
 # loss with respect to the *output*, and the output. It returns the slope with respect to the *input*: by the chain rule, the slope that came in times your own. A toy first, with a factor of 10
 # after it, so that the slope that comes in is not just 1:
 
-
 # %% tags=["nbval-check-output"]
 @mx.custom_function
 def square(x):
@@ -117,10 +115,10 @@ def square_gradient(x, slope, output):
 
 print(mx.grad(lambda x: 10 * square(x).sum())(mx.array([1.0, 2.0, -3.0])).tolist())
 
+
 # %% [markdown]
 # The slope of $10x^2$ is $20x$: right. `relu_squared` in `course_lib/model/activation.py` is the same trick for ReLU²; it keeps $x$ alone. What does
 # it buy in an MLP, 1,024 wide, for 2,048 tokens?
-
 
 # %%
 def mlp_peak(activation):
@@ -162,7 +160,6 @@ claim("it saves at least a tenth of the peak", ours < 0.9 * plain)
 #
 # Three logits by hand, against **finite differences**: move each a little up and down, and see how the loss changes.
 
-
 # %%
 def loss_of_row(u, target, cap=15.0):
     z = cap * np.tanh(u / cap)
@@ -191,7 +188,6 @@ draw_two_passes()
 # %% [markdown]
 # On the left all logits are in memory in the middle. On the right never more than those of one chunk. What stays of a chunk is small: the
 # gradient of its rows of $x$, as large as these rows, and its part of the gradient of the matrix, which is added up. In code:
-
 
 # %%
 def loss_in_chunks(x, weight, targets, rows, cap=15.0):
@@ -233,8 +229,7 @@ claim("the same loss and the same gradients", abs(loss.item() - same.item()) < c
 #
 # ### What it saves
 #
-# A vocabulary of 65,536 and one long text, then one four times as long:
-
+# A vocabulary of 65,536 and one text, then one four times as long, then, for the fused loss, one sixteen times as long:
 
 # %%
 def fused(x, weight, targets):
@@ -244,19 +239,23 @@ def fused(x, weight, targets):
 # %%
 N, V = budget(256, quick=64), budget(65536, quick=4096)
 weight, peaks = mx.random.normal((V, 128)), {}
-for rows in (N, 4 * N):
-    x, targets = mx.random.normal((rows, 128)), mx.random.randint(0, V, (rows,))
-    for label, way in (("simple", simple_loss), ("fused", fused)):
+for label, way, sizes in (("simple", simple_loss, (1, 4)), ("fused", fused, (1, 4, 16))):
+    for rows in (N * size for size in sizes):
+        x, targets = mx.random.normal((rows, 128)), mx.random.randint(0, V, (rows,))
         both = mx.value_and_grad(way, argnums=(0, 1))
         peaks[label, rows] = peak_of(both, x, weight, targets)[1] / 1e6
-    print(f"N={rows:5d}: all logits {rows * V * 4 / 1e6:5.0f} MB;", end=" ")
-    print(f"peak simple {peaks['simple', rows]:5.0f} MB, fused {peaks['fused', rows]:5.0f} MB")
+        print(f"N={rows:5d}: all logits {rows * V * 4 / 1e6:5.0f} MB;", end=" ")
+        print(f"peak {label} {peaks[label, rows]:5.0f} MB")
 
 # %%
 grows = {label: peaks[label, 4 * N] / peaks[label, N] for label in ("simple", "fused")}
 claim("the simple loss needs several arrays of logits", peaks["simple", N] > 2 * N * V * 4 / 1e6)
 claim("four times the text, about four times the simple peak", grows["simple"] > 3)
 claim("the fused peak grows by far less", grows["fused"] < 0.6 * grows["simple"])
+claim(
+    "and from four to sixteen by a tenth at most",
+    peaks["fused", 16 * N] < 1.1 * peaks["fused", 4 * N],
+)
 
 
 # %% [markdown]
@@ -280,7 +279,6 @@ claim("the fused peak grows by far less", grows["fused"] < 0.6 * grows["simple"]
 # | softmax, where attention is not fused (any CPU) | its weights | B · n_head · T · T numbers |
 #
 # Is it so? Add blocks to a model and see by how much the peak of a gradient grows:
-
 
 # %%
 def gradient_peak(config, batch_size, recompute=False):
@@ -319,7 +317,7 @@ print(f"a block more, computed again: {again_per_block:.1f} arrays")
 claim("less than a third of what it was", again_per_block < per_block / 3)
 
 # %% [markdown]
-# (More than one array, since at the fullest moment some gradients of weights are there, too.) What does it cost? One more way forward, on top of one forward and a way back that costs two. So you would expect
+# (One array is what enters the block. The gradients of its weights are three quarters of one, in both measurements. The rest, more than an array, we cannot account for.) What does it cost? One more way forward, on top of one forward and a way back that costs two. So you would expect
 # a third more time. Seven steps of each, taken in turn:
 
 # %%
@@ -339,6 +337,7 @@ print(f"recomputing takes {ratio:.2f} times as long")
 claim("it costs less than two and a half times the time", ratio < 2.5)
 
 # %% [markdown]
+# More than a third: what is made again must be written and read again, too, and section 6 shows that this takes time of its own.
 # It pays when the batch that you want does not fit otherwise. And it changes no gradient. (The weights are random everywhere here, so that none of the gradients is zero.)
 
 # %%
@@ -372,6 +371,7 @@ print("1 and a hundred steps of 0.001, in bfloat16:", weight.item())
 near_15 = mx.array([14.9, 14.95, 15.0]).astype(mx.bfloat16)
 print("near the cap:", [round(number, 4) for number in near_15.tolist()])
 
+
 # %% [markdown]
 # The third line is why **weights stay float32**: a training step changes a weight by little, and in bfloat16 the change is
 # rounded away, a hundred times out of a hundred. The last line is why **logits and loss are float32**: near 15 two neighbours lie 0.06 apart, too
@@ -397,7 +397,6 @@ print("near the cap:", [round(number, 4) for number in near_15.tolist()])
 # The last item is the only one that cannot be counted from the formulas, since it depends on the order in which MLX works. It was fitted to peaks on a CPU: while one block goes
 # backward, about 21 more arrays; while the head works, about 14, with 5 arrays of a chunk's logits. An estimate is only as good as its
 # agreement with measurement, so here are whole training steps, optimizer and all:
-
 
 # %%
 def step_peak(config, batch_size, recompute=False):
@@ -437,6 +436,18 @@ claim("within a quarter, where it was fitted", not ON_CPU or max(map(abs, off)) 
 # %% [markdown]
 # These are small models on a CPU. For larger ones the estimate extrapolates, and on a GPU MLX works in other pieces: look at
 # your own first lines before you trust it.
+#
+# And the question from the beginning? d12 again, on a CPU, with fewer texts at a time:
+
+# %%
+fits = {}
+for B, again in ((8, False), (8, True), (1, False), (1, True)):
+    fits[B, again] = estimate_memory(d12, B, recompute=again)["total"] / 1e9
+    print(f"{B} texts{', computed again' if again else '':16s} {fits[B, again]:5.1f} GB")
+claim("one text at a time needs less than a third of eight", fits[1, False] < fits[8, False] / 3)
+
+# %% [markdown]
+# So yes, it fits into a laptop, one text at a time, several such micro-batches making one step (chapter 10). Section 7 asks how long you would wait.
 #
 # ## 6. How fast could it be?
 #
@@ -528,7 +539,6 @@ claim("on a laptop d12 is a matter of weeks", 20 < m3_days < 60)
 #
 # <details><summary>Hint 2</summary>It is 1 − (output / 15)². The slope that comes in multiplies it.</details>
 
-
 # %% tags=["exercise"]
 def softcap_gradient(z, slope, output):
     raise NotImplementedError
@@ -549,7 +559,6 @@ check(exercises.softcap, softcap_gradient)
 #
 # <details><summary>Hint 2</summary>MLX is lazy: without an `mx.eval` or `.item()` for each chunk, it may hold the logits of several at once.</details>
 
-
 # %% tags=["exercise"]
 def accuracy(x, weight, targets, rows):
     raise NotImplementedError
@@ -568,7 +577,6 @@ check(exercises.accuracy, accuracy)
 # <details><summary>Hint 1</summary>Operations that were needed, divided by operations that the machine could have done in that time.</details>
 #
 # <details><summary>Hint 2</summary>`flops_per_token(config)` already holds the way forward and the way back. An hour has 3,600 seconds, a trillion is 1e12.</details>
-
 
 # %% tags=["exercise"]
 def mfu(config, steps, tokens, hours, tflops):
