@@ -563,8 +563,8 @@ falls = [runs[s] * s / runs[1] for runs in (half_normed, most_normed) for s in s
 claim("and both fall as 1/s", max(abs(fall - 1) for fall in falls) < 0.02)
 
 # %% [markdown]
-# (The solid line on the right leaves the picture.) Without the norm most queries soon get nothing at all, and a few, those between two
-# keys that fit about equally well, get a great deal. With the norm all queries stay together. Their gradient does get smaller,
+# (The solid line on the right leaves the picture.) Without the norm most queries soon get nothing at all, and a few, which have
+# no clear favourite, get a great deal. With the norm all queries stay together. Their gradient does get smaller,
 # as $1/s$: only the direction of a query counts now, and a longer arrow has to be pushed further to turn by the same angle.
 #
 # Whether that lowers the loss is measured in chapter 08, where there is a whole model again.

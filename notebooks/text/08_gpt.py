@@ -76,7 +76,7 @@ backend.seed_everything(42)
 print(backend.describe())
 
 # %% [markdown]
-# What will come of it? A model with a billion parameters, made in one line. The package has it already:
+# Where does this lead? A model with a billion parameters, made in one line. The package has it already:
 
 # %%
 import course_lib.model.gpt as finished
@@ -454,7 +454,7 @@ for name, weight in tree_flatten(one_block.parameters()):
     print(f"{name:36s} {str(weight.shape):9s} std {mx.std(weight).item():.2f}")
 
 # %% [markdown]
-# These are all names, and nanochat (October 2025) has the same ones. The rotations of chapter 07 are not among them: they are not
+# These are all the parameter names, and nanochat (October 2025) has the same ones. The rotations of chapter 07 are not among them: they are not
 # trained.
 #
 # Why not 0.02 everywhere, as in microGPT and GPT-2? Here is the RMS of what `c_fc` puts out when RMS 1 comes in, for three widths:

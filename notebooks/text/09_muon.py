@@ -955,8 +955,8 @@ def name_batches(size, steps):
 of_names = [name_batch(train_names[-1600:])], [name_batch(unseen[:2000])]  # choosing, held out
 
 # %%
-FROZEN, FEW = {"frozen": [0]}, {"SGD": [0.3, 1, 3], "momentum": [0.1, 0.3, 1]}
-TUNED = {"AdamW": [0.0025, 0.005, 0.01, 0.02], "Muon": [0.007, 0.02, 0.04]}
+FROZEN, FEW = {"frozen": [0]}, {"SGD": [0.3, 1, 3, 10], "momentum": [0.1, 0.3, 1]}
+TUNED = {"AdamW": [0.0025, 0.005, 0.01, 0.02], "Muon": [0.007, 0.02, 0.04, 0.08]}
 
 
 def names_64():
@@ -983,15 +983,14 @@ def apart(better, worse):
 
 for kind in ("SGD", "momentum", "AdamW", "Muon"):
     claim(f"64 names: {kind} beats frozen matrices", apart(on_64[kind], on_64["frozen"]))
-claim("64 names: all seeds of Muon beat all of AdamW", apart(on_64["Muon"], on_64["AdamW"]))
-claim("256 names: all seeds of Muon beat all of AdamW", apart(on_256["Muon"], on_256["AdamW"]))
-for rows in (on_64, on_256):
+claim("64 names: SGD is no worse than AdamW", np.mean(on_64["SGD"]) <= np.mean(on_64["AdamW"]))
+for size, rows in ((64, on_64), (256, on_256)):
+    claim(f"{size} names: all seeds of Muon beat AdamW", apart(rows["Muon"], rows["AdamW"]))
     print(f"Muon leads by {np.mean(rows['AdamW']) - np.mean(rows['Muon']):.4f} nats")
 
 # %% [markdown]
-# With 64 names per step even plain SGD is not far off, and Muon's lead is small. With 256 names and more steps it is a clear
-# one. (Two things changed at once, so this does not tell which of them helped. A large batch has less noise, and noise is what
-# section 3 warned of.)
+# With 64 names per step, plain SGD with a tuned rate is as good as AdamW; only Muon stands out. With 256 names and more steps,
+# its lead over AdamW is about the same.
 #
 # That is at equal *steps*. But a step of Muon costs more. How do they compare at equal *time*?
 
@@ -1011,7 +1010,7 @@ claim("they take less than 1.3 times as long", ratio < 1.3)
 # %%
 def names_longer():
     for seed in range(budget(3, quick=1)):
-        model = train(tiny, name_batches(256, 520), "AdamW", 0.01, seed)
+        model = train(tiny, name_batches(256, 520), "AdamW", 0.005, seed)
         yield {"seed": seed, "steps": 520, "loss": loss_on(model, of_names[1])}
 
 

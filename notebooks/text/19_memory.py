@@ -60,7 +60,7 @@ print(f"{'all logits':12s} {logits:6.2f} GB, and several arrays of that size")
 # ## 1. What the way back needs
 #
 # Chapter 02's engine kept each number of the way forward, since the way back asks for it: the slope of $a \cdot b$ by $a$ is
-# $b$. MLX does the same with whole arrays. What is kept in this way is called **activations**.
+# $b$. MLX does the same with whole arrays. What is kept in this way is called **activations**. (The two ways are also called the **forward pass** and the **backward pass**.)
 #
 # How much is kept can be measured. `mx.get_peak_memory()` says the most memory that was in use at any moment:
 
