@@ -84,7 +84,7 @@ def draw_masks(masks: dict[str, mx.array]) -> None:
         for t, s in product(range(T), range(S)):
             ax.text(s, t, "sees" if mask[t, s].item() else "–", ha="center", va="center", fontsize=9)
         ax.set(title=title, xlabel=f"key (the first {S - T} from the cache)", xticks=range(S))
-        ax.set_yticks(range(T), [f"query {S - T + t}" for t in range(T)])
+        ax.set_yticks(range(T), [f"query {t}, at {S - T + t}" for t in range(T)])
     figure.tight_layout()
     plt.show()
 

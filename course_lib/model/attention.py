@@ -16,7 +16,7 @@ from course_lib.model.products import project
 def inverse_frequencies(head_dim: int, base: float = 10000.0) -> mx.array:
     """Positions per radian of rotation for each pair of numbers: (head_dim / 2,), 1 … below `base`.
 
-    A whole turn takes 2π times as many. (What others call `inv_freq` is 1 over these.)
+    A whole turn takes 2π times as many.
     Raises CourseError for an odd head_dim.
     """
     if head_dim < 2 or head_dim % 2:

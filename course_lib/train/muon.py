@@ -92,6 +92,6 @@ class Muon(optim.Optimizer):
 
     def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
         """The parameters of `gradients` after one step."""
-        ahead = optim.Optimizer.apply_gradients(self, gradients, parameters)  # by apply_single
+        ahead = optim.Optimizer.apply_gradients(self, gradients, parameters)  # apply_single of each
         ready = iter(self.directions([matrix for _, matrix in tree_flatten(ahead)]))
         return tree_map(lambda _, parameter: self.move(next(ready), parameter), ahead, parameters)

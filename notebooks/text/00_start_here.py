@@ -112,7 +112,7 @@ draw_bets("emm")
 # %% [markdown]
 # Your way from here: chapter 01 builds the simplest model of names, which only counts. Chapter 02 shows how training knows in
 # which direction to adjust a number. Chapter 03 builds a GPT of the same kind as the one above, only smaller. Chapter 04 makes it
-# fast and looks inside. (Chapter 15 is still to come.)
+# fast and looks inside. (Chapters 15 and 18 are still to come.)
 #
 # The rest of this chapter is your toolbox. The tools come from **MLX**, a library of arrays like NumPy that also runs on GPUs and
 # computes the gradients that training needs. PyTorch is the best-known library of the kind. Skip the boxes "In PyTorch" if you do not
@@ -428,7 +428,7 @@ print("weight", layer.weight.shape, "bias", layer.bias.shape, "result", layer(x2
 # %% [markdown]
 # The shape of `weight` is (outputs, inputs), hence the transpose `.T`. An **optimizer** takes the step for all parameters of a
 # module. The simplest is **SGD** (stochastic gradient descent): the subtraction that you just wrote. With one input, one output
-# and the same start, the module should give exactly the same losses.
+# and the same start, the module should give the same losses, but for rounding.
 
 # %%
 def loss_fn(model, x, y):

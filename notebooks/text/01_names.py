@@ -580,7 +580,7 @@ plt.show()
 # ## 8. The first number to beat
 #
 # The GPT of chapter 03 reads up to eight ids, so it makes only the first eight guesses of each name. To compare like with like,
-# we too count the first eight guesses, here and in all later chapters, always on held-out names.
+# we too score only the first eight guesses, here and in all later chapters, always on held-out names.
 
 # %%
 to_beat = bigram_loss(smoothed, held_out, tokenizer, max_len=8)
@@ -874,7 +874,7 @@ print(f"eight letters back: {27**9:,} cells; pairs of 32,768 tokens: {32_768**2:
 # The course keeps a **loss log**, a table with one row for each model: its held-out loss, its size and its cost. It grows from
 # chapter to chapter and shows what each idea bought. Here are its first rows. `corpus` says which texts the loss was measured on.
 # `steps` is 0, since counting takes no training steps. `parameters` are the numbers that a model keeps: here the cells of its
-# table (of back-off, which keeps none for what it never saw, those with a count).
+# table (for back-off, which stores nothing else, those with a count).
 
 # %%
 knows_nothing = bigram_loss(uniform, held_out, tokenizer, max_len=8)

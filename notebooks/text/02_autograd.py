@@ -744,7 +744,7 @@ def backward(self) -> None:
 
 
 # %% [markdown]
-# Test it on a network that reads *emma*. Each letter is a row of 27 zeros with a 1 at its place (**one-hot**), so `X @ E` picks
+# Test it on a network that reads *emma*. Each letter is a row of 26 zeros and a 1 at its place (**one-hot**), so `X @ E` picks
 # rows of `E`. After the squared ReLU of chapter 00, a second matrix makes 27 logits. Chapter 03's model has the same parts.
 
 # %%
@@ -854,7 +854,7 @@ claim("most of those seen once or twice lie a little below it", below.mean() > 0
 # %% [markdown]
 # A point for each pair of letters that was seen, nearly all on one line: **gradient descent has found the counts**. (Why do rare pairs lie a little
 # below? Counting says 0 for the pairs that were never seen. To get there, a logit would have to sink to $-\infty$. It only comes
-# nearer, so these pairs keep some of the probability, which rare pairs miss most.) Is that bad on new names?
+# nearer, so these pairs keep some probability. Rare pairs miss it most.) Is that bad on new names?
 
 # %%
 learned = mx.array(np.exp(shifted))
@@ -881,7 +881,7 @@ record_loss(
 )
 
 # %% [markdown]
-# No: a pair that was never seen makes the plain counts' loss infinite. The learned table never says never. It stopped on the way to 0,
+# Not bad: a pair that was never seen makes the plain counts' loss infinite. The learned table never says never. It stopped on the way to 0,
 # and stopping in time does the work of smoothing.
 # Do both tables write the same names?
 

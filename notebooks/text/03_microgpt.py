@@ -870,7 +870,7 @@ claim("and below the window, with either optimizer", max(whole) < min(window_los
 # %% [markdown]
 # ## 9. Did attention earn its place?
 #
-# (The window likes Adam less than SGD.) Attention, everyone says. Leave it out, train again, and
+# Which part of it does the work? Attention, everyone says. Leave it out, train again, and
 # see what is lost: that is called an **ablation**. In its place we put something that adds nothing to the stream.
 
 
@@ -1046,7 +1046,7 @@ claim("with each seed, some head turns consonants towards vowels", min(most) > 1
 #
 # ## 12. The program
 #
-# In a terminal, `uv run microgpt` trains this model on all names:
+# In a terminal, `uv run microgpt` trains this model for 500 steps, with no names held out:
 
 # %%
 from course_lib.scripts.microgpt import main

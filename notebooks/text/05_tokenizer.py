@@ -86,8 +86,7 @@ print(held_out[1][:200])
 # %% [markdown]
 # ## 1. What a model sees of a text
 #
-# Here is the finished tokenizer, with 4,096 ids. It cuts a text into **tokens**, and each token has an id. The model gets the ids and
-# nothing else.
+# Here is the finished tokenizer, with 4,096 ids. It cuts a text into **tokens**. The model gets only their ids.
 
 # %%
 finished = FinishedTokenizer.train(train_docs, 4096)
@@ -101,7 +100,7 @@ def show(text):
 show("Read the documentation of the parameter")
 
 # %% [markdown]
-# (The dots are spaces.) A common word is one token, together with the space before it. Four things follow.
+# (The dots are spaces.) A common word is one token, with the space before it. So:
 #
 # **Spelling.** How many *t* are in "documentation"? You look at the letters. The model gets a number and cannot look inside it. It has
 # to learn how each token is spelled from texts that happen to spell it out.
@@ -136,7 +135,7 @@ print(f"the space before a word is in its first token {inside:,} times, apart {a
 claim("fewer than one word in a hundred has its space apart", apart < 0.01 * (inside + apart))
 
 # %% [markdown]
-# So don't let a prompt end in a space: the model has hardly ever seen a word begin after one.
+# So don't let a **prompt**, the text that you give a model to continue, end in a space: the model has hardly ever seen a word begin after one.
 #
 # **Tokens that nobody uses.** Some ids never occur even in the text that the tokenizer learned from:
 
@@ -149,8 +148,7 @@ print("The others are parts of longer tokens:", *halves[:8])
 claim("some tokens of two bytes or more never occur in the training text", len(halves) > 0)
 
 # %% [markdown]
-# A model reads each id as a vector, and learns the vector where the id occurs. These keep the one that chance gave them. If such an id
-# comes up after all, anything may happen. The best-known example is in GPT-2:
+# A model reads each id as a vector, and learns the vector where the id occurs. These keep the one that chance gave them. The best-known example, `SolidGoldMagikarp`, is a token of GPT-2. It is in the table below:
 
 # %%
 PHRASES = ("127 + 677 = 804", " SolidGoldMagikarp", "        return x", "안녕")
@@ -219,7 +217,7 @@ claim("Korean costs us about one token for each byte", per_token["ours", "korean
 # **One id per word?** New words never end. Collect the words of the training documents, then read the held-out ones:
 
 # %%
-known = set(regex.findall(r"\p{L}+", "".join(train_docs)))
+known = set(regex.findall(r"\p{L}+", "".join(train_docs)))  # \p{L}: a letter
 words = regex.findall(r"\p{L}+", "".join(held_out))
 new = [word for word in words if word not in known]
 print(f"room for characters in Unicode: {sys.maxunicode + 1:,}")
@@ -358,7 +356,7 @@ draw_merge_tree(b"banana", {token: token_id for token_id, token in enumerate(tok
 # "banana" became b|an|an|a, then ban|an|a, then ban|ana. Read the picture from the bottom up.
 #
 # Do you need the pairs for this? No, the *bytes* of each token are enough: an and a merge because "ana" is a token, while ban and ana
-# stay apart because "banana" is not one. So one dictionary, from the bytes of a token to its id, is all that we keep from here on. (Section 6
+# stay apart because "banana" is not one. So one dictionary, from the bytes of a token to its id, is enough. (Section 6 keeps the pairs once more, and
 # checks that the ids are the same; in exercise 5.2 you write it.)
 #
 # **Decoding** is simple: put the bytes one after the other. Whatever the merges are, the text comes back.
@@ -391,7 +389,7 @@ print([token.decode() for token in learned if token.endswith(b" ")])
 #
 # | you write | it matches |
 # |---|---|
-# | `\p{L}`, `\p{N}` | a letter of any script, a digit of any script (Python's own `re` lacks these; the package `regex` has them) |
+# | `\p{L}`, `\p{N}` | a letter of any script, a digit of any script (Python's `re` lacks these; `regex` has them) |
 # | `\s`, `\S` | a space, tab or line end; anything else |
 # | `[^…]` | one character that is *not* listed |
 # | `(?i:…)` | upper or lower case alike |
@@ -568,7 +566,7 @@ SPECIAL_TOKENS = (
 
 # %% [markdown]
 # The class gives tiktoken the pattern, the ranks and the special tokens with the ids that follow. It also keeps the length of each token
-# in bytes. (The `check_…` functions, written by hand, refuse what makes no tokenizer.)
+# in bytes.
 
 # %%
 #| export data.tokenizer
@@ -629,7 +627,7 @@ assert tokenizer.mergeable_ranks == finished.mergeable_ranks
 
 
 # %% [markdown]
-# It is the one you met in section 1. (Why 4,096? Section 10.)
+# It is the one you met in section 1.
 #
 # **Encoding** is a call of `tiktoken`. `safe_parts` nearly always gives the text as it is; the appendix shows when not. A batch of texts
 # is divided among threads.
@@ -745,7 +743,7 @@ assert tokenizer.decode(ids[:-1]) == "Hi \ufffd" and tokenizer.decode([255, 254]
 
 
 # %% [markdown]
-# Because a model can emit any sequence of ids, the bytes need not be valid UTF-8; `decode` shows � (U+FFFD, the replacement character)
+# A model can emit any ids, so the bytes need not be valid UTF-8; `decode` shows � (U+FFFD, the replacement character)
 # where they are not. But a chat that shows each token at once would show � first and could not take it back. So the `StreamDecoder` **holds
 # bytes back until the character is complete**.
 
@@ -943,9 +941,9 @@ claim("all text, two back: it loses under 2 %", all(r["above"] < 2 for r in two 
 claim("a quarter of it: 1 to 8 %", all(1 < r["above"] < 8 for r in two if r["share"] > 1))
 
 # %% [markdown]
-# A model that looks one id back can only see further with longer tokens, so too few of them cost it more. (Dotted: the first split's.)
-# Either way the rule errs on the small side: hardly on all of the text, more on a quarter. That spares vectors: one more doubling
-# from 4,096 ids makes d4 40 % larger. But these are tables of counts; chapter 11 trains a GPT with two vocabularies.
+# A model that looks one id back can only see further with longer tokens, so a small vocabulary costs it more. (The dotted line is the rule for the
+# first split.) So is the rule a good one? On all of the text it costs hardly anything. On a quarter it is too small, most of all one id back. We
+# keep it since small tables are cheap: one more doubling from 4,096 ids makes d4 40 % larger. But these are tables of counts; chapter 11 trains a GPT with two vocabularies.
 #
 # ### The course's tokenizers
 #
@@ -953,7 +951,7 @@ claim("a quarter of it: 1 to 8 %", all(1 < r["above"] < 8 for r in two if r["sha
 #
 # | chapter | ids | learned from | why so many |
 # |---|---|---|---|
-# | 05, 06 | 4,096 | nine tenths of the documentation of Python | the rule |
+# | 05, 06 | 4,096 | the documentation of Python, without a tenth (06: a twentieth) | the rule |
 # | `tok_train` | 2,048 | its training text, up to 10,000 characters a document | the rule, for less text |
 # | 08, 09, 10 | 512 | the documentation | small models should have their parameters in the layers |
 # | 11 | 512 and 2,048 | the documentation | to compare losses across vocabularies |
@@ -1095,7 +1093,7 @@ check(exercises.merge_piece, merge_piece)
 #
 # - A model sees ids: no letters, no digits, no spaces.
 # - Bytes can express every text; BPE gives the commonest neighbours an id of their own, again and again.
-# - The split pattern keeps merges inside words, numbers and lines.
+# - The split pattern keeps merges from running across words and numbers.
 # - Pattern, merges and a rule for ties make a tokenizer. Programs that agree on them agree on every id.
 # - Special tokens come from our programs only; text that looks like one stays text.
 # - A larger vocabulary means fewer tokens and more parameters; how large pays off depends on the text there is.

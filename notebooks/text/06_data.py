@@ -260,11 +260,11 @@ claim("each of the others loses most of its split at least once", min(worst) > c
 
 # %% [markdown]
 # Which bar is worse? A grey one makes two validation losses incomparable. A hatched one is worse: those documents **were trained
-# on** before they came into validation, and a model does well on what it has read. With the hash both bars are empty. And a text that
+# on** before they came into validation, and a model does well on what it has read. With the hash both bars are empty. (Why 9 and 1, and not 10 and 0, for the last? With ten documents more a twentieth is one document more.) And a text that
 # occurs twice, as web pages often do, is on the same side both times.
 #
 # The package splits any text of your own this way and writes both sides into files, validation last. It adds two rules for
-# extremes (`split_documents` in `course_lib/data/dataset.py`): once 10 million characters are held out, all further documents are trained on, and neither side
+# extremes (`split_documents` in `course_lib/data/dataset.py`): once 10 million characters are held out, all further documents are trained on (so beyond that size the order matters again), and neither side
 # stays empty. On our corpus neither rule matters:
 
 # %%
@@ -520,7 +520,7 @@ assert (state["epoch"], state["token"]) == (small.state["epoch"], small.state["t
 #
 # - It reads from files and holds only a few documents at a time, so a corpus may be larger than your memory.
 # - It encodes on all cores, and a **thread** makes the next eight batches while the model is busy with this one.
-# - Several processes share a corpus: with `rank=1, world_size=4`, a loader reads every fourth document, and no other loader reads those.
+# - Several processes share a corpus: with `rank=1, world_size=4` (`rank` numbers the processes), a loader reads every fourth document, and no other loader reads those.
 # - Its state names the text and the tokenizer, and it refuses a state saved with another text, where row 3 would be another document.
 #
 # What do arrays, cores and the thread buy together? In the next cell a training step is a `sleep`, like a GPU that is busy. We time only how long each batch keeps us
@@ -612,7 +612,7 @@ with TokenLoader(counted, Counting(), "train", 2, 64) as loader:
 #
 # Measure it. A microGPT of Part I, somewhat larger, reads 64 documents ($V = 512$) four times, in four orders: the same in each epoch; the
 # **documents** shuffled before each epoch; the **rows** shuffled before each epoch, as chapter 04 did with its names; and, as a control, the rows
-# shuffled only once, at the start. Where the first row of an epoch begins is drawn anew each time, in all four.
+# shuffled only once, at the start. Where the first row of an epoch begins is drawn anew each time, in all four, so that no two epochs cut their rows at the same places.
 
 # %%
 ROWS, LENGTH = 16, 32  # rows of a batch, tokens of a row
@@ -693,7 +693,7 @@ claim("shuffling documents helps with some seeds only", 0 < sum(by_document < sa
 claim("and rows anew beat rows once with some seeds only", 0 < sum(anew < once) < 4)
 
 # %% [markdown]
-# With one seed all four begin alike, so compare them seed by seed. Two answers. A **new order in each epoch** buys nothing here: it helps with one seed and not with another. But **mixed rows** are better with each of the
+# All four orders start from the same weights with the same seed, so compare them seed by seed. Two answers. A **new order in each epoch** buys nothing here: it helps with one seed and not with another. But **mixed rows** are better with each of the
 # four, by 0.05 nats on average, and it is enough to mix them once. The likely reason: in the stream, the 512 tokens of a batch are neighbours, often all from one document. Mixed
 # rows come from 16 places, so each step learns from 16 subjects at once.
 #
@@ -704,19 +704,20 @@ claim("and rows anew beat rows once with some seeds only", 0 < sum(anew < once) 
 # ## 5. What is lost
 #
 # Why one flat stream? Chapter 04 gave each name a row of its own and padded it. Do that with documents, and cut long ones to fit. Guess
-# first: with rows of 2,048 tokens, is more lost to padding or to cropping?
+# first: is more lost to padding or to cropping? With rows of 2,048 tokens, and of 256?
 
 # %%
 for T in (256, 2048):
     kept = np.minimum(token_lengths, T).sum()
     padding, cropped = 1 - kept / (len(encoded) * T), 1 - kept / num_tokens
     print(f"V = {tokenizer.vocab_size:,}, T = {T:5,}:", end=" ")
-    print(f"{padding:.0%} of the places are padding, {cropped:.0%} of the text is cropped")
+    print(f"{len(encoded) * T - kept:7,} places are padding ({padding:.0%}),", end=" ")
+    print(f"{num_tokens - kept:7,} tokens are cropped ({cropped:.0%} of the text)")
 claim("even with long rows, more than a fifth of the text is cropped", cropped > 0.2)
 claim("while more than half of the places are empty", padding > 0.5)
 
 # %% [markdown]
-# You pay twice: for places that hold nothing, and with text that nobody reads. The stream has no padding and crops nothing. What does it
+# Long rows pad, short rows crop. You pay twice: for places that hold nothing, and with text that nobody reads. The stream has no padding and crops nothing. What does it
 # cost? Count the rows that begin with BOS, and the tokens whose document began in an earlier row, out of sight:
 
 # %%
@@ -807,9 +808,8 @@ figure.tight_layout(rect=(0, 0.08, 1, 1))
 plt.show()
 
 # %% [markdown]
-# On the left, much white. In the middle no place is empty, and only row 0 has its BOS at the left end. On the right every row does. What you
-# cannot see there is the text that was thrown away. How much is it? In the long run, too? Follow 40,000 rows of 2,048 tokens, over a hundred passes over our small corpus, and look at the last 2,000
-# rows each time:
+# On the left, much white. In the middle no place is empty, and only row 0 has its BOS at the left end. On the right every row does (it shows twelve rows from the 3,000th on). What you
+# cannot see there is the text that was thrown away. How much is it, and does it stay so? Follow 40,000 rows of 2,048 tokens, over a hundred passes over our small corpus, and measure after every 2,000:
 
 # %%
 T, window = 2048, 2000
@@ -849,7 +849,7 @@ claim("nearly all that waits is longer than a row", np.mean(waiting > T) > 0.9)
 # each of them loses all but the gap that it fills. A measurement over the first few hundred rows would have told us the opposite.
 #
 # How much is lost depends on the documents: most of our text is in long ones. For web pages and rows of the same length, nanochat (July 2026), which packs
-# like this, states about 35 %. With its 400 billion tokens (climbmix) there is text to spare. nanochat (October 2025) used one stream, and so do we: it is
+# like this, states about 35 %. Its corpus, climbmix, has 400 billion tokens, so there is text to spare. nanochat (October 2025) used one stream, and so do we: it is
 # simple, and it loses nothing of a small text.
 #
 # One thing the stream and the packed rows share: a token can use everything before it in its row, the end of an unrelated document included (chapter 07 shows how).
@@ -964,7 +964,7 @@ except NotImplementedError:
 # ## Summary
 #
 # - A corpus is documents of very different lengths. How much of it a model needs grows with the model: about 20 tokens for each parameter.
-# - A hash of the text decides what is held out, so adding text moves nothing.
+# - A hash of the text decides what is held out, so adding text moves nothing (below 10 million held-out characters).
 # - BOS before each document, one flat stream, cut into rows; the targets are the stream one token later.
 # - The address of the next token is all that a loader needs to go on exactly.
 # - Padding and cropping waste text or work; the stream wastes neither, and most of its rows begin in the middle of a text.

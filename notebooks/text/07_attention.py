@@ -203,7 +203,7 @@ def train_looker(seed, length=16, **positions):
 
 # %% [markdown]
 # Each head is then tested on new texts of 64 letters. The table has 64 rows, one for every place, but the last 48 never took part in
-# training.
+# training. For *longer*, it trains on texts of 64 letters.
 
 # %%
 def right_at(model, length):
@@ -234,7 +234,7 @@ claim("and beyond them hardly more often than by chance, 1/8", max(table_far) < 
 claim("unless the training texts are as long as those of the test", min(longer_far) > 0.95)
 
 # %% [markdown]
-# (Without positions the head averages what it has seen, and early in a text that is a better guess than 1/8.) The table learned
+# The table learned
 # "three back" thirteen times, for places 3 to 15, and place 16 got nothing from it. It can learn every place, but it has to meet every
 # place. Could the *distance* itself be in the score?
 #
@@ -262,7 +262,7 @@ for position in range(4):
 #
 # ### Only the difference counts
 #
-# The dot product of two arrows is $|q|\,|k|$ times the cosine of the angle between them. Call that angle $\varphi$ before anything turns, counted clockwise from key to query: −74° in the first picture.
+# The dot product of two arrows is $|q|\,|k|$ times the cosine of the angle between them. Call that angle $\varphi$ before anything turns, counted clockwise from key to query: −74° in the first picture, where the query is ahead of the key.
 # The query at position $m$ turns by $m$ steps, the key at position $n$ by $n$, in the same direction. So the angle between them
 # changes by the difference:
 #
@@ -281,7 +281,7 @@ for m, n in pairs:
     assert math.isclose(dot, math.cos((0.9 - 2.2) + (m - n) * 0.3))
 
 # %% [markdown]
-# From the second face to the third the angle stayed.
+# From the second picture to the third the angle stayed.
 #
 # ### Many arrows, many speeds
 #
@@ -290,8 +290,8 @@ for m, n in pairs:
 #
 # $$ \theta_i = \frac{p}{w_i}, \qquad w_i = \text{base}^{\,2i/D}, \qquad i = 0, 1, \ldots, D/2 - 1 $$
 #
-# The speed is now $1/w_i$, the **frequency** of the pair. Angles are in radians, 2π to the turn, so its inverse $w_i$ is the
-# number of positions for one radian, and a whole turn takes $2\pi w_i$ positions. The base is usually 10,000, as in nanochat
+# The speed is now $1/w_i$, the **frequency** of the pair. Angles are in radians, 2π to the turn. So $w_i$, the **inverse frequency**, is the
+# number of positions for one radian, and a whole turn takes $2\pi w_i$ positions. (Others call $1/w_i$ `inv_freq`; MLX calls $w_i$ `freqs`.) The base is usually 10,000, as in nanochat
 # (October 2025); newer versions take 100,000.
 
 # %%
@@ -299,7 +299,7 @@ for m, n in pairs:
 def inverse_frequencies(head_dim: int, base: float = 10000.0) -> mx.array:
     """Positions per radian of rotation for each pair of numbers: (head_dim / 2,), 1 … below `base`.
 
-    A whole turn takes 2π times as many. (What others call `inv_freq` is 1 over these.)
+    A whole turn takes 2π times as many.
     Raises CourseError for an odd head_dim.
     """
     if head_dim < 2 or head_dim % 2:
@@ -356,7 +356,7 @@ print(f"from {turns[0]:.1f} to {turns[-1]:,.0f} positions; {slow} of 64 do not g
 # The pairs high above the dashed line hardly turn within a text. There query and key are compared almost unrotated, so that part of
 # the score depends on content and hardly on place. The pairs at the bottom tell one place from the next.
 #
-# Does only the difference count with 32 pairs, too? A random query and a random key, at several places:
+# Does only the difference count with many pairs, too? Here are 32. A random query and a random key, at several places:
 
 # %%
 w64 = inverse_frequencies(64)
@@ -397,7 +397,7 @@ ax.legend(frameon=False, loc="center right")
 plt.show()
 
 # %% [markdown]
-# And here is where the trained heads look, in one text of 32 letters. (Seed 0; the training texts ended at the dotted line.)
+# And here is where the trained heads look, in one text of 32 letters. (Training texts ended at the dotted line.)
 
 # %%
 text = random_texts(32, key=mx.random.key(99))[:1]
@@ -411,9 +411,9 @@ claim("the table's head is lost beyond place 15", given["table"][13:].mean() < 0
 claim("that of the rotations is not", given["rotations"][13:].mean() > 0.9)
 
 # %% [markdown]
-# The dark line beside the diagonal is "three back". (The first three places have nothing there.) On the left it ends with the
-# training texts, and below it the head looks all over the place. On the right it goes on, since what was learned at one place holds at
-# every place.
+# The dark line beside the diagonal is "three back". On the left it ends with the
+# training texts, and below it the head looks at places that it knows, and not at the one three back. On the right it goes on: what was learned at one place holds later,
+# but the curve above begins to dip at the end.
 #
 # For how long? The same three heads, in texts of 512 letters:
 
@@ -438,7 +438,7 @@ claim("there most weight goes to distances that training never had", min(far_wei
 #
 # From here on arrays have four axes, as `mx.fast` wants them: (B, H, T, D) for B texts, H heads, T positions, D numbers.
 # `mx.fast.rope` is MLX's own rotation; on a GPU it is one kernel (a program that the GPU runs). It turns counter-clockwise,
-# and what it calls `freqs` are what positions are divided by: our inverse frequencies, with a minus sign to turn clockwise. They
+# and its `freqs` are our inverse frequencies, with a minus sign to turn clockwise. They
 # take the place of a `base`.
 
 # %%
@@ -495,8 +495,8 @@ assert mx.allclose(naive_norm(sample), rms_norm(sample), atol=1e-4)
 # Training may make `wq` and `wk` larger. If both grow by a factor $s$, every score grows by $s^2$, and softmax of large scores
 # gives nearly everything to the largest: it **saturates**. What do the queries then still learn?
 #
-# Try it: 500 queries with 16 keys each, for growing $s$. In place of a loss take a sum of the weights with random factors. How long is
-# its gradient with respect to each query, which is what reaches `wq`?
+# Try it: 500 queries with 16 keys each, for growing $s$. In place of a loss take a sum of the weights with random factors. Its
+# gradient with respect to each query is what `wq` learns from. How long is it?
 
 # %%
 one_query, keys = mx.random.normal((500, 1, 32)), mx.random.normal((500, 16, 32))
@@ -563,7 +563,7 @@ falls = [runs[s] * s / runs[1] for runs in (half_normed, most_normed) for s in s
 claim("and both fall as 1/s", max(abs(fall - 1) for fall in falls) < 0.02)
 
 # %% [markdown]
-# (The solid line on the right leaves the picture.) Without the norm most queries soon get nothing at all, and a few, which have
+# On the left, the plain softmax saturates. On the right, the plain gradient grows up to s = 2; then its median collapses. Without the norm most queries soon get nothing at all, and a few, which have
 # no clear favourite, get a great deal. With the norm all queries stay together. Their gradient does get smaller,
 # as $1/s$: only the direction of a query counts now, and a longer arrow has to be pushed further to turn by the same angle.
 #
@@ -613,7 +613,7 @@ assert mx.allclose(rms_norm(rotate(q, w64)), rotate(rms_norm(q), w64), atol=1e-3
 # time. Must it compute everything before that token again?
 #
 # No. Under the causal mask the keys and values of old positions cannot change when something is added after them. So they are
-# kept, in a **KV cache**. (And the queries? An old query has had its answer.) Ours needs two things: `offset`, how many positions it
+# kept, in a **KV cache**. Ours needs two things: `offset`, how many positions it
 # holds, and `update_and_fetch(k, v)`, which takes the new keys and values and returns all of them.
 
 # %%
@@ -631,12 +631,10 @@ class TinyCache:
 
 
 # %% [markdown]
-# (Joining arrays copies all of them for each token. Chapter 12 writes a cache that does not.)
-#
 # ### The mask with more keys than queries
 #
 # Now there can be fewer queries than keys: 3 new tokens after 2 in the cache are T = 3 queries on S = 5 keys. The *last*
-# query belongs to the *last* key. So query $t$ stands at position $S - T + t$ and may see the keys up to there: the mask is
+# query belongs to the *last* key. So query $t$, counted from 0, stands at position $S - T + t$ and may see the keys up to there: the mask is
 # aligned at the end.
 
 # %%
@@ -649,7 +647,7 @@ wrong = mx.tri(3, 5) == 1
 draw_heads.draw_masks({"aligned at the end: right": visible(3, 5), "at the start: wrong": wrong})
 
 # %% [markdown]
-# Aligned at the start, query 2 would see neither itself nor the key before it. MLX's attention, with `mask="causal"`, aligns
+# Aligned at the start, the query at position 2 would see neither itself nor the key before it. MLX's attention, with `mask="causal"`, aligns
 # at the end as well:
 
 # %%
@@ -857,7 +855,7 @@ if backend.device_kind() == "cpu":
 #
 # **Linear.** A model keeps its weights in float32, since small updates would be lost in bfloat16. A GPU multiplies faster in
 # bfloat16. So at each product the weight is cast to the type of the input, and itself stays as it is: `project(x, weight)` is
-# `x @ weight.astype(x.dtype).T`. (Chapter 12 shows the second way that `project` knows, for writing on a CPU.)
+# `x @ weight.astype(x.dtype).T`.
 
 # %%
 #| export model.attention
@@ -969,7 +967,7 @@ print("equal to the naive one, at once and one by one: MHA, GQA, MQA")
 # nanochat attention of mlx-lm, MLX's library of language models. Outputs must agree to 2e-5, with and without its own KV cache.
 #
 # What is the cache worth? Without it, every new token sends the whole text through the matrices again; with it, only
-# the new token goes through. One layer of d12, the next token after 64, 256 and 1,024:
+# the new token goes through. One layer of d12, after 64, 256 and 1,024 tokens:
 
 # %%
 layer = CausalSelfAttention(768, n_head=6, n_kv_head=6)
@@ -986,6 +984,8 @@ least = 5 if backend.device_kind() == "cpu" else 0.8  # so little hardly keeps a
 claim(f"at the end at least {least} times", ratio > least)
 
 # %% [markdown]
+# Not a thousand times: for one token all weights must still be read, and `TinyCache` copies what it holds (chapter 12).
+#
 # What is in the class, in the size of d12's layers?
 
 # %% tags=["nbval-check-output"]

@@ -129,7 +129,7 @@ assert mx.allclose(U @ mx.diag(S) @ Vt, gradient, atol=1e-5)
 
 # %% [markdown]
 # The signs may differ from ours: when a column of $U$ and the same row of $V^\top$ both change sign, the product stays the
-# same. (So a "turn" may include a mirror.)
+# same.
 #
 # A matrix that only turns, without stretching, is called **orthogonal**. Its transpose is the way back: first $U$, then
 # $U^\top$, and you are where you began.
@@ -215,7 +215,7 @@ claim("U Vᵀ gains more than the other two steps and any random one", gain["Muo
 
 # %% [markdown]
 # **Of all steps that change no output by more than $\eta$, $UV^\top$ lowers the loss most.** You can see why in the middle
-# picture of section 2, where the gradient is just the stretches 3 and 1. There a step $X$ gains $3X_{11} + 1X_{22}$, and the
+# picture of section 2, where the gradient is just the stretches 3 and 1 (turning both changes neither gain nor limit). There a step $X$ gains $3X_{11} + 1X_{22}$, and the
 # limit allows each of the two numbers 1 at most. SGD uses 1 and ⅓, Muon 1 and 1.
 #
 # This is about a small step and the gradient of *this* batch. If the weak direction is nothing but noise, Muon walks along the
@@ -500,12 +500,13 @@ for depth, tokens in ((4, 4_096), (12, 4_096), (12, 524_288), (26, 524_288)):
     print(f"d{depth:<2d} with {tokens:7,d} tokens per step: {share:6.1%} of forward and backward")
 
 # %% [markdown]
+# The cost is per step: half a million tokens hide it.
+#
 # ## 8. From a direction to a step
 #
 # ### How long?
 #
-# An orthogonal matrix says where to go. How far should matrices of different shapes go? Ask again what the step does to the
-# layer's output: send inputs of size 1 (root mean square) through it, and measure the size of what comes out.
+# An orthogonal matrix says where to go. How far should matrices of different shapes go? Section 3 asked about the worst input, and about lengths. Between layers of different widths, what matters is the size of each number, for an ordinary input: send inputs of size 1 (root mean square) through it, and measure the size of what comes out.
 
 
 # %%
@@ -632,7 +633,7 @@ def directions(self, matrices: list[mx.array]) -> list[mx.array]:
 @add_to(Muon)
 def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
     """The parameters of `gradients` after one step."""
-    ahead = optim.Optimizer.apply_gradients(self, gradients, parameters)  # by apply_single
+    ahead = optim.Optimizer.apply_gradients(self, gradients, parameters)  # apply_single of each
     ready = iter(self.directions([matrix for _, matrix in tree_flatten(ahead)]))
     return tree_map(lambda _, parameter: self.move(next(ready), parameter), ahead, parameters)
 
@@ -1113,7 +1114,7 @@ check(exercises.scale_error, scale_error)
 #
 # 10 minutes, ●○○. Some runs fall faster at first: the factor is $1 - \sqrt{p}$, where $p$ is the share of the warmdown that is
 # over. Write `sqrt_warmdown(it, num_iterations, warmdown_ratio=0.2)` with the same edges as `lr_multiplier`: the warmdown
-# rounded to whole steps, 1.0 up to and including step N − warmdown, 0.0 at step N, and no division by zero when the ratio is 0.
+# rounded to whole steps, 1.0 up to and including step N − warmdown, 0.0 at step N, and 1.0 at every step when the ratio is 0.
 #
 # <details><summary>Hint 1</summary>At step 85 of 100 a quarter of the warmdown is over. What should come out there?</details>
 #

@@ -260,7 +260,7 @@ claim(
 
 # %% [markdown]
 # The simple peak grows with the text. The fused peak stops growing once there is more than one chunk: on a CPU the logits of a
-# chunk are 64 MB at most, and about ten arrays of that size are alive together (exponentials, slopes, and those of
+# chunk are 64 MB at most, and several arrays of that size are alive together (exponentials, slopes, and those of
 # the next chunk, since MLX works ahead). On a GPU chunks are larger, up to 512 MB, so that fewer operations have to be started.
 #
 # ## 3. Compute it again
@@ -276,9 +276,9 @@ claim(
 # | norm before the MLP | what goes in, what comes out | 2 |
 # | MLP | what ReLU² takes, what it gives: each four times as wide | 8 |
 # | together | | 18 |
-# | softmax, where attention is not fused (any CPU) | its weights | B · n_head · T · T numbers |
+# | softmax, where attention is not fused (chapter 07's FlashAttention; on a CPU never) | its weights | B · n_head · T · T numbers |
 #
-# Is it so? Add blocks to a model and see by how much the peak of a gradient grows:
+# Is it so? Add blocks to a model and see by how much the peak of a gradient grows. (The gradients of a block's weights will add three quarters of an array.)
 
 # %%
 def gradient_peak(config, batch_size, recompute=False):
@@ -317,7 +317,7 @@ print(f"a block more, computed again: {again_per_block:.1f} arrays")
 claim("less than a third of what it was", again_per_block < per_block / 3)
 
 # %% [markdown]
-# (One array is what enters the block. The gradients of its weights are three quarters of one, in both measurements. The rest, more than an array, we cannot account for.) What does it cost? One more way forward, on top of one forward and a way back that costs two. So you would expect
+# (One array is what enters the block. The gradients of its weights are three quarters of one, in both measurements. The rest, about half an array, we cannot account for.) What does it cost? One more way forward, on top of one forward and a way back that costs two. So you would expect
 # a third more time. Seven steps of each, taken in turn:
 
 # %%
@@ -337,7 +337,7 @@ print(f"recomputing takes {ratio:.2f} times as long")
 claim("it costs less than two and a half times the time", ratio < 2.5)
 
 # %% [markdown]
-# More than a third: what is made again must be written and read again, too, and section 6 shows that this takes time of its own.
+# More than a third: what is made again must be written and read again, and that takes time of its own.
 # It pays when the batch that you want does not fit otherwise. And it changes no gradient. (The weights are random everywhere here, so that none of the gradients is zero.)
 
 # %%
@@ -384,7 +384,7 @@ print("near the cap:", [round(number, 4) for number in near_15.tolist()])
 # | the sums inside norms, softmax and products | float32, in MLX's kernels | long sums lose digits |
 # | logits, loss | float32 | differences are small |
 #
-# So on a GPU the 18 arrays of a block take half the bytes. Weight, gradient and the optimizer's numbers stay: 16 bytes with Adam, 12 with Muon.
+# So on a GPU the 18 arrays of a block take half the bytes. Weight, gradient and the optimizer's numbers stay: 16 bytes per parameter with Adam, 12 with Muon.
 #
 # ## 5. The bill
 #
@@ -395,7 +395,7 @@ print("near the cap:", [round(number, 4) for number in near_15.tolist()])
 # - **activations**: 18 arrays per block (and the softmax weights, where they are kept), or 1 with recomputation, and on top what is alive for a moment only.
 #
 # The last item is the only one that cannot be counted from the formulas, since it depends on the order in which MLX works. It was fitted to peaks on a CPU: while one block goes
-# backward, about 21 more arrays; while the head works, about 14, with 5 arrays of a chunk's logits. An estimate is only as good as its
+# backward, about 21 more arrays; while the head works, about 14, and 5 arrays of two chunks' logits. The larger of the two counts, and with recomputation twice what one block keeps comes to the first. An estimate is only as good as its
 # agreement with measurement, so here are whole training steps, optimizer and all:
 
 # %%
@@ -590,7 +590,7 @@ check(exercises.mfu, mfu)
 # ## Summary
 #
 # - The way back needs what the way forward made. These activations, not the weights, fill the memory.
-# - A function with a gradient of its own can keep less. ReLU² keeps one array instead of two.
+# - A function with a gradient of its own can keep less. ReLU² keeps one array instead of two (what it gives is kept as well, but by the product that follows).
 # - The gradient of the loss is known as soon as the logits are. So both are made a chunk at a time, and the logits are never all in memory.
 # - Recomputation keeps one array per block instead of 18 and costs about one more way forward.
 # - Weights in float32, products in the fast type of the device, logits and loss in float32.
