@@ -56,6 +56,15 @@ def in_a_ring(function: FunctionType, processes: int, *arguments: Any, seconds: 
         return [pickle.loads((folder / f"result_{rank}").read_bytes()) for rank in range(processes)]
 
 
+def failure(function: FunctionType, processes: int, seconds: float) -> str:
+    """The sentence with which in_a_ring(function, processes) fails; AssertionError when it does not."""
+    try:
+        in_a_ring(function, processes, seconds=seconds)
+    except CourseError as error:
+        return str(error)
+    raise AssertionError(f"{function.__name__} should have failed")
+
+
 class _Travelling:
     """A function on its way to another process: pickled as text, it is a function again where it is loaded."""
 

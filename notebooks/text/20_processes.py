@@ -23,7 +23,6 @@ import os
 import signal
 import statistics
 import time
-import zlib
 from itertools import islice
 
 import mlx.core as mx
@@ -37,13 +36,12 @@ from course_lib.classroom import budget, check, claim
 from course_lib.classroom.draw_ring import draw_ring, draw_speeds
 from course_lib.classroom.exercises import processes as exercises
 from course_lib.data.dataset import open_dataset
-from course_lib.host.errors import CourseError
-from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.model.sizes import count_parameters, flops_per_token
 from course_lib.train.distributed import SharedMuon, share_out
 from course_lib.train.muon import Muon
 from course_lib.train.optim import make_optimizer
-from course_lib.train.ring_call import in_a_ring
+from course_lib.train.ring_call import failure, in_a_ring
 
 print(backend.describe())
 ON_CPU = backend.device_kind() == "cpu"  # where the numbers of the text were measured
@@ -71,18 +69,10 @@ def batch_of(text, step, rows=16):
 
 
 # %%
-def bits_of(model):
-    """A number that changes when any bit of the weights does."""
-    weights = [np.array(weight).reshape(-1) for _, weight in tree_flatten(model.parameters())]
-    return zlib.crc32(np.concatenate(weights).tobytes())
-
-
-# %%
 def train(text, steps, rows=16, exchange=True):
-    """Losses, median seconds of a step, and the weights' bits, in this process."""
+    """Losses, median seconds of a step, and the weights afterwards, in this process."""
     group = mx.distributed.init()
-    model = GPT(CONFIG)
-    init_weights(model, seed=0)  # the same in every process
+    model = GPT(CONFIG)  # begins with the same weights in every process
     optimizer = make_optimizer(model)
     loss_and_gradients = nn.value_and_grad(model, model.loss)
     losses, took = [], []
@@ -96,7 +86,8 @@ def train(text, steps, rows=16, exchange=True):
         mx.eval(model.parameters(), optimizer.state, loss)
         took.append(time.perf_counter() - started)
         losses.append(loss.item())
-    return {"losses": losses, "seconds": statistics.median(took), "bits": bits_of(model)}
+    weights = [np.array(weight) for _, weight in tree_flatten(model.parameters())]
+    return {"losses": losses, "seconds": statistics.median(took), "weights": weights}
 
 
 # %% [markdown]
@@ -111,8 +102,6 @@ runs = {way: [] for way in WAYS}
 for _ in range(ROUNDS):
     for way, (processes, exchange) in WAYS.items():
         runs[way].append(in_a_ring(train, processes, TEXT, STEPS, exchange=exchange))
-
-# %%
 speeds = {way: [16 * 128 / each[0]["seconds"] for each in found] for way, found in runs.items()}
 rate = {way: statistics.median(found) for way, found in speeds.items()}
 for way, found in runs.items():
@@ -134,9 +123,12 @@ claim(
 )
 one, two = (np.mean([each["losses"] for each in runs[way][0]], axis=0) for way in ("one", "two"))
 claim("and it is the same training: no loss differs by 0.05", np.abs(one - two).max() < 0.05)
-both = [[each["bits"] for each in runs[way][0]] for way in ("two", "two apart")]
-claim("together, both have the same weights in every bit", both[0][0] == both[0][1])
-claim("apart, they do not", both[1][0] != both[1][1])
+ends = {way: [each["weights"] for each in runs[way][0]] for way in ("two", "two apart")}
+same = {way: all(map(np.array_equal, *weights)) for way, weights in ends.items()}
+claim(
+    "together, both have the same weights in every bit; apart, not",
+    same == {"two": True, "two apart": False},
+)
 
 
 # %% [markdown]
@@ -182,17 +174,12 @@ def add_up(numbers):
     return mx.distributed.all_sum(mx.array(numbers[group.rank()])).tolist()
 
 
-# %% tags=["nbval-check-output"]
 print("by hand ", ring_all_reduce(NUMBERS)[-1])
 print("with MLX", in_a_ring(add_up, 3, NUMBERS))
 
 # %% [markdown]
-# Each process sends $2(n - 1)$ messages of an $n$-th of the numbers: less than twice the array, however many processes there are.
-
-# %% tags=["nbval-check-output"]
-print({n: round(2 * (n - 1) / n, 2) for n in (2, 3, 4, 8, 64)}, "times the array")
-
-# %% [markdown]
+# Each process sends $2(n - 1)$ messages, each an $n$-th of the numbers: less than twice the array, however many processes there are.
+#
 # ## 3. Why it is the same training
 #
 # The loss of a batch is a mean over its rows. So its gradient is a mean too, and a mean can be taken in parts, if the parts are equally large. A model with one weight,
@@ -242,7 +229,6 @@ def mean_gradient(text, parts, config):
     """The gradient of lm_head over 16 rows, of `parts` micro-batches in each process."""
     group = mx.distributed.init()
     model = GPT(config)
-    init_weights(model, seed=0)
     gradient_of = nn.value_and_grad(model, model.loss)
     micro_batches, total = mx.split(batch_of(text, 0), parts * group.size()), 0
     for rows in micro_batches[group.rank() * parts :][:parts]:
@@ -285,7 +271,7 @@ for rank in (0, 1):
     print(f"process {rank}: {mine}, together {sum(mine)}")
 
 # %% [markdown]
-# 17 and 13 is not the best, which would be 15 and 15, but it is good, and every process finds the same without a word. `SharedMuon` makes its own matrices
+# 15 and 15 would be better, but this is good, and every process finds the same without a word. `SharedMuon` makes its own matrices
 # orthogonal and puts **zeros** in place of the others; then one `all_sum` gives everybody everything. It takes the place of `Muon`. What does it save? Both
 # ways, in turn, in the same two processes:
 
@@ -303,7 +289,6 @@ def in_turn(actions, rounds):
     return {name: statistics.median(seconds) for name, seconds in took.items()}
 
 
-# %%
 def share_muon(config, rounds):
     """Seconds of Muon's middle part, all of it in each or shared; the largest difference."""
     group = mx.distributed.init()
@@ -340,7 +325,6 @@ def sweep(text, rows_of_step, exchange=True):
     return [train(text, 5, rows, exchange)["seconds"] for rows in rows_of_step]
 
 
-# %%
 ROWS = [4, 16, 64][: budget(3, quick=1)]
 seconds = {way: [] for way in (*WAYS, "four")}
 for _ in range(ROUNDS):
@@ -362,7 +346,7 @@ claim(
 
 # %% [markdown]
 # Where *two* comes close to *two that exchange nothing*, messages hardly matter. Four processes on two cores cannot help: a core does one thing at a time,
-# and there are more messages. (A process that waits for its ring even keeps its core busy, asking again and again.) Without `--processes`, `base_train`
+# and there are more messages. (And a process that waits keeps its core busy: MLX's ring asks again and again whether something has come.) Without `--processes`, `base_train`
 # takes two on two cores, four on four or more, and one on a Mac or a GPU.
 #
 # ### Other machines
@@ -387,8 +371,7 @@ claim("d12's usual half million tokens a step are plenty for two", needed[1] < 5
 #
 # ## 6. Several machines, and what fails
 #
-# On one machine the course's programs start their own processes. For several machines MLX brings `mlx.launch`. It reads a **hostfile**, logs in by ssh and starts the
-# same command everywhere:
+# For several machines MLX brings `mlx.launch`, which reads a **hostfile**, logs in by ssh and starts the same command everywhere:
 #
 # ```json
 # [{"ssh": "mac1.local", "ips": ["192.168.1.11"]}, {"ssh": "mac2.local", "ips": ["192.168.1.12"]}]
@@ -418,7 +401,8 @@ for name in ("ring", "jaccl", "nccl", "mpi"):
 # %% [markdown]
 # ### A process that never comes
 #
-# The commonest failure: one machine is off, or a firewall is in between. Here process 1 oversleeps:
+# The commonest failure: one machine is off, or a firewall is in between. Here process 1 oversleeps. (`failure` gives back the sentence with which
+# `in_a_ring` fails.)
 
 
 # %%
@@ -428,24 +412,13 @@ def late():
     return mx.distributed.init().size()
 
 
-def told(function, processes, seconds):
-    """Call a function that has to fail in a ring, and print the sentence that says so."""
-    started = time.perf_counter()
-    try:
-        in_a_ring(function, processes, seconds=seconds)
-    except CourseError as error:
-        print(f"after {time.perf_counter() - started:.0f} s: {error}")
-        return str(error)
-    raise AssertionError("this should have failed")
-
-
-# %%
-sentence = told(late, 2, seconds=5)
+sentence = failure(late, 2, seconds=5)
+print(sentence)
 claim("it ends after seconds, in one sentence", "were not done after 5 seconds" in sentence)
 
 # %% [markdown]
 # The time-out is that of `in_a_ring`. MLX 0.32.4 has none here: process 0 waits for its caller for ever. (Only the last process, which calls first, gives up,
-# after 31 seconds, with `[ring] Couldn't connect`.) So if a run on several machines prints nothing, look for the machine that did not come.
+# after 31 seconds, with `[ring] Couldn't connect`.) If a run on several machines prints nothing, look for the one that did not come.
 #
 # ### A process that goes away
 #
@@ -460,13 +433,13 @@ def killed():
     return mx.distributed.all_sum(mx.array(1.0)).item()
 
 
-# %%
-sentence = told(killed, 2, seconds=60)
+sentence = failure(killed, 2, seconds=60)
+print(sentence)
 claim("the sentence says which process, and of what", "process 1 of 2 died of SIGKILL" in sentence)
 
 # %% [markdown]
-# `base_train --processes 2` says the same, since the same code watches its processes: whatever ends one of them ends all. Process 0 would not have known.
-# All that MLX told it is a `RuntimeError` that begins with `[ring]`: a neighbour is gone.
+# `base_train --processes 2` says the same, since the same code watches its processes. Process 0 would not have known: all that MLX told it is a `RuntimeError`
+# that begins with `[ring]`, since a neighbour is gone.
 #
 # ## 7. When one machine cannot hold the model
 #
@@ -484,7 +457,8 @@ def shard_and_differentiate():
     mx.eval(loss, gradients)
 
 
-sentence = told(shard_and_differentiate, 2, seconds=60)
+sentence = failure(shard_and_differentiate, 2, seconds=60)
+print(sentence)
 claim("the way back asks for what the ring does not have", "sum_scatter" in sentence)
 
 # %% [markdown]
@@ -510,7 +484,6 @@ def make_step(config, sharded, recompute):
     group = mx.distributed.init()
     mx.distributed.sum_scatter = sum_scatter
     model, optimizer = GPT(config, recompute), optim.AdamW(1e-3)
-    init_weights(model, seed=0)
     if sharded:
         model.transformer.h = [nn.fully_shard(block, group=group) for block in model.transformer.h]
     mx.eval(model.parameters())
@@ -543,7 +516,6 @@ def memory(config, sharded, recompute):
     return stays / 1e6, mx.get_peak_memory() / 1e6, losses
 
 
-# %%
 SIZE = D4 if budget(1, quick=0) else TINY
 bill = {}
 for way in ((False, False), (False, True), (True, False), (True, True)):
@@ -568,7 +540,7 @@ claim("and all four are the same training", apart < 1e-3)
 
 # %% [markdown]
 # Without recomputation the peak falls less: the gathered weights of all blocks wait for the way back, like activations (chapter 19). With it, they are gathered a second
-# time, and only one block is whole at any moment.
+# time.
 #
 # And the price? Both kinds of steps in the same two processes, in turn:
 
@@ -580,7 +552,6 @@ def seconds_of_both(config, rounds):
     return took["sharded"] / took["whole"]
 
 
-# %%
 slower = in_a_ring(seconds_of_both, 2, SIZE, budget(8, quick=2))[0]
 print(f"a sharded step takes {slower:.2f} times as long")
 claim("on idle cores, sharding is not free", not TWO_IDLE or 1.0 < slower < 4)
@@ -616,8 +587,7 @@ check(exercises.passing_on, passing_on)
 # %% [markdown]
 # ### Exercise 20.2 — a careful step
 #
-# 20 minutes, ●●○. A strange text can give a high loss and a wild gradient. This step leaves the weight alone when the loss is above 10. It has run for months, in one
-# process:
+# 20 minutes, ●●○. This step leaves the weight alone when the loss is above 10, as after a strange text. It has run for months, in one process:
 #
 # ```python
 # def careful_step(weight, loss, gradient, group):
@@ -628,7 +598,7 @@ check(exercises.passing_on, passing_on)
 # ```
 #
 # In several processes it hangs. Why? Write it so that all skip the step when the **mean of their losses** is above 10, as one process with all the rows
-# would, and none otherwise. `loss` is an array with one number, and all weights must stay equal.
+# would, and none otherwise. `loss` is an array with one number.
 #
 # <details><summary>Hint 1</summary>What does a process do whose loss is low, while another has returned already? Count the messages that each sends.</details>
 #
@@ -657,7 +627,7 @@ check(exercises.careful_step, careful_step)
 # ## Pitfalls
 #
 # - A decision that a process takes from its own numbers: others wait for it, or their weights part (exercise 20.2).
-# - Parts of different size, averaged as if they were equal.
+# - Parts of different size, averaged as if they were equal (section 3).
 # - Weights that do not begin equal: the loss falls all the same.
 # - More processes than cores.
 # - No time-out: a ring waits for ever for a process that never comes.
