@@ -22,12 +22,14 @@ def draw_ring(states: Sequence[Sequence[Sequence[float]]]) -> None:
                 ax.add_patch(Rectangle((place, process), 1, 1, facecolor=color, edgecolor="#333333"))
                 came = step and states[step - 1][process][place] != number
                 weight, color = ("bold", ORANGE) if came else ("normal", "#1a1a1a")
-                ax.text(place + 0.5, process + 0.5, f"{number:g}", ha="center", va="center", weight=weight, color=color)
+                ax.text(
+                    place + 0.44, process + 0.5, f"{number:g}", ha="center", va="center", weight=weight, color=color
+                )
                 if came:
                     _arrow(ax, (process - 1) % n, process, place, n)
         title = "start" if not step else f"step {step}: {'add' if step < n else 'copy'}"
         ax.set_title(title, fontsize=10)
-        ax.set(xlim=(-0.15, n + 0.75), ylim=(n + 0.1, -0.1), xticks=[], aspect="equal")
+        ax.set(xlim=(-0.1, n + 0.1), ylim=(n + 0.45, -0.45), xticks=[], aspect="equal")
         ax.set_yticks([process + 0.5 for process in range(n)], range(n) if not step else [""] * n)
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
@@ -41,19 +43,20 @@ def draw_ring(states: Sequence[Sequence[Sequence[float]]]) -> None:
 
 
 def _arrow(ax: plt.Axes, sender: int, receiver: int, place: int, n: int) -> None:
-    """From the sender's row to the receiver's; from the last to the first process around the right side."""
+    """From the sender's row down to the receiver's; from the last row it leaves below and comes in above the first."""
+    style = {"mutation_scale": 9, "color": ORANGE, "linewidth": 1.4, "zorder": 3}
+    x = place + 0.85
     if sender < receiver:
-        ends, bend = ((place + 0.8, sender + 0.75), (place + 0.8, receiver + 0.3)), 0.0
+        ax.add_patch(FancyArrowPatch((x, sender + 0.75), (x, receiver + 0.3), arrowstyle="-|>", **style))
     else:
-        ends, bend = ((place + 0.85, sender + 0.5), (place + 0.85, receiver + 0.5)), 0.45
-    style = {"arrowstyle": "-|>", "mutation_scale": 9, "color": ORANGE, "linewidth": 1.4}
-    ax.add_patch(FancyArrowPatch(*ends, connectionstyle=f"arc3,rad={bend}", **style))
+        ax.add_patch(FancyArrowPatch((x, n - 0.25), (x, n + 0.4), arrowstyle="-", **style))
+        ax.add_patch(FancyArrowPatch((x, -0.4), (x, 0.3), arrowstyle="-|>", **style))
 
 
 def draw_speeds(tokens: Sequence[int], gains: dict[str, Sequence[float]]) -> None:
     """How many times as fast as one process each way is, over the tokens of a step."""
     styles = {"two apart": ("#999999", "--", "s"), "two": (BLUE, "-", "o"), "four": (ORANGE, ":", "^")}
-    figure, ax = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
+    figure, ax = plt.subplots(figsize=(5.8, 3.4), layout="constrained")
     ax.axhline(1, color="#333333", linewidth=0.8)
     for way, gain in gains.items():
         color, line, marker = styles[way]
@@ -63,5 +66,5 @@ def draw_speeds(tokens: Sequence[int], gains: dict[str, Sequence[float]]) -> Non
     ax.set_xticks(tokens, [f"{number:,}" for number in tokens])
     ax.minorticks_off()
     ax.set(xlabel="tokens of a step, all processes together", ylabel="times as fast as one", ylim=(0, 2.3))
-    ax.legend(frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     plt.show()

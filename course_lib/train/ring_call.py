@@ -16,10 +16,12 @@ import sys
 import tempfile
 import textwrap
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from course_lib import backend
 from course_lib.host.errors import CourseError
 from course_lib.train import local_ring
 
@@ -63,6 +65,15 @@ def failure(function: FunctionType, processes: int, seconds: float) -> str:
     except CourseError as error:
         return str(error)
     raise AssertionError(f"{function.__name__} should have failed")
+
+
+def two_cores_idle(gains: Iterable[float]) -> bool:
+    """Whether two cores were idle: what two processes that exchange nothing gained is near 2, and few others work.
+
+    On a busy machine a second process gains as much, as it takes its share from others; hence the look at the load.
+    """
+    on_cpu, cores = backend.device_kind() == "cpu", os.cpu_count() or 1
+    return on_cpu and min(gains) > 1.6 and os.getloadavg()[0] < cores + 2
 
 
 class _Travelling:

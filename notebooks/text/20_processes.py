@@ -41,7 +41,7 @@ from course_lib.model.sizes import count_parameters, flops_per_token
 from course_lib.train.distributed import SharedMuon, share_out
 from course_lib.train.muon import Muon
 from course_lib.train.optim import make_optimizer
-from course_lib.train.ring_call import failure, in_a_ring
+from course_lib.train.ring_call import failure, in_a_ring, two_cores_idle
 
 print(backend.describe())
 ON_CPU = backend.device_kind() == "cpu"  # where the numbers of the text were measured
@@ -110,25 +110,21 @@ for way, found in runs.items():
 print(f"two together are {rate['two'] / rate['one']:.2f} times as fast as one")
 
 # %% [markdown]
-# The control says what this machine *can* give a second process: nearly as much as the first if two cores are idle, less if it is busy or if both share
-# one GPU. So a gain is only claimed where two cores were idle in every round.
+# The control says what this machine *can* give a second process, the system's load whether others are at work. A gain is claimed only where two cores
+# were idle.
 
 # %%
 apart = [two / one for two, one in zip(speeds["two apart"], speeds["one"], strict=True)]
-TWO_IDLE = ON_CPU and min(apart) > 1.6
+TWO_IDLE = two_cores_idle(apart)
 print("two idle cores:", TWO_IDLE, [round(ratio, 2) for ratio in apart])
-claim(
-    "where two cores are idle, two processes gain at least a fifth",
-    not TWO_IDLE or 1.2 < rate["two"] / rate["one"] < 2.2,
-)
+gained = 1.2 < rate["two"] / rate["one"] < 2.2
+claim("where two cores are idle, two processes gain a fifth or more", not TWO_IDLE or gained)
 one, two = (np.mean([each["losses"] for each in runs[way][0]], axis=0) for way in ("one", "two"))
 claim("and it is the same training: no loss differs by 0.05", np.abs(one - two).max() < 0.05)
 ends = {way: [each["weights"] for each in runs[way][0]] for way in ("two", "two apart")}
 same = {way: all(map(np.array_equal, *weights)) for way, weights in ends.items()}
-claim(
-    "together, both have the same weights in every bit; apart, not",
-    same == {"two": True, "two apart": False},
-)
+claim("together, both have the same weights in every bit", same["two"])
+claim("apart, they do not", not same["two apart"])
 
 
 # %% [markdown]
@@ -316,7 +312,7 @@ claim("where two cores are idle, sharing saves time", not TWO_IDLE or 0.4 < save
 # ## 5. When does it pay?
 #
 # For $N$ parameters a process computes about $6NT$ operations on its $T$ tokens, and sends $4N$ bytes of gradients, times $2(n-1)/n$. The size of the model
-# cancels out! **What a message costs beside the work depends on the tokens for each process and step.** Here are steps of 4, 16 and 64 rows:
+# cancels out! **What a message costs beside the work depends on the tokens for each process and step.** Here are steps of 4, 12 and 36 rows:
 
 
 # %%
@@ -325,7 +321,7 @@ def sweep(text, rows_of_step, exchange=True):
     return [train(text, 5, rows, exchange)["seconds"] for rows in rows_of_step]
 
 
-ROWS = [4, 16, 64][: budget(3, quick=1)]
+ROWS = [4, 12, 36][: budget(3, quick=1)]
 seconds = {way: [] for way in (*WAYS, "four")}
 for _ in range(ROUNDS):
     for way, (processes, exchange) in {**WAYS, "four": (4, True)}.items():
@@ -337,12 +333,10 @@ draw_speeds([rows * 128 for rows in ROWS], gain)
 # %%
 for way, found in gain.items():
     print(f"{way:9s} times as fast as one:", found.round(2))
-quiet = TWO_IDLE and gain["two apart"][-1] > 1.6
+quiet = TWO_IDLE and two_cores_idle(gain["two apart"][1:])
 claim("on idle cores, large steps gain more", not quiet or gain["two"][-1] > gain["two"][0])
-claim(
-    "on two cores, four processes are no faster than two, to a tenth",
-    os.cpu_count() != 2 or gain["four"][-1] < 1.1 * gain["two"][-1],
-)
+no_faster = gain["four"][-1] < 1.1 * gain["two"][-1]
+claim("four on two cores are no faster than two", not quiet or os.cpu_count() > 2 or no_faster)
 
 # %% [markdown]
 # Where *two* comes close to *two that exchange nothing*, messages hardly matter. Four processes on two cores cannot help: a core does one thing at a time,
