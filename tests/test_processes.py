@@ -13,7 +13,8 @@ from waiting import wait_for
 
 from course_lib.classroom.exercises import processes as exercises
 from course_lib.host.errors import CourseError
-from course_lib.train.ring_call import in_a_ring
+from course_lib.train import ring_call
+from course_lib.train.ring_call import failure, in_a_ring, two_cores_idle
 
 ADDED = 10
 
@@ -96,8 +97,13 @@ def test_what_a_process_raised_is_told_and_not_that_another_lost_it():
 
 @pytest.mark.slow
 def test_a_process_that_was_killed_is_named():
-    with pytest.raises(CourseError, match="process 1 of 2 died of SIGKILL"):
-        in_a_ring(killed, 2)
+    assert "process 1 of 2 died of SIGKILL" in failure(killed, 2, seconds=60)
+    with pytest.raises(AssertionError, match="lone_sum should have failed"):
+        failure(lone_sum, 1, seconds=60)
+
+
+def lone_sum():
+    return mx.distributed.all_sum(mx.array(1.0)).item()
 
 
 @pytest.mark.slow
@@ -130,6 +136,22 @@ def test_they_end_with_a_caller_that_is_killed(tmp_path):
 def asleep(folder):
     (folder / f"pid_{os.environ['MLX_RANK']}").write_text(str(os.getpid()))
     time.sleep(600)
+
+
+@pytest.mark.parametrize(
+    ("gains", "load", "kind", "idle"),
+    [
+        ([1.7, 1.9], 2.0, "cpu", True),
+        ([1.7, 1.2], 2.0, "cpu", False),
+        ([1.9, 1.9], 9.0, "cpu", False),  # what others lost
+        ([1.9, 1.9], 2.0, "metal", False),
+    ],
+)
+def test_cores_are_idle_when_a_second_process_gains_and_nobody_loses(gains, load, kind, idle, monkeypatch):
+    monkeypatch.setattr(ring_call.os, "getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr(ring_call.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(ring_call.backend, "device_kind", lambda: kind)
+    assert two_cores_idle(gains) == idle
 
 
 # ---- exercise 20.1

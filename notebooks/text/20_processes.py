@@ -299,8 +299,8 @@ def share_muon(config, rounds):
 
 
 # %%
-D4 = GPTConfig.from_depth(4, vocab_size=4096, sequence_len=128)
-took, off = in_a_ring(share_muon, 2, D4 if budget(1, quick=0) else TINY, budget(7, quick=2))[0]
+D4 = GPTConfig.from_depth(budget(4, quick=1), vocab_size=4096, sequence_len=128)
+took, off = in_a_ring(share_muon, 2, D4, budget(7, quick=2))[0]
 saved = took["shared"] / took["each"]
 print(f"the matrices of a d4, shared by two: {saved:.2f} of the time; largest difference {off}")
 claim("the result is the same in every bit", not ON_CPU or off == 0)
@@ -412,7 +412,7 @@ claim("it ends after seconds, in one sentence", "were not done after 5 seconds" 
 
 # %% [markdown]
 # The time-out is that of `in_a_ring`. MLX 0.32.4 has none here: process 0 waits for its caller for ever. (Only the last process, which calls first, gives up,
-# after 31 seconds, with `[ring] Couldn't connect`.) If a run on several machines prints nothing, look for the one that did not come.
+# after half a minute, with `[ring] Couldn't connect`.) If a run on several machines prints nothing, look for the one that did not come.
 #
 # ### A process that goes away
 #
@@ -510,10 +510,9 @@ def memory(config, sharded, recompute):
     return stays / 1e6, mx.get_peak_memory() / 1e6, losses
 
 
-SIZE = D4 if budget(1, quick=0) else TINY
 bill = {}
 for way in ((False, False), (False, True), (True, False), (True, True)):
-    bill[way] = in_a_ring(memory, 2, SIZE, *way)[0]
+    bill[way] = in_a_ring(memory, 2, D4, *way)[0]
     stays, peak, losses = bill[way]
     print(f"{'sharded' if way[0] else 'whole':8s}{'computed again' if way[1] else '':15s}", end="")
     print(f"{stays:4.0f} MB stay, {peak:4.0f} MB at the peak, loss {losses[-1]:.4f}")
@@ -522,7 +521,7 @@ for way in ((False, False), (False, True), (True, False), (True, True)):
 # Is that what it should be? Between steps AdamW and the weights need 12 bytes for each parameter. Those of the blocks are halved, `wte` and `lm_head` are not:
 
 # %%
-in_blocks, outside = 12 * SIZE.n_layer * SIZE.n_embd**2, 2 * SIZE.vocab_size * SIZE.n_embd
+in_blocks, outside = 12 * D4.n_layer * D4.n_embd**2, 2 * D4.vocab_size * D4.n_embd
 predicted = 12 * (outside + in_blocks / 2) / 1e6
 print(f"{predicted:.0f} MB predicted, {bill[True, False][0]:.0f} MB measured")
 claim("as predicted, to a twentieth", abs(bill[True, False][0] / predicted - 1) < 0.05)
@@ -546,7 +545,7 @@ def seconds_of_both(config, rounds):
     return took["sharded"] / took["whole"]
 
 
-slower = in_a_ring(seconds_of_both, 2, SIZE, budget(8, quick=2))[0]
+slower = in_a_ring(seconds_of_both, 2, D4, budget(8, quick=2))[0]
 print(f"a sharded step takes {slower:.2f} times as long")
 claim("on idle cores, sharding is not free", not TWO_IDLE or 1.0 < slower < 4)
 
