@@ -8,6 +8,7 @@ Written by hand; chapter 20 uses it.
 import ast
 import inspect
 import json
+import linecache
 import math
 import os
 import pickle
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import FunctionType
@@ -68,12 +70,13 @@ def failure(function: FunctionType, processes: int, seconds: float) -> str:
 
 
 def two_cores_idle(gains: Iterable[float]) -> bool:
-    """Whether two cores were idle: what two processes that exchange nothing gained is near 2, and few others work.
+    """Whether two cores were idle: two processes that exchange nothing clearly beat one, and few others work.
 
-    On a busy machine a second process gains as much, as it takes its share from others; hence the look at the load.
+    They are not twice as fast, for each has the optimizer's whole work. On a busy machine a second process gains as
+    much, since it takes its share from others; hence the look at the load.
     """
     on_cpu, cores = backend.device_kind() == "cpu", os.cpu_count() or 1
-    return on_cpu and min(gains) > 1.6 and os.getloadavg()[0] < cores + 2
+    return on_cpu and min(gains) > 1.35 and os.getloadavg()[0] < cores + 2
 
 
 class _Travelling:
@@ -91,6 +94,7 @@ class _Travelling:
 
 def _arrive(name: str, text: str, values: dict[str, Any]) -> FunctionType:
     scope = dict(values)
+    linecache.cache[f"<{name}>"] = len(text), None, text.splitlines(keepends=True), f"<{name}>"
     exec(compile(text, f"<{name}>", "exec"), scope)
     return scope[name]
 
@@ -136,7 +140,9 @@ def work(folder: Path) -> int:
         signal.alarm(seconds)  # ends this process even where MLX waits and no line of Python can run
         result = pickle.dumps(function(*arguments, **named))
     except Exception as error:
-        (folder / f"error_{rank}").write_text(f"{type(error).__name__}: {error}", "utf-8")
+        own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith("<")]
+        where = f" (in the line: {own[-1].line})" if own else ""
+        (folder / f"error_{rank}").write_text(f"{type(error).__name__}: {error}{where}", "utf-8")
         return 1
     (folder / f"result_{rank}").write_bytes(result)
     return 0

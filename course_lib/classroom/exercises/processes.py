@@ -66,6 +66,8 @@ def careful_step(answer: Callable) -> None:
     try:
         together = in_a_ring(_each_case, 3, answer, seconds=SECONDS)
     except CourseError as error:
+        if "raised NotImplementedError" in str(error):
+            raise NotImplementedError from None
         if not any(words in str(error) for words in ("were not done", "[ring]")):
             raise
         raise AssertionError(
