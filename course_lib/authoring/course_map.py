@@ -15,7 +15,7 @@ PARTS: dict[str, list[str]] = {
     "I · A GPT in a weekend": ["start here", "names", "autograd", "microgpt", "batches"],
     "II · The modern GPT": ["tokenizer", "data", "attention", "gpt", "muon", "training", "evaluation", "engine"],
     "III · From model to assistant": ["conversations", "tools", "reinforcement", "chat", "speedrun", ""],
-    "IV · Growing up": ["memory"],
+    "IV · Growing up": ["memory", "processes"],
 }
 MARKS = "<!-- chapters: `course sync` writes them from the notebooks' headers -->", "<!-- end of the chapters -->"
 HOURS = "<!-- hours -->", "<!-- end of the hours -->"

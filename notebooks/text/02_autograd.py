@@ -13,7 +13,7 @@
 # %% [markdown]
 # ![Map of the course, chapter 02 highlighted: autograd follows names and comes before microgpt](images/map_02.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · **02** · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb) · [19](19_memory.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/02_autograd.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · **02** · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/02_autograd.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 # %%
 #| export names.autograd
 """Two small engines that find derivatives: Value for single numbers, Tensor for arrays.
@@ -134,7 +134,7 @@ plt.show()
 # The derivative is the **slope** of the curve at one point. Where it is positive, go left to get lower; where it is negative, go
 # right. All the derivatives of one loss together are its **gradient**.
 #
-# Why not simply nudge, then? It costs two runs of the model *for each number*: 1,458 runs for one step of the table above. Nor is
+# Why not nudge, then? It costs two runs of the model *for each number*: 1,458 runs for one step of the table above. Nor is
 # it ever exact: with a large `h` the curve bends on the way; with a tiny one, rounding drowns the slope.
 
 # %%

@@ -18,7 +18,7 @@
 # %% [markdown]
 # ![Map of the course: chapter 10 training is marked, in Part II; after 09 muon, and 11 evaluation comes next](images/map_10.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · **10** · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb) · [19](19_memory.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/10_training.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · **10** · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · [17](17_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/10_training.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %%
 #| export train.trainer
@@ -1383,7 +1383,6 @@ plt.show()
 # by cost, and give each to whoever has the least to do so far.
 
 # %%
-#| export train.distributed
 """Several processes that train one model: each has it whole, and they share the work of a step."""
 
 import json
@@ -1398,7 +1397,6 @@ Group = mx.distributed.Group
 
 
 # %%
-#| export train.distributed
 def share_out(costs: list[float], size: int) -> list[int]:
     """Who does what: for each task one of `size` workers, so that all have about as much to do."""
     load, owners = [0.0] * size, [0] * len(costs)
@@ -1425,7 +1423,6 @@ for rank in (0, 1):
 # one message. (`directions` is the middle of chapter 09's step, the only part that is shared.)
 
 # %%
-#| export train.distributed
 class SharedMuon(Muon):
     """Muon in several processes: each makes some of the matrices orthogonal, and all get all."""
 
@@ -1482,7 +1479,6 @@ assert mx.array_equal(by_process[0] + by_process[1], everything)
 # 0 said.
 
 # %%
-#| export train.distributed
 def broadcast(arrays: dict[str, mx.array], group: Group) -> dict[str, mx.array]:
     """The arrays of process 0, in all processes; all bring the same names, shapes and types."""
     if group.size() == 1:
