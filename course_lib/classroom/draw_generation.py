@@ -26,11 +26,12 @@ def draw_grids(letters: list[str], before: list, after: list) -> None:
                     ax.text(column + 0.5, row + 0.5, f"{grid[row][column]:.1f}", ha="center", va="center", fontsize=9)
         ax.add_patch(Rectangle((0, 0), old, old, fill=False, edgecolor=BLUE, linewidth=2.5))
         ax.set(xlim=(-0.1, len(after) + 0.1), ylim=(len(after) + 0.1, -0.1), aspect="equal", xlabel="key of")
+        ax.xaxis.tick_top()
+        ax.xaxis.set_label_position("top")
         ax.set_xticks([n + 0.5 for n in range(size)], letters[:size])
         ax.set_yticks([n + 0.5 for n in range(size)], letters[:size])
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
-        ax.set_title(f"{size} tokens", fontsize=10)
     axes[0].set_ylabel("query of")
     axes[1].text(size + 0.2, size - 0.5, "one new row", color=ORANGE, va="center", fontsize=10)
     plt.show()
@@ -71,7 +72,7 @@ def _arrow(ax: Axes, start: tuple, end: tuple, label: str) -> None:
 
 def draw_times(uncached: dict[int, float], cached: dict[int, float]) -> None:
     """Seconds of the next token over the tokens before it, both axes logarithmic."""
-    figure, ax = plt.subplots(figsize=(5.8, 3.5))
+    figure, ax = plt.subplots(figsize=(5.8, 3.5), layout="constrained")
     for times, style, color, label in (
         (uncached, "o-", BLUE, "without a cache"),
         (cached, "s--", ORANGE, "with a cache"),
@@ -90,7 +91,7 @@ def draw_times(uncached: dict[int, float], cached: dict[int, float]) -> None:
 
 def draw_roof(points: dict[int, tuple[float, float]], memory_speed: float, peak: float) -> None:
     """The roofline. points: tokens in one pass -> (FLOPs per byte, FLOPs per second)."""
-    figure, ax = plt.subplots(figsize=(7, 3.9))
+    figure, ax = plt.subplots(figsize=(7, 3.9), layout="constrained")
     intensities = [point[0] for point in points.values()]
     line = np.geomspace(min(intensities) / 2, max(intensities) * 2, 200)
     ax.plot(line, np.minimum(memory_speed * line, peak) / 1e9, color=GREY, linewidth=1.5)
@@ -98,7 +99,7 @@ def draw_roof(points: dict[int, tuple[float, float]], memory_speed: float, peak:
     for tokens, (x, y) in points.items():
         ax.annotate(str(tokens), (x, y / 1e9), (0, -14), textcoords="offset points", ha="center", fontsize=9)
     low = min(point[1] for point in points.values()) / 1e9
-    ax.text(line[0], memory_speed * line[0] / 1e9 * 1.5, "as fast as memory", color=GREY, rotation=0)
+    ax.text(line[0], memory_speed * line[0] / 1e9 * 3, "as fast as memory", color=GREY)
     ax.text(line[-1], peak / 1e9 * 1.12, "as fast as it multiplies", color=GREY, ha="right")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")

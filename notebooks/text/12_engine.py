@@ -8,10 +8,10 @@
 # | Needs | [07 · Attention](07_attention.ipynb), [08 · GPT](08_gpt.ipynb); the `Trainer` of chapter 10, without asking how it works |
 # | Time | 60 minutes to read, 70 for the exercises; about a minute to run |
 # | Memory | under 2 GB |
-# | You will build | a cache, in its simple form, and sampling → `course_lib.generate.sampling`; the package has the robust cache and the `Engine`, written by hand, in `course_lib/generate` |
+# | You will build | a simple cache, and sampling → `course_lib.generate.sampling`; the package's own cache and `Engine` are written by hand |
 #
 # A GPT gives probabilities for *one* next token. A text is hundreds of tokens, one after the other, and somebody has to choose each of them. The
-# loop that does this decides how fast the text comes and how good it is. The weights are the same in every cell of this chapter.
+# loop that does this decides how fast the text comes and how good it is, with the same weights.
 
 # %% [markdown]
 # ![Map of the course: chapter 12 engine is marked, the last one of Part II; after 11 evaluation](images/map_12.png)
@@ -77,7 +77,7 @@ config = GPTConfig(128, tokenizer.vocab_size, n_layer=2, n_head=4, n_kv_head=2, 
 model = GPT(config)
 
 # %%
-num_steps = budget(300, quick=60)
+num_steps = budget(600, quick=60)
 trainer = Trainer(model, num_steps)
 for step in range(1, num_steps + 1):
     ids = text[mx.random.randint(0, len(text) - 65, (16, 1)) + mx.arange(65)]  # (16, 65)
@@ -106,7 +106,7 @@ prompt = tokenizer.encode("anna", bos=True) + tokenizer.encode("mar", bos=True)
 print(repr(tokenizer.decode(write_slowly(model, prompt, 30))))
 
 # %% [markdown]
-# Greedy text soon goes round in circles; section 4 is about better choices. Here the question is time. What does the next token cost when the text is already long?
+# Greedy text soon goes round in circles; section 4 is about better choices. What does the next token cost when the text is already long?
 # This model is too fast to tell, so here is a larger one: the eight blocks of d8 and a small vocabulary, untrained, since for timing any weights will do. (The head gets
 # random weights in place of its zeros, so that greedy text is not always id 0.)
 
@@ -137,11 +137,11 @@ for n, seconds in uncached.items():
     print(f"the token after {n:3d} others: {1000 * seconds:6.1f} ms")
 doublings = [uncached[b] / uncached[a] for a, b in pairwise(LENGTHS)]
 claim("a longer text costs more each time", not ON_CPU or min(doublings) > 1)
-steady = 1.5 < min(doublings) <= max(doublings) < 3
-claim("each doubling costs 1.5 to 3 times", not ON_CPU or steady)
+steady = 1.3 < min(doublings) <= max(doublings) < 3
+claim("each doubling costs 1.3 to 3 times", not ON_CPU or steady)
 
 # %% [markdown]
-# Twice the text, about twice the time, for a single token. To write $n$ tokens in this way, $1 + 2 + \dots + n = n(n+1)/2$ positions
+# Twice the text, about twice the time, for a single token. (A little less for short texts: reading the weights costs the same however short they are.) To write $n$ tokens in this way, $1 + 2 + \dots + n = n(n+1)/2$ positions
 # go through the model. For 1,000 tokens that is half a million.
 #
 # ## 2. The KV cache
@@ -228,9 +228,7 @@ mx.eval(model(ids, cache.layers))
 drawings.draw_holders(config.n_layer, cache.layers[0].keys.shape, cache.lengths[0])
 
 # %% [markdown]
-# One model can serve many caches, one for each conversation.
-#
-# The picture shows the package's `KVCache`, which differs in one point. `SimpleLayer` joins old and new, so it copies *everything* for *every* token. `KVCache` makes its arrays with **room to spare**, 256 positions at a time, and writes each new token into the next free place. What
+# That is the package's `KVCache`, which differs in one point. `SimpleLayer` joins old and new, so it copies *everything* for *every* token. `KVCache` makes its arrays with **room to spare**, 256 positions at a time, and writes each new token into the next free place. What
 # does that buy, for the cache alone and for a whole token of d8?
 
 # %%
@@ -276,7 +274,7 @@ claim("at least ten times", not ON_CPU or uncached[long] / cached[long] > 10)
 claim("after the long text a cached token costs less than twice", cached[long] < 2 * cached[short])
 
 # %% [markdown]
-# (Mind the logarithmic axes.) Without a cache the line climbs with the text. With one it is nearly flat: one query looks at more keys, but that is little beside the
+# Without a cache the line climbs with the text. With one it is nearly flat: one query looks at more keys, but that is little beside the
 # matrices.
 #
 # ## 3. The speed of the memory
@@ -312,8 +310,7 @@ claim("one shared kv head divides the cache by the number of heads", all(saved))
 
 
 # %%
-ROWS, COLUMNS = 4096, 8192  # 128 MB
-matrix, vector = np.ones((ROWS, COLUMNS), np.float32), np.ones(COLUMNS, np.float32)
+matrix, vector = np.ones((4096, 8192), np.float32), np.ones(8192, np.float32)  # 128 MB
 array = mx.array(matrix)
 reading = medians({"": (lambda: mx.array(matrix @ vector)) if ON_CPU else array.sum}, rounds=15)[""]
 speed = matrix.nbytes / reading
@@ -419,11 +416,11 @@ most = [max(panel) for panel in panels.values()]
 claim("the higher the temperature, the less the leader has", most[0] > most[1] > most[2])
 
 # %% [markdown]
-# The middle panel shows the ten likeliest letters after “mar”. A few lead, and then comes a long tail (and after these ten, all other ids). The other panels
+# The middle panel shows the ten likeliest letters after “mar”. A few lead, and then comes a long tail. The other panels
 # show the **temperature** $\tau$: divide the logits by it before the softmax, $p_i \propto e^{z_i / \tau}$. Below 1 the leaders get more; above 1 all become more alike. $\tau \to 0$ is greedy. The order never
 # changes, and nothing is left out.
 #
-# You want variety at the top, and nothing from far down the tail, where one odd letter spoils a name. So the tail is cut off.
+# You want variety at the top, and nothing from far down the tail, where one odd letter spoils a name. So cut it off.
 #
 # ### Three ways to cut
 #
@@ -433,7 +430,7 @@ claim("the higher the temperature, the less the leader has", most[0] > most[1] >
 # - **Top-p** goes down from the likeliest until it has $p$ together. Top-p of 0.6: the first has 0.5, which is not enough; with the second it is 0.75, enough. Two stay.
 # - **Min-p** keeps what has at least $p$ times the probability of the likeliest. Min-p of 0.25: at least 0.125. Three stay.
 #
-# What is cut gets the logit $-\infty$, which is probability 0; the others grow in proportion. Min-p needs no softmax: a factor of $p$ between probabilities is a
+# What is cut gets the logit $-\infty$, so probability 0; the others grow in proportion. Min-p needs no softmax: a factor of $p$ between probabilities is a
 # difference of $\ln p$ between logits.
 
 
@@ -455,7 +452,7 @@ for name, some in kept.items():
     print(f"{name:10s}", [round(p, 2) for p in probabilities(some)[0].tolist()])
 
 # %% [markdown]
-# Where do they differ? After “elizabe” our model is sure of the next letter. At the beginning of a name almost any letter will do:
+# Where do they differ? After “alexand” our model is fairly sure of the next letter. At the beginning of a name almost any will do:
 
 # %%
 RULES = {
@@ -464,9 +461,9 @@ RULES = {
     "min-p 0.1": lambda z: keep_min_p(z, 0.1),
 }
 contexts, kept = {}, {name: {} for name in RULES}
-for beginning in ("•elizabe", "•"):
+for beginning in ("•alexand", "•"):
     z = after(beginning[1:])
-    best = mx.argsort(-z[0])[:22].tolist()
+    best = mx.argsort(-z[0])[:26].tolist()
     contexts[beginning] = [label(n) for n in best], probabilities(z)[0][mx.array(best)].tolist()
     for name, rule in RULES.items():
         kept[name][beginning] = (rule(z) > -mx.inf).sum().item()
@@ -531,7 +528,7 @@ claim("ours and MLX's agree with the model", max(off["ours"], off["MLX's"]) < 0.
 claim("given probabilities, it does not", off["MLX's, given probabilities"] > 0.05)
 
 # %% [markdown]
-# Probabilities lie between 0 and 1, so the softmax inside makes them nearly equal. There is no error. The text becomes noise, and you blame the training.
+# Probabilities lie between 0 and 1, so the softmax inside makes them nearly equal. No error: the text becomes noise, and you blame the training.
 #
 # The second bug is about top-k. `mx.topk` gives the $k$ largest numbers *in any order*. If you take the last one for the smallest,
 # as a [port of nanochat to MLX](https://github.com/scasella/nanochat-mlx/blob/187b5ff830cf06655185d8567650cdfb425daca1/nanochat_mlx/engine.py) does, you may get any of the $k$:
@@ -561,14 +558,14 @@ def token_key(seed: int, text: int, place: int) -> list[int]:
 
 
 # %% [markdown]
-# MLX's function could do that as well, with `mx.vmap` and a key for each row. But it draws a random number for each *logit*, and ours one for each *row*. Eight rows of 65,536 logits:
+# MLX's function could do that as well, with `mx.vmap` and a key for each row. It draws a random number for each *logit*, ours one for each *row*. Is ours faster, then? Eight rows of 65,536 logits:
 
 # %%
 eight = mx.random.normal((8, budget(65_536, quick=4096)))
 keys = mx.array([token_key(42, n, 0) for n in range(8)], dtype=mx.uint32)
 
 
-def one_number_per_row():
+def one_per_row():
     return draw(eight, mx.vmap(lambda key: mx.random.uniform(key=key))(keys)[:, None])
 
 
@@ -577,12 +574,14 @@ def one_per_logit():
 
 
 # %%
-times = medians({"row": one_number_per_row, "logit": one_per_logit}, rounds=15)
+times = medians({"row": one_per_row, "logit": one_per_logit}, rounds=15)
 print(f"a number for each logit takes {times['logit'] / times['row']:.2f} times as long")
-claim("one for each row is cheaper", not ON_CPU or times["logit"] > 1.1 * times["row"])
-
+about = not ON_CPU or 0.5 < times["logit"] / times["row"] < 2
+claim("on a CPU both take about as long", about)
 
 # %% [markdown]
+# So speed is no reason. We keep ours because you can see through it: one number decides, the orange line of the picture.
+#
 # ### All of it
 #
 # The order is: top-k, temperature, top-p, min-p, draw. Top-k may come first, since temperature does not change which tokens are the largest, and everything after it works on $k$ numbers only. (`largest` finds them without sorting.) And one guard: logits that are not numbers (NaN) must not look like a choice. −1 says so.
@@ -666,7 +665,7 @@ for seed in range(2):
 # %% [markdown]
 # ### In words
 #
-# Letters are easy to count, but in the end you sample words. A model with four blocks learns from the documentation of Python (2,048 ids, 800 steps), and continues 16 documents that it has never seen, by
+# Letters are easy to count, but in the end you sample words. A model with two blocks learns from the documentation of Python (1,024 ids, 500 steps of 1,024 tokens), and continues 16 documents that it has never seen, by
 # 80 tokens each. How likely does the model itself find each text, and how often does the text repeat itself? (A repeat is four tokens in a row that stood in this text before.)
 
 # %%
@@ -691,16 +690,16 @@ def judge(writer, prompt, ids):
 # %%
 def word_texts():
     data = open_dataset()
-    words = Tokenizer.train(data.documents("train"), 2048)
+    words = Tokenizer.train(data.documents("train"), 1024)
     held_out = words.encode_batch(list(islice(data.documents("val"), 100)), bos=True)
     held_out = [ids for ids in held_out if len(ids) >= 104][: budget(16, quick=2)]
     prompts = [ids[:24] for ids in held_out]
     for seed in range(budget(2, quick=1)):
-        steps = budget(800, quick=2)
-        writer = GPT(GPTConfig(256, 2048, n_layer=4, n_head=4, n_kv_head=4, n_embd=128))
+        steps = budget(500, quick=2)
+        writer = GPT(GPTConfig(128, 1024, n_layer=2, n_head=4, n_kv_head=4, n_embd=128))
         init_weights(writer, seed)
         trainer = Trainer(writer, steps)
-        with TokenLoader(data, words, "train", 8, 256) as loader:
+        with TokenLoader(data, words, "train", 8, 128) as loader:
             for _ in range(steps):
                 trainer.step([next(loader)])
         texts, engine = {}, Engine(writer, words)
@@ -741,7 +740,7 @@ claim("min-p brings them back", apart_in(0, "1.5 and min-p 0.1", "temperature 1.
 
 # %% [markdown]
 # The star is real text. The likeliest text is *not* the best one: people do not write what is likeliest (Holtzman et al., 2020). Greedy runs in circles; a high temperature
-# falls apart. Which setting to take depends on the task: a sum has one right answer, a story has many.
+# falls apart.
 #
 # ## 5. The engine
 #
@@ -796,7 +795,7 @@ print("first letters:", *(label(token) for token in firsts))
 claim("the samples begin with different letters", len(set(firsts)) > 3)
 
 # %% [markdown]
-# The last claim is not idle. nanochat (October 2025) at first drew *one* first token and gave it to all samples; all of these names would begin alike.
+# The last claim is not idle. nanochat (October 2025) drew *one* first token and gave it to all samples. All of these names would begin alike.
 #
 # What do eight samples of a long prompt cost? It is read once, whether one text follows or eight:
 
@@ -902,7 +901,7 @@ print("with three rows always full:", math.ceil(sum(lengths) / 3), "steps")
 #
 # ### Against somebody else's
 #
-# Is the package's engine any good? mlx-lm, by the authors of MLX, can read our weights (chapter 08). It need not be on your machine. The same process, the same weights, one text, greedy:
+# mlx-lm, by the authors of MLX, can read our weights (chapter 08). It need not be on your machine. The same process, the same weights, one text, greedy:
 
 
 # %%
@@ -1036,9 +1035,9 @@ check(exercises.steps_needed, steps_needed)
 # %% [markdown]
 # ## Summary
 #
-# - Without a cache each token costs a pass over the whole text. With one, a pass over one token: the ids are the same, since no position sees a later one.
+# - Without a cache each token costs a pass over the whole text, with one a pass over one token. The ids are the same, since no position sees a later one.
 # - A cache that joins old and new copies everything each time. One with room to spare writes in place.
-# - One token at a time uses half an operation per byte. So the memory sets the pace, and several tokens in one pass cost less than several passes.
+# - One token at a time uses half an operation per byte, so the memory sets the pace. Several tokens in one pass cost less than several passes.
 # - Temperature changes how even the probabilities are. Top-k, top-p and min-p cut off the tail, the last two by how sure the model is.
 # - The likeliest text is not the best: greedy goes round in circles.
 # - Texts that are written together each need their own place, mask and random numbers.
@@ -1059,7 +1058,6 @@ check(exercises.steps_needed, steps_needed)
 # - [Turning Up the Heat: Min-p Sampling](https://arxiv.org/abs/2407.01082), Nguyen et al., 2024.
 # - [Roofline](https://doi.org/10.1145/1498765.1498785), Williams, Waterman and Patterson, 2009: the picture of section 3.
 # - [Orca](https://www.usenix.org/conference/osdi22/presentation/yu), Yu et al., 2022: continuous batching.
-# - [Fast Inference from Transformers via Speculative Decoding](https://arxiv.org/abs/2211.17192), Leviathan et al., 2023:
-#   the other way to give one text several tokens per pass.
+# - [Speculative Decoding](https://arxiv.org/abs/2211.17192), Leviathan et al., 2023: several tokens of *one* text in a pass.
 #
 # **Next:** [13 · Conversations](13_conversations.ipynb), where Part III begins: a model that completes text becomes one that answers.
