@@ -120,7 +120,7 @@ long_text = mx.random.randint(0, 4096, (1, 1024))
 
 
 def medians(cases, rounds=7):
-    """Median seconds of each case, name -> function; they take turns, and the first turn warms up."""
+    """Median seconds of each case, name -> function; they take turns, the first turn warms up."""
     seconds = {name: [] for name in cases}
     for _ in range(budget(rounds, quick=1) + 1):
         for name, run in cases.items():
@@ -735,7 +735,12 @@ def apart_in(column, lower, higher):
 # %%
 claim("greedy repeats itself more than real text", apart_in(1, "real", "greedy"))
 claim("and the model finds it likelier than real text", apart_in(0, "greedy", "real"))
-claim("at 1.5 texts are less likely than real ones", apart_in(0, "real", "temperature 1.5"))
+pairs = zip(points["temperature 1"], points["real"], strict=True)
+claim(
+    "at temperature 1 it finds texts about as likely",
+    all(abs(a - b) < 0.3 for (a, _), (b, _) in pairs),
+)
+claim("at 1.5 less likely", apart_in(0, "real", "temperature 1.5"))
 claim("min-p brings them back", apart_in(0, "1.5 and min-p 0.1", "temperature 1.5"))
 
 # %% [markdown]
@@ -914,7 +919,7 @@ if "mlx-lm" in both:
     claim("ours needs no more than 1.5 times the time", times["ours"] < 1.5 * times["mlx-lm"])
 
 # %% [markdown]
-# On a CPU ours is ahead because of `project` (section 3); in the same process mlx-lm has the course's fast matrix products, but not that. On a GPU expect no such lead.
+# So all that the package's engine adds costs no speed. (In this process both use the fast matrix products that the course brings, chapter 00.)
 #
 # ## Exercises
 #
