@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 PALE_BLUE, PALE_ORANGE = "#cfe4f3", "#f6d9a8"
@@ -82,6 +83,9 @@ def draw_times(uncached: dict[int, float], cached: dict[int, float]) -> None:
         ax.annotate(label, (list(times)[-1], milliseconds[-1]), (-8, 9), textcoords="offset points", ha="right")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xticks(list(uncached), [str(n) for n in uncached])
     ax.set(xlabel="tokens before it", ylabel="milliseconds for the next token")
     ax.margins(y=0.2)
@@ -99,7 +103,7 @@ def draw_roof(points: dict[int, tuple[float, float]], memory_speed: float, peak:
     for tokens, (x, y) in points.items():
         ax.annotate(str(tokens), (x, y / 1e9), (0, -14), textcoords="offset points", ha="center", fontsize=9)
     low = min(point[1] for point in points.values()) / 1e9
-    ax.text(line[0], memory_speed * line[0] / 1e9 * 3, "as fast as memory", color=GREY)
+    ax.text(line[0], memory_speed * line[0] / 1e9 * 8, "as fast as memory", color=GREY)
     ax.text(line[-1], peak / 1e9 * 1.12, "as fast as it multiplies", color=GREY, ha="right")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
@@ -178,17 +182,19 @@ def draw_rows(texts: list[str], width: int) -> None:
 
 
 def draw_settings(points: dict[str, list[tuple[float, float]]]) -> None:
-    """Texts by setting: nats per token to the right, share of repeats upwards; a mark for each seed."""
-    figure, ax = plt.subplots(figsize=(6.8, 3.8), layout="constrained")
-    colors = [BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00"]
-    for n, (name, marks) in enumerate(points.items()):
-        real = n == len(points) - 1
-        x, y = zip(*marks, strict=True)
-        ax.plot(x, y, "*" if real else "o", color="black" if real else colors[n], markersize=12 if real else 7)
-        ax.annotate(name, (max(x), sum(y) / len(y)), (8, -3), textcoords="offset points", fontsize=9)
-    ax.set(xlabel="nats per token, by the model itself", ylabel="share of repeats")
-    ax.margins(x=0.2, y=0.15)
-    ax.spines[["top", "right"]].set_visible(False)
+    """A line for each setting, a dot for each seed: nats per token, and the share of repeats. The last is real text."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 2.9), sharey=True, layout="constrained")
+    *_, real = points.values()
+    for column, (ax, label) in enumerate(zip(axes, ("nats per token, by the model", "share of repeats"), strict=True)):
+        for line, marks in enumerate(points.values()):
+            color = BLUE if marks is not real else "black"
+            ax.plot([mark[column] for mark in marks], [line] * len(marks), "o", color=color, alpha=0.8)
+        ax.axvline(sum(mark[column] for mark in real) / len(real), color=GREY, linestyle=":")
+        ax.set_xlabel(label)
+        ax.set_xlim(left=0 if column == 0 else -0.03)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(range(len(points)), list(points))
+    axes[0].invert_yaxis()
     plt.show()
 
 
