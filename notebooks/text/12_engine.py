@@ -7,11 +7,11 @@
 # |---|---|
 # | Needs | [07 · Attention](07_attention.ipynb), [08 · GPT](08_gpt.ipynb); the `Trainer` of chapter 10, without asking how it works |
 # | Time | 60 minutes to read, 70 for the exercises; a minute or two to run |
-# | Memory | under 2 GB |
-# | You will build | a simple cache, and sampling → `course_lib.generate.sampling`; the package's own cache and `Engine` are written by hand |
+# | Memory | under 3 GB |
+# | You will build | a simple cache, batching by hand, and sampling → `course_lib.generate.sampling` |
 #
 # A GPT gives probabilities for *one* next token. A text is hundreds of tokens, one after the other, and somebody has to choose each of them. The
-# loop that does this decides how fast the text comes and how good it is. By the end of section 2 the same model writes the same ids at least ten times as fast.
+# loop that does this decides how fast the text comes and how good it is. By the end of section 2 the same model writes the same ids, on a CPU at least ten times as fast.
 
 # %% [markdown]
 # ![Map of the course: chapter 12 engine is marked, the last one of Part II; after 11 evaluation](images/map_12.png)
@@ -108,8 +108,8 @@ print(repr(tokenizer.decode(write_slowly(model, prompt, 30))))
 
 # %% [markdown]
 # Greedy text soon goes round in circles; section 4 is about better choices. What does the next token cost when the text is already long?
-# This model is too fast to tell, so here is a larger one: the eight blocks of d8 and a small vocabulary, untrained, since for timing any weights will do. (The head gets
-# random weights in place of its zeros, so that greedy text is not always id 0.)
+# This model is too fast to tell, so here is a larger one: the eight blocks of d8 and a small vocabulary, untrained, since for timing any weights will do. (Its head gets
+# random weights, since zeros would write nothing but id 0.)
 
 # %%
 big_config = GPTConfig.from_depth(budget(8, quick=3), vocab_size=4096, sequence_len=1024)
@@ -296,8 +296,8 @@ for depth in (4, 8, 12, 20):
     of_full, of_shared = cache_bytes(full, 1, 2048), cache_bytes(shared, 1, 2048)
     assert of_full == 2 * depth * full.n_kv_head * 2048 * full.head_dim * size
     print(f"d{depth:<3d} {weights / 1e6:8.0f} {of_full / 1e6:7.0f} {of_shared / 1e6:7.0f}")
-    saved.append(of_full / of_shared == full.n_head)
-claim("one shared kv head divides the cache by the number of heads", all(saved))
+    saved.append(of_full / of_shared == full.n_head and of_full < weights)
+claim("one kv head divides the cache by the number of heads; weights outweigh both", all(saved))
 
 # %% [markdown]
 # For one text the weights outweigh the cache. But a server with a hundred texts holds a hundred caches and one set of weights. That is why large models share kv heads.
@@ -318,7 +318,7 @@ print(f"so no program can write more than {speed / read:.0f} tokens of one text 
 
 
 # %% [markdown]
-# On a CPU, MLX alone stays well below that. It has one routine for all matrix products, which first copies the matrix into an order that suits many rows. NumPy's `matrix @ vector` reads each number where it lies. `project`, which
+# On a CPU, MLX has one routine for all matrix products, which first copies the matrix into an order that suits many rows. NumPy's `matrix @ vector` reads each number where it lies. `project`, which
 # every linear layer of our model calls, takes NumPy's way for a single row and a large weight, if `with inference_mode():` promises that nobody wants a gradient:
 
 
@@ -496,7 +496,7 @@ drawings.draw_pieces(letters, probabilities(logits)[0].tolist(), 0.62, chosen)
 
 # %% [markdown]
 # MLX has a function of its own for this, `mx.random.categorical`. Do both give what the model wants, in 100,000 draws? And here is the first of
-# two famous bugs: `mx.random.categorical` takes **logits**. What if you give it probabilities?
+# two bugs that only the text shows: `mx.random.categorical` takes **logits**. What if you give it probabilities?
 
 # %%
 many = mx.broadcast_to(logits, (100_000, 10))
@@ -525,7 +525,7 @@ claim("given probabilities, it does not", off["MLX's, given probabilities"] > 0.
 # Probabilities lie between 0 and 1, so the softmax inside makes them nearly equal. No error: the text becomes noise, and you blame the training.
 #
 # The second bug is about top-k. `mx.topk` gives the $k$ largest numbers *in any order*. If you take the last one for the smallest,
-# as a [port of nanochat to MLX](https://github.com/scasella/nanochat-mlx/blob/187b5ff830cf06655185d8567650cdfb425daca1/nanochat_mlx/engine.py) does, you may get any of the $k$:
+# as [this port of nanochat to MLX](https://github.com/scasella/nanochat-mlx/blob/187b5ff830cf06655185d8567650cdfb425daca1/nanochat_mlx/engine.py) does, you may get any of the $k$:
 
 # %%
 shuffled = mx.array([[2.0, 9.0, 4.0, 7.0, 1.0, 8.0, 3.0, 6.0, 5.0, 0.0]])
@@ -791,7 +791,7 @@ print("first letters:", *(label(token) for token in firsts))
 claim("the samples begin with different letters", len(set(firsts)) > 3)
 
 # %% [markdown]
-# The last claim is not idle. nanochat (October 2025) drew *one* first token and gave it to all samples. All of these names would begin alike.
+# The last claim is not idle. nanochat (October 2025) drew *one* first token and gave it to all samples. All of these names would then begin alike.
 #
 # What do eight samples of a long prompt cost? It is read once, whether one text follows or eight:
 
@@ -882,7 +882,7 @@ slowly = found == [until_end(write_slowly(model, ids, 12)) for ids in prompts]
 claim("the package's engine and the slow loop write the same", same and slowly or not ON_CPU)
 
 # %% [markdown]
-# The plain alternative takes some prompts, writes until *all* of them are done, and takes the next. A row that ends early stays empty. How many steps do twelve texts
+# The plain alternative continues a group of prompts until *all* are done, and then takes the next group. How many steps do twelve texts
 # need, three at a time?
 
 # %% tags=["nbval-check-output"]
@@ -913,7 +913,7 @@ if find_spec("mlx_lm"):
     claim("ours needs no more than 1.5 times the time", times["ours"] < 1.5 * times["mlx-lm"])
 
 # %% [markdown]
-# So all that the package's engine adds costs no speed. (In this process both use the fast matrix products that the course brings, chapter 00.)
+# So what the package's engine adds does not make it slow. (In this process both use the fast matrix products that the course brings, chapter 00.)
 #
 # ## Exercises
 #
