@@ -141,7 +141,7 @@ steady = 1.3 < min(doublings) <= max(doublings) < 3
 claim("each doubling costs 1.3 to 3 times", not ON_CPU or steady)
 
 # %% [markdown]
-# Twice the text, about twice the time, for a single token. (A little less for short texts: reading the weights costs the same however short they are.) To write $n$ tokens in this way, $1 + 2 + \dots + n = n(n+1)/2$ positions
+# Twice the text, about twice the time, for a single token. (A little less for short texts: all weights are read in any case.) To write $n$ tokens in this way, $1 + 2 + \dots + n = n(n+1)/2$ positions
 # go through the model. For 1,000 tokens that is half a million.
 #
 # ## 2. The KV cache
@@ -340,7 +340,7 @@ within = not ON_CPU or 0.1 < share["in inference mode"] < 1.2
 claim("on a CPU it reaches a tenth of the memory's speed at least, and does not beat it", within)
 
 # %% [markdown]
-# (A GPU has routines for both, and nothing changes.)
+# (What that gains depends on the machine. A GPU has routines for both, and nothing changes.)
 #
 # ### FLOPs per byte
 #
@@ -400,7 +400,7 @@ def next_after(beginning):
 
 
 def label(token):
-    return "end" if token == tokenizer.bos else tokenizer.decode([token])
+    return "•" if token == tokenizer.bos else tokenizer.decode([token])
 
 
 # %%
