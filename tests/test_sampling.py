@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from course_lib.generate import sampling
+from course_lib.generate.cutoffs import keep_top_k
 from course_lib.generate.sampling import draw, keep_min_p, keep_top_p, largest, probabilities, sample
 
 
@@ -87,6 +88,15 @@ def test_the_filters_keep_what_their_definitions_say(p):
         for row in range(6):
             assert (kept[row] == (by_definition(logits[row], **{name: p}) > 0)).all(), name
         assert np.array_equal(np.array(found)[kept], logits.astype(np.float32)[kept])
+
+
+@pytest.mark.parametrize("k", [1, 7, 64, 200])
+def test_top_k_keeps_the_k_largest_of_each_row_in_their_places(k):
+    logits = np.random.default_rng(2).normal(size=(6, 200)).astype(np.float32)
+    found = np.array(keep_top_k(mx.array(logits), k))
+    kept = np.isfinite(found)
+    assert (kept.sum(axis=1) == k).all() and np.array_equal(found[kept], logits[kept])
+    assert (np.sort(logits, axis=1)[:, -k] == np.where(kept, logits, np.inf).min(axis=1)).all()
 
 
 def test_top_p_of_equal_probabilities_by_hand():

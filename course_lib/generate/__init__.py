@@ -1,4 +1,5 @@
 """Text from a model: the KV cache, sampling, the engine.
 
-Chapter 12 builds it. Start with `engine`, which joins `kv_cache`, `sampling` and `rows`.
+Chapter 12 builds `sampling`, and the rest in its simple form. Start with `engine`, which joins `kv_cache`, `sampling`
+and `rows`.
 """

@@ -1,11 +1,13 @@
 """Rows of text that are written together: what is asked for, one row, one step for all of them.
 
-Exported from notebooks/12_engine.ipynb; edit it there.
+A `Request` says what is wanted, a `Row` is one text on its way, a `Batch` holds the rows that take steps together and
+their cache, and a `Generation` is what came of a row.
+
+Written by hand; chapter 12 builds the simple form of such a loop and compares the two.
 """
 
 import math
 import operator
-import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,10 +17,12 @@ import mlx.core as mx
 
 from course_lib import backend
 from course_lib.generate.kv_cache import KVCache
-from course_lib.generate.sampling import sample
+from course_lib.generate.sampling import sample, token_key
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.model.products import inference_mode
+
+# ---- what is asked for, and what comes of it
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,8 @@ class Generation:
     """What the model wrote: ids without the prompt and without the token that ended it.
 
     masks: 1 for a token that was sampled, 0 for one that a tool's result forced.
-    finish_reason: "stop" (it wrote <|assistant_end|> or <|bos|>), "max_tokens", "sequence_len" (no
-    room for more), "cancelled".
+    finish_reason: "stop" (it wrote <|assistant_end|> or <|bos|>), "max_tokens", "sequence_len" (no room for more),
+    "cancelled".
     """
 
     ids: list[int]
@@ -88,40 +92,43 @@ def check_request(request: Request, config: GPTConfig) -> None:
             raise CourseError(f"{name}={getattr(r, name)}, expected {expected}")
 
 
-def _whole(value: int, least: int, most: float = math.inf) -> bool:
-    return hasattr(value, "__index__") and least <= value <= most
-
-
 def check_count(name: str, value: int, least: int = 1) -> None:
     """Raises CourseError for anything but a whole number of at least `least`."""
     if not _whole(value, least):
         raise CourseError(f"{name}={value}, expected {least} or more")
 
 
+def _whole(value: int, least: int, most: float = math.inf) -> bool:
+    return hasattr(value, "__index__") and least <= value <= most
+
+
+# ---- one text
+
+
 class Row:
     """One text that is being written.
 
-    engine: whose model, tokenizer, tool and stops it has; number: its place among the rows of one
-    request, each of which draws its own random numbers.
+    engine: whose model, tokenizer, tool and stops it has; number: its place among the rows of one request, each of
+    which draws its own random numbers.
     shown: the token and the mask of the last step; <|assistant_end|> and 0 after the end.
     """
 
     def __init__(self, engine, request: Request, number: int = 0):
         self.request, self.number = request, number
         self.prompt_ids = [int(token) for token in request.prompt_ids]
-        self.ids, self.masks = [], []
+        self.ids: list[int] = []
+        self.masks: list[int] = []
         self.shown = engine.end, 0
         self.finish_reason = None if request.max_tokens else "max_tokens"
         self.error: Exception | None = None
-        self._engine = engine
         self.coming: deque[mx.array] = deque()  # for `watch`: logits of tokens not taken yet
-        self._forced: deque[int] = deque()
-        self._expression: list[int] | None = None
+        self._engine = engine
+        self._forced: deque[int] = deque()  # a tool's result, to be taken in place of what is sampled
+        self._expression: list[int] | None = None  # what the tool is being asked
 
     def key(self, place: int) -> list[int]:
-        """Key of the token at this place: two 32-bit numbers, from seed, number and place alone."""
-        bits = random.Random(f"{self.request.seed},{self.number},{place}").getrandbits(64)
-        return [bits >> 32, bits & 0xFFFFFFFF]
+        """Key of the token at this place, from seed, number and place alone."""
+        return token_key(self.request.seed, self.number, place)
 
     def known(self, place: int) -> int:
         """The token at `place` after the prompt: taken, or to be forced there; -1 if neither."""
@@ -129,22 +136,12 @@ class Row:
             return self.ids[place]
         return self._forced[0] if self._forced else -1
 
-    def fail(self, error: Exception) -> None:
-        """End with an error, which `generation` raises."""
-        self.error, self.finish_reason = error, "error"
-
-    def generation(self) -> Generation:
-        """What has been written. Raises what ended it, if that was an error."""
-        if self.error:
-            raise self.error
-        return Generation(list(self.ids), list(self.masks), self.finish_reason)
-
     def take(self, sampled: int) -> None:
         """Take the next token. Raises CourseError for -1 (it was NaN), and what the tool raises."""
         if sampled < 0:
             raise CourseError(
-                "the model's logits are not numbers (NaN): its weights are damaged, or its "
-                "training has diverged; take an older checkpoint"
+                "the model's logits are not numbers (NaN): its weights are damaged, or its training has diverged; take "
+                "an older checkpoint"
             )
         forced = bool(self._forced)
         token = self._forced.popleft() if forced else sampled
@@ -161,7 +158,7 @@ class Row:
         if len(self.ids) >= self.request.max_tokens:
             self.finish_reason = "max_tokens"
         elif len(self.prompt_ids) + len(self.ids) > self._engine.model.config.sequence_len:
-            self.finish_reason = "sequence_len"
+            self.finish_reason = "sequence_len"  # the last token was sampled from a full cache, and is never read
 
     def _use_tool(self, token: int) -> None:
         """An expression stands between <|python_start|> and <|python_end|>."""
@@ -178,11 +175,24 @@ class Row:
         elif self._expression is not None:
             self._expression.append(token)
 
+    def fail(self, error: Exception) -> None:
+        """End with an error, which `generation` raises."""
+        self.error, self.finish_reason = error, "error"
+
+    def generation(self) -> Generation:
+        """What has been written. Raises what ended it, if that was an error."""
+        if self.error:
+            raise self.error
+        return Generation(list(self.ids), list(self.masks), self.finish_reason)
+
+
+# ---- through the model
+
 
 def next_logits(model: GPT, ids: mx.array, cache: KVCache) -> mx.array:
     """Logits (B, V) for what follows ids (B, T), which are new to the cache.
 
-    Only the last place goes through the head.
+    Only the last place goes through the head, which in small models is a large part of all weights.
     """
     return model.head(model.transformer(ids, cache.layers)[:, -1])  # (B, n_embd) -> (B, V)
 
@@ -204,10 +214,13 @@ def prefill(model: GPT, ids: list[int], cache: KVCache, chunk: int = 256) -> Ite
 
 
 class Batch:
-    """Rows that are written together. They join and leave between steps.
+    """Rows that are written together, a token each at a step. They join and leave between steps.
 
-    look_ahead: whether a step begins the next one before it reads its own tokens; None: not on a
-    CPU, where Python and the computing want the same cores.
+    A GPU must not wait for Python: before a step reads its tokens it begins the next one with them, as an array whose
+    numbers nobody has seen. Random numbers are known ahead (seed and place), and so are tokens that a tool forces. If
+    a row turns out to have ended, its part is thrown away; its cache holds a position too many, which nobody reads.
+
+    look_ahead: whether to do so; None: not on a CPU, where Python and the computing want the same cores.
     """
 
     look_ahead: bool | None = None
@@ -241,13 +254,37 @@ class Batch:
             stay = [len(self.rows) if m == n else m for m in range(len(self.rows))]
             self._ahead = self._ahead[mx.array(stay)] if stay else None
 
+    def step(self) -> None:
+        """One more token for every row.
+
+        One that has joined since a step looked ahead gets none yet: its first goes through the model.
+        """
+        tokens = self._ahead if any(self._unread()) else self._next_tokens()
+        unread = self._unread()
+        self._ahead = self._next_tokens(tokens) if self._may_look_ahead() else None
+        pairs = zip(self.rows, tokens.tolist(), strict=True)  # waits until the tokens are there
+        self._take(compress(pairs, unread))
+
+    def _unread(self) -> list[bool]:
+        """Which rows have a token to take: those whose cache holds all of their text."""
+        pairs = zip(self.rows, self.cache.lengths, strict=True)
+        return [length == len(row.prompt_ids) + len(row.ids) for row, length in pairs]
+
+    def _may_look_ahead(self) -> bool:
+        """Whether a row goes on after the tokens that are about to be taken, and no cache is full."""
+        on = backend.device_kind() != "cpu" if self.look_ahead is None else self.look_ahead
+        if not on or max(self.cache.lengths) >= self.model.config.sequence_len:
+            return False
+        pairs = zip(self.rows, self.cache.lengths, strict=True)
+        return any(length + 1 - len(row.prompt_ids) < row.request.max_tokens for row, length in pairs)
+
     def _next_tokens(self, sampled: mx.array | None = None) -> mx.array:
         """Begin to compute (B,) tokens: put each row's next one through the model, and sample.
 
         sampled: (B,), the next ones of rows that have not taken them yet.
         """
-        lengths = self.cache.lengths
-        known = [row.known(length - len(row.prompt_ids)) for row, length in zip(self.rows, lengths, strict=True)]
+        pairs = zip(self.rows, self.cache.lengths, strict=True)
+        known = [row.known(length - len(row.prompt_ids)) for row, length in pairs]
         ids = mx.array(known)
         if sampled is not None:  # a -1 among them (NaN) reads the last row of wte: that row has ended
             ids = mx.where(ids < 0, sampled, ids) if max(known) >= 0 else sampled
@@ -258,7 +295,7 @@ class Batch:
         return tokens
 
     def _sample(self, rows: list[Row], lengths: list[int], logits: mx.array) -> mx.array:
-        """A token (B,) for each row after so many positions, from logits (B, V)."""
+        """A token (B,) for each row after so many positions, from logits (B, V); rows with equal settings together."""
         alike = defaultdict(list)
         for n, row in enumerate(rows):
             alike[row.request.sampling].append(n)
@@ -279,33 +316,9 @@ class Batch:
         return mx.concatenate(tokens)[mx.array(back)]
 
     def _take(self, pairs: Iterable[tuple[Row, int]]) -> None:
-        """Give rows their tokens."""
+        """Give rows their tokens; what fails (NaN, a tool) ends its row alone."""
         for row, token in pairs:
             try:
                 row.take(token)
-            except Exception as error:  # of this row alone
+            except Exception as error:
                 row.fail(error)
-
-    def step(self) -> None:
-        """One more token for every row.
-
-        One that has joined since a step looked ahead gets none yet: its first goes through the model.
-        """
-        tokens = self._ahead if any(self._unread()) else self._next_tokens()
-        unread = self._unread()
-        self._ahead = self._next_tokens(tokens) if self._may_look_ahead() else None
-        pairs = zip(self.rows, tokens.tolist(), strict=True)
-        self._take(compress(pairs, unread))
-
-    def _unread(self) -> list[bool]:
-        """Which rows have a token to take: those whose cache holds all of their text."""
-        pairs = zip(self.rows, self.cache.lengths, strict=True)
-        return [length == len(row.prompt_ids) + len(row.ids) for row, length in pairs]
-
-    def _may_look_ahead(self) -> bool:
-        """Whether a row goes on after the tokens that are about to be taken, and no cache is full."""
-        on = backend.device_kind() != "cpu" if self.look_ahead is None else self.look_ahead
-        if not on or max(self.cache.lengths) >= self.model.config.sequence_len:
-            return False
-        pairs = zip(self.rows, self.cache.lengths, strict=True)
-        return any(length + 1 - len(row.prompt_ids) < row.request.max_tokens for row, length in pairs)

@@ -4,9 +4,11 @@ Exported from notebooks/12_engine.ipynb; edit it there.
 """
 
 import math
+import random
 
 import mlx.core as mx
 
+from course_lib.generate.cutoffs import keep_top_p, largest
 from course_lib.model.head import fast_exp
 
 
@@ -14,18 +16,6 @@ def probabilities(logits: mx.array) -> mx.array:
     """Softmax over the last axis."""
     weights = fast_exp(logits - logits.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
-
-
-def keep_top_p(logits: mx.array, p: float) -> mx.array:
-    """-inf for all but the likeliest that make up p together (nucleus: Holtzman et al., 2020).
-
-    A token stays when those likelier than it have less than p in all.
-    """
-    ordered = -mx.sort(-logits, axis=-1)
-    probs = probabilities(ordered)
-    before = mx.cumsum(probs, axis=-1) - probs
-    least = mx.where(before < p, ordered, mx.inf).min(axis=-1, keepdims=True)
-    return mx.where(logits >= least, logits, -mx.inf)
 
 
 def keep_min_p(logits: mx.array, p: float) -> mx.array:
@@ -39,27 +29,16 @@ def draw(logits: mx.array, uniform: mx.array) -> mx.array:
     Lay the probabilities side by side from 0 to 1: uniform (B, 1), 0 <= u < 1, falls into one of
     them. What has probability 0 is never drawn, in whatever order the device adds up.
     """
-    weights = fast_exp(logits - logits.max(axis=-1, keepdims=True))
-    ends = mx.where(weights > 0, mx.cumsum(weights, axis=-1), 0)
+    probs = probabilities(logits)
+    ends = mx.where(probs > 0, mx.cumsum(probs, axis=-1), 0)
     # u < 1, so the largest end is beyond u times itself: one is always found
     return mx.argmax(ends > uniform * ends.max(axis=-1, keepdims=True), axis=-1)
 
 
-def largest(logits: mx.array, k: int) -> tuple[mx.array, mx.array]:
-    """The k largest of each row (B, V) from large to small, and their ids: (B, k) each.
-
-    Only the k blocks of 64 with the largest maxima can hold them: it is enough to search those.
-    """
-    B, V = logits.shape
-    blocks = mx.pad(logits, ((0, 0), (0, -V % 64)), constant_values=-mx.inf).reshape(B, -1, 64)
-    n = min(k, blocks.shape[1])
-    best = mx.argpartition(-blocks.max(axis=-1), n - 1, axis=-1)[:, :n, None]  # (B, n, 1)
-    values = mx.take_along_axis(blocks, best, axis=1).reshape(B, -1)  # (B, n * 64)
-    ids = (best * 64 + mx.arange(64)).reshape(B, -1)
-    found = mx.argpartition(-values, k - 1, axis=-1)[:, :k]
-    values, ids = (mx.take_along_axis(array, found, axis=-1) for array in (values, ids))
-    order = mx.argsort(-values, axis=-1)
-    return tuple(mx.take_along_axis(array, order, axis=-1) for array in (values, ids))
+def token_key(seed: int, text: int, place: int) -> list[int]:
+    """Key of one token: two 32-bit numbers that follow from seed, text and place alone."""
+    bits = random.Random(f"{seed},{text},{place}").getrandbits(64)
+    return [bits >> 32, bits & 0xFFFFFFFF]
 
 
 def sample(
@@ -72,28 +51,28 @@ def sample(
 ) -> mx.array:
     """One token for each row of logits (B, V): (B,) int32, -1 where there are NaN among the logits.
 
-    temperature 0 takes the likeliest. Otherwise logits are divided by it, then top_k, top_p and
-    min_p each leave out tokens of what the one before has left.
+    temperature 0 takes the likeliest. Otherwise top_k, top_p and min_p each leave out tokens of
+    what the one before has left, and logits are divided by the temperature after top_k.
     key: of mx.random, one (2,), or one for each row (B, 2): then a row's token does not depend on
     the others.
     """
     best = logits.max(axis=-1, keepdims=True)  # (B, 1), NaN where there is one
+    ids = None
     if temperature == 0:
         choice = mx.argmax(logits, axis=-1)
-        return mx.where(mx.isnan(best[:, 0]), -1, choice.astype(mx.int32))
-    ids = None
-    if top_k is not None and top_k < logits.shape[-1]:
-        logits, ids = largest(logits, top_k)
-    logits = (logits - best) / temperature
-    if top_p is not None and top_p < 1:
-        logits = keep_top_p(logits, top_p)
-    if min_p is not None and min_p > 0:
-        logits = keep_min_p(logits, min_p)
-    if key is not None and key.ndim == 2:
-        uniform = mx.vmap(lambda key: mx.random.uniform(key=key))(key)[:, None]
     else:
-        uniform = mx.random.uniform(shape=best.shape, key=key)
-    choice = draw(logits, uniform)  # (B,)
+        if top_k is not None and top_k < logits.shape[-1]:
+            logits, ids = largest(logits, top_k)
+        logits = (logits - best) / temperature
+        if top_p is not None and top_p < 1:
+            logits = keep_top_p(logits, top_p)
+        if min_p is not None and min_p > 0:
+            logits = keep_min_p(logits, min_p)
+        if key is not None and key.ndim == 2:
+            uniform = mx.vmap(lambda key: mx.random.uniform(key=key))(key)[:, None]
+        else:
+            uniform = mx.random.uniform(shape=best.shape, key=key)
+        choice = draw(logits, uniform)  # (B,)
     if ids is not None:
         choice = mx.take_along_axis(ids, choice[:, None], axis=-1)[:, 0]
     return mx.where(mx.isnan(best[:, 0]), -1, choice.astype(mx.int32))

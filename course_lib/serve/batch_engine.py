@@ -1,6 +1,9 @@
 """One model for many users at once: continuous batching, in a thread of its own.
 
-Exported from notebooks/12_engine.ipynb; edit it there.
+Many threads submit requests, one thread computes: it must be one, since what MLX has not computed yet belongs to the
+thread that wrote it down.
+
+Written by hand; chapter 16 uses it, chapter 12 builds the batching without a thread.
 """
 
 import atexit
@@ -13,15 +16,7 @@ import mlx.core as mx
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.engine import Engine
 from course_lib.generate.kv_cache import KVCache
-from course_lib.generate.rows import (
-    Batch,
-    Generation,
-    Request,
-    Row,
-    check_count,
-    check_request,
-    next_logits,
-)
+from course_lib.generate.rows import Batch, Generation, Request, Row, check_count, check_request, next_logits
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
 

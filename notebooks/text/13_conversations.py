@@ -5,7 +5,7 @@
 #
 # | | |
 # |---|---|
-# | Needs | [05 · Tokenizer](05_tokenizer.ipynb), [10 · Training](10_training.ipynb), [12 · Engine](12_engine.ipynb) |
+# | Needs | [05 · Tokenizer](05_tokenizer.ipynb), [10 · Training](10_training.ipynb), [12 · Generation](12_engine.ipynb) |
 # | Time | 45 minutes to read, 50 for the exercises; two minutes to run |
 # | Memory | under 1 GB |
 # | You will build | a conversation as ids → `course_lib.chat.conversation`; conversations to practise → `lessons`, `sources`; batches of them → `packing`, all in `course_lib.chat` |

@@ -5,7 +5,7 @@
 #
 # | | |
 # |---|---|
-# | Needs | [11 · Evaluation](11_evaluation.ipynb), [12 · Engine](12_engine.ipynb), [13 · Conversations](13_conversations.ipynb) |
+# | Needs | [11 · Evaluation](11_evaluation.ipynb), [12 · Generation](12_engine.ipynb), [13 · Conversations](13_conversations.ipynb) |
 # | Time | 50 minutes to read, 70 for the exercises; one to two minutes to run |
 # | Memory | under 1 GB |
 # | You will build | a calculator that is safe to give away → `course_lib.chat.calculator`; tasks and their scores → `course_lib.chat.tasks` |

@@ -5,7 +5,7 @@
 #
 # | | |
 # |---|---|
-# | Needs | [05 · Tokenizer](05_tokenizer.ipynb), [12 · Engine](12_engine.ipynb), [13 · Conversations](13_conversations.ipynb); the calculator of chapter 14, without asking how it works |
+# | Needs | [05 · Tokenizer](05_tokenizer.ipynb), [12 · Generation](12_engine.ipynb), [13 · Conversations](13_conversations.ipynb); the calculator of chapter 14, without asking how it works |
 # | Time | 50 minutes to read, 50 for the exercises; a minute to run |
 # | Memory | under 1 GB |
 # | You will build | what people see of a reply → `course_lib.serve.streaming`; then you use, and look into, the rest of the room `serve`: a chat in the terminal and a server, from which the programs `chat_cli` and `chat_web` are made |
@@ -719,7 +719,7 @@ print(load())
 #
 # ## 9. Eight at once
 #
-# Chapter 12 measured continuous batching from the inside. What do people notice of it? The time until the first word. Eight clients
+# Chapter 12 built continuous batching. What do people notice of it? The time until the first word. Eight clients
 # ask at the same moment, first a server that serves one after the other, then one that serves all together. The model is of some
 # size now, and untrained (its special tokens are made unlikely, so that all replies are equally long).
 
