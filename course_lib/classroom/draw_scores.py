@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 
 from course_lib.classroom.draw_tokens import visible
+from course_lib.evaluate.core import TaskResult
+from course_lib.evaluate.reports import draw_results
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 
@@ -63,7 +65,7 @@ def draw_shift(tokens: list[bytes], start: int, losses: list[float]) -> None:
         if asks:
             ax.text(middles[n], -2.1, f"{losses[n + 1 - start]:.2f}", ha="center", fontsize=9, color=BLUE)
     ax.text(
-        middles[start - 1] - 4, -2.1, "−ln p of the token that the arrow shows:", ha="right", fontsize=9, color=BLUE
+        middles[start - 1] - 4, -2.1, "−ln p of the token at the tip of the arrow:", ha="right", fontsize=9, color=BLUE
     )
     plt.show()
 
@@ -74,21 +76,21 @@ def draw_units(curves: dict[str, list[tuple[float, float, float]]], lines: dict[
     curves: label -> (megabytes read, nats a token, bits per byte) of all looks of all seeds. lines: label -> bits per
     byte of what does not learn.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharex=True)
-    looks = ((BLUE, "o", "-"), (GREEN, "^", ":"), (ORANGE, "s", "--"))
-    for (label, points), (colour, marker, style) in zip(curves.items(), looks, strict=True):
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharex=True)
+    looks = ((BLUE, "-", 5, 0.4), (GREEN, "--", 1.5, 1), (ORANGE, "-", 1.5, 1))  # the first two may lie on each other
+    for (label, points), (colour, style, width, alpha) in zip(curves.items(), looks, strict=True):
         places = sorted({x for x, _, _ in points})
         for column, ax in enumerate(axes, start=1):
             means = [sum(found) / len(found) for at in places if (found := [p[column] for p in points if p[0] == at])]
-            ax.plot(places, means, style, color=colour, linewidth=1.5)
-            ax.plot([p[0] for p in points], [p[column] for p in points], marker, color=colour, ms=4, label=label)
-    for label, value in lines.items():
-        axes[1].axhline(value, color="black", linewidth=1, linestyle="-.", label=label)
+            ax.plot(places, means, style, color=colour, linewidth=width, alpha=alpha, label=label)
+            ax.plot([p[0] for p in points], [p[column] for p in points], "o", color=colour, markersize=3)
+    for (label, value), style in zip(lines.items(), ("-.", ":"), strict=False):
+        axes[1].axhline(value, color="black", linewidth=1.2, linestyle=style, label=label)
     for ax, unit in zip(axes, ("nats a token", "bits per byte"), strict=True):
         ax.set(xlabel="text read, MB", ylabel=f"held-out text, {unit}", ylim=(0, None))
         ax.spines[["top", "right"]].set_visible(False)
-    axes[1].legend(frameon=False, fontsize=9)
-    figure.tight_layout()
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.13, 1, 1))
     plt.show()
 
 
@@ -121,5 +123,13 @@ def draw_guessers(accuracies: list[float], items: int, mean: float, error: float
         ax.axvline(place, color=ORANGE, linestyle=style)
     ax.set(xlabel="accuracy of a guesser", ylabel="guessers", xlim=(0, max(accuracies) + 0.05))
     ax.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    plt.show()
+
+
+def draw_core(results: list[TaskResult]) -> None:
+    """The centred score of each task with two standard errors to each side."""
+    figure, ax = plt.subplots(figsize=(6, 2.8))
+    draw_results(ax, results)
     figure.tight_layout()
     plt.show()

@@ -12,11 +12,12 @@ class PairTable:
     """Counts of the pairs in some batches; an id that is rare leans on how common the next one is.
 
     config: that of the GPT which it stands beside. It answers wherever only its transformer and head are asked.
+    strength: how many counts the shares of single ids are worth; of 30, 100, 300 and 1,000 the best on held-out text.
     """
 
     h = ()  # no blocks, so nothing for a cache to keep
 
-    def __init__(self, config: GPTConfig, batches: Iterable[tuple[mx.array, mx.array]], strength: float = 10):
+    def __init__(self, config: GPTConfig, batches: Iterable[tuple[mx.array, mx.array]], strength: float = 100):
         self.config, self.transformer = config, self
         pairs = np.zeros((config.vocab_size, config.vocab_size))
         for inputs, targets in batches:

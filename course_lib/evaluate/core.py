@@ -99,7 +99,7 @@ def is_right(task: CoreTask, item: dict, scores: list[Score]) -> bool:
 
 
 def standard_error(accuracy: float, count: int) -> float:
-    """How far an accuracy on `count` independent items typically lies from that on endlessly many."""
+    """How far the accuracy on `count` independent items lies from the true one, typically."""
     return math.sqrt(accuracy * (1 - accuracy) / count)
 
 
@@ -130,7 +130,8 @@ def clustered_error(clusters: Sequence[tuple[float, int]]) -> float:
 class TaskResult:
     """How many items of a task a model got right.
 
-    clusters: (right, how many) of each group of items that belong together; none: each stands alone.
+    clusters: (right, how many) of each group of items that belong together; by default each item
+    stands alone.
     """
 
     task: Task
@@ -140,24 +141,20 @@ class TaskResult:
 
     @property
     def accuracy(self) -> float:
-        """Share of the items that are right."""
         return self.right / self.count
 
     @property
     def standard_error(self) -> float:
-        """Of the accuracy."""
         if self.clusters:
             return clustered_error(self.clusters)
         return standard_error(self.accuracy, self.count)
 
     @property
     def centred(self) -> float:
-        """0 for guessing, 1 for all right; below 0 for worse than guessing."""
         return (self.accuracy - self.task.baseline) / (1 - self.task.baseline)
 
     @property
     def centred_error(self) -> float:
-        """The standard error of the centred score."""
         return self.standard_error / (1 - self.task.baseline)
 
 
