@@ -10,6 +10,7 @@ import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
 from course_lib.classroom.exercises import evaluation as exercises
+from course_lib.classroom.pair_table import PairTable
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.evaluate.core import (
     TaskResult,
@@ -272,7 +273,7 @@ def reference(
 @pytest.mark.parametrize("kind", list(FIELDS))
 def test_scores_are_those_of_the_reference_that_asks_one_option_at_a_time(model, tokenizer, kind, shots):
     task, data = CoreTask("t", kind, shots, delimiter=" "), make_items(kind, 24)
-    right = 0
+    hits = []
     for index in range(24):
         expected, expected_right = reference(model, tokenizer, task, data, index)
         rows = tokenise(task, tokenizer, render(task, data[index], fewshot_examples(data, index, shots)), 160)
@@ -281,10 +282,11 @@ def test_scores_are_those_of_the_reference_that_asks_one_option_at_a_time(model,
             assert [each.loss for each in found] == pytest.approx(expected, abs=2e-4)
         if kind == "language_modeling":
             assert found[0].exact == expected_right
-        right += expected_right
+        hits.append(expected_right)
     for batch_size in (1, 7, 100):
+        assert ask_items(model, tokenizer, task, data, batch_size=batch_size) == hits, "in the order of the items"
         result = evaluate_task(model, tokenizer, task, data, batch_size=batch_size)
-        assert (result.right, result.count) == (right, 24)
+        assert (result.right, result.count) == (sum(hits), 24)
 
 
 def test_language_modelling_is_right_when_every_token_is_the_first_choice(model, tokenizer):
@@ -462,6 +464,21 @@ def test_the_drawing_marks_what_is_clearly_above_guessing():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["t", "t"]
     fills = [line.get_markerfacecolor() for line in ax.lines if line.get_marker() in ("o", "s")]
     assert fills == ["#0072B2", "white"]
+
+
+def test_a_table_of_pairs_has_the_counted_chances_and_answers_tasks(tokenizer, model):
+    ids = [tokenizer.encode(sentence(random.Random(n), 40), bos=True)[:41] for n in range(8)]
+    batch = mx.array([each[:-1] for each in ids]), mx.array([each[1:] for each in ids])
+    table = PairTable(model.config, [batch], strength=2)
+    pairs, V = [pair for each in ids for pair in zip(each, each[1:], strict=False)], tokenizer.vocab_size
+    chances = np.exp(np.array(table.head(mx.arange(V)), dtype=np.float64))
+    assert chances.sum(axis=1) == pytest.approx(np.ones(V), rel=1e-4)
+    first, second = pairs[7]
+    share = (sum(b == second for _, b in pairs) + 1) / (len(pairs) + V)
+    expected = (pairs.count((first, second)) + 2 * share) / (sum(a == first for a, _ in pairs) + 2)
+    assert chances[first, second] == pytest.approx(expected, rel=1e-4)
+    task, data = CoreTask("t", "multiple_choice", 2), make_items("multiple_choice", 8)
+    assert len(ask_items(table, tokenizer, task, data)) == 8
 
 
 # The tasks
