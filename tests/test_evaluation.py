@@ -692,6 +692,11 @@ def test_exercise_checks_accept_right_answers():
         (exercises.difference, lambda *args: None, "return"),
         (exercises.difference, lambda *args: right_difference(*args)[1], "two numbers"),
         (exercises.difference, lambda *args: right_difference(*args, sign=-1), "second minus first"),
+        (
+            exercises.difference,
+            lambda *args: (abs(right_difference(*args)[0]), right_difference(*args)[1]),
+            "below 0 where the second is worse",
+        ),
         (exercises.difference, unpaired, "take the difference on every item first"),
         (exercises.difference, lambda a, b, c: right_difference(a, b, range(len(a))), "inside each cluster"),
         (exercises.difference, neighbours, "not always side by side"),

@@ -105,13 +105,16 @@ def _errors(first: Sequence[int], second: Sequence[int], clusters: Sequence[int]
 def difference(answer: Callable) -> str:
     """Exercise 11.2: a paired difference with its clustered error."""
     cases = [([1, 0, 1, 0, 0, 1], [1, 1, 1, 0, 1, 1], [0, 1, 2, 3, 4, 5]), *(_pairs(seed, 0.5) for seed in (1, 2, 3))]
+    cases.append((cases[-1][1], cases[-1][0], cases[-1][2]))  # the second model is the worse one
     for first, second, clusters in cases:
         found = answer(list(first), list(second), list(clusters))
         assert found is not None, "nothing came back: the function needs a return"
         assert isinstance(found, tuple | list) and len(found) == 2, f"return two numbers, not {found!r}"
         mean, error = found
         gain = (sum(second) - sum(first)) / len(first)
-        assert not math.isclose(mean, -gain, abs_tol=1e-9) or gain == 0, "second minus first, not the other way round"
+        assert not math.isclose(mean, -gain, abs_tol=1e-9) or gain == 0, (
+            "second minus first, not the other way round, and below 0 where the second is worse"
+        )
         assert math.isclose(mean, gain, abs_tol=1e-9), (
             f"on {len(first)} items, {sum(first)} and {sum(second)} right: the difference is {gain:.4f}, not {mean:.4f}"
         )
