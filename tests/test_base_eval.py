@@ -22,7 +22,7 @@ from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import open_dataset
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.evaluate import base_model, bundle
-from course_lib.evaluate.core import evaluate_task
+from course_lib.evaluate.scoring import evaluate_task
 from course_lib.evaluate.task_files import load_items, load_tasks
 from course_lib.host.errors import CourseError
 from course_lib.host.words import in_one_line
@@ -94,9 +94,13 @@ def test_everything_is_measured_printed_and_written_beside_the_checkpoint(folder
     tasks = load_tasks()
     assert list(found["core"]["tasks"]) == [task.name for task in tasks] and found["core"]["max_per_task"] == 6
     for task in tasks:
-        entry, result = found["core"]["tasks"][task.name], evaluate_task(model, tokenizer, task, load_items(task), 6)
+        entry, result = (
+            found["core"]["tasks"][task.name],
+            evaluate_task(model, tokenizer, task, load_items(task), limit=6),
+        )
         assert entry["accuracy"] == result.accuracy and entry["items"] == 6 and entry["baseline"] == task.baseline
         assert entry["standard_error"] == result.standard_error and entry["centred"] == result.centred
+        assert entry["clusters"] == len({item.get("cluster", n) for n, item in enumerate(load_items(task)[:6])})
         line = next(line for line in out.splitlines() if line.startswith(f"│ {task.name} "))
         numbers = (
             f"{task.baseline:.1%}",

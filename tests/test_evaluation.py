@@ -9,21 +9,24 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
+from course_lib.classroom.exercises import evaluation as exercises
+from course_lib.classroom.pair_table import PairTable
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.evaluate.core import (
-    FIELDS,
-    CoreTask,
     TaskResult,
+    by_cluster,
+    clustered_error,
     core_error,
     core_score,
-    evaluate_task,
     fewshot_examples,
     render,
     standard_error,
+    task_result,
     tokenise,
 )
-from course_lib.evaluate.reports import draw_results
-from course_lib.evaluate.scoring import ScoredSequence, score_sequences, shared_prefix
+from course_lib.evaluate.records import FIELDS, CoreTask, ScoredSequence
+from course_lib.evaluate.reports import draw_results, report_entry
+from course_lib.evaluate.scoring import ask_items, evaluate_task, score_sequences, shared_prefix
 from course_lib.evaluate.task_files import load_items, load_tasks
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import data_dir
@@ -270,7 +273,7 @@ def reference(
 @pytest.mark.parametrize("kind", list(FIELDS))
 def test_scores_are_those_of_the_reference_that_asks_one_option_at_a_time(model, tokenizer, kind, shots):
     task, data = CoreTask("t", kind, shots, delimiter=" "), make_items(kind, 24)
-    right = 0
+    hits = []
     for index in range(24):
         expected, expected_right = reference(model, tokenizer, task, data, index)
         rows = tokenise(task, tokenizer, render(task, data[index], fewshot_examples(data, index, shots)), 160)
@@ -279,10 +282,11 @@ def test_scores_are_those_of_the_reference_that_asks_one_option_at_a_time(model,
             assert [each.loss for each in found] == pytest.approx(expected, abs=2e-4)
         if kind == "language_modeling":
             assert found[0].exact == expected_right
-        right += expected_right
+        hits.append(expected_right)
     for batch_size in (1, 7, 100):
+        assert ask_items(model, tokenizer, task, data, batch_size=batch_size) == hits, "in the order of the items"
         result = evaluate_task(model, tokenizer, task, data, batch_size=batch_size)
-        assert (result.right, result.count) == (right, 24)
+        assert (result.right, result.count) == (sum(hits), 24)
 
 
 def test_language_modelling_is_right_when_every_token_is_the_first_choice(model, tokenizer):
@@ -390,6 +394,67 @@ def test_the_standard_error_is_the_spread_of_many_measurements():
         assert standard_error(truth, count) == pytest.approx(measured.std(), rel=0.02)
 
 
+def drawn_pairs(chance: np.random.Generator, rounds: int, differ: float) -> np.ndarray:
+    """How many of its two items are right, for 60 pairs in each round."""
+    first = chance.integers(0, 2, (rounds, 60))
+    return first + np.where(chance.random(first.shape) < differ, 1 - first, first)
+
+
+@pytest.mark.parametrize("differ", [0.9, 0.5, 0.1])
+def test_the_clustered_error_is_the_spread_of_many_measurements_whichever_way_twins_go(differ):
+    pairs = drawn_pairs(np.random.default_rng(2), 4000, differ)
+    errors = [clustered_error([(right, 2) for right in row]) for row in pairs[:300].tolist()]
+    assert np.mean(errors) == pytest.approx((pairs.sum(axis=1) / 120).std(), rel=0.05)
+
+
+def test_clusters_of_one_item_have_the_plain_error_and_twins_with_one_right_each_none():
+    assert clustered_error([(1, 1)] * 7 + [(0, 1)] * 13) == pytest.approx(standard_error(7 / 20, 20))
+    assert clustered_error([(1, 2)] * 22) == 0
+    both_or_none = clustered_error([(2, 2)] * 3 + [(0, 2)] * 3)
+    assert both_or_none == pytest.approx(math.sqrt(2) * standard_error(0.5, 12)), "as six items, not twelve"
+    unlike = [(1, 1), (2, 2), (1, 3)]  # mean 4/6, so 1/3, 2/3 and −1 away
+    assert clustered_error(unlike) == pytest.approx(math.sqrt(1 / 9 + 4 / 9 + 1) / 6)
+
+
+def test_items_are_gathered_by_their_cluster_wherever_they_stand_and_others_stand_alone():
+    items = [{"cluster": "a"}, {}, {"cluster": 1}, {"cluster": "a"}, {}, {"cluster": 1}, {"cluster": 2}]
+    assert by_cluster(items, [1, 0, 1, 1, 1, 0, 1]) == [(2, 2), (0, 1), (1, 2), (1, 1), (1, 1)]
+    assert by_cluster(items, [True, False]) == [(1, 1), (0, 1)], "only the first items were asked"
+
+
+def test_a_result_takes_its_error_from_clusters_and_so_do_core_the_report_and_the_verdict():
+    from matplotlib.figure import Figure
+
+    task = CoreTask("t", "schema", baseline=0.5)
+    items = [{"cluster": n // 2} for n in range(80)]
+    hits = [True, False] * 30 + [True, True] * 10
+    result = task_result(task, items, hits)
+    alone = task_result(task, [{}] * 80, hits)
+    assert (alone.right, alone.count, alone.clusters) == (50, 80, ()) == (result.right, result.count, ())
+    assert alone.standard_error == standard_error(50 / 80, 80)
+    expected = math.sqrt(30 * (1 - 1.25) ** 2 + 10 * (2 - 1.25) ** 2) / 80
+    assert result.standard_error == pytest.approx(expected) and expected < alone.standard_error / 1.5
+    assert result.centred_error == pytest.approx(2 * expected) == core_error([result])
+    assert report_entry(result)["standard_error"] == result.standard_error
+    assert (report_entry(result)["clusters"], report_entry(alone)["clusters"]) == (40, 80)
+    ax = Figure().subplots()
+    hits = [True, False] * 36 + [True, True] * 4
+    draw_results(ax, [task_result(task, items, hits), task_result(task, [{}] * 80, hits)])
+    fills = [line.get_markerfacecolor() for line in ax.lines if line.get_marker() in ("o", "s")]
+    assert fills == ["#0072B2", "white"], "55 % of twins is clear, 55 % of 80 independent items is not"
+
+
+def test_a_model_that_likes_one_of_two_contexts_gets_half_of_each_pair(model, tokenizer):
+    task, twins = CoreTask("t", "schema", baseline=0.5), []
+    for n, item in enumerate(make_items("schema", 20)):
+        contexts = item["context_options"][:2]
+        twins += [{**item, "context_options": contexts, "gold": gold, "cluster": n} for gold in (0, 1)]
+    hits = ask_items(model, tokenizer, task, twins)
+    assert by_cluster(twins, hits) == [(1, 2)] * 20
+    result = evaluate_task(model, tokenizer, task, twins, batch_size=7)
+    assert (result.right, result.standard_error) == (20, 0)
+
+
 def test_the_drawing_marks_what_is_clearly_above_guessing():
     from matplotlib.figure import Figure
 
@@ -399,6 +464,21 @@ def test_the_drawing_marks_what_is_clearly_above_guessing():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["t", "t"]
     fills = [line.get_markerfacecolor() for line in ax.lines if line.get_marker() in ("o", "s")]
     assert fills == ["#0072B2", "white"]
+
+
+def test_a_table_of_pairs_has_the_counted_chances_and_answers_tasks(tokenizer, model):
+    ids = [tokenizer.encode(sentence(random.Random(n), 40), bos=True)[:41] for n in range(8)]
+    batch = mx.array([each[:-1] for each in ids]), mx.array([each[1:] for each in ids])
+    table = PairTable(model.config, [batch], strength=2)
+    pairs, V = [pair for each in ids for pair in zip(each, each[1:], strict=False)], tokenizer.vocab_size
+    chances = np.exp(np.array(table.head(mx.arange(V)), dtype=np.float64))
+    assert chances.sum(axis=1) == pytest.approx(np.ones(V), rel=1e-4)
+    first, second = pairs[7]
+    share = (sum(b == second for _, b in pairs) + 1) / (len(pairs) + V)
+    expected = (pairs.count((first, second)) + 2 * share) / (sum(a == first for a, _ in pairs) + 2)
+    assert chances[first, second] == pytest.approx(expected, rel=1e-4)
+    task, data = CoreTask("t", "multiple_choice", 2), make_items("multiple_choice", 8)
+    assert len(ask_items(table, tokenizer, task, data)) == 8
 
 
 # The tasks
@@ -420,6 +500,19 @@ def test_the_tasks_that_ship_are_sound():
             spread = math.sqrt(len(items) * task.baseline * (1 - task.baseline))
             for place in range(len(options[0])):
                 assert abs(golds.count(place) - len(items) * task.baseline) < 3 * spread, "no place is favoured"
+
+
+def test_twins_of_the_tasks_that_ship_are_clusters_of_two_with_both_answers():
+    for task in load_tasks():
+        items = load_items(task)
+        if task.name not in ("agreement", "pronouns"):
+            assert not any("cluster" in item for item in items)
+            continue
+        for label in {item["cluster"] for item in items}:
+            one, other = (item for item in items if item["cluster"] == label)
+            assert set(one["context_options"]) == set(other["context_options"])
+            answers = {item["context_options"][item["gold"]] for item in (one, other)}
+            assert len(answers) == 2, "each context is the right one once"
 
 
 def test_items_are_shuffled_as_nanochat_does():
@@ -497,6 +590,7 @@ def test_wrong_tasks_are_refused():
         ("schema", '{"context_options": "ab", "continuation": "c", "gold": 0}'),
         ("schema", '{"context_options": ["a", null], "continuation": "c", "gold": 0}'),
         ("schema", '["a"]'),
+        ("schema", '{"context_options": ["a", "b"], "continuation": "c", "gold": 0, "cluster": [1]}'),
     ],
 )
 def test_a_wrong_item_is_named_by_its_line(tmp_path, kind, line):
@@ -522,3 +616,151 @@ def test_a_missing_file_of_items_is_said(tmp_path):
 def test_the_data_readme_tells_of_the_tasks():
     readme = (data_dir() / "README.md").read_text(encoding="utf-8")
     assert all(f"`{task.path.name}`" in readme for task in load_tasks())
+
+
+# ---- the exercises of chapter 11: right answers pass, and the message for a wrong one teaches
+
+
+def by_rate(rate, first=True, best=min):
+    def choose(losses, sizes):
+        scores = [rate(np.array(a), np.array(b)) for a, b in zip(losses, sizes, strict=True)]
+        places = [n for n, score in enumerate(scores) if score == best(scores)]
+        return places[0 if first else -1]
+
+    return choose
+
+
+def total_rate(nats, sizes):
+    return nats.sum() / sizes.sum()
+
+
+def right_difference(first, second, clusters, error=lambda away, d, groups: np.sqrt((away**2).sum()) / len(d), sign=1):
+    d, labels = sign * (np.array(second) - np.array(first)), np.array(clusters)
+    groups = [d[labels == each] for each in dict.fromkeys(clusters)]
+    return d.mean(), error(np.array([(group - d.mean()).sum() for group in groups]), d, groups)
+
+
+def unpaired(first, second, clusters):
+    return np.mean(second) - np.mean(first), math.sqrt((np.var(first) + np.var(second)) / len(first))
+
+
+def neighbours(first, second, clusters):
+    """Takes a cluster to end where the label changes."""
+    runs = np.cumsum([0, *(a != b for a, b in zip(clusters, clusters[1:], strict=False))]).tolist()
+    return right_difference(first, second, runs)
+
+
+def right_bootstrap(
+    nats, sizes, seed, rounds=1000, many=1.0, repeat=True, number=lambda n, s: n.sum(1) / s.sum(1), end=np.std
+):
+    rng, count = np.random.default_rng(seed), int(many * len(nats))
+    if repeat:
+        drawn = rng.integers(0, len(nats), (rounds, count))
+    else:
+        drawn = np.array([rng.permutation(len(nats)) for _ in range(rounds)])
+    return float(end(number(np.array(nats)[drawn], np.array(sizes)[drawn]) / math.log(2)))
+
+
+def separately(nats, sizes, seed):
+    rng, n = np.random.default_rng(seed), len(nats)
+    some, others = rng.integers(0, n, (2, 1000, n))
+    return float((np.array(nats)[some].sum(1) / np.array(sizes)[others].sum(1)).std() / math.log(2))
+
+
+def test_exercise_checks_accept_right_answers():
+    exercises.choose(by_rate(total_rate))
+    exercises.choose(by_rate(lambda nats, sizes: total_rate(nats, sizes) / math.log(2)))
+    exercises.difference(right_difference)
+    exercises.bootstrap(right_bootstrap)
+    exercises.bootstrap(lambda *args, **seed: right_bootstrap(*args, **seed, rounds=4000))
+    exercises.bootstrap(lambda *args, **seed: right_bootstrap(*args, **seed, end=lambda each: np.std(each, ddof=1)))
+
+
+@pytest.mark.parametrize(
+    ("test", "answer", "said"),
+    [
+        (exercises.choose, lambda *args: None, "return"),
+        (exercises.choose, by_rate(lambda nats, sizes: (nats / sizes).mean()), "sum the nats, sum the bytes"),
+        (exercises.choose, by_rate(lambda nats, sizes: (nats / sizes).sum()), "adds up the tokens' own ratios"),
+        (exercises.choose, by_rate(lambda nats, sizes: nats.mean()), "mean over tokens"),
+        (exercises.choose, by_rate(lambda nats, sizes: nats.sum()), "favours short options"),
+        (exercises.choose, by_rate(total_rate, best=max), "a max in place of a min"),
+        (exercises.choose, by_rate(lambda nats, sizes: 1 / total_rate(nats, sizes)), "the ratio upside down"),
+        (exercises.choose, by_rate(total_rate, first=False), "take the first"),
+        (exercises.choose, lambda *args: by_rate(total_rate)(*args) + 1, "count the options from 0"),
+        (exercises.choose, lambda losses, sizes: min(map(sum, losses)) / 2, "the number of the option"),
+        (exercises.difference, lambda *args: None, "return"),
+        (exercises.difference, lambda *args: right_difference(*args)[1], "two numbers"),
+        (exercises.difference, lambda *args: right_difference(*args, sign=-1), "second minus first"),
+        (
+            exercises.difference,
+            lambda *args: (abs(right_difference(*args)[0]), right_difference(*args)[1]),
+            "below 0 where the second is worse",
+        ),
+        (exercises.difference, unpaired, "take the difference on every item first"),
+        (exercises.difference, lambda a, b, c: right_difference(a, b, range(len(a))), "inside each cluster"),
+        (exercises.difference, neighbours, "not always side by side"),
+        (
+            exercises.difference,
+            lambda *args: right_difference(*args, error=lambda away, d, g: d.std(ddof=1) / math.sqrt(len(d))),
+            "n − 1",
+        ),
+        (
+            exercises.difference,
+            lambda *args: right_difference(
+                *args, error=lambda away, d, g: math.sqrt(sum(each.sum() ** 2 for each in g)) / len(d)
+            ),
+            "subtract the mean difference",
+        ),
+        (
+            exercises.difference,
+            lambda *args: right_difference(*args, error=lambda away, d, g: np.sqrt((away**2).sum()) / len(g)),
+            "not of clusters",
+        ),
+        (
+            exercises.difference,
+            lambda *args: right_difference(
+                *args, error=lambda away, d, g: np.std([each.mean() for each in g]) / math.sqrt(len(g))
+            ),
+            "weighs as much as one of six",
+        ),
+        (
+            exercises.difference,
+            lambda *args: right_difference(*args, error=lambda away, d, g: (away**2).sum() / len(d) ** 2),
+            "the root is missing",
+        ),
+        (
+            exercises.difference,
+            lambda *args: right_difference(*args, error=lambda away, d, g: np.abs(away).sum() / len(d)),
+            "the root comes last",
+        ),
+        (exercises.bootstrap, lambda *args, **kwargs: None, "return"),
+        (exercises.bootstrap, lambda *args, **k: right_bootstrap(*args, **k) * math.log(2), "divide by ln 2"),
+        (
+            exercises.bootstrap,
+            lambda *args, **k: right_bootstrap(*args, **k, number=lambda n, s: (n / s).mean(1)),
+            "the mean of the documents' own ratios",
+        ),
+        (exercises.bootstrap, separately, "belong together"),
+        (exercises.bootstrap, lambda *args, **k: right_bootstrap(*args, **k, repeat=False), "with repetition"),
+        (exercises.bootstrap, lambda *args, **k: right_bootstrap(*args, **k, end=np.var), "take the root"),
+        (exercises.bootstrap, lambda nats, sizes, seed: right_bootstrap(nats, sizes, 0), "is `seed` used"),
+        (exercises.bootstrap, lambda nats, sizes, seed: right_bootstrap(nats, sizes, None), "the same seed"),
+        (exercises.bootstrap, lambda *args, **k: right_bootstrap(*args, **k, many=0.5), "as many documents"),
+        (exercises.bootstrap, lambda *args, **k: right_bootstrap(*args, **k, rounds=10), "1,000 rounds"),
+        (
+            exercises.bootstrap,
+            lambda *args, **k: right_bootstrap(*args, **k) / math.sqrt(1000),
+            "more rounds do not make it smaller",
+        ),
+        (
+            exercises.bootstrap,
+            lambda nats, sizes, **k: right_bootstrap(nats, sizes, **k) / math.sqrt(len(nats)),
+            "no further root",
+        ),
+    ],
+)
+def test_exercise_checks_name_the_likely_mistake(test, answer, said):
+    with pytest.raises(AssertionError) as caught:
+        test(answer)
+    assert said in str(caught.value)

@@ -15,8 +15,10 @@ from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import Dataset, open_dataset
 from course_lib.data.sizes import corpus_tokens
 from course_lib.evaluate.bundle import fetch_bundle
-from course_lib.evaluate.core import CoreTask, TaskResult, evaluate_task
+from course_lib.evaluate.core import TaskResult
+from course_lib.evaluate.records import CoreTask
 from course_lib.evaluate.reports import Evaluation, open_evaluation, report_folder
+from course_lib.evaluate.scoring import evaluate_task
 from course_lib.evaluate.task_files import load_items, load_tasks
 from course_lib.host.program import AtLeastOne
 from course_lib.host.words import plural
@@ -123,8 +125,8 @@ def ask_tasks(run: Evaluation, tasks: list[CoreTask], options: BaseOptions) -> N
             run.status.hint(f"{label}, {done:,} of {count:,} items")
             run.pause()
 
-        limit, batch_size = options.max_per_task, options.device_batch_size
-        result = evaluate_task(run.model, run.tokenizer, task, load_items(task), limit, batch_size, on_items)
+        how = {"limit": options.max_per_task, "batch_size": options.device_batch_size, "on_items": on_items}
+        result = evaluate_task(run.model, run.tokenizer, task, load_items(task), **how)
         run.status.say(f"{label}, {result.right:,} of {result.count:,} right")
         return result, {"num_fewshot": task.num_fewshot}
 

@@ -1,62 +1,21 @@
 """CORE: three kinds of tasks, how a base model is asked, and how sure a score is.
 
-Source: DCLM (Li et al., 2024), whose CORE this is, and nanochat, whose choices of seeds, separators
-and scores are kept, so that the numbers compare.
+Source: DCLM (Li et al., 2024), whose CORE this is, and nanochat (October 2025), whose choices of
+seeds, separators and scores are kept, so that the numbers compare.
 
 Exported from notebooks/11_evaluation.ipynb; edit it there.
 """
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.evaluate.scoring import (
-    Score,
-    ScoredSequence,
-    common_length,
-    score_sequences,
-    shared_prefix,
-)
+from course_lib.evaluate.records import CoreTask, Score, ScoredSequence, Task
 from course_lib.host.errors import CourseError
-from course_lib.model.gpt import GPT
 
 # ---- 3. Questions with an answer
-
-
-FIELDS = {  # of an item, by the kind of its task
-    "multiple_choice": ("query", "choices"),
-    "schema": ("continuation", "context_options"),
-    "language_modeling": ("context", "continuation"),
-}
-
-
-@dataclass(frozen=True)
-class CoreTask:
-    """A task: a file of items and how to ask them.
-
-    kind: a key of FIELDS; num_fewshot: solved items shown before each; delimiter: between context
-    and continuation; baseline: accuracy of guessing. Raises CourseError for values that cannot be.
-    """
-
-    name: str
-    kind: str
-    num_fewshot: int = 0
-    delimiter: str = " "
-    baseline: float = 0.0
-    path: Path | None = None
-
-    def __post_init__(self):
-        if self.kind not in FIELDS:
-            raise CourseError(f"task {self.name} is of kind {self.kind!r}; expected one of {', '.join(FIELDS)}")
-        if self.num_fewshot < 0 or not 0 <= self.baseline < 1:
-            raise CourseError(
-                f"task {self.name}: num_fewshot={self.num_fewshot}, baseline={self.baseline}; "
-                "expected 0 or more, and an accuracy below 1"
-            )
 
 
 def parts_of(task: CoreTask, item: dict) -> tuple[list[str], list[str]]:
@@ -90,6 +49,17 @@ def render(task: CoreTask, item: dict, examples: Iterable[dict] = ()) -> list[tu
     ]
 
 
+# ---- 4. Text, tokens, loss
+
+
+def common_length(all_ids: list[list[int]]) -> int:
+    """How many first ids all lists share."""
+    for n, column in enumerate(zip(*all_ids)):  # noqa: B905
+        if len(set(column)) > 1:
+            return n
+    return min(map(len, all_ids))
+
+
 def tokenise(
     task: CoreTask, tokenizer: Tokenizer, prompts: list[tuple[str, str]], sequence_len: int
 ) -> list[ScoredSequence]:
@@ -117,9 +87,6 @@ def tokenise(
     return kept
 
 
-# ---- 5. A task
-
-
 def is_right(task: CoreTask, item: dict, scores: list[Score]) -> bool:
     """Whether the option of lowest loss is right; in language modelling, whether all is exact."""
     if task.kind == "language_modeling":
@@ -128,49 +95,76 @@ def is_right(task: CoreTask, item: dict, scores: list[Score]) -> bool:
     return losses.index(min(losses)) == item["gold"]
 
 
+# ---- 5. How far to trust an accuracy
+
+
 def standard_error(accuracy: float, count: int) -> float:
-    """How far an accuracy on `count` items typically lies from that on endlessly many."""
+    """How far the accuracy on `count` independent items lies from the true one, typically."""
     return math.sqrt(accuracy * (1 - accuracy) / count)
 
 
-class Task(Protocol):
-    """What a result needs to know of a task; baseline: the accuracy of guessing."""
+def by_cluster(items: Iterable[dict], values: Sequence[float]) -> list[tuple[float, int]]:
+    """(sum of its values, how many) of each cluster: items of a task that are not independent.
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def baseline(self) -> float: ...
+    Items with the same "cluster" belong together; one without stands alone.
+    """
+    sums: dict[Hashable, tuple[float, int]] = {}
+    for n, (item, value) in enumerate(zip(items, values, strict=False)):
+        key = item.get("cluster", (n,))
+        total, count = sums.get(key, (0, 0))
+        sums[key] = total + value, count + 1
+    return list(sums.values())
+
+
+def clustered_error(clusters: Sequence[tuple[float, int]]) -> float:
+    """The standard error of the mean of all values, from (sum, how many) of each cluster.
+
+    Of clusters of one item each it is that of independent items. Source: Miller, 2024.
+    """
+    count = sum(many for _, many in clusters)
+    mean = sum(total for total, _ in clusters) / count
+    return math.sqrt(sum((total - mean * many) ** 2 for total, many in clusters)) / count
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """How many items of a task a model got right."""
+    """How many items of a task a model got right.
+
+    clusters: (right, how many) of each group of items that belong together; by default each item
+    stands alone.
+    """
 
     task: Task
     right: int
     count: int
+    clusters: tuple[tuple[float, int], ...] = ()
 
     @property
     def accuracy(self) -> float:
-        """Share of the items that are right."""
         return self.right / self.count
 
     @property
     def standard_error(self) -> float:
-        """Of the accuracy."""
+        if self.clusters:
+            return clustered_error(self.clusters)
         return standard_error(self.accuracy, self.count)
 
     @property
     def centred(self) -> float:
-        """0 for guessing, 1 for all right; below 0 for worse than guessing."""
         return (self.accuracy - self.task.baseline) / (1 - self.task.baseline)
 
     @property
     def centred_error(self) -> float:
-        """The standard error of the centred score."""
         return self.standard_error / (1 - self.task.baseline)
+
+
+def task_result(task: Task, items: Iterable[dict], hits: Sequence[bool]) -> TaskResult:
+    """The result of a task, from its items and whether each was right."""
+    clusters = by_cluster(items, hits)
+    return TaskResult(task, sum(hits), len(hits), tuple(clusters) if len(clusters) < len(hits) else ())
+
+
+# ---- 6. One number for all
 
 
 def core_score(results: list[TaskResult]) -> float:
@@ -183,64 +177,3 @@ def core_score(results: list[TaskResult]) -> float:
 def core_error(results: list[TaskResult]) -> float:
     """The standard error of `core_score`, as far as it comes from the choice of the items."""
     return math.sqrt(sum(result.centred_error**2 for result in results)) / len(results)
-
-
-def group_items(
-    asked: Iterable[tuple[dict, list[ScoredSequence]]], batch_size: int
-) -> Iterator[tuple[list[tuple[dict, list[ScoredSequence]]], int]]:
-    """Items with their sequences as they are scored together, and how many first ids are read once.
-
-    An item whose sequences share half of their tokens or more comes alone, others as about
-    `batch_size` sequences.
-    """
-    waiting = []
-    for item, sequences in asked:
-        shared = shared_prefix(sequences)
-        if 2 * shared >= max(len(each.ids) for each in sequences):
-            yield [(item, sequences)], shared
-            continue
-        waiting.append((item, sequences))
-        if sum(len(sequences) for _, sequences in waiting) >= batch_size:
-            yield waiting, 0
-            waiting = []
-    if waiting:
-        yield waiting, 0
-
-
-def evaluate_task(
-    model: GPT,
-    tokenizer: Tokenizer,
-    task: CoreTask,
-    data: list[dict],
-    limit: int | None = None,
-    batch_size: int = 32,
-    on_items: Callable[[int, int], None] = lambda done, count: None,
-) -> TaskResult:
-    """Ask the model the items of a task, or the first `limit`; all others serve as examples still.
-
-    batch_size: sequences at a time, about. on_items(done, count) is called now and then.
-    Raises CourseError for no items, or another tokenizer than the model's.
-    """
-    count, V = len(data) if limit is None else min(limit, len(data)), tokenizer.vocab_size
-    if count < 1 or batch_size < 1:
-        raise CourseError(f"task {task.name}: {count} items, batch_size={batch_size}; expected 1 or more of each")
-    if V != model.config.vocab_size:
-        raise CourseError(
-            f"the tokenizer has {V} ids, the model {model.config.vocab_size}; "
-            "give the tokenizer that the model was trained with"
-        )
-
-    def sequences_of(index: int) -> list[ScoredSequence]:
-        prompts = render(task, data[index], fewshot_examples(data, index, task.num_fewshot))
-        return tokenise(task, tokenizer, prompts, model.config.sequence_len)
-
-    done = right = 0
-    asked = ((data[n], sequences_of(n)) for n in range(count))
-    for items, shared in group_items(asked, batch_size):
-        together = [each for _, sequences in items for each in sequences]
-        scores = iter(score_sequences(model, together, shared))
-        for item, sequences in items:
-            right += is_right(task, item, [next(scores) for _ in sequences])
-        done += len(items)
-        on_items(done, count)
-    return TaskResult(task, right, count)

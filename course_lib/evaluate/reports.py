@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.evaluate.core import Task, TaskResult, core_error, core_score
+from course_lib.evaluate.core import TaskResult, core_error, core_score
+from course_lib.evaluate.records import Task
 from course_lib.host.files import write_atomically
 from course_lib.host.paths import check_writable
 from course_lib.host.progress import StatusLine, console
@@ -123,7 +124,7 @@ def open_evaluation(
 
 
 def report_entry(result: TaskResult) -> dict:
-    """What a report says about a task."""
+    """What a report says about a task; clusters: groups of items that are independent of each other."""
     return {
         "kind": result.task.kind,
         "items": result.count,
@@ -131,12 +132,13 @@ def report_entry(result: TaskResult) -> dict:
         "baseline": result.task.baseline,
         "accuracy": result.accuracy,
         "standard_error": result.standard_error,
+        "clusters": len(result.clusters) or result.count,
         "centred": result.centred,
     }
 
 
 def results_table(results: list[TaskResult], kind_of: Callable[[Task], str]) -> Table:
-    """The results as a table; ± is the standard error."""
+    """The results as a table; ± is the standard error, over clusters where items belong together."""
     table = Table("task", header_style="")
     for column in ("kind", "items", "guessing", "accuracy", "centred"):
         table.add_column(column, justify="left" if column == "kind" else "right", no_wrap=True)

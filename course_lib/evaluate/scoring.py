@@ -1,35 +1,29 @@
-"""Losses of chosen tokens: sequences of any lengths in one batch, a prefix they share read once.
+"""Whole tasks, asked fast: options of any lengths in one batch, the beginning that they share read once.
 
-Exported from notebooks/11_evaluation.ipynb; edit it there.
+Written by hand; chapters 11 and 14 use it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate, islice, pairwise
+from statistics import fmean
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.evaluate.core import (
+    TaskResult,
+    common_length,
+    fewshot_examples,
+    is_right,
+    render,
+    task_result,
+    tokenise,
+)
+from course_lib.evaluate.records import CoreTask, Score, ScoredSequence
+from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
-
-# ---- 3. Questions with an answer
-
-
-@dataclass(frozen=True)
-class ScoredSequence:
-    """Ids of a prompt with its continuation; those from `start` on are scored."""
-
-    ids: list[int]
-    start: int
-
-
-def common_length(all_ids: list[list[int]]) -> int:
-    """How many first ids all lists share."""
-    for n, column in enumerate(zip(*all_ids)):  # noqa: B905
-        if len(set(column)) > 1:
-            return n
-    return min(map(len, all_ids))
-
-
-# ---- 4. The score
 
 
 class PrefixCache:
@@ -57,17 +51,6 @@ def shared_prefix(sequences: list[ScoredSequence]) -> int:
     return min(common_length([each.ids for each in sequences]), first_scored - 1)
 
 
-@dataclass(frozen=True)
-class Score:
-    """What the model makes of the scored tokens of a sequence.
-
-    loss: their mean, in nats; exact: whether each was the model's first choice.
-    """
-
-    loss: float
-    exact: bool
-
-
 def scored_logits(model: GPT, sequences: list[ScoredSequence], shared: int) -> mx.array:
     """Logits that predict the scored tokens of all sequences, one after the other: (N, vocab_size).
 
@@ -90,11 +73,74 @@ def score_sequences(model: GPT, sequences: list[ScoredSequence], shared: int = 0
     targets = mx.array([token for each in sequences for token in each.ids[each.start :]])
     logits = scored_logits(model, sequences, shared)  # (N, V)
     losses, hits = nn.losses.cross_entropy(logits, targets), logits.argmax(axis=-1) == targets
-    mx.eval(losses, hits)
-    losses, hits = iter(losses.tolist()), iter(hits.tolist())
-    scores = []
-    for each in sequences:
-        count = len(each.ids) - each.start
-        loss = sum(next(losses) for _ in range(count)) / count
-        scores.append(Score(loss, all([next(hits) for _ in range(count)])))
-    return scores
+    losses, hits = losses.tolist(), hits.tolist()
+    ends = accumulate(len(each.ids) - each.start for each in sequences)
+    return [Score(fmean(losses[start:end]), all(hits[start:end])) for start, end in pairwise([0, *ends])]
+
+
+def group_items(
+    asked: Iterable[tuple[int, list[ScoredSequence]]], batch_size: int
+) -> Iterator[tuple[list[tuple[int, list[ScoredSequence]]], int]]:
+    """Items, by their numbers, with their sequences as they are scored together, and how many first ids are read once.
+
+    An item whose sequences share half of their tokens or more comes alone, others as about `batch_size` sequences.
+    """
+    waiting = []
+    for number, sequences in asked:
+        shared = shared_prefix(sequences)
+        if 2 * shared >= max(len(each.ids) for each in sequences):
+            yield [(number, sequences)], shared
+            continue
+        waiting.append((number, sequences))
+        if sum(len(sequences) for _, sequences in waiting) >= batch_size:
+            yield waiting, 0
+            waiting = []
+    if waiting:
+        yield waiting, 0
+
+
+def score_items(
+    model: GPT,
+    tokenizer: Tokenizer,
+    task: CoreTask,
+    data: list[dict],
+    limit: int | None = None,
+    batch_size: int = 32,
+    on_items: Callable[[int, int], None] = lambda done, count: None,
+) -> list[list[Score]]:
+    """The scores of the options of each item of a task, or of the first `limit`; all others are examples still.
+
+    batch_size: sequences at a time, about. on_items(done, count) is called now and then.
+    Raises CourseError for no items, or another tokenizer than the model's.
+    """
+    count, V = len(data) if limit is None else min(limit, len(data)), tokenizer.vocab_size
+    if count < 1 or batch_size < 1:
+        raise CourseError(f"task {task.name}: {count} items, batch_size={batch_size}; expected 1 or more of each")
+    if V != model.config.vocab_size:
+        raise CourseError(
+            f"the tokenizer has {V} ids, the model {model.config.vocab_size}; "
+            "give the tokenizer that the model was trained with"
+        )
+
+    def sequences_of(index: int) -> list[ScoredSequence]:
+        prompts = render(task, data[index], fewshot_examples(data, index, task.num_fewshot))
+        return tokenise(task, tokenizer, prompts, model.config.sequence_len)
+
+    found: dict[int, list[Score]] = {}
+    for items, shared in group_items(((n, sequences_of(n)) for n in range(count)), batch_size):
+        together = [each for _, sequences in items for each in sequences]
+        scores = iter(score_sequences(model, together, shared))
+        found |= {number: list(islice(scores, len(sequences))) for number, sequences in items}
+        on_items(len(found), count)
+    return [found[number] for number in range(count)]
+
+
+def ask_items(model: GPT, tokenizer: Tokenizer, task: CoreTask, data: list[dict], **how: Any) -> list[bool]:
+    """Whether the model gets each item right; what else there is to say, as in `score_items`."""
+    scores = score_items(model, tokenizer, task, data, **how)
+    return [is_right(task, item, of_options) for item, of_options in zip(data, scores, strict=False)]
+
+
+def evaluate_task(model: GPT, tokenizer: Tokenizer, task: CoreTask, data: list[dict], **how: Any) -> TaskResult:
+    """The result of a task; what else there is to say, as in `score_items`."""
+    return task_result(task, data, ask_items(model, tokenizer, task, data, **how))

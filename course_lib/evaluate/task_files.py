@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from course_lib.evaluate.core import FIELDS, CoreTask
+from course_lib.evaluate.records import FIELDS, CoreTask
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import data_dir
 
@@ -61,11 +61,15 @@ def load_items(task: CoreTask) -> list[dict]:
 
 
 def _read_item(task: CoreTask, line: str, number: int) -> dict:
-    """The item of a line of JSON. Raises CourseError when it is not of the task's kind."""
+    """The item of a line of JSON. Raises CourseError when it is not of the task's kind.
+
+    "cluster", where it has one, is a text or a number that it shares with the items it belongs together with.
+    """
     one, several = FIELDS[task.kind]
     try:
         item = json.loads(line)
         item[one] = _text(item[one])
+        _text(item.get("cluster", ""))
         if task.kind == "language_modeling":
             item[several] = _text(item[several])
         elif not isinstance(item[several], list) or item["gold"] not in range(len(item[several])):
