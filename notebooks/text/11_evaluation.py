@@ -84,7 +84,8 @@ from course_lib.data.dataset import open_dataset
 from course_lib.evaluate.reports import draw_results
 from course_lib.model.gpt import GPTConfig
 from course_lib.train.checkpoint import Checkpoint, save_checkpoint
-from course_lib.train.trainer import Trainer, validate
+from course_lib.train.trainer import Trainer
+from course_lib.train.validation import validate
 
 backend.seed_everything(42)
 print(backend.describe())
