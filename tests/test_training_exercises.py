@@ -44,7 +44,7 @@ def right_fault(training, unseen, sound_training, sound_unseen, last=-1, allow=0
     if training[last] > sound_training[last] + allow:
         return "rates too high" if training[0] > sound_training[0] + 1 else "rates too low"
     if training[last] < sound_training[last] - allow:
-        return "trained on unseen text" if unseen[last] < sound_unseen[last] - allow else "few texts"
+        return "leak" if unseen[last] < sound_unseen[last] - allow else "few texts"
     return "none"
 
 
@@ -69,7 +69,7 @@ def any_rise(training, unseen, *sound):
 
 
 def swapped(*curves):
-    other = {"few texts": "trained on unseen text", "trained on unseen text": "few texts"}
+    other = {"few texts": "leak", "leak": "few texts"}
     return other.get(right_fault(*curves), right_fault(*curves))
 
 
@@ -142,7 +142,7 @@ def test_right_answers_are_accepted(test, answers):
         (exercises.name_fault, [by_the_end], "its first losses are far above"),
         (exercises.name_fault, [by_training_alone], "its unseen loss above it"),
         (exercises.name_fault, [any_rise], "one strange text"),
-        (exercises.name_fault, [swapped], "is 'few texts', and you said 'trained on unseen text'"),
+        (exercises.name_fault, [swapped], "is 'few texts', and you said 'leak'"),
         (exercises.name_fault, [changing], "leave the lists"),
         (exercises.name_fault, [partial(right_fault, last=0)], "you said"),
         (exercises.name_fault, [partial(right_fault, allow=0.0)], "you said"),

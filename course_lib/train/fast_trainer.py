@@ -48,37 +48,36 @@ class FastTrainer(Trainer):
         add, update = super().add_gradients, super().update
         weights = [self.model.state]  # an output too: the gradient puts arrays of its own into the model for a moment
         state = [self.model.state, *(each.state for each in self.optimizer.optimizers)]
-        self._first = mx.compile(partial(add, None), inputs=weights, outputs=weights)
+        self._first = mx.compile(partial(add, {}), inputs=weights, outputs=weights)
         self._more = mx.compile(add, inputs=weights, outputs=weights)
         self._update = mx.compile(update, inputs=state, outputs=state)
 
-    def add_gradients(self, so_far: dict | None, inputs: mx.array, targets: mx.array) -> tuple[mx.array, dict]:
+    def add_gradients(self, so_far: dict, inputs: mx.array, targets: mx.array) -> tuple[mx.array, dict]:
         """Loss of a micro-batch, and its gradients added to those so far."""
         if not self.compiled:
             return super().add_gradients(so_far, inputs, targets)
         self.model.check_ids(inputs, targets)  # in a compiled function ids have no numbers yet
-        return self._first(inputs, targets) if so_far is None else self._more(so_far, inputs, targets)
+        return self._more(so_far, inputs, targets) if so_far else self._first(inputs, targets)
 
-    def sum_gradients(self, micro_batches: Iterable[tuple[mx.array, mx.array]]) -> tuple[list[float], dict]:
-        """Losses, and the sum of the gradients (of several processes the mean of their sums), which may not be done.
+    def sum_gradients(self, micro_batches: Iterable[tuple[mx.array, mx.array]]) -> tuple[list[float], float, dict]:
+        """Losses, their mean, and the sum of the gradients; of several processes, the mean of both.
 
-        While the device works on a micro-batch, Python fetches the next one and plans it.
+        While the device works on a micro-batch, Python fetches the next one and plans it. The last may not be done.
         """
-        losses, gradients = [], None
+        losses, gradients = [], {}
         for inputs, targets in micro_batches:
             loss, gradients = self.add_gradients(gradients, inputs, targets)
             mx.eval(losses)  # those before are done: no two micro-batches are in memory at once
             mx.async_eval(loss, gradients)
             losses.append(loss)
-        gradients = refusals.check_sum(gradients)
+        refusals.check_micro_batches(losses)
         if self.group:
             gradients = nn.average_gradients(gradients, self.group)
-        return [loss.item() for loss in losses], gradients
-
-    def mean(self, losses: list[float]) -> float:
-        """Of several processes the mean over all of them."""
-        loss = super().mean(losses)
-        return all_sum([loss], self.group)[0] / self.group.size() if self.group else loss
+        numbers = [loss.item() for loss in losses]
+        mean = sum(numbers) / len(numbers)
+        if self.group:
+            mean = all_sum([mean], self.group)[0] / self.group.size()
+        return numbers, mean, gradients
 
     def update(self, gradients: dict, scale: mx.array) -> None:
         """Move the weights."""

@@ -53,23 +53,20 @@ class Trainer:
         self.peaks = [part.learning_rate for part in self.optimizer.optimizers]
         self.loss_and_gradients = nn.value_and_grad(model, model.loss)
 
-    def add_gradients(self, so_far: dict | None, inputs: mx.array, targets: mx.array) -> tuple[mx.array, dict]:
+    def add_gradients(self, so_far: dict, inputs: mx.array, targets: mx.array) -> tuple[mx.array, dict]:
         """Loss of a micro-batch, and its gradients added to those so far."""
         loss, gradients = self.loss_and_gradients(inputs, targets)
-        return loss, gradients if so_far is None else tree_map(mx.add, so_far, gradients)
+        return loss, tree_map(mx.add, so_far, gradients) if so_far else gradients
 
-    def sum_gradients(self, micro_batches: Iterable[tuple[mx.array, mx.array]]) -> tuple[list[float], dict]:
-        """Loss of each micro-batch, and the sum of their gradients."""
-        losses, gradients = [], None
+    def sum_gradients(self, micro_batches: Iterable[tuple[mx.array, mx.array]]) -> tuple[list[float], float, dict]:
+        """Loss of each micro-batch, their mean, and the sum of the gradients."""
+        losses, gradients = [], {}
         for inputs, targets in micro_batches:
             loss, gradients = self.add_gradients(gradients, inputs, targets)
             mx.eval(loss, gradients)
             losses.append(loss.item())
-        return losses, refusals.check_sum(gradients)
-
-    def mean(self, losses: list[float]) -> float:
-        """The loss of a step."""
-        return sum(losses) / len(losses)
+        refusals.check_micro_batches(losses)
+        return losses, sum(losses) / len(losses), gradients
 
     def set_rates(self) -> float:
         """Set learning rates and momentum of this iteration; what the rates are multiplied by."""
@@ -92,8 +89,8 @@ class Trainer:
         weights as they were, when the loss or the gradients are not finite.
         """
         refusals.check_step(self.iteration, self.num_iterations)
-        losses, gradients = self.sum_gradients(micro_batches)
-        loss, norm = self.mean(losses), global_norm(gradients) / len(losses)
+        losses, loss, gradients = self.sum_gradients(micro_batches)
+        norm = global_norm(gradients) / len(losses)
         if not math.isfinite(loss + norm):
             raise Diverged(f"the loss is {loss}, the norm of its gradients {norm}")
         multiplier, limit = self.set_rates(), self.rates.grad_clip

@@ -74,7 +74,7 @@ def name_fault(answer) -> str:
         "rates too low": "it ends far above the sound run, and was never above where it began",
         "rates too high": "its first losses are far above the sound run's, or it is no number at the end",
         "few texts": "its training loss is far below the sound run's, its unseen loss above it",
-        "trained on unseen text": "both its losses are far below the sound run's",
+        "leak": "both its losses are far below the sound run's",
     }
 
     def ask(curves: Curves, sound: Curves, fault: str, whose: str) -> None:

@@ -39,7 +39,7 @@ check(exercises.whole_batch, whole_batch)
 #
 # ## Exercise 10.2 — what is wrong with this run?
 #
-# A was trained on few texts, B has rates that are too low, C is sound, D was trained on the unseen text, in E the rates are too high, and in F nothing
+# A was trained on few texts, B has rates that are too low, C is sound, D has a leak, in E the rates are too high, and in F nothing
 # moves.
 
 
@@ -53,7 +53,7 @@ def name_fault(training, unseen, sound_training, sound_unseen):
         return "rates too high" if training[0] > sound_training[0] + 1 else "rates too low"
     if training[-1] < sound_training[-1] - 0.5:
         leaked = unseen[-1] < sound_unseen[-1] - 0.5
-        return "trained on unseen text" if leaked else "few texts"
+        return "leak" if leaked else "few texts"
     return "none"
 
 
