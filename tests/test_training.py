@@ -162,6 +162,19 @@ def test_large_gradients_are_clipped_to_the_norm_and_small_ones_left(monkeypatch
         assert result.grad_norm > 0.02  # what it was before clipping
 
 
+def test_the_trainer_of_the_programs_takes_the_steps_of_the_chapters_bit_for_bit():
+    group = mx.distributed.init()
+    plain, fast = Trainer(tiny(), 6, **RATES), FastTrainer(tiny(), 6, compiled=False, group=group, **RATES)
+    for it in range(6):
+        micro = batches(3, seed=it)
+        one, two = plain.step(micro), fast.step(iter(micro))
+        assert_same_numbers(asdict(one), asdict(two), rel=1e-3)
+        if it == 2:
+            fast.load_state(3, plain.state())
+    a, b = (arrays_of(each.model, each.optimizer) for each in (plain, fast))
+    assert differing(a, b) == []
+
+
 class Small(nn.Module):
     """The names and groups of a GPT with next to no arithmetic: each kernel that MLX compiles costs half a second."""
 
@@ -322,8 +335,9 @@ def test_settings_that_cannot_be_are_refused(arguments):
         Trainer(tiny(), **{"num_iterations": 3, **arguments})
 
 
-def test_a_step_without_a_micro_batch_is_refused_and_not_counted():
-    trainer = Trainer(tiny(), 3)
+@pytest.mark.parametrize("kind", [Trainer, FastTrainer])
+def test_a_step_without_a_micro_batch_is_refused_and_not_counted(kind):
+    trainer = kind(tiny(), 3)
     with pytest.raises(CourseError, match="no micro-batch"):
         trainer.step([])
     assert trainer.iteration == 0

@@ -606,20 +606,34 @@ claim("far more of the first 50 norms than of the last are above 1", early > 2 *
 # document repeats itself; so look at its mean. The unseen loss is always measured on the same text. What would it mean if the solid
 # curve kept falling and the dashed one rose? Exercise 10.2 shows six runs, five of them spoiled, and asks you what is wrong.
 #
-# ### What is clipping good for?
+# On the right is the norm of each step's gradients, and the limit above which it is clipped: often at first, later seldom.
 #
-# On the right is the norm of each step's gradients, and the limit above which it is clipped: often at first, later seldom. Clipping is
-# meant for the strange gradient that a strange text makes. It must not rule the optimizers' averages. Does it help?
+# ### Which of this helps?
 #
-# The control has no limit, and a third kind of run has a limit ten times as low. A fourth kind is for section 3: as many tokens,
-# but in half as many steps, each twice as large. Three seeds each, with the small model of section 2:
+# A step has three ideas that a plainer one would not have. Take each away:
+#
+# - **Clipping** is meant for the strange gradient that a strange text makes, which must not rule the optimizers' averages. The
+#   control has no limit, and another run has a limit ten times as low.
+# - **Larger steps**: as many tokens in half as many steps, of two micro-batches each.
+# - **The growing momentum**: here it stays at 0.95, as in chapter 09.
+#
+# Three seeds each, with the small model of section 2. Which of the three would you bet on?
 
 
 # %%
-def one_run(seed, steps=200, batches_per_step=1, **rates):
+class Steady(Trainer):
+    """A Trainer whose momentum stays at 0.95."""
+
+    def set_rates(self):
+        multiplier = super().set_rates()
+        self.optimizer.optimizers[0].state["momentum"] = mx.array(0.95)
+        return multiplier
+
+
+def one_run(seed, steps=200, batches_per_step=1, kind=Trainer, **rates):
     """A row: the unseen loss of the small model after a run, and how often its norm was above 1."""
     steps = budget(steps, quick=2)
-    trainer = Trainer(new_model(SMALL, seed), steps, warmdown_ratio=0.5, **rates)
+    trainer = kind(new_model(SMALL, seed), steps, warmdown_ratio=0.5, **rates)
     with TokenLoader(data, tokenizer, "train", 8, 128) as loader:
         norms = [trainer.step(islice(loader, batches_per_step)).grad_norm for _ in range(steps)]
     row = {"seed": seed, "steps": steps, "above_1": sum(norm > 1 for norm in norms)}
@@ -631,6 +645,7 @@ def runs():
         for limit in (1.0, 0.0, 0.1):
             yield {"run": f"limit {limit:g}"} | one_run(seed, grad_clip=limit)
         yield {"run": "larger steps"} | one_run(seed, steps=100, batches_per_step=2)
+        yield {"run": "momentum 0.95"} | one_run(seed, kind=Steady)
 
 
 # %%
@@ -639,26 +654,27 @@ found = {}
 for row in rows:
     found.setdefault(row["run"], []).append(row["loss"])
 for name, losses in found.items():
-    print(f"{name:12s}", *(f"{loss:.3f}" for loss in losses), f"  mean {np.mean(losses):.3f}")
+    print(f"{name:13s}", *(f"{loss:.3f}" for loss in losses), f"  mean {np.mean(losses):.3f}")
 
 # %%
 luck = max(max(losses) - min(losses) for losses in found.values())
 limits = [np.mean(losses) for name, losses in found.items() if "limit" in name]
 claim("the limit makes no difference beyond luck", max(limits) - min(limits) < luck)
-claim("larger steps end higher, all", min(found["larger steps"]) > max(found["limit 1"]))
+for other in ("larger steps", "momentum 0.95"):
+    claim(f"{other}: higher, with every seed", min(found[other]) > max(found["limit 1"]))
 
 # %% [markdown]
-# With the limit of 1, about a sixth of the steps are clipped; a limit of 0.1 shortens nearly every gradient. Still nothing changes. Muon and AdamW divide the size of a gradient out again
-# (chapter 09). nanochat found no benefit at d12 and d20 either, and dropped clipping in January 2026. The course keeps it because
-# the model of October 2025 has it.
+# **Clipping** buys nothing. With the limit of 1 about a sixth of the steps are clipped, with 0.1 nearly all, and the losses are the
+# same: Muon and AdamW divide the size of a gradient out again (chapter 09). nanochat found no benefit at d12 and d20 either, and
+# dropped clipping in January 2026. The course keeps it because the model of October 2025 has it. The **norm** is needed in any case: it
+# refuses the NaN, and belongs into the record of a run. (`RunFolder` keeps that record, and stops a run whose smoothed loss has risen
+# by 1.5 nats.)
 #
-# The **norm** is needed in any case. It refuses the NaN, and it belongs into the record of a run. (`RunFolder` writes it down,
-# and stops a run whose smoothed loss has risen by 1.5 nats.)
+# **Larger steps** are worse: with the same tokens, this small model gains more from many steps. So micro-batches are no way to a
+# better model. They are how a step that *must* be large fits into memory.
 #
-# And the larger steps? With the same tokens, this small model gains more from many steps than from large ones. So micro-batches are
-# no way to a better model. They are how a step that *must* be large fits into memory.
-#
-# How does the run that you watched compare? It had the text, the steps and the rates of chapter 09's Muon:
+# **The momentum** was the one to bet on, at least in a run as short as this. We did not look into why. Then the run that you watched
+# should end below chapter 09's Muon, with the same text, steps and rates:
 
 # %%
 loss = mean_loss(trainer.model, held_out)
@@ -667,11 +683,9 @@ record_loss("10", "by the Trainer", idea, "python docs", STEPS, loss)
 draw_loss_log("python docs", until="10")
 muon = next(row for row in read_losses() if row["model"] == "Muon")  # of chapter 09
 print(f"here {loss:.3f}, in chapter 09 {muon['loss']:.3f}, its seeds {muon['spread']:.3f} apart")
-claim("not far from chapter 09", abs(loss - muon["loss"]) < 3 * muon["spread"])
+claim("lower than in chapter 09, by far more than luck", loss < muon["loss"] - 3 * muon["spread"])
 
 # %% [markdown]
-# The ideas of this chapter make a long run possible. None of them makes it better.
-#
 # ## 6. Save, stop, resume
 #
 # A process can end at any moment. What does the next step depend on?
@@ -959,9 +973,9 @@ for depth in (4, 8, 12, 20, 26):
     print()
 
 # %% [markdown]
-# So that is the answer to the first question, to a factor of two or so: rows of 2,048 tokens, the optimizer and validation come on
-# top, and a machine that is otherwise idle is faster. If it says years, you need a GPU, and the course's own models
-# stay at d1 to d6.
+# So that is the answer to the first question, to a factor of two or so: longer rows, the optimizer and validation come on top, and
+# an idle machine is faster. If it says years, you know now, and not in a week. Which rule is right for *this* model, neither
+# table nor section 7 can say.
 #
 # The real thing is a program, made of this chapter's `Recipe`, `Trainer` and `train`. `--dry-run` prints such a bill for your
 # machine and ends; without it the run begins, and `--resume` goes on with one that was stopped:
@@ -1090,7 +1104,7 @@ check(exercises.forget_nothing, pack, unpack)
 # - A step is: gradients of all micro-batches, their mean, a norm that is checked and clipped, the rates and the momentum of this
 #   step, an update, `mx.eval`.
 # - Accumulation changes the memory and nothing else: a mean may be taken in parts.
-# - Clipping bought nothing here. The norm refuses the step that would ruin the weights.
+# - Clipping bought nothing here, a momentum that grows did. The norm refuses the step that would ruin the weights.
 # - A checkpoint holds everything that the next step reads. The proof is a resumed run that is equal in every bit.
 # - For each budget of operations there is a best size, and it grows with the budget.
 #
