@@ -92,13 +92,15 @@ def draw_scaling(rows: list[dict]) -> None:
             marker=marker,
             color=color,
             markersize=4,
-            label=f"{flops:.1g} operations",
+            label=f"{flops:.2g} operations",
         )
     for flops, depth in best.items():
         mean = np.mean(loss[depth, flops])
         for ax, x in ((left, flops), (right, size[depth])):
             ax.plot(x, mean, "o", markersize=14, markerfacecolor="none", color="black")
     _tidy(left, xlabel="operations", ylabel="unseen text, nats per token")
+    right.minorticks_off()
+    right.set_xticks([size[depth] for depth in depths], [f"{size[depth]:,}" for depth in depths])
     _tidy(right, xlabel="parameters")
     left.legend(frameon=False, fontsize=8)
     right.legend(frameon=False, fontsize=8)

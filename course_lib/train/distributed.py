@@ -1,6 +1,6 @@
 """Several processes that train one model: each has it whole, and they share the work of a step.
 
-Exported from notebooks/10_training.ipynb; edit it there.
+Written by hand; chapter 20 explains it.
 """
 
 import json

@@ -602,15 +602,15 @@ early, late = (sum(norm > 1 for norm in part) for part in (norms[:50], norms[-50
 claim("far more of the first 50 norms than of the last are above 1", early > 2 * late)
 
 # %% [markdown]
-# On the left, both curves fall. The training loss jumps from step to step, since every batch is other text, and sags where a long
-# document repeats itself; so look at its mean. The unseen loss is always measured on the same text. What would it mean if the solid
+# On the left, both curves fall. The training loss jumps from step to step, since every batch is different text, and sags where a
+# long document repeats itself; so look at its mean. The unseen loss is always measured on the same text. What would it mean if the solid
 # curve kept falling and the dashed one rose? Exercise 10.2 shows six runs, five of them spoiled, and asks you what is wrong.
 #
 # On the right is the norm of each step's gradients, and the limit above which it is clipped: often at first, later seldom.
 #
 # ### Which of this helps?
 #
-# A step has three ideas that a plainer one would not have. Take each away:
+# Three choices of this chapter, each with its control:
 #
 # - **Clipping** is meant for the strange gradient that a strange text makes, which must not rule the optimizers' averages. The
 #   control has no limit, and another run has a limit ten times as low.
@@ -656,6 +656,9 @@ for row in rows:
 for name, losses in found.items():
     print(f"{name:13s}", *(f"{loss:.3f}" for loss in losses), f"  mean {np.mean(losses):.3f}")
 
+above = [row["above_1"] for row in rows if row["run"] == "limit 1"]
+print(f"limit 1 clipped {above} of {rows[0]['steps']} steps")
+
 # %%
 luck = max(max(losses) - min(losses) for losses in found.values())
 limits = [np.mean(losses) for name, losses in found.items() if "limit" in name]
@@ -664,17 +667,17 @@ for other in ("larger steps", "momentum 0.95"):
     claim(f"{other}: higher, with every seed", min(found[other]) > max(found["limit 1"]))
 
 # %% [markdown]
-# **Clipping** buys nothing. With the limit of 1 about a sixth of the steps are clipped, with 0.1 nearly all, and the losses are the
+# **Clipping** buys nothing. With the limit of 1 about a sixth of the steps are clipped, with 0.1 as good as all, and the losses are the
 # same: Muon and AdamW divide the size of a gradient out again (chapter 09). nanochat found no benefit at d12 and d20 either, and
 # dropped clipping in January 2026. The course keeps it because the model of October 2025 has it. The **norm** is needed in any case: it
-# refuses the NaN, and belongs into the record of a run. (`RunFolder` keeps that record, and stops a run whose smoothed loss has risen
+# refuses the NaN, and belongs in the record of a run. (`RunFolder` keeps that record, and stops a run whose smoothed loss has risen
 # by 1.5 nats.)
 #
 # **Larger steps** are worse: with the same tokens, this small model gains more from many steps. So micro-batches are no way to a
 # better model. They are how a step that *must* be large fits into memory.
 #
-# **The momentum** was the one to bet on, at least in a run as short as this. We did not look into why. Then the run that you watched
-# should end below chapter 09's Muon, with the same text, steps and rates:
+# **The momentum** was the one to bet on, at least in a run as short as this. (We did not look into why.) If that is so, then the run
+# that you watched should end below chapter 09's Muon, which had the same text, steps and rates:
 
 # %%
 loss = mean_loss(trainer.model, held_out)
@@ -831,13 +834,15 @@ claim("what the other two cost is within luck", max(others) < spread)
 # The run that forgets its place reads the same five batches eight times and begins to know them by heart. Its training loss
 # praises it. That is why this mistake lives long.
 #
-# The other two hardly show, TODO. And nothing would have told you: neither a message nor the curve. So do not look at the curve. Compare bits.
+# The other two hardly show. The averages forget old gradients by themselves, within some twenty steps, and a schedule only matters where it
+# changes: the run that forgets its step never comes to the low rates at the end. In a longer run that may cost more, and **nothing
+# would tell you**: neither a message nor the curve. So do not look at the curve. Compare bits.
 #
 # ### What the package adds
 #
-# `train/checkpoint.py`, written by hand, keeps the same three things, and expects the worst. A checkpoint gets its name only when it is whole, so a
-# process that is killed while it writes leaves the older one. Old ones go, since one of d12 has about 1.9 GB. And each file has a
-# **checksum**, a number computed from all of its bytes. Flip one bit of one weight:
+# `train/checkpoint.py`, written by hand, keeps the same three things, and expects the worst. A checkpoint gets its name only when
+# it is whole, so a process that is killed while it writes leaves the older one. Old ones go, since one of d12 has about 1.9 GB. And
+# each file has a **checksum**, a number computed from all of its bytes. Flip one bit of one weight:
 
 # %%
 for step in (3, 6):
