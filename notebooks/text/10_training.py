@@ -11,8 +11,7 @@
 # | You will build → exported to | the step → `course_lib.train.trainer`; a run as a value → `recipe`; the loop → `loop`, all in `course_lib.train` |
 #
 # You have text, a model and an optimizer. How long would it take to train a d12, 186 million parameters, on *your* machine?
-# This chapter answers twice: with a rough number now, and with a measured one at the end. In between it builds what a run of
-# that length needs.
+# This chapter answers twice, roughly now and with a measurement at the end. In between it builds what so long a run needs.
 
 # %% [markdown]
 # ![Map of the course: chapter 10 training is marked, in Part II; after 09 muon, and 11 evaluation comes next](images/map_10.png)
@@ -40,9 +39,6 @@ from course_lib.train import refusals
 from course_lib.train.muon import Muon
 from course_lib.train.optim import lr_multiplier, make_optimizer, muon_momentum
 from course_lib.train.recipe import Rates
-
-# %% [markdown]
-# That cell opens the main module of this chapter. The next one is for this notebook only.
 
 # %%
 import json
@@ -209,8 +205,8 @@ draw.draw_peaks(counts, peaks)
 
 # %%
 often, once = peaks.values()
-claim("with mx.eval after each, the most take no more than two", often[-1] < 1.2 * often[1])
-claim("with one at the end, they take at least 1.4 times as much", once[-1] > 1.4 * often[-1])
+claim("with mx.eval after each, the most need hardly more than two", often[-1] < 1.2 * often[1])
+claim("with one at the end, at least 1.4 times as much", once[-1] > 1.4 * often[-1])
 
 # %% [markdown]
 # The solid line is flat: each micro-batch is computed, added and forgotten. The dashed one climbs. (Not to 16 times: MLX frees
@@ -276,8 +272,7 @@ class Diverged(CourseError):
 
 
 # %% [markdown]
-# The class holds the model, its optimizer and the number of the next step. (`refusals`, written by hand, has the sentences for
-# what makes no sense, such as a run of 0 steps.)
+# The class holds the model, its optimizer and the number of the next step. (`refusals` has the sentences for what makes no sense.)
 
 
 # %%
@@ -489,7 +484,7 @@ class Recipe:
 # last. Two things come from outside. The **source** has the batches, from any place on; a loop need not know whether it trains
 # on documents or, in chapter 13, on conversations. And `out` is whoever keeps the results.
 #
-# One order matters: a checkpoint comes *before* the look at the model. If the look fails, the work is safe.
+# A checkpoint comes *before* the look at the model: if the look fails, the work is safe.
 
 # %%
 #| export train.loop
@@ -863,8 +858,8 @@ claim("it goes on from the older one", found.step == 3)
 #
 # Section 1 took 20 tokens for each parameter. Why not a model half as large, on twice the tokens, for the same price? The way to
 # find out is to fix the number of operations and to try several sizes. One dial, the depth, sets everything else (here with 16
-# numbers of width per layer, where nanochat has 64). Three depths, and three budgets, each five times the one before. For the same budget a larger
-# model gets fewer steps:
+# numbers of width per layer, where nanochat has 64). Three depths, and three budgets, each five times the one before. For the same
+# budget a larger model gets fewer steps:
 
 
 # %%
@@ -919,16 +914,16 @@ claim("at the largest, depth 2 is best, with both seeds", beats(2, 1, high))
 claim("depth 4 is never the best", all(beats(best[flops], 4, flops) for flops in BUDGETS))
 
 # %% [markdown]
-# On the left, follow the line of depth 1: it falls first, and then flattens. There is only so much that 19,456 parameters can hold.
-# Depth 2 starts higher, has had too few steps, and overtakes. **For each budget there is a best size, and it grows with the budget.**
-# On the right the same losses over the size: below the best one a model is too small to learn more, above it there was no time to.
+# On the left, follow the line of depth 1: it falls, and then flattens. There is only so much that 19,456 parameters can hold. Depth 2
+# starts higher, since it has had too few steps, and overtakes. **For each budget there is a best size, and it grows with the budget.**
+# On the right are the same losses over the size. Which side of a best size is too small, and which is too slow?
 #
 # Larger experiments say how fast it grows: about with the square root of the budget. For four times the operations, take twice the
-# parameters *and* twice the tokens. Then tokens per parameter are the same for all budgets, which is why one number can be a rule.
-# Hoffmann et al. found about 20. nanochat (July 2026) found 10 to 12 for its own model, counted without `wte`. And ours?
-# 6, 28 and 13 at the best depths: around there, and that is all this picture can say. Our sizes are a factor of three to five apart, and so the
-# ratio is known no better. The rates were not tuned for each size, every step has 1,024 tokens, so that depth 4 had only 6 steps in the
-# smallest budget, and a d12 costs over ten million times as much as our largest run.
+# parameters *and* twice the tokens. Then tokens per parameter are the same for every budget, and one number can be a rule. Hoffmann
+# et al. found about 20. nanochat (July 2026) takes 12 for its own model, counted without `wte`. Ours has 6, 28 and 13, without `wte`
+# 10, 48 and 18: around there, and this picture can say no more. Our sizes are a factor of three to five apart, so the ratio is known no
+# better. The rates were not tuned for each size. Every step has 1,024 tokens, so in the smallest budget depth 4 had only 6 steps. The
+# text comes in order, so a longer run also saw other text. And a d12 costs over ten million times as much as our largest run.
 #
 # ## 8. The bill
 #
@@ -958,8 +953,8 @@ print(f"{512 / min(times):,.0f} tokens a second, MFU {speed / products:.0%}")
 claim("between 2 % and 100 % of plain products", 0.02 < speed / products < 1)
 
 # %% [markdown]
-# The rest goes into norms, softmax and starting operations: work that the count leaves out. Mind what this number is: one model, one
-# machine, one minute, and other programs lower it. (Others divide by the speed that the maker of a GPU quotes. No product reaches
+# The rest goes into norms, softmax and starting operations: work that the count leaves out. The number holds for one model, one
+# machine and one minute; other programs lower it. (Others divide by the speed that the maker of a GPU quotes. No product reaches
 # that, so their MFU is lower.)
 #
 # Suppose that all sizes get as many operations a second out of this machine as this d12 did. Here is the bill, for both of
@@ -1106,22 +1101,17 @@ check(exercises.forget_nothing, pack, unpack)
 # ## Summary
 #
 # - $N$ parameters and $D$ tokens cost about $6ND$ operations. The MFU says what share of its plain products a machine reaches.
-# - A step is: gradients of all micro-batches, their mean, a norm that is checked and clipped, the rates and the momentum of this
-#   step, an update, `mx.eval`.
-# - Accumulation changes the memory and nothing else: a mean may be taken in parts.
+# - A step: the mean gradient of its micro-batches, a norm that is checked and clipped, rates and momentum, an update, `mx.eval`.
 # - Clipping bought nothing here, a momentum that grows did. The norm refuses the step that would ruin the weights.
 # - A checkpoint holds everything that the next step reads. The proof is a resumed run that is equal in every bit.
 # - For each budget of operations there is a best size, and it grows with the budget.
 #
 # ## Pitfalls
 #
-# - **No `mx.eval`**: the graph grows (section 3).
 # - **A resumed run that begins its text again**: its training loss looks good (section 6).
-# - **A checkpoint that is written over the last good one**: a process that is killed at that moment leaves neither.
-# - **`optimizer.update` with the wrong tree**: nothing learns and nothing complains (panel F of exercise 10.2). Look at the
-#   loss after ten steps.
-# - **A schedule that spans another number of steps than the run**: stopped early, it never comes to its low rates.
-# - **A bill without a measurement**: 6·N·D over the quoted speed of a device is too low by the MFU.
+# - **`optimizer.update` with the wrong tree**: nothing moves and nothing complains (exercise 10.2). Look at the loss after ten steps.
+# - **A schedule that spans more steps than the run**: it never comes to its low rates.
+# - **A bill from the quoted speed of a device**: it is too low, by the MFU.
 #
 # ## Further reading
 #
@@ -1129,6 +1119,6 @@ check(exercises.forget_nothing, pack, unpack)
 # - [Scaling Laws for Neural Language Models](https://arxiv.org/abs/2001.08361), Kaplan et al., 2020: where 6·N·D is from.
 # - [PaLM](https://arxiv.org/abs/2204.02311), Chowdhery et al., 2022: where MFU is defined.
 # - [On the difficulty of training recurrent neural networks](https://arxiv.org/abs/1211.5063), Pascanu et al., 2013: clipping.
-# - [nanochat](https://github.com/karpathy/nanochat): its loop, and its own log of what helped and what did not.
+# - [nanochat](https://github.com/karpathy/nanochat): its own loop, and its log of what helped.
 #
 # **Next:** [11 · Evaluation](11_evaluation.ipynb): what does the number say?
