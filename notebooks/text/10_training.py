@@ -902,9 +902,9 @@ for flops in BUDGETS:
     depth = best[flops] = min(DEPTHS, key=lambda depth: np.mean(losses_of(depth, flops)))
     config = of_depth(depth)
     tokens, parameters = flops / flops_per_token(config), count_parameters(config)
-    print(f"{flops:.1e} operations: best depth {depth}, tokens per parameter:", end=" ")
+    print(f"{flops:.1e} operations: depth {depth} is best, {parameters:,} parameters,", end=" ")
     without_wte = parameters - 512 * config.n_embd
-    print(f"{tokens / parameters:.0f}, without wte {tokens / without_wte:.0f}")
+    print(f"{tokens / parameters:.0f} tokens for each; without wte {tokens / without_wte:.0f}")
 
 # %%
 low, middle, high = BUDGETS
