@@ -482,7 +482,7 @@ class Recipe:
 #
 # It goes over the steps 0 … N. The last one only looks, so there is a measurement before the first step and one after the
 # last. Two things come from outside. The **source** has the batches, from any place on; a loop need not know whether it trains
-# on documents or, in chapter 13, on conversations. And `out` is whoever keeps the results.
+# on documents or, in chapter 13, on conversations. And `out` keeps the results.
 #
 # A checkpoint comes *before* the look at the model: if the look fails, the work is safe.
 
@@ -531,7 +531,7 @@ def train(
 
 # %% [markdown]
 # `base_train`, `chat_sft` and `speedrun` run these very lines. Their `out` is a `RunFolder` (`train/run_folder.py`, written by
-# hand), which writes everything down on disk, prints a line per step and hears Ctrl-C. Here is the smallest thing that will
+# hand), which writes everything down on disk, prints a line per step and obeys Ctrl-C. Here is the smallest thing that will
 # do: it remembers what it is told, and saves nothing yet.
 
 
