@@ -7,7 +7,7 @@
 # |---|---|
 # | Needs | [06 · Data](06_data.ipynb), [08 · GPT](08_gpt.ipynb), [09 · Muon](09_muon.ipynb) |
 # | Time | 65 minutes to read, 65 for the exercises; two to four minutes to run |
-# | Memory | about 3 GB |
+# | Memory | under 4 GB |
 # | You will build → exported to | the step → `course_lib.train.trainer`; a run as a value → `recipe`; the loop → `loop`, all in `course_lib.train` |
 #
 # You have text, a model and an optimizer. How long would it take to train a d12, 186 million parameters, on *your* machine?
@@ -942,15 +942,16 @@ both = nn.value_and_grad(model, model.loss)
 ids = mx.random.randint(0, large.vocab_size, (1, 513))
 
 # %%
-times = []
-for _ in range(3):
+times, products = [], []
+for _ in range(3):  # in turn, since other programs come and go
+    products.append(1e9 * backend.matmul_gflops(dtype=backend.compute_dtype()))
     begin = time.perf_counter()
     mx.eval(both(ids[:, :-1], ids[:, 1:]))
     times.append(time.perf_counter() - begin)
 speed = flops_per_token(large) * 512 / min(times)  # operations a second
-products = 1e9 * backend.matmul_gflops(dtype=backend.compute_dtype())  # of this very minute
-print(f"{512 / min(times):,.0f} tokens a second, MFU {speed / products:.0%}")
-claim("between 2 % and 100 % of plain products", 0.02 < speed / products < 1)
+share = speed / max(products)
+print(f"{512 / min(times):,.0f} tokens a second, MFU {share:.0%}")
+claim("between 2 % and 100 % of plain products", 0.02 < share < 1)
 
 # %% [markdown]
 # The rest goes into norms, softmax and starting operations: work that the count leaves out. The number holds for one model, one
