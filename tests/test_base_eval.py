@@ -29,7 +29,7 @@ from course_lib.host.words import in_one_line
 from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.scripts import base_eval
 from course_lib.train.checkpoint import Checkpoint, run_folder, save_checkpoint
-from course_lib.train.trainer import continue_text, validate
+from course_lib.train.validation import continue_text, validate
 
 DOCUMENTS = [f"Return the value number {n} of the list, or None if there is no such value. " * 4 for n in range(60)]
 

@@ -24,8 +24,9 @@ from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.files import sha256_of
 from course_lib.scripts import base_train
-from course_lib.train import local_ring, loop, pretraining, run_folder
+from course_lib.train import local_ring, pretraining, run_folder
 from course_lib.train.checkpoint import checkpoint_folders, load_checkpoint, load_model, newest_checkpoint
+from course_lib.train.fast_trainer import FastTrainer
 from course_lib.train.flags import CallFlags, Horizon, resumed, stored
 from course_lib.train.metrics import save_curves
 from course_lib.train.pretraining import PretrainingCall, PretrainingHorizon, Settings, make_recipe
@@ -359,7 +360,7 @@ def test_a_loss_that_rises_too_far_stops_it(train, home, monkeypatch):
 @pytest.mark.slow
 def test_validation_costs_the_share_that_is_documented(train, home, monkeypatch):
     evaluated, trained = [], []
-    validate, step = loop.validate, Trainer.step
+    validate, step = run_folder.validate, Trainer.step
 
     def counted(model, batches, token_bytes, group):
         batches = list(batches)
@@ -371,7 +372,7 @@ def test_validation_costs_the_share_that_is_documented(train, home, monkeypatch)
         trained.append(sum(inputs.size for inputs, _ in pairs))
         return step(trainer, pairs)
 
-    monkeypatch.setattr(loop, "validate", counted)
+    monkeypatch.setattr(run_folder, "validate", counted)
     monkeypatch.setattr(Trainer, "step", counted_step)
     code, out, _ = train("--num-iterations=60", "--sample-every=99")
     words = re.search(r"validation +([\d,]+) tokens every (\d+) steps, ([\d.]+)% of the work", out)
@@ -545,15 +546,15 @@ NO_MEMORY = [
 
 def run_out_of_memory(monkeypatch, words, at):
     """The gradients of step `at` of a run raise RuntimeError(words); a step of trial has other numbers of steps."""
-    sums = Trainer._sum_gradients
+    sums = FastTrainer.sum_gradients
 
     def short_of_memory(trainer, micro_batches):
         if trainer.iteration == at:
             raise RuntimeError(words)
         return sums(trainer, micro_batches)
 
-    monkeypatch.setattr(Trainer, "_sum_gradients", short_of_memory)
-    return lambda: monkeypatch.setattr(Trainer, "_sum_gradients", sums)
+    monkeypatch.setattr(FastTrainer, "sum_gradients", short_of_memory)
+    return lambda: monkeypatch.setattr(FastTrainer, "sum_gradients", sums)
 
 
 @pytest.mark.slow
@@ -588,10 +589,10 @@ def test_a_lack_of_memory_that_mlx_reports_only_after_the_step_is_told_as_well(t
     def short_of_memory(*_):
         raise RuntimeError(NO_MEMORY[1])
 
-    monkeypatch.setattr(loop, "evaluate", short_of_memory)
+    monkeypatch.setattr(run_folder, "validate", short_of_memory)
     code, out, err = train("--num-iterations=4", "--eval-every=3", "--save-every=3")
     assert code == 1 and err.count("\n") == 1 and "trial of the speed: memory is not enough" in err
-    monkeypatch.setattr(loop, "evaluate", lambda *_: 1.0)
+    monkeypatch.setattr(run_folder, "validate", lambda *_: 1.0)
     monkeypatch.setattr(run_folder.RunFolder, "save", short_of_memory)
     code, out, err = train("--num-iterations=4", "--eval-every=3", "--save-every=3")
     assert code == 1 and err.count("\n") == 1 and "step 2: memory is not enough" in err

@@ -30,7 +30,7 @@ from course_lib.host.files import sha256_of
 from course_lib.host.paths import data_dir
 from course_lib.model.gpt import GPT, init_weights
 from course_lib.scripts import base_train, chat_sft
-from course_lib.train import local_ring, loop, run_folder
+from course_lib.train import local_ring, run_folder
 from course_lib.train.checkpoint import checkpoint_folders, load_model, newest_checkpoint
 from course_lib.train.trainer import Trainer
 
@@ -348,7 +348,7 @@ def test_the_learning_rates_fall_along_a_line_to_zero(train, home, monkeypatch):
     assert np.allclose(rates / rates[0], np.array(multipliers)[:, None], rtol=1e-5)
     names = {"matrix_lr": 0.02, "embedding_lr": 0.2, "unembedding_lr": 0.004}
     given = Trainer(load_model(base_of(home))[0], 8, **{name: 0.25 * value for name, value in names.items()})
-    expected = [rate * (2 if n == 0 else 1) for n, rate in enumerate(given._peaks)]
+    expected = [rate * (2 if n == 0 else 1) for n, rate in enumerate(given.peaks)]
     assert sorted(rates[0]) == pytest.approx(sorted(np.array(expected, float)), rel=1e-5)
 
 
@@ -421,14 +421,14 @@ def test_a_system_message_and_a_last_question_are_taken(train, home, tmp_path):
 
 
 def test_validation_is_of_other_conversations_and_always_of_the_same(train, home, tmp_path, monkeypatch):
-    seen, validate = [], loop.validate
+    seen, validate = [], run_folder.validate
 
     def watched(model, batches, *others):
         batches = list(batches)
         seen.append([(i.tolist(), t.tolist()) for i, t in batches])
         return validate(model, batches, *others)
 
-    monkeypatch.setattr(loop, "validate", watched)
+    monkeypatch.setattr(run_folder, "validate", watched)
     own = write(tmp_path / "own.jsonl", [talk(n) for n in range(300)])
     train(f"--data={own}", "--num-iterations=3", "--eval-every=1", "--eval-share=0.5")
     assert len(seen) == 4 and all(each == seen[0] for each in seen) and seen[0]

@@ -24,8 +24,9 @@ from course_lib.train.distributed import (
     share_out,
     sum_together,
 )
+from course_lib.train.fast_trainer import FastTrainer
 from course_lib.train.muon import Muon
-from course_lib.train.trainer import Trainer, validate
+from course_lib.train.validation import validate
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("float32")]
 
@@ -97,8 +98,8 @@ STEPS = 6
 
 
 def train(group, in_all):
-    """Six steps of `in_all` micro-batches in all, of which each process has its share; the Trainer and its results."""
-    trainer, results = Trainer(tiny(), STEPS, group=group), []
+    """Six steps of `in_all` micro-batches in all, of which each process has its share; the trainer and its results."""
+    trainer, results = FastTrainer(tiny(), STEPS, group=group), []
     mine = in_all // group.size()
     for it in range(STEPS):
         first = group.rank() * mine
@@ -110,7 +111,7 @@ def train_small(group, compiled):
     """The weights of a small model after three steps."""
     mx.random.seed(0)
     model = Small()
-    trainer = Trainer(model, 3, group=group, compiled=compiled)
+    trainer = FastTrainer(model, 3, group=group, compiled=compiled)
     for it in range(3):
         trainer.step(batches(group.size(), it)[group.rank() :][:1])
     return model.parameters()

@@ -31,7 +31,7 @@ from course_lib.evaluate.task_files import load_items, load_tasks
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import data_dir
 from course_lib.model.gpt import GPT, GPTConfig
-from course_lib.train.trainer import validate
+from course_lib.train.validation import validate
 
 WORDS = "the cat dog house tree sun moon star sings sleeps runs under over with a small large old new blue".split()
 

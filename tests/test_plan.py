@@ -15,9 +15,10 @@ from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
 from course_lib.train import pretraining
 from course_lib.train.flags import FILLED
+from course_lib.train.loss_watch import LossWatch
 from course_lib.train.pretraining import Settings, describe, make_recipe
 from course_lib.train.recipe import Rates
-from course_lib.train.trainer import LossWatch, Trainer
+from course_lib.train.trainer import Trainer
 
 GB = 10**9
 
@@ -307,7 +308,7 @@ def test_what_a_run_comes_to():
     for words in (
         "d1: 1 layer, n_embd 64, 1 head, vocabulary 300",
         f"{parameters:,}",
-        f"12,800 in 50 steps of 256 ({12_800 / parameters:.1f} a parameter, 0.0 times the corpus)",
+        f"12,800 in 50 steps of 256 ({12_800 / parameters:.1f} a parameter, under 0.1 times the corpus)",
         f"{flops / 1e6:,.0f} million FLOPs a token, {flops * 12_800:.3g} in all",
         "in each of 2 processes, 16.0 GB here",
     ):

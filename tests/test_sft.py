@@ -16,7 +16,8 @@ from course_lib.chat.packing import ConversationLoader, collate, pack
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT, GPTConfig
-from course_lib.train.trainer import Trainer, validate
+from course_lib.train.trainer import Trainer
+from course_lib.train.validation import validate
 
 TOKENIZER = Tokenizer.train(["what is the sum of two and two? it is four. spell a word " * 5], 290, allow_smaller=True)
 BOS, END = TOKENIZER.bos, TOKENIZER.special("<|assistant_end|>")

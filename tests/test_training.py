@@ -15,15 +15,11 @@ from mlx.utils import tree_flatten, tree_unflatten
 from course_lib import backend
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.train.fast_trainer import FastTrainer
+from course_lib.train.loss_watch import LossWatch
 from course_lib.train.optim import make_optimizer
-from course_lib.train.trainer import (
-    Diverged,
-    LossWatch,
-    Trainer,
-    continue_text,
-    nats_and_bytes,
-    validate,
-)
+from course_lib.train.trainer import Diverged, Trainer
+from course_lib.train.validation import continue_text, nats_and_bytes, validate
 
 pytestmark = pytest.mark.usefixtures("float32")
 
@@ -153,7 +149,7 @@ def test_the_losses_are_those_of_each_micro_batch_before_the_step():
 def test_large_gradients_are_clipped_to_the_norm_and_small_ones_left(monkeypatch):
     seen = []
     for clip in (0.01, 1e6, 0.0):
-        trainer = Trainer(tiny(), 3, grad_clip=clip, compiled=False)
+        trainer = Trainer(tiny(), 3, grad_clip=clip)
         update = trainer.optimizer.update
         monkeypatch.setattr(
             trainer.optimizer,
@@ -164,6 +160,19 @@ def test_large_gradients_are_clipped_to_the_norm_and_small_ones_left(monkeypatch
         norm = math.sqrt(sum(float((g**2).sum()) for _, g in tree_flatten(seen[-1])))
         assert norm == pytest.approx(0.01 if clip == 0.01 else result.grad_norm, rel=1e-3)
         assert result.grad_norm > 0.02  # what it was before clipping
+
+
+def test_the_trainer_of_the_programs_takes_the_steps_of_the_chapters_bit_for_bit():
+    group = mx.distributed.init()
+    plain, fast = Trainer(tiny(), 6, **RATES), FastTrainer(tiny(), 6, compiled=False, group=group, **RATES)
+    for it in range(6):
+        micro = batches(3, seed=it)
+        one, two = plain.step(micro), fast.step(iter(micro))
+        assert_same_numbers(asdict(one), asdict(two), rel=1e-3)
+        if it == 2:
+            fast.load_state(3, plain.state())
+    a, b = (arrays_of(each.model, each.optimizer) for each in (plain, fast))
+    assert differing(a, b) == []
 
 
 class Small(nn.Module):
@@ -189,7 +198,7 @@ def test_compiled_and_plain_steps_agree(tmp_path, monkeypatch):
     models = [Small(), Small()]
     models[1].update(models[0].parameters())
     start = weights(models[0])
-    plain, compiled = (Trainer(model, 5, compiled=model is models[1]) for model in models)
+    plain, compiled = Trainer(models[0], 5), FastTrainer(models[1], 5, compiled=True)
     for it in range(5):
         micro = batches(2, seed=it)
         one, other = plain.step(micro), compiled.step(micro)
@@ -206,7 +215,7 @@ def test_compiled_and_plain_steps_agree(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_ids_outside_the_vocabulary_are_refused_compiled_or_not_and_nothing_moves(compiled):
-    trainer = Trainer(tiny(), 9, compiled=compiled)
+    trainer = FastTrainer(tiny(), 9, compiled=compiled)
     before = arrays_of(trainer.model, trainer.optimizer)
     (inputs, targets), *_ = batches(1)
     far = inputs + mx.where(mx.arange(T) == 3, V + 5, 0)
@@ -224,7 +233,7 @@ def test_ids_outside_the_vocabulary_are_refused_compiled_or_not_and_nothing_move
 def test_an_update_on_a_gpu_has_few_primitives(depth, most, monkeypatch):
     monkeypatch.setattr(backend, "device_kind", lambda: "metal")
     config = GPTConfig.from_depth(depth, vocab_size=32, aspect_ratio=8, head_dim=16)  # as many matrices, but small
-    in_all, _ = total(trace_update(Trainer(GPT(config), 9)))
+    in_all, _ = total(trace_update(FastTrainer(GPT(config), 9)))
     assert in_all < most
     assert in_all < 2 * 6 * depth + 50, "two for each matrix, its averages and its move; the rest is for all together"
 
@@ -307,13 +316,13 @@ def test_no_number_leaves_weights_optimizer_and_step_as_they_were():
 
 def test_a_gradient_too_large_for_its_norm_is_divergence_too():
     trainer = Trainer(tiny(), 9)
-    add = trainer._add_gradients
+    add = trainer.add_gradients
 
     def huge(so_far, *batch):
         loss, gradients = add(so_far, *batch)
         return loss, tree_unflatten([(name, g + 1e30) for name, g in tree_flatten(gradients)])
 
-    trainer._add_gradients = huge
+    trainer.add_gradients = huge
     before = arrays_of(trainer.model, trainer.optimizer)
     with pytest.raises(Diverged, match="inf"):
         trainer.step(batches(1))
@@ -326,8 +335,9 @@ def test_settings_that_cannot_be_are_refused(arguments):
         Trainer(tiny(), **{"num_iterations": 3, **arguments})
 
 
-def test_a_step_without_a_micro_batch_is_refused_and_not_counted():
-    trainer = Trainer(tiny(), 3)
+@pytest.mark.parametrize("kind", [Trainer, FastTrainer])
+def test_a_step_without_a_micro_batch_is_refused_and_not_counted(kind):
+    trainer = kind(tiny(), 3)
     with pytest.raises(CourseError, match="no micro-batch"):
         trainer.step([])
     assert trainer.iteration == 0

@@ -26,6 +26,7 @@ from course_lib.host.program import AtLeastOne, Bounds, Fraction, NonNegative
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.model.sizes import count_parameters
 from course_lib.train.checkpoint import load_model, newest_meta, run_folder
+from course_lib.train.fast_trainer import trainer_for
 from course_lib.train.flags import (
     BatchFlags,
     CallFlags,
@@ -237,7 +238,7 @@ def fine_tune(settings: Settings, given: Set[str]) -> int:
         first = partial(init_weights, seed=recipe.seed) if settings.from_scratch else partial(take_weights, base)
         source = Talks(kinds, tokenizer, recipe, data)
         model = out.begin(settings, recipe, source, about, first, base=noted)
-        return 0 if settings.dry_run else train(recipe, model, source, out, group, stop)
+        return 0 if settings.dry_run else train(recipe, trainer_for(recipe, model, group), source, out, stop)
 
 
 def take_weights(base: GPT, model: GPT) -> None:

@@ -23,7 +23,7 @@ from course_lib.evaluate.task_files import load_items, load_tasks
 from course_lib.host.program import AtLeastOne
 from course_lib.host.words import plural
 from course_lib.train.checkpoint import load_model
-from course_lib.train.trainer import continue_text, validate
+from course_lib.train.validation import continue_text, validate
 
 PARTS = ("bpb", "core", "sample")
 

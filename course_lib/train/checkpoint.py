@@ -3,7 +3,7 @@
 A run's folder has step_000200, step_000400, …, each with the weights and what goes on with them as
 safetensors, numbers and names as JSON, and the checksums of the three.
 
-Exported from notebooks/10_training.ipynb; edit it there.
+Written by hand; chapter 10 uses it.
 """
 
 import json

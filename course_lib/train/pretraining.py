@@ -28,6 +28,7 @@ from course_lib.host.words import plural
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
 from course_lib.train.checkpoint import run_folder
+from course_lib.train.fast_trainer import trainer_for
 from course_lib.train.flags import (
     BatchFlags,
     CallFlags,
@@ -41,7 +42,7 @@ from course_lib.train.launch import check_same, member_of_a_group, processes_her
 from course_lib.train.loop import train
 from course_lib.train.recipe import Cadence, Rates, Recipe
 from course_lib.train.run_folder import machine_flops, open_run
-from course_lib.train.trainer import continue_text
+from course_lib.train.validation import continue_text
 
 DATASETS = ("bundled", *REMOTES)
 EPOCHS = 4  # more passes over the same text teach little (Muennighoff et al., 2023)
@@ -150,7 +151,8 @@ def describe(recipe: Recipe, corpus_tokens: float, here: int = 1) -> str:
     memory = estimate_memory(config, recipe.device_batch_size, recipe.sequence_len, recipe.recompute)["total"]
     evaluated = cadence.eval_batches * recipe.device_batch_size * recipe.sequence_len
     share = evaluated / 3 / (cadence.eval_every * recipe.total_batch_size)
-    epochs = "" if math.isinf(corpus_tokens) else f", {tokens / corpus_tokens:.1f} times the corpus"
+    times = tokens / corpus_tokens
+    epochs = "" if times == 0 else f", {f'{times:.1f}' if times > 0.05 else 'under 0.1'} times the corpus"
     many = "" if here == 1 else f" in each of {here} processes"
     return "\n".join(
         [
@@ -258,7 +260,7 @@ def pretrain(settings: Settings, given: Set[str]) -> int:
         about = describe(recipe, sizes[0], here)
         source = Documents(dataset, tokenizer, recipe)
         model = out.begin(settings, recipe, source, about, partial(init_weights, seed=recipe.seed))
-        return 0 if settings.dry_run else train(recipe, model, source, out, group, stop)
+        return 0 if settings.dry_run else train(recipe, trainer_for(recipe, model, group), source, out, stop)
 
 
 def start_pretraining(settings: Settings, given: Set[str]) -> int:

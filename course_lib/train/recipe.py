@@ -3,17 +3,12 @@
 Exported from notebooks/10_training.ipynb; edit it there.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
-import mlx.core as mx
-
-from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.program import Fraction, NonNegative
-from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.gpt import GPTConfig
 
-# ---- 3. The Trainer
+# ---- 4. The Trainer
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class Rates:
     """Final rate as a fraction of the peak."""
 
 
-# ---- 5. A run
+# ---- 5. The loop
 
 
 @dataclass(frozen=True)
@@ -53,9 +48,8 @@ class Cadence:
 class Recipe:
     """A run with every number known: what a checkpoint keeps, and what `train` follows.
 
-    total_batch_size: tokens of a step, over all processes. device_batch_size: rows at a time in
-    each process. minutes: end by the clock of the first process, and take num_iterations for a
-    first guess; never before min_iterations.
+    total_batch_size: tokens of a step, over all processes. device_batch_size: rows of a
+    micro-batch. minutes: end by the clock, never before min_iterations.
     """
 
     model: GPTConfig
@@ -71,36 +65,6 @@ class Recipe:
     minutes: float | None = None
     min_iterations: int = 1
 
-    def micro_batches(self, processes: int) -> int:
+    def micro_batches(self, processes: int = 1) -> int:
         """Micro-batches of each process in a step."""
         return self.total_batch_size // (self.sequence_len * self.device_batch_size * processes)
-
-
-class Batches(Protocol):
-    """Pairs (inputs, targets), each (B, T), for ever; `state`: where the next begins, for JSON."""
-
-    state: dict
-
-    def __iter__(self) -> Iterator[tuple[mx.array, mx.array]]: ...
-    def __next__(self) -> tuple[mx.array, mx.array]: ...
-    def __enter__(self) -> "Batches": ...
-    def __exit__(self, *error) -> None: ...
-
-
-class Source(Protocol):
-    """What a run learns from: documents or conversations. fingerprint: by which they are known."""
-
-    tokenizer: Tokenizer
-    fingerprint: str
-
-    def batches(self, split: str, state: dict | None = None) -> Batches:
-        """Batches of "train" or "val", from a place or from the beginning."""
-        ...
-
-    def place(self, state: dict) -> str:
-        """In words, where in the data a `state` is."""
-        ...
-
-    def preview(self, model: GPT) -> list[tuple[str, str]]:
-        """A few prompts, and what the model makes of them now."""
-        ...

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,21 @@ from course_lib.data.identity import in_words, shards_of_before
 from course_lib.host.errors import CourseError
 from course_lib.host.files import only_one
 from course_lib.host.progress import StatusLine
+from course_lib.host.stop import StopRequest
 from course_lib.host.words import duration, plural
 from course_lib.model.gpt import GPT
 from course_lib.model.sizes import estimate_memory, flops_per_token
 from course_lib.train.checkpoint import Checkpoint, checkpoint_folders, load_weights, newest_checkpoint, save_checkpoint
 from course_lib.train.checks import check_has
 from course_lib.train.distributed import Group, all_max, all_sum, broadcast, broadcast_json
+from course_lib.train.fast_trainer import FastTrainer
 from course_lib.train.flags import CallFlags, Flags, resumed, stored
+from course_lib.train.loss_watch import LossWatch
 from course_lib.train.metrics import MetricsLog, read_metrics, save_curves
-from course_lib.train.recipe import Recipe, Source
-from course_lib.train.trainer import Diverged, LossWatch, StepResult, Trainer
+from course_lib.train.recipe import Recipe
+from course_lib.train.source import Batches, Source
+from course_lib.train.trainer import Diverged, StepResult, Trainer
+from course_lib.train.validation import validate
 
 # What MLX says when memory is short: its allocators, Metal, CUDA.
 NO_MEMORY = ("Unable to allocate", "Attempting to allocate", "Insufficient Memory", "OutOfMemory", "out of memory")
@@ -224,6 +230,14 @@ class RunFolder:
         by_clock = step * 60 * self.recipe.minutes / self.seconds if self.is_first else 0
         return max(self.recipe.min_iterations, step, round(all_max(by_clock, self.group)))
 
+    def micro_batches(self, step: int, batches: Batches) -> Iterator[tuple[mx.array, mx.array]]:
+        """This process's micro-batches of step `step`, of which each process gets as many.
+
+        Every process reads all of them, so that the text of a step, and the place in the data that is saved, do not
+        depend on how many processes there are.
+        """
+        return self.show(step, share_of(batches, self.recipe, self.group))
+
     def show(self, step: int, batches: Iterable) -> Iterator:
         """The same batches; a terminal shows how far a long step is."""
         self._step, self._started = step, time.perf_counter()
@@ -266,6 +280,17 @@ class RunFolder:
                 "with lower learning rates (--matrix-lr, --embedding-lr)"
             ) from error
 
+    def evaluate(self, step: int, model: GPT, source: Source) -> None:
+        """Log bits per byte of the first validation batches; each process takes its share of them."""
+        with source.batches("val") as batches:
+            mine = islice(batches, self.group.rank(), self.recipe.cadence.eval_batches, self.group.size())
+            self.log(step, bits_per_byte=validate(model, mine, source.tokenizer.token_bytes, self.group))
+
+    def sample(self, step: int, model: GPT, source: Source) -> None:
+        """Log what the model makes of a few prompts now; the first process looks."""
+        if self.is_first:
+            self.log(step, samples=source.preview(model))
+
     def log(self, step: int, **values: Any) -> None:
         """Write down bits_per_byte or samples, (prompt, text) each, and print them."""
         if self._log:
@@ -301,6 +326,10 @@ class RunFolder:
             save_checkpoint(self.folder, Checkpoint(trainer.iteration, weights, trainer.state(), meta), self.flags.keep)
         all_max(0, self.group)  # the others wait: a launcher may end all of them when one ends
 
+    def stop_code(self, stop: StopRequest) -> int:
+        """The exit code that somebody has asked any of the processes for, or 0."""
+        return int(all_max(stop.code, self.group))
+
     def stopped(self, code: int) -> int:
         """The last line of a run that is to stop; its exit code."""
         done = f"stopped after {self._step + 1:,} steps and saved them"
@@ -315,6 +344,15 @@ class RunFolder:
         return 0
 
 
+def share_of(batches: Batches, recipe: Recipe, group: Group) -> Iterator[tuple[mx.array, mx.array]]:
+    """The micro-batches of the next step that are this process's; all are read."""
+    mine = recipe.micro_batches(group.size())
+    for number in range(mine * group.size()):
+        batch = next(batches)
+        if number // mine == group.rank():
+            yield batch
+
+
 # ---- how fast it trains
 
 
@@ -323,7 +361,7 @@ def trial(model: GPT, shape: tuple[int, int], count: int, group: Group) -> float
 
     It spoils the weights: make them anew.
     """
-    trainer, seconds = Trainer(model, 10, group=group), {}
+    trainer, seconds = FastTrainer(model, 10, group=group), {}
     batch = tuple(mx.random.randint(0, model.config.vocab_size, (2, *shape)))
     for size in (1, 1) if count == 1 else (1, 2, 1, 2):  # the first ones load and compile
         started = time.perf_counter()

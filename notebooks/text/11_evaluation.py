@@ -56,7 +56,8 @@ from course_lib.classroom.pair_table import PairTable
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import open_dataset
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
-from course_lib.train.trainer import Trainer, nats_and_bytes, validate
+from course_lib.train.trainer import Trainer
+from course_lib.train.validation import nats_and_bytes, validate
 
 backend.seed_everything(42)
 

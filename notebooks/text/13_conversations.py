@@ -121,7 +121,8 @@ from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import open_dataset
 from course_lib.generate.engine import Engine
 from course_lib.model.gpt import GPT, GPTConfig
-from course_lib.train.trainer import Trainer, validate
+from course_lib.train.trainer import Trainer
+from course_lib.train.validation import validate
 
 backend.seed_everything(42)
 

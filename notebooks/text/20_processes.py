@@ -308,7 +308,7 @@ claim("the result is the same in every bit", not ON_CPU or off == 0)
 claim("where two cores are idle, sharing saves time", not TWO_IDLE or 0.4 < saved < 0.95)
 
 # %% [markdown]
-# Half would be the best, but the results have to travel. `Trainer` takes `SharedMuon` by itself when there is more than one process.
+# Half would be the best, but the results have to travel. The package's `FastTrainer` takes `SharedMuon` by itself when there is more than one process.
 #
 # ## 5. When does it pay?
 #

@@ -20,7 +20,7 @@ import mlx.core as mx
 from course_lib import backend
 from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.model.sizes import estimate_memory, flops_per_token
-from course_lib.train.trainer import Trainer
+from course_lib.train.fast_trainer import FastTrainer
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     before = mx.get_active_memory()
 
     warm_up = 2
-    trainer = Trainer(GPT(config, a.recompute), warm_up + a.steps)
+    trainer = FastTrainer(GPT(config, a.recompute), warm_up + a.steps)
     shape = (2, a.device_batch_size, a.sequence_len)
     ids, targets = mx.random.randint(0, config.vocab_size, shape, key=mx.random.key(0))
     losses = []

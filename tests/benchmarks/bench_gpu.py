@@ -30,8 +30,8 @@ from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.engine import Engine
 from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
+from course_lib.train.fast_trainer import FastTrainer
 from course_lib.train.flags import FILLED
-from course_lib.train.trainer import Trainer
 
 VIEWS = (
     "Transpose Reshape Broadcast BroadcastAxes ExpandDims Squeeze Flatten Unflatten Slice Split AsStrided "
@@ -79,12 +79,12 @@ def kernels(arrays: object) -> int:
     return sum(name not in VIEWS for name in names)
 
 
-def kernels_of_a_step(trainer: Trainer, batch: Batch) -> tuple[int, int]:
+def kernels_of_a_step(trainer: FastTrainer, batch: Batch) -> tuple[int, int]:
     """Of forward and backward, and of the update, which are made."""
-    loss, gradients = trainer._add_gradients(None, *batch)
+    loss, gradients = trainer.add_gradients({}, *batch)
     before = kernels([loss, gradients])
     mx.eval(loss, gradients)
-    trainer._update(gradients, mx.array(1.0))
+    trainer.update(gradients, mx.array(1.0))
     made = [trainer.model.parameters(), trainer.optimizer.state]
     after = kernels(made)
     mx.eval(made)
@@ -170,12 +170,12 @@ def measure(config: GPTConfig, rows: int, bound: float, speed: float, seconds: f
     mx.clear_cache()
     before = mx.get_active_memory()
     mx.reset_peak_memory()
-    trainer = Trainer(GPT(config), 10**6)
+    trainer = FastTrainer(GPT(config), 10**6)
     batch = tuple(mx.random.randint(0, config.vocab_size, (2, rows, T)))
     counts = kernels_of_a_step(trainer, batch)
     step = seconds_of(lambda: trainer.step([batch]), seconds)
     peak = mx.get_peak_memory() - before
-    passes = seconds_of(lambda: mx.eval(trainer._add_gradients(None, *batch)), seconds)
+    passes = seconds_of(lambda: mx.eval(trainer.add_gradients({}, *batch)), seconds)
     model, trainer = trainer.model, None
     mx.clear_cache()
     peer = torch_seconds(config, rows, seconds)

@@ -24,9 +24,9 @@ import mlx.optimizers as optim
 from course_lib import backend
 from course_lib.model.gpt import GPT
 from course_lib.model.sizes import flops_per_token
+from course_lib.train.fast_trainer import FastTrainer
 from course_lib.train.local_ring import launch
 from course_lib.train.optim import make_optimizer
-from course_lib.train.trainer import Trainer
 
 try:
     import torch
@@ -50,10 +50,10 @@ def mlx_seconds(optimizer: str) -> float:
     mx.set_default_device(mx.cpu)
     group = mx.distributed.init()
     model, ids, targets = batch()
-    trainer = Trainer(model, STEPS + 1, group=group)
+    trainer = FastTrainer(model, STEPS + 1, group=group)
     if optimizer == "adamw":
         trainer.optimizer = make_optimizer(model, muon=lambda rate: optim.AdamW(rate, bias_correction=True))
-        trainer._make_functions()
+        trainer.compile_functions()
     rows = ids.shape[0] // group.size()
     mine = slice(group.rank() * rows, (group.rank() + 1) * rows)
     return fastest(lambda: trainer.step([(ids[mine], targets[mine])]))

@@ -16,7 +16,7 @@ from mlx.utils import tree_flatten, tree_map
 
 from course_lib import backend
 from course_lib.model.gpt import GPT, GPTConfig
-from course_lib.train.trainer import Trainer
+from course_lib.train.fast_trainer import FastTrainer
 
 VIEWS = {"Broadcast", "ExpandDims", "Flatten", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unflatten"}
 VIEWS |= {"CustomTransforms", "Depends"}  # they only say what comes from what
@@ -42,17 +42,17 @@ def total(counts: Counter) -> tuple[int, int]:
     return number, number + counts["copies"] - counts["Concatenate"]
 
 
-def trace_gradients(trainer: Trainer) -> Counter:
+def trace_gradients(trainer: FastTrainer) -> Counter:
     """Of the loss and the gradients of a micro-batch of one row."""
     ids = mx.zeros((1, trainer.model.config.sequence_len), mx.int32)
-    return primitives(trainer._add_gradients(None, ids, ids))
+    return primitives(trainer.add_gradients({}, ids, ids))
 
 
-def trace_update(trainer: Trainer) -> Counter:
+def trace_update(trainer: FastTrainer) -> Counter:
     """Of an update. It cannot be undone: the trainer is of no more use."""
     state = trainer.model.trainable_parameters(), trainer.optimizer.state, mx.array(1.0)
     mx.eval(state)
-    trainer._update(tree_map(lambda weight: weight, state[0]), state[2])
+    trainer.update(tree_map(lambda weight: weight, state[0]), state[2])
     return primitives([trainer.model.parameters(), trainer.optimizer.state])
 
 
@@ -64,7 +64,7 @@ def main() -> None:
         counts = []
         for trace, kind in ((trace_gradients, "metal"), (trace_update, "cpu"), (trace_update, "metal")):
             backend.device_kind = lambda kind=kind: kind
-            trainer = Trainer(GPT(GPTConfig.from_depth(depth, vocab_size=512)), 10, compiled=True)
+            trainer = FastTrainer(GPT(GPTConfig.from_depth(depth, vocab_size=512)), 10, compiled=True)
             mx.eval(trainer.model.parameters())
             counts.append("{:16,d} {:9,d}".format(*total(trace(trainer))))
         print(f"d{depth:<4d}", "   ".join(counts))
