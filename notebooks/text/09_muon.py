@@ -1052,8 +1052,8 @@ draw_loss_log("python docs", until="09")
 
 # %% [markdown]
 # Training the matrices gains a lot, whoever does it. But here AdamW does it better, with every seed, and both best rates lie inside
-# their grids. So Muon won on names and lost on text. We do not know why: data, size and batch
-# all differ.
+# their grids. So Muon won on names and lost on text. Why? Chapter 10 finds part of the answer in
+# Muon's momentum.
 #
 # Why use it, then? Because of what others report for larger models and batches. With a model of the size of GPT-2's smallest,
 # Jordan reached the same loss with 3.7 billion tokens in place of 5. Wen et al. tuned both sides with great care and found
