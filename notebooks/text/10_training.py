@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | Needs | [06 · Data](06_data.ipynb), [08 · GPT](08_gpt.ipynb), [09 · Muon](09_muon.ipynb) |
-# | Time | 65 minutes to read, 65 for the exercises; two to four minutes to run |
+# | Time | 70 minutes to read, 65 for the exercises; two to four minutes to run |
 # | Memory | under 4 GB |
 # | You will build → exported to | the step → `course_lib.train.trainer`; a run as a value → `recipe`; the loop → `loop`, all in `course_lib.train` |
 #
@@ -680,13 +680,12 @@ idea = "Muon's momentum grows, the norm is clipped"
 record_loss("10", "by the Trainer", idea, "python docs", STEPS, loss)
 draw_loss_log("python docs", until="10")
 muon, adamw = ({row["model"]: row for row in read_losses()}[name] for name in ("Muon", "AdamW"))
-print(f"here {loss:.3f}; in chapter 09 Muon {muon['loss']:.3f}, seeds {muon['spread']:.3f} apart,")
-print(f"AdamW {adamw['loss']:.3f}, seeds {adamw['spread']:.3f} apart")
+print(f"here {loss:.3f}; in chapter 09 Muon {muon['loss']:.3f}, AdamW {adamw['loss']:.3f}")
 claim("lower than in chapter 09, by far more than luck", loss < muon["loss"] - 3 * muon["spread"])
 claim("as low as AdamW there, within luck", abs(loss - adamw["loss"]) < adamw["spread"])
 
 # %% [markdown]
-# So in chapter 09 AdamW won on text because Muon's momentum stood at 0.95 from the first step. With a momentum that grows, it ends where AdamW does.
+# So AdamW won in chapter 09 because Muon's momentum stood at 0.95 from the first step.
 #
 # ## 6. Save, stop, resume
 #
