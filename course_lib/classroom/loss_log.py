@@ -7,6 +7,7 @@ import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 
@@ -110,7 +111,7 @@ def draw_loss_log(corpus: str, until: str | None = None) -> None:
         marker, color = ("o", "#0072B2") if row["steps"] else ("s", "#D55E00")
         axes.plot(row["loss"], place, marker, color=color, markersize=9)
         axes.annotate(f"{row['loss']:.3f}", (row["loss"], place), (9, 0), textcoords="offset points", va="center")
-    axes.set_yticks(range(len(rows)), [f"{row['notebook']} · {row['model']}\n{row['idea']}" for row in rows])
+    axes.set_yticks(range(len(rows)), [f"{row['notebook']} · {row['model']}\n{fill(row['idea'], 45)}" for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)  # the first on top
     axes.margins(x=0.15)
     axes.grid(alpha=0.3)

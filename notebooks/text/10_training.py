@@ -482,7 +482,7 @@ class Recipe:
 #
 # It goes over the steps 0 … N. The last one only looks, so there is a measurement before the first step and one after the
 # last. Two things come from outside. The **source** has the batches, from any place on; a loop need not know whether it trains
-# on documents or, in chapter 13, on conversations. And `out` keeps the results.
+# on documents or, in chapter 13, on conversations. And `out` keeps the results. `stop` remembers whether somebody pressed Ctrl-C, `batches.state` is chapter 06's place in the text, and `explaining` adds that place to an error. The other names say what they do; `Record`, below, shows each.
 #
 # A checkpoint comes *before* the look at the model: if the look fails, the work is safe.
 
@@ -597,8 +597,8 @@ early, late = (sum(norm > 1 for norm in part) for part in (norms[:50], norms[-50
 claim("far more of the first 50 norms than of the last are above 1", early > 2 * late)
 
 # %% [markdown]
-# On the left, both curves fall. The training loss jumps from step to step, since every batch is different text, and sags where a
-# long document repeats itself; so look at its mean. The unseen loss is always measured on the same text. What would it mean if the solid
+# On the left, both curves fall. The training loss jumps from step to step, since every batch is different text, so look at its mean. Even the mean sags for some 50 steps where a
+# long document repeats itself. The unseen loss is always measured on the same text. What would it mean if the solid
 # curve kept falling and the dashed one rose? Exercise 10.2 shows six runs, five of them spoiled, and asks you what is wrong.
 #
 # On the right is the norm of each step's gradients, and the limit above which it is clipped: often at first, later seldom.
@@ -610,7 +610,7 @@ claim("far more of the first 50 norms than of the last are above 1", early > 2 *
 # - **Clipping** is meant for the strange gradient that a strange text makes, which must not rule the optimizers' averages. The
 #   control has no limit, and another run has a limit ten times as low.
 # - **Larger steps**: as many tokens in half as many steps, of two micro-batches each.
-# - **The growing momentum**: here it stays at 0.95, as in chapter 09.
+# - **The growing momentum**: in its control it stays at 0.95, as in chapter 09.
 #
 # Three seeds each, with the small model of section 2. Which of the three would you bet on?
 
@@ -662,14 +662,14 @@ for other in ("larger steps", "momentum 0.95"):
     claim(f"{other}: higher, with every seed", min(found[other]) > max(found["limit 1"]))
 
 # %% [markdown]
-# **Clipping** buys nothing. With the limit of 1 about a sixth of the steps are clipped, with 0.1 as good as all, and the losses are the
-# same: Muon and AdamW divide the size of a gradient out again (chapter 09). nanochat found no benefit at d12 and d20 either, and
+# **Clipping** buys nothing. With the limit of 1 about a sixth of the steps are clipped, and the losses are the
+# same with any limit or none: Muon and AdamW divide the size of a gradient out again (chapter 09). nanochat found no benefit at d12 and d20 either, and
 # dropped clipping in January 2026. The course keeps it because the model of October 2025 has it. The **norm** is needed in any case: it
 # refuses the NaN, and belongs in the record of a run. (`RunFolder` keeps that record, and stops a run whose smoothed loss has risen
 # by 1.5 nats.)
 #
-# **Larger steps** are worse: with the same tokens, this small model gains more from many steps. So micro-batches are no way to a
-# better model. They are how a step that *must* be large fits into memory.
+# **Larger steps** are worse at the same rates, in half as many steps. (Higher rates might win some of it back; we did not try.) So micro-batches are no way to a
+# better model here. They are how a step that *must* be large fits into memory.
 #
 # **The momentum** was the one to bet on, at least in a run as short as this. (We did not look into why.) If that is so, then the run
 # that you watched should end below chapter 09's Muon, which had the same text, steps and rates:
@@ -685,7 +685,7 @@ claim("lower than in chapter 09, by far more than luck", loss < muon["loss"] - 3
 claim("as low as AdamW there, within luck", abs(loss - adamw["loss"]) < adamw["spread"])
 
 # %% [markdown]
-# So AdamW won in chapter 09 because Muon's momentum stood at 0.95 from the first step.
+# With a growing momentum Muon draws level with AdamW (in one run, with one seed). So most of AdamW's lead in chapter 09 came from a momentum of 0.95 from the first step on.
 #
 # ## 6. Save, stop, resume
 #
@@ -918,13 +918,13 @@ claim("depth 4 is never the best", all(beats(best[flops], 4, flops) for flops in
 
 # %% [markdown]
 # On the left, follow the line of depth 1: it falls, and then flattens. There is only so much that 19,456 parameters can hold. Depth 2
-# starts higher, since it has had too few steps, and overtakes. **For each budget there is a best size, and it grows with the budget.**
-# On the right are the same losses over the size. Which side of a best size is too small, and which is too slow?
+# starts higher, since it has had too few steps, and overtakes. **The best size grows with the budget.**
+# On the right are the same losses over the size. Only the largest budget has its best between two worse sizes. For the other two, the smallest model that we tried wins, and a still smaller one might do better.
 #
 # Larger experiments say how fast it grows: about with the square root of the budget. For four times the operations, take twice the
 # parameters *and* twice the tokens. Then tokens per parameter are the same for every budget, and one number can be a rule. Hoffmann
-# et al. found about 20. nanochat (July 2026) takes 12 for its own model, counted without `wte`. Ours has 6, 28 and 13, without `wte`
-# 10, 48 and 18: around there, and this picture can say no more. Our sizes are a factor of three to five apart, so the ratio is known no
+# et al. found about 20. nanochat (July 2026) takes 12 for its own model, counted without `wte`. Our one best size that is no edge has 13, without `wte`
+# 18: around there, and this picture can say no more. Our sizes are a factor of three to five apart, so the ratio is known no
 # better. The rates were not tuned for each size. Every step has 1,024 tokens, so in the smallest budget depth 4 had only 6 steps. The
 # text comes in order, so a longer run also saw other text. And a d12 costs over ten million times as much as our largest run.
 #
@@ -1000,7 +1000,7 @@ for depth in (4, 8, 12, 20, 26):
 # 15 minutes, ●●○. In chapter 13 many targets are −1 and do not count, so one micro-batch may have 700 targets and the next
 # 30. Then the mean of means is wrong. Write `whole_batch(parts)`: `parts` is a list of `(count, loss, gradients)`, how many
 # targets count, their mean loss (a float) and its gradients (a dict name → array); return the pair `(loss, gradients)`
-# of all of them together. A part may have count 0; if all have, the loss is 0.0 and the gradients are zeros.
+# of all of them together. A part may have count 0, with loss 0.0 and zeros for gradients; if all have, so has the whole.
 #
 # <details><summary>Hint 1</summary>You know the mean of each part. Can you get its sum back? Sums may be added.</details>
 #
@@ -1108,7 +1108,7 @@ check(exercises.forget_nothing, pack, unpack)
 # - A step: the mean gradient of its micro-batches, a norm that is checked and clipped, rates and momentum, an update, `mx.eval`.
 # - Clipping bought nothing here, a momentum that grows did. The norm refuses the step that would ruin the weights.
 # - A checkpoint holds everything that the next step reads. The proof is a resumed run that is equal in every bit.
-# - For each budget of operations there is a best size, and it grows with the budget.
+# - A larger budget of operations wants a larger model, not only a longer run.
 #
 # ## Pitfalls
 #

@@ -33,6 +33,7 @@ from course_lib.model.head import fast_exp
 # %%
 import statistics
 import time
+import warnings
 from contextlib import nullcontext
 from importlib.util import find_spec
 from itertools import islice, pairwise
@@ -121,7 +122,7 @@ long_text = mx.random.randint(0, 4096, (1, 1024))
 
 
 def medians(cases, rounds=7, in_a_row=1):
-    """Median seconds of each case, in turn; the first turn warms up, of several in a row the last counts."""
+    """Median seconds, in turn; the first turn warms up, of several in a row the last counts."""
     seconds = {name: [] for name in cases}
     for _ in range(budget(rounds, quick=1) + 1):
         for name, run in cases.items():
@@ -903,8 +904,9 @@ print("with three rows always full:", math.ceil(sum(lengths) / 3), "steps")
 
 # %%
 if find_spec("mlx_lm"):
-    from mlx_lm.generate import generate_step
-    from mlx_lm.models import nanochat
+    with warnings.catch_warnings(action="ignore"):  # about widgets that are not there
+        from mlx_lm.generate import generate_step
+        from mlx_lm.models import nanochat
 
     both = writers(big_engine, nanochat, generate_step, long_prompt[:60], budget(32, quick=4))
     same = both["ours"]().tolist() == both["mlx-lm"]().tolist()
