@@ -65,6 +65,7 @@ def draw_speeds(tokens: Sequence[int], gains: dict[str, Sequence[float]]) -> Non
     ax.set_xscale("log", base=2)
     ax.set_xticks(tokens, [f"{number:,}" for number in tokens])
     ax.minorticks_off()
-    ax.set(xlabel="tokens of a step, all processes together", ylabel="times as fast as one", ylim=(0, 2.3))
+    ax.set(xlabel="tokens of a step, all processes together", ylabel="times as fast as one")
+    ax.set_ylim(0, max(2.3, 1.1 * max(map(max, gains.values()))))
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     plt.show()

@@ -13,8 +13,8 @@
 # Chapter 03 took 500 steps, each with one name. A step of so small a model is a long list of small operations on arrays, and starting
 # such an operation takes longer than its arithmetic. If each works on 64 names at once, they share the cost of starting. The examples that one step works on together are a **batch**; their number is the batch size.
 #
-# Two numbers from chapter 01 wait to be beaten on held-out names: the bigram's 2.613, and the 2.373 of back-off, which counts what follows
-# up to eight letters. Which of the two will fall?
+# Chapter 03 got just under the bigram's 2.613 on held-out names. The 2.373 of back-off, which counts what follows
+# up to eight letters, still stands. How far can the same model go, and will it fall?
 
 # %% [markdown]
 # ![Map of the course: chapter 04 batches is marked, after 03 microgpt; Part II starts after it](images/map_04.png)
@@ -464,7 +464,7 @@ claim("microGPT is below the bigram by more than 0.1", held_out_loss < bigram - 
 claim("but not below back-off", held_out_loss > backoff)
 
 # %% [markdown]
-# One number has fallen, the other stands: 188,377 counts against 4,064 parameters.
+# The bigram is far behind now, back-off still stands: 188,377 counts against 4,064 parameters.
 #
 # The names that it writes, with the same random keys as in chapter 03:
 
@@ -612,8 +612,8 @@ print(f"its costliest guess costs {costs.max().item():.0f} nats")
 
 
 # %% [markdown]
-# All three count. Compare the first row with the last: the same number of updates, but each takes its direction from 64 names instead of
-# one, and so the model has seen 64 times as many. The second row has 64 per step and only a sixth of the steps; it still beats the first. And the third row? It is no misprint. The same 500 names over and over taught the model what is true of just
+# More steps help (second and last row), and so do more different names (third and last). Compare the first row with the last: the same number of updates, but each takes its direction from 64 names instead of
+# one, and the model has seen 64 times as many, most of them new: we cannot tell which of the two did it. The second row has 64 per step and only a sixth of the steps; it still beats the first. And the third row? It is no misprint. The same 500 names over and over taught the model what is true of just
 # these 500. Where other names differ it is sure of itself and wrong: its costliest guess costs it over two hundred nats. That is
 # **overfitting**, as in chapter 01. Here it ends far above $\ln 27$, the loss of knowing nothing.
 #
@@ -735,7 +735,7 @@ margin, spread = backoff - max(last), max(last) - min(last)
 claim("three blocks of 64 pass it by far more than seeds differ", margin > 5 * spread)
 
 # %% [markdown]
-# Each size is judged at the better of its two rates. Four times the width buys about three times as much as a second block, and takes 13 times the parameters where the second block takes less than twice. Did you look at one rate only? At 0.004 it would have been five times: the narrow models want the higher rate, the wide one the lower. At 0.01 the small model ends where section 6 did, so the new loop changes nothing.
+# Each size is judged at the better of its two rates. Four times the width buys about three times as much as a second block, and takes 13 times the parameters where the second block takes less than twice. Did you look at one rate only? At 0.004 it would have been five to six times: the narrow models want the higher rate, the wide one the lower. At 0.01 the small model ends within 0.005 of sections 6 and 7, so the new loop changes little.
 #
 # In the row with dropout 0.1 a model passes the counts. It takes three blocks of 48 and one or two minutes, and its 85,920 parameters are fewer than half of the
 # 188,377 counts. Now compare its column *seen* with that of the row above. Without dropout the same model is better on the training names
@@ -1044,7 +1044,7 @@ def loss_by_letter(losses, targets, mask, V):
 check(exercises.loss_by_letter, loss_by_letter)
 
 # %% [markdown]
-# **For those who can't stop.** Section 8's model that passes back-off has 85,920 parameters. Can you do it with fewer? Other sizes,
+# **For those who can't stop.** Section 8's smallest model that passes back-off has 85,920 parameters. Can you do it with fewer? Other sizes,
 # another share of dropout, more steps: whatever you choose, choose it on some of the training names and look at the
 # held-out ones once.
 
@@ -1055,7 +1055,7 @@ check(exercises.loss_by_letter, loss_by_letter)
 # - Padding makes a rectangle, the mask keeps it out of the loss; causal attention keeps it out of the predictions.
 # - The gradient of a batch is the weighted mean of the single gradients.
 # - All training names and 64 per step bring the small model far below the bigram. Attention buys most, then positions, then the MLP.
-# - Counts with back-off are harder to beat: of the sizes shown, three blocks of 48 pass them, with dropout against overfitting.
+# - Counts with back-off are harder to beat: of the sizes shown, three blocks of 48 are the smallest that pass them, with dropout against overfitting.
 # - Attention heads come to do different things, and letters with the same neighbours get similar vectors. Nobody programmed either.
 #
 # ## Pitfalls

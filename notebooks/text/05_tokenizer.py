@@ -135,7 +135,7 @@ print(f"the space before a word is in its first token {inside:,} times, apart {a
 claim("fewer than one word in a hundred has its space apart", apart < 0.01 * (inside + apart))
 
 # %% [markdown]
-# So don't let a **prompt**, the text that you give a model to continue, end in a space: the model has hardly ever seen a word begin after one.
+# So don't let a **prompt**, the text that you give a model to continue, end in a space where a word should follow: the model has hardly ever seen a word begin after one.
 #
 # **Tokens that nobody uses.** Some ids never occur even in the text that the tokenizer learned from:
 
@@ -941,8 +941,8 @@ claim("all text, two back: it loses under 2 %", all(r["above"] < 2 for r in two 
 claim("a quarter of it: 1 to 8 %", all(1 < r["above"] < 8 for r in two if r["share"] > 1))
 
 # %% [markdown]
-# A model that looks one id back can only see further with longer tokens, so a small vocabulary costs it more. (The dotted line is the rule for the
-# first split.) So is the rule a good one? On all of the text it costs hardly anything. On a quarter it is too small, most of all one id back. We
+# A model that looks one id back can only see further with longer tokens, so a small vocabulary costs it more. (Dotted: the rule for the
+# first split.) So is the rule a good one? On all of the text it costs 0 to 3 %. On a quarter it is too small. We
 # keep it since small tables are cheap: one more doubling from 4,096 ids makes d4 40 % larger. But these are tables of counts; chapter 11 trains a GPT with two vocabularies.
 #
 # ### The course's tokenizers

@@ -260,7 +260,7 @@ claim("each of the others loses most of its split at least once", min(worst) > c
 
 # %% [markdown]
 # Which bar is worse? A grey one makes two validation losses incomparable. A hatched one is worse: those documents **were trained
-# on** before they came into validation, and a model does well on what it has read. With the hash both bars are empty. (Why 9 and 1, and not 10 and 0, for the last? With ten documents more a twentieth is one document more.) And a text that
+# on** before they came into validation, and a model does well on what it has read. With the hash both bars are empty. (Why 9 and 1, and not 10 and 0, for the last? A twentieth of 717 is 36, of 727 it is 37.) And a text that
 # occurs twice, as web pages often do, is on the same side both times.
 #
 # The package splits any text of your own this way and writes both sides into files, validation last. It adds two rules for
@@ -612,7 +612,7 @@ with TokenLoader(counted, Counting(), "train", 2, 64) as loader:
 #
 # Measure it. A microGPT of Part I, somewhat larger, reads 64 documents ($V = 512$) four times, in four orders: the same in each epoch; the
 # **documents** shuffled before each epoch; the **rows** shuffled before each epoch, as chapter 04 did with its names; and, as a control, the rows
-# shuffled only once, at the start. Where the first row of an epoch begins is drawn anew each time, in all four, so that no two epochs cut their rows at the same places.
+# shuffled only once, at the start. Where the first row of an epoch begins is drawn anew each time, in all four, so that epochs seldom cut their rows at the same places.
 
 # %%
 ROWS, LENGTH = 16, 32  # rows of a batch, tokens of a row
@@ -697,7 +697,7 @@ claim("and rows anew beat rows once with some seeds only", 0 < sum(anew < once) 
 # four, by 0.05 nats on average, and it is enough to mix them once. The likely reason: in the stream, the 512 tokens of a batch are neighbours, often all from one document. Mixed
 # rows come from 16 places, so each step learns from 16 subjects at once.
 #
-# Should the loader mix rows, then? It would have to know all rows before the first batch: encode the whole corpus in advance, and keep it at hand. Our small corpus
+# Should the loader mix rows, then? To mix *all* rows it would have to encode the whole corpus in advance, and keep it at hand. Our small corpus
 # could bear that; one that arrives shard by shard (section 6) could not. And the batches of large runs, half a million tokens in nanochat's, hold hundreds of documents
 # anyhow. We did not measure how much of the gain is left there. So the loader keeps the plain order, exact to resume. Remember the 0.05 when you train with tiny batches.
 #

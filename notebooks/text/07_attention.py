@@ -262,7 +262,7 @@ for position in range(4):
 #
 # ### Only the difference counts
 #
-# The dot product of two arrows is $|q|\,|k|$ times the cosine of the angle between them. Call that angle $\varphi$ before anything turns, counted clockwise from key to query: −74° in the first picture, where the query is ahead of the key.
+# The dot product of two arrows is $|q|\,|k|$ times the cosine of the angle between them. Call that angle $\varphi$ before anything turns, counted clockwise from key to query: −74° in the first picture, where the query is behind the key.
 # The query at position $m$ turns by $m$ steps, the key at position $n$ by $n$, in the same direction. So the angle between them
 # changes by the difference:
 #

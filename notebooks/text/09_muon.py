@@ -116,7 +116,7 @@ draw.draw_circles(parts, chained=True)
 #
 # $$ G = U S V^\top $$
 #
-# $V^\top$ turns, $S$ stretches along the axes, and $U$ turns again, in general not back to where it was. This is the
+# $V^\top$ turns (or mirrors), $S$ stretches along the axes, and $U$ turns again, in general not back to where it was. This is the
 # **singular value decomposition** (SVD), and the stretches, never negative, are the **singular values**. MLX finds all three
 # (on the CPU only), the largest stretch first:
 
@@ -131,7 +131,7 @@ assert mx.allclose(U @ mx.diag(S) @ Vt, gradient, atol=1e-5)
 # The signs may differ from ours: when a column of $U$ and the same row of $V^\top$ both change sign, the product stays the
 # same.
 #
-# A matrix that only turns, without stretching, is called **orthogonal**. Its transpose is the way back: first $U$, then
+# A matrix that keeps all lengths, a turn or a mirror image, is called **orthogonal**. Its transpose is the way back: first $U$, then
 # $U^\top$, and you are where you began.
 
 # %% tags=["nbval-check-output"]
@@ -215,7 +215,7 @@ claim("U Vᵀ gains more than the other two steps and any random one", gain["Muo
 
 # %% [markdown]
 # **Of all steps that change no output by more than $\eta$, $UV^\top$ lowers the loss most.** You can see why in the middle
-# picture of section 2, where the gradient is just the stretches 3 and 1 (turning both changes neither gain nor limit). There a step $X$ gains $3X_{11} + 1X_{22}$, and the
+# picture of section 2, where the gradient is just the stretches 3 and 1. There a step $X$ gains $3X_{11} + 1X_{22}$, and the
 # limit allows each of the two numbers 1 at most. SGD uses 1 and ⅓, Muon 1 and 1.
 #
 # This is about a small step and the gradient of *this* batch. If the weak direction is nothing but noise, Muon walks along the

@@ -11,7 +11,7 @@
 # | You will build | a simple cache, batching by hand, and sampling → `course_lib.generate.sampling` |
 #
 # A GPT gives probabilities for *one* next token. A text is hundreds of tokens, one after the other, and somebody has to choose each of them. The
-# loop that does this decides how fast the text comes and how good it is. By the end of section 2 the same model writes the same ids, on a CPU at least ten times as fast.
+# loop that does this decides how fast the text comes and how good it is. By the end of section 2 a model writes the same ids as before, and in a long text the next token comes more than ten times as fast (on a CPU).
 
 # %% [markdown]
 # ![Map of the course: chapter 12 engine is marked, the last one of Part II; after 11 evaluation](images/map_12.png)
@@ -143,7 +143,7 @@ steady = 1.3 < min(doublings) <= max(doublings) < 3
 claim("each doubling costs 1.3 to 3 times", not ON_CPU or steady)
 
 # %% [markdown]
-# Twice the text, about twice the time, for a single token. (A little less for short texts: all weights are read in any case.) To write $n$ tokens in this way, $1 + 2 + \dots + n = n(n+1)/2$ positions
+# Twice the text, about twice the time, for a single token. (Less for short texts, since all weights are read in any case; more for long ones, whose attention scores grow with the square.) To write $n$ tokens in this way, $1 + 2 + \dots + n = n(n+1)/2$ positions
 # go through the model. For 1,000 tokens that is half a million.
 #
 # ## 2. The KV cache
@@ -179,7 +179,7 @@ claim("the old block is unchanged", mx.allclose(before, after[:-1, :-1], atol=cl
 #
 # ### A cache in 25 lines
 #
-# So keep keys and values, and send only the new token through the model. Attention asks a cache for two things: `offset`, the position of the next
+# This is chapter 07's `TinyCache` once more; new is the loop around it. So keep keys and values, and send only the new token through the model. Attention asks a cache for two things: `offset`, the position of the next
 # token, and `update_and_fetch`, which takes new keys and values and gives back all of them. Each block gets one such object:
 
 
@@ -230,7 +230,7 @@ mx.eval(model(ids, cache.layers))
 drawings.draw_holders(config.n_layer, cache.layers[0].keys.shape, cache.lengths[0])
 
 # %% [markdown]
-# That is the package's `KVCache`, which differs in one point. `SimpleLayer` joins old and new, so it copies *everything* for *every* token. `KVCache` makes its arrays with **room to spare**, 256 positions at a time, and writes each new token into the next free place. What
+# That is the package's `KVCache`. It differs where it keeps the numbers. `SimpleLayer` joins old and new, so it copies *everything* for *every* token. `KVCache` makes its arrays with **room to spare**, 256 positions at a time (but never more than the model can use, here 128), and writes each new token into the next free place. What
 # does that buy, for the cache alone and for a whole token of d8?
 
 # %%
@@ -342,7 +342,7 @@ within = not ON_CPU or 0.03 < share["in inference mode"] < 1.2
 claim("on a CPU it reaches some of the memory's speed, and does not beat it", within)
 
 # %% [markdown]
-# (What that gains depends on the machine. A GPU has routines for both, and nothing changes. Each mode is timed for four tokens in a row, of which the last counts: NumPy's threads and MLX's stay awake for a moment after their work, and disturb each other.)
+# So the memory would allow a few times what we reach: it is a limit, though not the one that we hit. (What inference mode gains depends on the machine. A GPU has routines for both, and nothing changes. Each mode is timed for four tokens in a row, of which the last counts: NumPy's threads and MLX's stay awake for a moment after their work, and disturb each other.)
 #
 # ### FLOPs per byte
 #
@@ -377,7 +377,7 @@ claim("no pass is far above the roof", below)
 
 # %% [markdown]
 # This picture is called a **roofline**. Where the roof slopes, memory is the limit; where it is flat, arithmetic is; an ideal program would touch it. Prefill stands to the right, decoding at the far left. More tokens in a pass would move decoding to the right. A text
-# has only one next token. But several *texts* have several: section 5 writes them together.
+# has only one next token that is certain. (Guessing several and checking them in one pass is called speculative decoding.) But several *texts* have several: section 5 writes them together.
 #
 # ## 4. Choosing the next token
 #
@@ -416,7 +416,7 @@ most = [max(panel) for panel in panels.values()]
 claim("the higher the temperature, the less the leader has", most[0] > most[1] > most[2])
 
 # %% [markdown]
-# The middle panel shows the ten likeliest letters after “mar”. A few lead, and then comes a long tail. The other panels
+# The middle panel shows the ten likeliest letters after “mar”, with their shares among these ten. A few lead, and then comes a long tail. The other panels
 # show the **temperature** $\tau$: divide the logits by it before the softmax, $p_i \propto e^{z_i / \tau}$. Below 1 the leaders get more; above 1 all become more alike. $\tau \to 0$ is greedy. The order never
 # changes, and nothing is left out.
 #
@@ -470,7 +470,7 @@ for name in ("top-p 0.9", "min-p 0.1"):
 claim("top-k keeps five in both", set(kept["top-k 5"].values()) == {5})
 
 # %% [markdown]
-# Top-k is blind to what the model knows: five letters are too many in the first row and too few in the second. The other two adapt.
+# Top-k is blind to what the model knows: it keeps five letters in both rows, where the second has many more good ones. The other two adapt.
 #
 # ### The draw
 #
@@ -739,13 +739,13 @@ claim("min-p brings them back", apart_in(0, "1.5 and min-p 0.1", "temperature 1.
 
 # %% [markdown]
 # Each dot is a seed, the dotted line real text. The likeliest text is *not* the best one: people do not write what is likeliest (Holtzman et al., 2020). Greedy runs in circles; a high temperature
-# falls apart.
+# falls apart. And at 1, texts surprise the model as much as real ones do: there you draw from just what it believes. Most people take 0.7 to 1, with top-p or min-p against the tail.
 #
 # ## 5. The engine
 #
 # ### Several samples of one prompt
 #
-# Now put it together. Read the prompt once and copy its cache for each sample. Then each pass reads one token of every text, a **row** of the batch:
+# Now put it together. Read the prompt once and copy its cache for each sample. Then each pass reads one token of every text, a **row** of the batch. For that a `KVCache` can hold several rows: `rows=0` begins empty, `append` copies another cache in as new rows, `remove(r)` takes one out. `engine.stops` are the ids that end a text:
 
 # %%
 engine = Engine(model, tokenizer)
@@ -1039,7 +1039,7 @@ check(exercises.steps_needed, steps_needed)
 #
 # - Without a cache each token costs a pass over the whole text, with one a pass over one token. The ids are the same, since no position sees a later one.
 # - A cache that joins old and new copies everything each time. One with room to spare writes in place.
-# - One token at a time uses half an operation per byte, so the memory sets the pace. Several tokens in one pass cost less than several passes.
+# - One token at a time uses half an operation per byte, so the memory sets the upper limit. Several tokens in one pass cost less than several passes.
 # - Temperature changes how even the probabilities are. Top-k, top-p and min-p cut off the tail, the last two by how sure the model is.
 # - The likeliest text is not the best: greedy goes round in circles.
 # - Texts that are written together each need their own place, mask and random numbers.

@@ -260,7 +260,7 @@ claim(
 
 # %% [markdown]
 # The simple peak grows with the text. The fused peak stops growing once there is more than one chunk: on a CPU the logits of a
-# chunk are 64 MB at most, and several arrays of that size are alive together (exponentials, slopes, and those of
+# chunk are 67 MB at most, as in the first row, and several arrays of that size are alive together (exponentials, slopes, and those of
 # the next chunk, since MLX works ahead). On a GPU chunks are larger, up to 512 MB, so that fewer operations have to be started.
 #
 # ## 3. Compute it again
@@ -337,7 +337,7 @@ print(f"recomputing takes {ratio:.2f} times as long")
 claim("it costs less than two and a half times the time", ratio < 2.5)
 
 # %% [markdown]
-# More than a third: what is made again must be written and read again, and that takes time of its own.
+# More than a third: the third counts operations, and time need not follow them. We did not measure which part is to blame.
 # It pays when the batch that you want does not fit otherwise. And it changes no gradient. (The weights are random everywhere here, so that none of the gradients is zero.)
 
 # %%
@@ -395,7 +395,7 @@ print("near the cap:", [round(number, 4) for number in near_15.tolist()])
 # - **activations**: 18 arrays per block (and the softmax weights, where they are kept), or 1 with recomputation, and on top what is alive for a moment only.
 #
 # The last item is the only one that cannot be counted from the formulas, since it depends on the order in which MLX works. It was fitted to peaks on a CPU: while one block goes
-# backward, about 21 more arrays; while the head works, about 14, and 5 arrays of two chunks' logits. The larger of the two counts, and with recomputation twice what one block keeps comes to the first. An estimate is only as good as its
+# backward, about 21 more arrays and two of softmax weights; while the head works, about 14, 5 of two chunks' logits, and 3 of the size of the head's weight. The larger of the two counts, and with recomputation twice what one block keeps comes to the first. An estimate is only as good as its
 # agreement with measurement, so here are whole training steps, optimizer and all:
 
 # %%
