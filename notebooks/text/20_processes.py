@@ -341,7 +341,7 @@ no_faster = gain["four"][-1] < 1.1 * gain["two"][-1]
 claim("four on two cores are no faster than two", not quiet or os.cpu_count() > 2 or no_faster)
 
 # %% [markdown]
-# Where *two* comes close to *two that exchange nothing*, messages hardly matter, as with the largest steps here. (Two processes that gain more than twice are no mistake of yours: we saw it in each run and cannot account for it.) Four processes on two cores do harm: a core does one thing at a time,
+# Where *two* comes close to *two that exchange nothing*, messages hardly matter, as with the largest steps here. (Two processes that gain more than twice are no mistake of yours: we saw it in each run and cannot account for it.) Four processes on two cores gain nothing, and lose much in small steps: a core does one thing at a time,
 # and there are more messages. And a process that waits keeps its core busy: MLX's ring asks again and again whether something has come. Without `--processes`, `base_train`
 # takes two on two cores, four on four or more, and one on a Mac or a GPU.
 #
