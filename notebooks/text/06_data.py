@@ -845,14 +845,14 @@ print(f"{np.mean(waiting > T):.0%} of those that wait are longer than a row")
 claim("nearly all that waits is longer than a row", np.mean(waiting > T) > 0.9)
 
 # %% [markdown]
-# At first short documents fill the gaps, so hardly anything is cropped. The long ones, which fit nowhere, stay until hardly anything else waits. Then
+# The buffer of 1,000 is larger than our corpus, so each document waits more than once; a larger corpus would fill it with different long ones. At first short documents fill the gaps, so hardly anything is cropped. The long ones, which fit nowhere, stay until hardly anything else waits. Then
 # each of them loses all but the gap that it fills. A measurement over the first few hundred rows would have told us the opposite.
 #
 # How much is lost depends on the documents: most of our text is in long ones. For web pages and rows of the same length, nanochat (July 2026), which packs
 # like this, states about 35 %. Its corpus, climbmix, has 400 billion tokens, so there is text to spare. nanochat (October 2025) used one stream, and so do we: it is
 # simple, and it loses nothing of a small text.
 #
-# One thing the stream and the packed rows share: a token can use everything before it in its row, the end of an unrelated document included (chapter 07 shows how).
+# One thing the stream and the packed rows share: a token can use everything before it in its row, the end of an unrelated document included.
 # A **mask** between documents would forbid it. The makers of Llama 3 report that in ordinary pretraining it made little difference.
 #
 # ## 6. From here to 100 billion tokens

@@ -1051,7 +1051,7 @@ for kind, losses in on_text.items():
 draw_loss_log("python docs", until="09")
 
 # %% [markdown]
-# Training the matrices gains a lot, whoever does it. But here AdamW does it better, with every seed, and both best rates lie inside
+# (08's top rung has one rate for all.) Training the matrices gains a lot. But here AdamW does it better, with each seed, and both rates lie inside
 # their grids. So Muon won on names and lost on text. Why? Chapter 10 finds part of the answer in
 # Muon's momentum.
 #
@@ -1137,7 +1137,7 @@ check(exercises.sqrt_warmdown, sqrt_warmdown)
 # - On the real gradients that we looked at, over half of AdamW's and momentum's step was one single direction.
 # - Newton–Schulz makes a matrix nearly orthogonal with products alone. Its cost per step is fixed, so large batches hide it.
 # - The matrices of the blocks go to Muon, `wte` and the head to AdamW.
-# - Compare optimizers at tuned rates, at equal steps *and* equal time, with several seeds and a frozen control.
+# - Compare optimizers at tuned rates, at equal steps *and* time, with seeds and a control.
 #
 # ## Pitfalls
 #
@@ -1145,7 +1145,7 @@ check(exercises.sqrt_warmdown, sqrt_warmdown)
 # - MLX's defaults: its `Muon` and `AdamW` have a weight decay of 0.01, and `AdamW` corrects no bias unless told to.
 # - Another scale with this scale's rate: √max(rows, columns) makes the steps √columns times longer.
 # - Newton–Schulz without the small number below the division: a zero gradient becomes NaN, and the first gradients here are zero.
-# - A new optimizer, tuned, against an old one that is not: look for best rates at the edge of a grid.
+# - A new optimizer, tuned, against an old one that is not: look for rates at the edge of a grid.
 #
 # ## Further reading
 #
