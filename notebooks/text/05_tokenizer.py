@@ -100,7 +100,7 @@ def show(text):
 show("Read the documentation of the parameter")
 
 # %% [markdown]
-# (The dots are spaces.) A common word is one token, with the space before it. So:
+# (The dots are spaces.) A common word is one token, with the space before it. Four things follow.
 #
 # **Spelling.** How many *t* are in "documentation"? You look at the letters. The model gets a number and cannot look inside it. It has
 # to learn how each token is spelled from texts that happen to spell it out.
@@ -941,8 +941,8 @@ claim("all text, two back: it loses under 2 %", all(r["above"] < 2 for r in two 
 claim("a quarter of it: 1 to 8 %", all(1 < r["above"] < 8 for r in two if r["share"] > 1))
 
 # %% [markdown]
-# A model that looks one id back can only see further with longer tokens, so a small vocabulary costs it more. (Dotted: the rule for the
-# first split.) So is the rule a good one? On all of the text it costs 0 to 3 %. On a quarter it is too small. We
+# A model that looks one id back can only see further with longer tokens, so a small vocabulary costs it more. (Dotted: the first
+# split's.) So is the rule a good one? On all of the text it costs 0 to 3 %. On a quarter it is too small. We
 # keep it since small tables are cheap: one more doubling from 4,096 ids makes d4 40 % larger. But these are tables of counts; chapter 11 trains a GPT with two vocabularies.
 #
 # ### The course's tokenizers
