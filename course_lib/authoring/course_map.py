@@ -14,7 +14,7 @@ from course_lib.host.files import write_atomically
 PARTS: dict[str, list[str]] = {
     "I · A GPT in a weekend": ["start here", "names", "autograd", "microgpt", "batches"],
     "II · The modern GPT": ["tokenizer", "data", "attention", "gpt", "muon", "training", "evaluation", "engine"],
-    "III · From model to assistant": ["conversations", "tools", "reinforcement", "chat", "speedrun", ""],
+    "III · From model to assistant": ["conversations", "tools", "reinforcement", "serving", "chat", "speedrun"],
     "IV · Growing up": ["memory", "processes"],
 }
 MARKS = "<!-- chapters: `course sync` writes them from the notebooks' headers -->", "<!-- end of the chapters -->"

@@ -1,6 +1,6 @@
 """A speedrun's plan: how deep a model, and how long each training may take.
 
-Written by hand; chapter 17 uses it.
+Written by hand; chapter 18 uses it.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 
 It is Markdown, and a picture beside it; both are made of one dict, which can be kept as JSON.
 
-Exported from notebooks/17_speedrun.ipynb; edit it there.
+Exported from notebooks/18_speedrun.ipynb; edit it there.
 """
 
 from matplotlib.axes import Axes

@@ -1,6 +1,6 @@
 """The stages of a speedrun, from nothing to a report card: done once each, and resumed where they were broken off.
 
-Written by hand; chapter 17 uses it.
+Written by hand; chapter 18 uses it.
 """
 
 import json

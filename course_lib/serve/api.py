@@ -3,7 +3,7 @@
 Two forms: nanochat's own, and the part of OpenAI's completions that a small model can serve. Either becomes a
 `Question`, which is all that the rest of the server sees.
 
-Written by hand; chapter 16 uses it.
+Written by hand; chapter 17 uses it.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 The way of a request: `transport` (HTTP), `gate` (who may ask), `api` (what is asked), an endpoint here, `replies`.
 
-Written by hand; chapter 16 uses it.
+Written by hand; chapter 17 uses it.
 """
 
 from fastapi import APIRouter, FastAPI

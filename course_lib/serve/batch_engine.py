@@ -3,7 +3,7 @@
 Many threads submit requests, one thread computes: it must be one, since what MLX has not computed yet belongs to the
 thread that wrote it down.
 
-Written by hand; chapter 16 uses it, chapter 12 builds the batching without a thread.
+Written by hand; chapter 16 explains it.
 """
 
 import atexit

@@ -2,7 +2,7 @@
 
 A local server is reached by every page that is open in a browser on the same machine; this layer keeps them out.
 
-Written by hand; chapter 16 uses it.
+Written by hand; chapter 17 uses it.
 """
 
 import asyncio

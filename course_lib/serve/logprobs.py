@@ -1,6 +1,6 @@
 """Log-probabilities of the tokens of a reply, in OpenAI's form.
 
-Written by hand; chapter 16 uses it.
+Written by hand; chapter 17 uses it.
 """
 
 import mlx.core as mx

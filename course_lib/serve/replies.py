@@ -2,7 +2,7 @@
 
 An event loop talks to the clients, one other thread owns the model (`BatchEngine`); a `Reply` stands between the two.
 
-Written by hand; chapter 16 uses it.
+Written by hand; chapter 17 uses it.
 """
 
 import asyncio

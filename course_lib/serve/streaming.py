@@ -2,7 +2,7 @@
 
 No special token, no half of a character, nothing after a stop string. And the prompt that fits.
 
-Exported from notebooks/16_chat.ipynb; edit it there.
+Exported from notebooks/17_chat.ipynb; edit it there.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,6 +1,6 @@
 """A conversation with a model in a terminal: replies as they are written, and commands that begin with a slash.
 
-Written by hand; chapter 16 uses it.
+Written by hand; chapter 17 uses it.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 `serve` runs it in a thread, `run_forever` until Ctrl-C.
 
-Written by hand; chapter 16 uses it.
+Written by hand; chapter 17 uses it.
 """
 
 import asyncio

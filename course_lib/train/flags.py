@@ -3,7 +3,7 @@
 A training's flags are one dataclass made of these. What may be different when it is resumed stands in `CallFlags` and
 `Horizon`, or in a subclass of them; everything else is what the run was begun with.
 
-Written by hand; chapters 10, 11, 14 and 16 use it.
+Written by hand; chapters 10, 11, 14 and 17 use it.
 """
 
 import sys

@@ -15,9 +15,9 @@
 # chapter builds what it asks, and then measures what that is worth.
 
 # %% [markdown]
-# ![Map of the course: chapter 14 tools is marked, in Part III; after 13 conversations, and 16 chat comes next](images/map_14.png)
+# ![Map of the course: chapter 14 tools is marked, the second one of Part III; after 13 conversations, before 15 reinforcement](images/map_14.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · **14** · [16](16_chat.ipynb) · [17](17_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/14_tools_and_tasks.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · **14** · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/14_tools_and_tasks.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %%
 #| export chat.calculator
@@ -1195,5 +1195,4 @@ check(exercises.value_with_max, value_with_max)
 # - [Evaluating Large Language Models Trained on Code](https://arxiv.org/abs/2107.03374), Chen et al., 2021: pass@k, and why one
 #   should not compute it the obvious way.
 #
-# **Next:** [16 · Chat](16_chat.ipynb), where people talk to the model, in a terminal and on a web page. Chapter 15, still to be written,
-# will let it improve on the rule that says "right".
+# **Next:** [15 · Reinforcement](15_reinforcement.ipynb), where the model tries by itself, and right replies are rewarded.

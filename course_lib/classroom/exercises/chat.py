@@ -4,7 +4,7 @@ import random
 
 
 def parse_events(answer) -> None:
-    """Exercise 16.1."""
+    """Exercise 17.1."""
     stream = (
         'data: {"token": "Hé"}\n\n: ping\n\ndata: {"token": "😀"}\r\n\r\ndata: [DONE]\n\ndata: {"token": "late"}\n\n'
     )
@@ -30,7 +30,7 @@ def parse_events(answer) -> None:
 
 
 def showable(answer) -> None:
-    """Exercise 16.2."""
+    """Exercise 17.2."""
     assert answer(b"abc") == 3, f"three letters are three whole characters: 3, not {answer(b'abc')}"
     assert answer(b"") == 0, "of nothing nothing can be shown"
     fox = "🦊".encode()
@@ -47,7 +47,7 @@ def showable(answer) -> None:
 
 
 def safe_link(answer) -> None:
-    """Exercise 16.3."""
+    """Exercise 17.3."""
     for good in ("https://example.org/a?b=c#d", "http://example.org", "mailto:me@example.org", "HTTPS://EXAMPLE.ORG"):
         assert answer(good) is not None, f"{good} is a good link; you return None"
     for bad in ("javascript:alert(1)", "JavaScript:alert(1)", " javascript:alert(1)", "java\nscript:alert(1)"):
@@ -59,7 +59,7 @@ def safe_link(answer) -> None:
 
 
 def fair_order(answer) -> None:
-    """Exercise 16.4."""
+    """Exercise 17.4."""
     found = answer(["a", "a", "a", "b"])
     assert found is not None, "return a list of positions"
     assert list(found) != [0, 1, 2, 3], "that is the order of arrival: b waits for all three of a's"

@@ -7,7 +7,7 @@ from course_lib.model.sizes import count_parameters, flops_per_token
 
 
 def z_score(answer) -> None:
-    """Exercise 17.1."""
+    """Exercise 18.1."""
     first, second = {"accuracy": 0.9, "standard_error": 0.03}, {"accuracy": 0.8, "standard_error": 0.04}
     found = answer(first, second)
     assert found is not None, "nothing came back: the function needs a return"
@@ -21,7 +21,7 @@ def z_score(answer) -> None:
 
 
 def minutes_needed(answer) -> None:
-    """Exercise 17.2."""
+    """Exercise 18.2."""
 
     def parts(depth: int) -> tuple[int, int]:
         config = GPTConfig.from_depth(depth, vocab_size=2048, sequence_len=256, aspect_ratio=32, head_dim=64)

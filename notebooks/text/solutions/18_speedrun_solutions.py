@@ -1,7 +1,7 @@
 # %% [markdown]
-# # 17 · Speedrun: solutions
+# # 18 · Speedrun: solutions
 #
-# The exercises of [17 · Speedrun](../17_speedrun.ipynb), solved. Here a check that fails stops the notebook.
+# The exercises of [18 · Speedrun](../18_speedrun.ipynb), solved. Here a check that fails stops the notebook.
 
 # %%
 import math
@@ -13,7 +13,7 @@ from course_lib.model.sizes import count_parameters, flops_per_token
 from course_lib.pipeline.plan import SIZE
 
 # %% [markdown]
-# ## Exercise 17.1 — is it better?
+# ## Exercise 18.1 — is it better?
 
 
 # %%
@@ -28,7 +28,7 @@ def z_score(first, second):
 check(exercises.z_score, z_score)
 
 # %% [markdown]
-# ## Exercise 17.2 — how many minutes?
+# ## Exercise 18.2 — how many minutes?
 
 
 # %%

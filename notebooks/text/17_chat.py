@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 16 · Chat
+# # 17 · Chat
 #
 # **Goal.** Talk to a model: in a terminal, and in a browser together with many others, safely.
 #
@@ -15,9 +15,9 @@
 # at the same door. A good chat is made of such cases.
 
 # %% [markdown]
-# ![Map of the course: chapter 16 chat is marked, the fourth one of Part III; after 14 tools, before 17 speedrun](images/map_16.png)
+# ![Map of the course: chapter 17 chat is marked, the fifth one of Part III; after 16 serving, before 18 speedrun](images/map_17.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · **16** · [17](17_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/16_chat.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · **17** · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/17_chat.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %%
 #| export serve.streaming
@@ -834,9 +834,9 @@ running.close()
 # ## Exercises
 #
 # Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
-# [solutions/16_chat_solutions.ipynb](solutions/16_chat_solutions.ipynb).
+# [solutions/17_chat_solutions.ipynb](solutions/17_chat_solutions.ipynb).
 #
-# ### Exercise 16.1 — read a stream
+# ### Exercise 17.1 — read a stream
 #
 # 15 minutes, ●●○. Write `parse_events(chunks)`: `chunks` are byte strings, as they come from a socket, cut anywhere, even inside a
 # character. Return the list of what the events hold, parsed as JSON, up to `data: [DONE]` or the end. An event ends with a blank
@@ -855,7 +855,7 @@ check(exercises.parse_events, parse_events)
 
 
 # %% [markdown]
-# ### Exercise 16.2 — where may it be cut?
+# ### Exercise 17.2 — where may it be cut?
 #
 # 15 minutes, ●●○. Write `showable(data)`: how many bytes of `data` (the beginning of a text in UTF-8) may be decoded and shown now?
 # All but the beginning of a character at the end that lacks bytes. In UTF-8 the first byte of a character tells how many
@@ -874,7 +874,7 @@ check(exercises.showable, showable)
 
 
 # %% [markdown]
-# ### Exercise 16.3 — a safe link
+# ### Exercise 17.3 — a safe link
 #
 # 10 minutes, ●○○. Write `safe_link(address)` for a chat page: return the address if it leads to `http`, `https` or `mailto`, else
 # `None`. Attackers write `JavaScript:`, put spaces in front, or line ends and tabs inside (browsers take these out before they look
@@ -893,7 +893,7 @@ check(exercises.safe_link, safe_link)
 
 
 # %% [markdown]
-# ### Exercise 16.4 — fair to everybody
+# ### Exercise 17.4 — fair to everybody
 #
 # 10 minutes, ●●○. One user sends sixty requests, then you send one: in order of arrival you are the sixty-first. Write
 # `fair_order(clients)`: `clients` are the names of the senders in the order of arrival; return the positions in the list, in the
@@ -936,6 +936,6 @@ check(exercises.fair_order, fair_order)
 # - [Content security policy](https://developer.mozilla.org/en-US/docs/Web/HTTP/Guides/CSP), MDN.
 # - [Protecting browsers from DNS rebinding attacks](https://crypto.stanford.edu/dns/), Jackson et al., 2007.
 # - [Slowloris](https://en.wikipedia.org/wiki/Slowloris_(cyber_attack)): why the time of a request needs a bound.
-# - [UTF-8](https://www.rfc-editor.org/rfc/rfc3629), RFC 3629: exercise 16.2.
+# - [UTF-8](https://www.rfc-editor.org/rfc/rfc3629), RFC 3629: exercise 17.2.
 #
-# **Next:** [17 · Speedrun](17_speedrun.ipynb), the whole way from text to this chat in one command.
+# **Next:** [18 · Speedrun](18_speedrun.ipynb), the whole way from text to this chat in one command.

@@ -1,7 +1,7 @@
 # %% [markdown]
-# # 16 · Chat: solutions
+# # 17 · Chat: solutions
 #
-# The exercises of [16 · Chat](../16_chat.ipynb), solved. Here a check that fails stops the notebook.
+# The exercises of [17 · Chat](../17_chat.ipynb), solved. Here a check that fails stops the notebook.
 
 # %%
 import json
@@ -13,7 +13,7 @@ from course_lib.classroom.exercises import chat as exercises
 
 
 # %% [markdown]
-# ## Exercise 16.1 — read a stream
+# ## Exercise 17.1 — read a stream
 #
 # Bytes are collected until a line is whole; only then are they decoded.
 
@@ -37,7 +37,7 @@ check(exercises.parse_events, parse_events)
 # %% [markdown]
 # A line end cannot stand inside an event's JSON, where it is written as `\n`. So a line of data is as good as an event here.
 #
-# ## Exercise 16.2 — where may it be cut?
+# ## Exercise 17.2 — where may it be cut?
 #
 # Back to the first byte of the last character, and count.
 
@@ -64,7 +64,7 @@ for end in range(len(data) - 4, len(data) + 1):
 # %% [markdown]
 # The smile is there with the 18th byte and not before. `StreamDecoder` leaves this to Python's own incremental decoder.
 #
-# ## Exercise 16.3 — a safe link
+# ## Exercise 17.3 — a safe link
 #
 # What is allowed is listed, and nothing else passes.
 
@@ -78,7 +78,7 @@ check(exercises.safe_link, safe_link)
 
 
 # %% [markdown]
-# ## Exercise 16.4 — fair to everybody
+# ## Exercise 17.4 — fair to everybody
 #
 # The number of each request among those of its client decides.
 

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 17 · Speedrun
+# # 18 · Speedrun
 #
 # **Goal.** Go from nothing to a model that answers in one command, with a report card that says how well, and why.
 #
@@ -15,9 +15,9 @@
 # a **report** that does not flatter.
 
 # %% [markdown]
-# ![Map of the course: chapter 17 speedrun is marked, the last one of Part III](images/map_17.png)
+# ![Map of the course: chapter 18 speedrun is marked, the last one of Part III](images/map_18.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [16](16_chat.ipynb) · **17** · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/17_speedrun.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · **18** · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/18_speedrun.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %%
 #| export pipeline.report_card
@@ -378,9 +378,9 @@ for depth in (12, 20, 26):
 # ## Exercises
 #
 # Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
-# [solutions/17_speedrun_solutions.ipynb](solutions/17_speedrun_solutions.ipynb).
+# [solutions/18_speedrun_solutions.ipynb](solutions/18_speedrun_solutions.ipynb).
 #
-# ### Exercise 17.1 — is it better?
+# ### Exercise 18.1 — is it better?
 #
 # *15 minutes, easy.* Two assistants, each with an accuracy and a standard error, on different questions. Return the difference in units of *its* standard error,
 # $z = (a_1 - a_2) / \sqrt{s_1^2 + s_2^2}$. Above about 2, chance is a poor explanation. With two errors of 0 return infinity with the right sign, or 0 for no difference.
@@ -400,7 +400,7 @@ check(exercises.z_score, z_score)
 
 
 # %% [markdown]
-# ### Exercise 17.2 — how many minutes?
+# ### Exercise 18.2 — how many minutes?
 #
 # *20 minutes, medium.* Turn the plan round: how many minutes does a depth need to see `ratio` tokens for each parameter, when a model of depth 4 trains at `speed` tokens a second, and
 # 68 % of the time is training? Use `GPTConfig.from_depth(depth, **SIZE)`, `count_parameters` and `flops_per_token`.
