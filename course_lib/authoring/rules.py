@@ -56,9 +56,10 @@ def code_lines(cells: list) -> list[int]:
 
 
 def size(cells: list) -> dict[str, float]:
-    """What LIMITS are about, by the same names. A word holds a letter or a digit."""
+    """What LIMITS are about, by the same names. A word holds a letter or a digit; the line of links has none."""
     lines = code_lines(cells) or [0]
-    words = sum(bool(re.search(r"\w", word)) for word in prose(cells).split())
+    read = re.sub(r"^\S+ · .*\[open this one in Colab\].*$", "", prose(cells), flags=re.MULTILINE)
+    words = sum(bool(re.search(r"\w", word)) for word in read.split())
     return dict(zip(LIMITS, (len(cells), sum(lines), words, max(lines), median(lines)), strict=True))
 
 

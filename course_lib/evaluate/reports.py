@@ -19,10 +19,11 @@ from course_lib.data.tokenizer import Tokenizer
 from course_lib.evaluate.core import TaskResult, core_error, core_score
 from course_lib.evaluate.records import Task
 from course_lib.host.files import write_atomically
-from course_lib.host.paths import check_writable
+from course_lib.host.paths import check_writable, data_dir
 from course_lib.host.progress import StatusLine, console
 from course_lib.host.stop import StopRequest, stop_when_asked
 from course_lib.model.gpt import GPT
+from course_lib.train.checkpoint import run_folder
 
 Kind = TypeVar("Kind", bound=Task)
 
@@ -96,8 +97,11 @@ class Evaluation:
 
 
 def report_folder(folder: Path, out: Path | None) -> Path:
-    """Where the report of a run goes: to `out`, else into the run's folder. Raises CourseError where it cannot."""
-    out = out or folder
+    """Where the report of a run goes: to `out`, else into the run's folder. Raises CourseError where it cannot.
+
+    That of the starter model goes into the home, where a run of this name would be.
+    """
+    out = out or (run_folder(folder.name, folder.parent.name) if folder.is_relative_to(data_dir()) else folder)
     check_writable(out, "give one that you can write to by --out")
     out.mkdir(parents=True, exist_ok=True)
     return out

@@ -158,12 +158,12 @@ def load_weights(model: GPT, weights: dict[str, mx.array]) -> None:
 
 
 def load_model(folder: Path, step: int | None = None) -> tuple[GPT, Tokenizer, dict]:
-    """Model, tokenizer and meta of a run: of its newest whole checkpoint, or of a step of yours.
+    """Model, tokenizer and meta of a run: of its newest whole checkpoint, or of a step of yours; in float32.
 
     Raises CourseError when there is none.
     """
     checkpoint = newest_checkpoint(folder) if step is None else load_checkpoint(folder / f"step_{step:06d}")
     config = config_of(checkpoint.meta, checkpoint.weights)
     tokenizer, model = tokenizer_of(folder, checkpoint.meta["tokenizer"]), GPT(config)
-    load_weights(model, checkpoint.weights)
+    load_weights(model, {name: array.astype(mx.float32) for name, array in checkpoint.weights.items()})
     return model, tokenizer, checkpoint.meta

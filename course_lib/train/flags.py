@@ -21,6 +21,7 @@ from course_lib.model.gpt import GPTConfig
 from course_lib.model.sizes import estimate_memory
 from course_lib.train.checkpoint import checkpoint_folders, newest_meta, run_folder
 from course_lib.train.recipe import Rates, Recipe
+from course_lib.train.starter import STARTER, starter_folder
 
 # Flags that no checkpoint keeps.
 OF_ONE_CALL = frozenset({"resume", "changed_data", "overwrite", "dry_run", "processes"})
@@ -98,7 +99,7 @@ class WhichModel:
     """Flags of the programs that take a trained model."""
 
     tag: str | None = None
-    """Name of the run; by default the newest."""
+    """Name of the run; by default the newest, and starter, the model of the course, where there is none."""
     checkpoint: Path | None = None
     """Or the run's folder, or one of its step_… folders."""
     step: AtLeastZero | None = None
@@ -115,6 +116,8 @@ class WhichModel:
         folder, step = self.checkpoint and user_path(self.checkpoint).resolve(), self.step
         if folder is None:
             folder = run_folder(self.tag, stage) if self.tag is not None else self._newest(stage)
+            if self.tag == STARTER and not checkpoint_folders(folder):
+                folder = starter_folder(stage) or folder
         elif folder.name.startswith("step_") and (number := folder.name.removeprefix("step_")).isdigit():
             if step not in (None, int(number)):
                 raise FlagError(f"--step is {step}, but --checkpoint names {folder.name}; give one of them")
@@ -127,6 +130,12 @@ class WhichModel:
         """The run of a stage that was trained last; a line on stderr says which, where there are others."""
         runs = trained_runs().get(stage)
         if not runs:
+            if folder := starter_folder(stage):
+                print(
+                    "taking the starter model, which comes with the course; `uv run speedrun` makes one of your own",
+                    file=sys.stderr,
+                )
+                return folder
             raise CourseError(f"there is no {stage} model yet; {self._what_there_is(stage)}")
         if len(runs) > 1:
             print(f"taking the newest {stage} model, {runs[0].name}; --tag takes another", file=sys.stderr)

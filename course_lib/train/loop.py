@@ -13,7 +13,7 @@ from course_lib.train.trainer import Trainer
 
 
 def train(recipe: Recipe, trainer: Trainer, source: Source, out: RunFolder, stop: StopRequest) -> int:
-    """All steps that are left: 0, or the exit code of a request to stop, granted after a step."""
+    """Run the steps that are left. Returns 0, or an exit code if somebody asked to stop."""
     every, place = recipe.cadence, out.resume(trainer)  # weights, optimizers, place in the data
     began = trainer.iteration
     with source.batches("train", place) as batches:

@@ -162,7 +162,7 @@ chances = mx.softmax(logits)
 print({letter: round(p, 2) for letter, p in zip(fits, chances.tolist(), strict=True)})
 
 # %% [markdown]
-# In a model nobody makes up the answers or the questions. Each id has a row of numbers in a table, an **embedding**. The rows start at
+# In a model nobody makes up the answers or the questions. Each id has a row of numbers in a table; the row is the id's **embedding**. The rows start at
 # random, and training moves them. Looking up an id means taking its row:
 
 # %%
@@ -266,8 +266,8 @@ def example(name: str, tokenizer: CharTokenizer, block_size: int) -> tuple[list[
 
 # %% [markdown]
 # The loop is that of chapter 02: compute the loss and its gradients, move every parameter a little (the plain way is called SGD), and repeat.
-# Each name is one step. The learning rate is large at first, to get near, and falls to 0 along half a cosine, to settle: `cosine_decay` is $(1 + \cos(\pi n / N)) / 2$. Reading
-# `loss.item()` computes the loss, but leaves the update waiting until the next step needs it; `mx.eval` computes it in this step.
+# Each name is one step. The learning rate is large at first, to get near, and falls to 0 along half a cosine, to settle: `cosine_decay` is $(1 + \cos(\pi n / N)) / 2$ at step $n$ of $N$. Reading
+# `loss.item()` leaves the update waiting until the next step needs it; `mx.eval` computes it in this step.
 
 
 # %%
@@ -334,7 +334,7 @@ print(f"table of three letters, 500 names: {table_few:.3f}")
 claim("the window beats it by far", max(window_losses) < table_few - 0.1)
 
 # %% [markdown]
-# Both see three letters. The table has to meet each beginning itself; vectors share what they learn. (So does back-off, in another way: section 9.) But a window is stiff. Each place in it has its own part of the first matrix: what that part learns about an *m* one
+# Both see three letters. The table has to meet each beginning itself; vectors share what they learn. (So does back-off, in another way: chapter 01.) But a window is stiff. Each place in it has its own part of the first matrix: what that part learns about an *m* one
 # back says nothing about an *m* two back, and four back it sees nothing. Could a model choose for itself where to look?
 #
 # ## 5. Attention: choosing where to look
@@ -784,10 +784,10 @@ makers["Adam 0.01"] = partial(optim.Adam, **settings)
 ends = {}
 for name, make in makers.items():
     ends[name] = []
-    for seed in reversed(seeds):
+    for seed in reversed(seeds):  # 42 comes last: the package's loop is compared with it below
         backend.seed_everything(seed)
         model, optimizer = MicroGPT(config), make()
-        losses = train_simply(model, examples, optimizer, optimizer.learning_rate.item())
+        simple_losses = train_simply(model, examples, optimizer, optimizer.learning_rate.item())
         ends[name].append(evaluate(model, fresh, tokenizer))
     print(f"{name:9s}", *(f"{loss:.4f}" for loss in ends[name]))
 *with_sgd, with_adam = ends.values()
@@ -798,7 +798,7 @@ claim("with every seed, Adam ends below the best SGD", max(with_adam) < min(best
 # At the largest rate SGD's numbers overflow: `nan` means "not a number". So microGPT takes Adam.
 #
 # The package's loop, `train`, also refuses what cannot work, calls `on_step` for the live curve, and compiles the step where that pays
-# (chapter 04). None of that should change a number beyond rounding:
+# (chapter 04). None of that should change a number beyond rounding. Compare it with the last run above, Adam with seed 42:
 
 
 # %%
@@ -834,8 +834,8 @@ started = time.perf_counter()
 same_losses = train(model, train_names, tokenizer, num_steps, on_step=curve.add)
 seconds = time.perf_counter() - started
 curve.show()
-largest = max(abs(a - b) for a, b in zip(losses, same_losses, strict=True))
-print(f"first loss {losses[0]:.4f} | largest difference from the simple loop {largest:.1e}")
+largest = max(abs(a - b) for a, b in zip(simple_losses, same_losses, strict=True))
+print(f"first loss {simple_losses[0]:.4f} | largest difference from the simple loop {largest:.1e}")
 assert largest < 0.01
 
 
@@ -892,7 +892,7 @@ claim("without it, each seed is still below the bigram", max(without) < bigram)
 
 
 # %% [markdown]
-# The famous part bought 0.004 nats, a little with each seed, and about as much as seeds differ. Without it a position knows only its letter and
+# The famous part bought 0.004 nats, a little with each seed, and about as much as seeds differ. (All seeds read the same 500 names. Other names change more: chapter 04.) Without it a position knows only its letter and
 # its *place*. That is enough to beat the bigram. Chapter 04 trains longer, on all names, and takes out each part in turn: there
 # attention is worth 0.06.
 #
@@ -923,7 +923,7 @@ claim("from the same 500 names, microGPT beats all three", max(whole) < best_few
 claim("from all names, the table of letter and place beats microGPT", min(whole) > place_all)
 
 # %% [markdown]
-# From the same 500 names the model learns more than any of the counts. But counting is so cheap that a table can have all
+# From the same 500 names the model learns more than any of the counts, smoothed as chapter 01 chose it for all names. But counting is so cheap that a table can have all
 # names. Then a plain table of letter and place leaves our 4,064 parameters behind, and chapter 01's back-off is better still (2.373).
 #
 # Why go on, then? Our model has not seen most names yet: chapter 04 shows it all of them. And tables end where contexts get long. For
@@ -986,7 +986,7 @@ for temperature in (0, 0.2, 1.0, 2.0):
 
 
 # %% [markdown]
-# At 0 nothing is left to chance, so every name is the same. At 2 it is noise. At 0.2 and 0.5 vowels and consonants take turns, and
+# At 0 nothing is left to chance, so every name is the same. At 0.2 and 0.5 vowels and consonants take turns, and
 # endings look like endings.
 #
 # ## 11. What do the heads look at?
@@ -1118,8 +1118,7 @@ check(exercises.attend, attend)
 # %% [markdown]
 # ### Exercise 3.3 — finish my name
 #
-# 15 minutes, ●●○. Write `finish(model, tokenizer, start, temperature, key)`: a name that begins with the letters `start`. Then give it
-# the beginning of your own.
+# 15 minutes, ●●○. Write `finish(model, tokenizer, start, temperature, key)`: a name that begins with the letters `start`.
 #
 # <details><summary>Hint 1</summary>
 #

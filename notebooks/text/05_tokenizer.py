@@ -121,7 +121,7 @@ claim("some numbers take one token, some two, some three", set(lengths) == {1, 2
 
 # %% [markdown]
 # **Spaces.** To you "hello", " hello" and "hello " are the same word. To the model the first two begin differently, and the third ends in
-# an id that hardly ever stands before a word. How often does it?
+# a lone space, an id that a word hardly ever follows. Count how often one does:
 
 # %%
 for text in ("hello", " hello", "hello "):
@@ -135,7 +135,7 @@ print(f"the space before a word is in its first token {inside:,} times, apart {a
 claim("fewer than one word in a hundred has its space apart", apart < 0.01 * (inside + apart))
 
 # %% [markdown]
-# So don't let a **prompt**, the text that you give a model to continue, end in a space where a word should follow: the model has hardly ever seen a word begin after one.
+# So don't let a **prompt**, the text that you give a model to continue, end in a space where a word should follow.
 #
 # **Tokens that nobody uses.** Some ids never occur even in the text that the tokenizer learned from:
 
@@ -148,7 +148,7 @@ print("The others are parts of longer tokens:", *halves[:8])
 claim("some tokens of two bytes or more never occur in the training text", len(halves) > 0)
 
 # %% [markdown]
-# A model reads each id as a vector, and learns the vector where the id occurs. These keep the one that chance gave them. The best-known example, `SolidGoldMagikarp`, is a token of GPT-2. It is in the table below:
+# A model reads each id as a vector, and learns the vector where the id occurs. An id that never occurs keeps the vector that chance gave it. The best-known example, `SolidGoldMagikarp`, is a token of GPT-2. It is in the table below:
 
 # %%
 PHRASES = ("127 + 677 = 804", " SolidGoldMagikarp", "        return x", "안녕")
@@ -176,9 +176,11 @@ def side_by_side():
 
 
 rows = stored("tokenizers", side_by_side)
-for row in rows:
-    if row["cut"]:
-        print(f"{row['tokenizer']:12s} {row['cut']}")
+for phrase in PHRASES:
+    print(phrase.strip())
+    for row in rows:
+        if row["text"] == phrase:
+            print(f"    {row['tokenizer']:12s} {row['cut']}")
 
 # %% [markdown]
 # `gpt2` is the tokenizer of GPT-2, `cl100k_base` that of GPT-4. (The table is stored, so you need no network; the cell that made it
@@ -835,8 +837,7 @@ for size in (*sizes, 65_536):
     print(f"{vectors / (blocks + vectors):3.0%} of them vectors of tokens")
 
 # %% [markdown]
-# With our 4,096 ids d4 has 5,242,880 parameters. With 65,536, nine tenths of it would be a dictionary, mostly of tokens that our text
-# hardly has.
+# With our 4,096 ids d4 has 5,242,880 parameters. With 65,536, nine tenths of it would be a dictionary.
 #
 # ### What a model makes of it
 #
@@ -941,8 +942,8 @@ claim("all text, two back: it loses under 2 %", all(r["above"] < 2 for r in two 
 claim("a quarter of it: 1 to 8 %", all(1 < r["above"] < 8 for r in two if r["share"] > 1))
 
 # %% [markdown]
-# A model that looks one id back can only see further with longer tokens, so a small vocabulary costs it more. (Dotted: the first
-# split's.) So is the rule a good one? On all of the text it costs 0 to 3 %. On a quarter it is too small. We
+# A model that looks one id back can only see further with longer tokens, so a small vocabulary costs it more. (The dotted line is the
+# rule's choice for the first split. In the third, a quarter of the text falls just short of 1,024 × 600 characters: the rule halves to 512, and loses 23 % and 7 %.) So is the rule a good one? On all of the text it costs 0 to 3 %. On a quarter it is too small. We
 # keep it since small tables are cheap: one more doubling from 4,096 ids makes d4 40 % larger. But these are tables of counts; chapter 11 trains a GPT with two vocabularies.
 #
 # ### The course's tokenizers
@@ -955,10 +956,10 @@ claim("a quarter of it: 1 to 8 %", all(1 < r["above"] < 8 for r in two if r["sha
 # | `tok_train` | 2,048 | its training text, up to 10,000 characters a document | the rule, for less text |
 # | 08, 09, 10 | 512 | the documentation | small models should have their parameters in the layers |
 # | 11 | 512 and 2,048 | the documentation | to compare losses across vocabularies |
-# | 12, 14 | 265 | names; digits | no merges: letters and digits again |
+# | 12, 14, 15 | 265 | names; digits | no merges: letters and digits again |
 # | 13 | 1,024 | documentation and questions | a first chat |
-# | 14, 16 | 320 to 512 | a few conversations | tiny models |
-# | 17 | 2,048 | the documentation | a run of five minutes |
+# | 14, 17 | 320 to 512 | a few conversations | tiny models |
+# | 18, and the starter model | 2,048 | the documentation | a run of five minutes |
 # | d12 and larger | 65,536 | billions of characters of the web | nanochat (October 2025) took 65,536, since January 2026 32,768 |
 #
 # A model works with its own tokenizer only: to it, the ids of another mean nothing.

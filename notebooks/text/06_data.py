@@ -260,7 +260,7 @@ claim("each of the others loses most of its split at least once", min(worst) > c
 
 # %% [markdown]
 # Which bar is worse? A grey one makes two validation losses incomparable. A hatched one is worse: those documents **were trained
-# on** before they came into validation, and a model does well on what it has read. With the hash both bars are empty. (Why 9 and 1, and not 10 and 0, for the last? A twentieth of 717 is 36, of 727 it is 37.) And a text that
+# on** before they came into validation, and a model does well on what it has read. With the hash both bars are empty. (Why 9 and 1, and not 10 and 0, for the last? A twentieth, rounded up, is 36 of 717 and 37 of 727.) And a text that
 # occurs twice, as web pages often do, is on the same side both times.
 #
 # The package splits any text of your own this way and writes both sides into files, validation last. It adds two rules for
@@ -808,8 +808,8 @@ figure.tight_layout(rect=(0, 0.08, 1, 1))
 plt.show()
 
 # %% [markdown]
-# On the left, much white. In the middle no place is empty, and only row 0 has its BOS at the left end. On the right every row does (it shows twelve rows from the 3,000th on). What you
-# cannot see there is the text that was thrown away. How much is it, and does it stay so? Follow 40,000 rows of 2,048 tokens, over a hundred passes over our small corpus, and measure after every 2,000:
+# On the left, much white. In the middle no place is empty, and only row 0 has its BOS at the left end. On the right every row has (shown are twelve rows from the 3,000th on). What you
+# cannot see there is the text that was thrown away. How much is it, and does it stay so? Follow 40,000 rows of 2,048 tokens, some two hundred passes through our small corpus, and measure after every 2,000:
 
 # %%
 T, window = 2048, 2000

@@ -203,7 +203,7 @@ def train_looker(seed, length=16, **positions):
 
 # %% [markdown]
 # Each head is then tested on new texts of 64 letters. The table has 64 rows, one for every place, but the last 48 never took part in
-# training. For *longer*, it trains on texts of 64 letters.
+# training. *Longer* is the same table, trained on texts of 64 letters.
 
 # %%
 def right_at(model, length):
@@ -236,7 +236,7 @@ claim("unless the training texts are as long as those of the test", min(longer_f
 # %% [markdown]
 # The table learned
 # "three back" thirteen times, for places 3 to 15, and place 16 got nothing from it. It can learn every place, but it has to meet every
-# place. Could the *distance* itself be in the score?
+# place. (*Nothing* beats chance: it can name a letter that has been frequent so far.) Could the *distance* itself be in the score?
 #
 # ### One arrow, turned
 #
@@ -258,7 +258,7 @@ for position in range(4):
     assert math.isclose(y1**2 + y2**2, x1**2 + x2**2)  # as long as before
 
 # %% [markdown]
-# Up, right, down, left, like the hand of a clock. Its length stays the same.
+# Up, right, down, left, like the hand of a clock.
 #
 # ### Only the difference counts
 #
@@ -268,7 +268,7 @@ for position in range(4):
 #
 # $$ q \cdot k = |q|\,|k| \cos\bigl(\varphi + (m - n) \cdot \text{speed}\bigr) $$
 #
-# The positions $m$ and $n$ are gone; $m - n$ is left. That is the whole idea. One query and one key, before they turn and at two
+# The positions $m$ and $n$ are gone; $m - n$ is left. One query and one key, before they turn and at two
 # pairs of positions that are three apart:
 
 # %%
@@ -281,7 +281,7 @@ for m, n in pairs:
     assert math.isclose(dot, math.cos((0.9 - 2.2) + (m - n) * 0.3))
 
 # %% [markdown]
-# From the second picture to the third the angle stayed.
+# Here the speed is 0.3, or 17° a position. Three positions apart, the query gains 3 · 17° on the key: −74° + 51° is −23°, in the second picture as in the third.
 #
 # ### Many arrows, many speeds
 #
@@ -335,7 +335,7 @@ draw_heads.draw_clocks(naive_rotate(up, w_fast), [2 * math.pi * w for w in w_fas
 
 # %% [markdown]
 # The first hand takes about six positions for a turn and tells neighbours apart. The last takes nearly two hundred and tells near from
-# far. No two positions show the same time.
+# far.
 #
 # nanochat's model **d12** has 12 layers of 6 heads of 128 numbers, so 64 pairs in each head. How fast do they turn? Its longest
 # text is 2,048 positions, the dashed line.
@@ -374,7 +374,9 @@ for distance in (0, 3, 20):
 #
 # ### What it buys
 #
-# Now the head that looks three back, with rotations in place of the table. Seeds, steps and texts of 16 letters are as before.
+# Now the head that looks three back, with rotations in place of the table. How can it prefer one distance? The cosine of a pair is largest where
+# $\varphi + (m - n) \cdot \text{speed} = 0$. So `wq` and `wk` have only to learn $\varphi = -3 \cdot \text{speed}$ in each pair. At distance 3 all cosines are then 1 together; at other distances fast and slow hands
+# disagree, and the sum is smaller. Seeds, steps and texts of 16 letters are as before.
 
 # %%
 w32 = inverse_frequencies(32)
@@ -496,7 +498,7 @@ assert mx.allclose(naive_norm(sample), rms_norm(sample), atol=1e-4)
 # gives nearly everything to the largest: it **saturates**. What do the queries then still learn?
 #
 # Try it: 500 queries with 16 keys each, for growing $s$. In place of a loss take a sum of the weights with random factors. Its
-# gradient with respect to each query is what `wq` learns from. How long is it?
+# gradient with respect to each query is what `wq` learns from. How long is it? We print the median (the typical query) and what 99 of 100 queries stay below (the extreme one).
 
 # %%
 one_query, keys = mx.random.normal((500, 1, 32)), mx.random.normal((500, 16, 32))
@@ -567,7 +569,7 @@ claim("and both fall as 1/s", max(abs(fall - 1) for fall in falls) < 0.02)
 # no clear favourite, get a great deal. With the norm all queries stay together. Their gradient does get smaller,
 # as $1/s$: only the direction of a query counts now, and a longer arrow has to be pushed further to turn by the same angle.
 #
-# Whether that lowers the loss is measured in chapter 08, where there is a whole model again.
+# Chapter 08 measures whether that lowers the loss.
 #
 # ### A bound
 #
@@ -784,8 +786,7 @@ print(f"MHA takes as much as the model at {185.6e6 * 2 / cache_bytes(12, 6):,.0f
 # %% [markdown]
 # A server that talks to a hundred people holds a hundred such caches. With 2 kv heads in place of 6 it has room for three times as many.
 #
-# The number of kv heads has to divide the number of heads. nanochat's d26 has 13 heads, a prime, so it can have MHA or MQA and nothing
-# between.
+# The number of kv heads has to divide the number of heads.
 #
 # What does sharing cost? The papers at the end find a small loss in quality for GQA and a larger one for MQA. At our sizes the cache is
 # no burden, so we keep nanochat's default, MHA.
@@ -880,7 +881,7 @@ print(linear(x).dtype, linear.weight.dtype)
 # **CausalSelfAttention** takes five steps: make queries, keys and values, cut into heads; rotate and norm queries and keys;
 # hand keys and values to the cache, if any; attend; put the heads side by side and mix them. Its matrices have nanochat's names:
 # `c_q`, `c_k`, `c_v`, and `c_proj` for what was `wo`. The mask is `"causal"`, or none for a single query, which may see every
-# key. `causal_mask` says so (`model/mask.py`, written by hand; it can do more, which chapter 12 needs).
+# key. `causal_mask` says so (`model/mask.py`).
 
 # %%
 #| export model.attention
@@ -995,7 +996,7 @@ for n_kv_head in (6, 2, 1):
 print([name for name, _ in parameters])
 
 # %% [markdown]
-# Four matrices and nothing else. The class keeps the inverse frequencies too, but MLX leaves out names that begin with an underscore.
+# Four matrices and nothing else.
 #
 # ## Exercises
 #
@@ -1032,8 +1033,7 @@ check(exercises.grouped_attend, grouped_attend)
 # ### Exercise 7.2 — a window
 #
 # 15 minutes, ●●○. Some models let a position see only the last few: itself and those before it, `window` in all. Write
-# `window_mask(T, S, window)`, True where the query may look: (T, S), for the last T of S positions, as `visible` does. (And
-# think: can the cache then be smaller? The solution answers.)
+# `window_mask(T, S, window)`, True where the query may look: (T, S), for the last T of S positions, as `visible` does.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -1091,7 +1091,7 @@ check(exercises.entropy, entropy)
 #
 # 1. Write `rotate_neighbours(x, w, offset=0)`, the naive rotation for such pairs, clockwise.
 # 2. Write `to_halves(weight, head_dim)`: put the rows of `c_q` or `c_k`, (H · head_dim, C), into another order, so that
-#    `rotate` gives the same scores as `rotate_neighbours` did. So such weights can be used after all.
+#    `rotate` gives the same scores as `rotate_neighbours` did.
 #
 # <details><summary>Hint 1</summary>
 #

@@ -64,8 +64,8 @@ backend.seed_everything(42)
 # %% [markdown]
 # ## 1. Which of the two is better?
 #
-# Two models of two blocks each, one with a vocabulary of 512 ids, one of 2,048, read the same documents. Both are measured on the same
-# held-out ones, cut into batches; targets of −1 fill the last batch.
+# Two models of two blocks each, one with a vocabulary of 512 ids, one of 2,048, are trained for 120 steps each on the same corpus. (Is that
+# fair? Section 2.) Both are measured on the same held-out documents, cut into batches; targets of −1 fill the last batch.
 
 # %%
 data = open_dataset()
@@ -242,7 +242,7 @@ claim("a look is cheaper than a step", look < 0.9)
 #
 # ## 2. A fair race?
 #
-# The two models differ in more than the vocabulary. A token of the larger one holds more text, so in as many steps that model has
+# The two models differ in more than the vocabulary. A token of the larger one holds more text, so in the same number of steps that model has
 # read more. And its two tables are larger, so it has more parameters. Two remedies: draw the curves over the *text* that was read, and
 # let a third model race, with 512 ids but wider, so that it has as many parameters.
 #
@@ -282,7 +282,7 @@ claim(
 
 # %% [markdown]
 # The same runs, in two units. On the left the small vocabulary looks best, on the right it is far behind, and neither parameters
-# nor text explain it. What remains is the tokenizer: its merges know words before the training begins, and as many tokens reach further back. (We did not separate the two. A dot is a look at one seed.) The winner is no model at all: after 120 steps a program that looks for repetitions still
+# nor text explain it. What remains is the tokenizer: its merges know words before the training begins, and the same number of tokens reaches further back. (We did not separate the two. A dot is a look at one seed.) The winner is no model at all: after 120 steps a program that looks for repetitions still
 # predicts Python's documentation better.
 #
 # ## 3. Questions with an answer
@@ -536,7 +536,7 @@ print({name: f"{sum(right)} of {len(right)}" for name, right in hits.items()})
 #
 # $$ a \cdot (1-a)^2 + (1-a) \cdot a^2 = a\,(1-a). $$
 #
-# Let two items lie $x$ and $y$ away from their means. Then $(x+y)^2 = x^2 + 2xy + y^2$. If they are **independent**, $xy$ averages 0,
+# Let two items lie $u$ and $v$ away from their means. Then $(u+v)^2 = u^2 + 2uv + v^2$. If they are **independent**, $uv$ averages 0,
 # and the variances simply add up: $n$ items have $n\,a(1-a)$. The accuracy is their sum divided by $n$, which divides the
 # variance by $n^2$. The root of what is left is the **standard error**:
 #
@@ -607,8 +607,8 @@ for name in ("pronouns", "agreement"):
 
 # %% [markdown]
 # In nearly every pair of `pronouns` exactly one item is right, which makes about 50 %, whatever the model knows. The formula says ± 7.5 %, and the true
-# spread is far smaller: if every pair had exactly one right, it would be 0. The mistake is the term $2xy$. When one twin is right and the other wrong, $x = -y$,
-# and $2xy$ cancels the other two.
+# spread is far smaller: if every pair had exactly one right, it would be 0. The mistake is the term $2uv$. When one twin is right and the other wrong, $u = 1 - a$ and $v = -a$.
+# With $a$ near ½ that is $u \approx -v$, and $2uv$ cancels nearly all of the other two.
 #
 # The remedy (Miller, 2024): items that are not independent form a **cluster**. Add up the distances *inside* each cluster, whatever they do to
 # each other there. The clusters are independent, so the squares of these sums add up:
@@ -659,7 +659,7 @@ claim("and too small for items that go together", ratios[0.2][0] < 0.87)
 
 
 # %% [markdown]
-# In CORE, `squad` and `coqa` ask several questions about one passage. Their files do not say which, so there the package uses the plain formula.
+# In CORE, `squad` and `coqa` ask several questions about one passage. Their files do not say which, so there the package uses the plain formula, and its error is too small.
 #
 # ### A result, with its error
 #
@@ -712,7 +712,7 @@ def task_result(task: Task, items: Iterable[dict], hits: Sequence[bool]) -> Task
 
 
 # %% [markdown]
-# Both tables for this notebook's model; `clear` is more than two standard errors above guessing:
+# Both errors side by side, for this notebook's model; `clear` is more than two standard errors above guessing:
 
 # %%
 results = {name: task_result(tasks[name], items[name], hits[name]) for name in tasks}
@@ -754,7 +754,7 @@ claim("paired, the errors are smaller, by a fifth or more in all", paired < 0.8 
 
 
 # %% [markdown]
-# So is it better? A difference counts when it is more than two paired errors from 0. Look for one above: in our run there was none.
+# So is it better? A difference counts when it is more than two paired errors from 0. In our run there was none: nothing here shows that the model is better than the table. (On `words` the table leads, by almost two errors.)
 
 # %% [markdown]
 # ## 6. One number for all
@@ -782,7 +782,7 @@ print(f"mean of the centred scores {mean:+.3f} ± {error:.3f}")
 draw.draw_core([*results.values()])
 
 # %% [markdown]
-# The bars are two standard errors long on each side. A filled point is clear of guessing. Left of the dashed line is worse than guessing.
+# The bars are two standard errors long on each side. A filled point is clear of guessing. Left of the dashed line is worse than guessing. The mean, less than two errors above 0, is not clear of it.
 #
 # ### By what margin?
 #
@@ -802,7 +802,7 @@ print(f"less than half a nat from 0: {near:.0%}")
 
 
 # %% [markdown]
-# Those near 0 are undecided.
+# Those near 0 could tip with a little more training or another seed. That is one reason why the scores of the five models below differ. Others are wrong by two nats or more, and that is no near miss.
 #
 # ## 7. What can it do?
 #
@@ -836,7 +836,7 @@ print(f"of {len(models)} verdicts, clusters change", dict(changed))
 claim("clusters change verdicts, and only on agreement", set(changed) == {"agreement"})
 
 # %% [markdown]
-# On `agreement` the plain formula had missed something that is there. And what can the models do? Beside them stands the table of pairs, from as much text:
+# On `agreement` the plain formula had missed something that is there. And what can the models do? Beside them stands the table of pairs, from twice as many batches as before:
 
 # %%
 with TokenLoader(data, tokenizer, "train", 8, 256) as loader:
@@ -849,7 +849,7 @@ for name, task in tasks.items():
     lead[name] = statistics.mean(ours) - theirs
     sure[name] = sum(clear(row, "clustered") for row in rows)
     print(f"{name:10s} guessing {task.baseline:4.0%}, table {theirs:5.1%}, models", end="")
-    print(f"{statistics.mean(ours):6.1%} ({min(ours):.0%} … {max(ours):.0%}), clear: {sure[name]}")
+    print(f"{statistics.mean(ours):6.1%} ({min(ours):.0%} … {max(ours):.0%}), clear: {sure[name]} of {len(rows)}")
 
 # %%
 claim(

@@ -179,7 +179,7 @@ claim("the old block is unchanged", mx.allclose(before, after[:-1, :-1], atol=cl
 #
 # ### A cache in 25 lines
 #
-# This is chapter 07's `TinyCache` once more; new is the loop around it. So keep keys and values, and send only the new token through the model. Attention asks a cache for two things: `offset`, the position of the next
+# So keep keys and values, and send only the new token through the model. The cache is chapter 07's `TinyCache` again; what is new is the loop around it. Attention asks a cache for two things: `offset`, the position of the next
 # token, and `update_and_fetch`, which takes new keys and values and gives back all of them. Each block gets one such object:
 
 
@@ -230,7 +230,7 @@ mx.eval(model(ids, cache.layers))
 drawings.draw_holders(config.n_layer, cache.layers[0].keys.shape, cache.lengths[0])
 
 # %% [markdown]
-# That is the package's `KVCache`. It differs where it keeps the numbers. `SimpleLayer` joins old and new, so it copies *everything* for *every* token. `KVCache` makes its arrays with **room to spare**, 256 positions at a time (but never more than the model can use, here 128), and writes each new token into the next free place. What
+# That is the package's `KVCache`. It differs in where it keeps the numbers. `SimpleLayer` joins old and new, so it copies *everything* for *every* token. `KVCache` makes its arrays with **room to spare**, 256 positions at a time (but never more than the model can use, here 128), and writes each new token into the next free place. What
 # does that buy, for the cache alone and for a whole token of d8?
 
 # %%
@@ -257,7 +257,7 @@ for name, times in {"the cache alone": alone, "a whole token": token}.items():
     print(f"{name:16s} joined takes {times['joined'] / times['in place']:5.2f} times as long")
 times = alone["joined"] / alone["in place"]
 claim("alone, writing in place is at least three times as fast", not ON_CPU or times > 3)
-claim("and a whole token takes no longer", token["joined"] > 0.9 * token["in place"])
+claim("a whole token is no slower in place", token["joined"] > 0.9 * token["in place"])
 
 # %% [markdown]
 # In a whole token the gain is smaller, since the weights take their time in either case. You write the room to spare yourself, in exercise 12.1.
@@ -342,7 +342,7 @@ within = not ON_CPU or 0.03 < share["in inference mode"] < 1.2
 claim("on a CPU it reaches some of the memory's speed, and does not beat it", within)
 
 # %% [markdown]
-# So the memory would allow a few times what we reach: it is a limit, though not the one that we hit. (What inference mode gains depends on the machine. A GPU has routines for both, and nothing changes. Each mode is timed for four tokens in a row, of which the last counts: NumPy's threads and MLX's stay awake for a moment after their work, and disturb each other.)
+# So here inference mode gained nothing; on some machines it does. (A GPU has routines for both, and nothing changes.) The memory is the ceiling, and we reach about a sixth of it. What takes the rest we did not measure; the many small operations, norms, rotations, the cache, each with a fixed cost, are the likely ones. (Each mode is timed for four tokens in a row, of which the last counts: NumPy's threads and MLX's stay awake for a moment after their work, and disturb each other.)
 #
 # ### FLOPs per byte
 #
@@ -376,7 +376,7 @@ below = all(y < 1.3 * min(speed * x, peak) for x, y in points.values())
 claim("no pass is far above the roof", below)
 
 # %% [markdown]
-# This picture is called a **roofline**. Where the roof slopes, memory is the limit; where it is flat, arithmetic is; an ideal program would touch it. Prefill stands to the right, decoding at the far left. More tokens in a pass would move decoding to the right. A text
+# This picture is called a **roofline**. Where the roof slopes, memory is the limit; where it is flat, arithmetic is; an ideal program would touch it. Our dots lie well below: part of what several tokens share is not the reading, but the fixed costs of a pass. Prefill stands to the right, decoding at the far left. More tokens in a pass would move decoding to the right. A text
 # has only one next token that is certain. (Guessing several and checking them in one pass is called speculative decoding.) But several *texts* have several: section 5 writes them together.
 #
 # ## 4. Choosing the next token
@@ -526,7 +526,7 @@ claim("given probabilities, it does not", off["MLX's, given probabilities"] > 0.
 # %% [markdown]
 # Probabilities lie between 0 and 1, so the softmax inside makes them nearly equal. No error: the text becomes noise, and you blame the training.
 #
-# The second bug is about top-k. `mx.topk` gives the $k$ largest numbers *in any order*. If you take the last one for the smallest,
+# The second bug is about top-k. `mx.topk` gives the $k$ largest numbers *in any order*. (Below they happen to come in ascending order, so the last is the largest. Nothing promises that.) If you take the last one for the smallest,
 # as [this port of nanochat to MLX](https://github.com/scasella/nanochat-mlx/blob/187b5ff830cf06655185d8567650cdfb425daca1/nanochat_mlx/engine.py) does, you may get any of the $k$:
 
 # %%
@@ -554,7 +554,7 @@ def token_key(seed: int, text: int, place: int) -> list[int]:
 
 
 # %% [markdown]
-# MLX's function could do that as well, with `mx.vmap` and a key for each row. It draws a random number for each *logit*, ours one for each *row*. Is ours faster, then? Eight rows of 65,536 logits:
+# MLX's function could do that as well, with a key for each row and `mx.vmap`, which applies a function to each row. It draws a random number for each *logit*, ours one for each *row*. Is ours faster, then? Eight rows of 65,536 logits:
 
 # %%
 eight = mx.random.normal((8, budget(65_536, quick=4096)))
@@ -847,7 +847,7 @@ for name, some in {"own": own, "shared": shared}.items():
 #
 # ### Join, leave, step
 #
-# So prompts of any length can be continued together, and a row that has ended makes room for the next prompt while the others go on. That is the whole idea of **continuous batching**:
+# So prompts of any length can be continued together, and a row that has ended makes room for the next prompt while the others go on. That is the whole idea of **continuous batching**. (In this short form a freed row stays empty for one step.)
 
 
 # %%
@@ -895,7 +895,7 @@ print("in groups:", " + ".join(str(max(group)) for group in groups), "=", in_gro
 print("with three rows always full:", math.ceil(sum(lengths) / 3), "steps")
 
 # %% [markdown]
-# How near does continuous batching come to the second number? Exercise 12.4 counts. (`BatchEngine` in `course_lib/serve` makes a server of it: many threads ask, one steps. Chapter 16 uses it.)
+# How near does continuous batching come to the second number? Exercise 12.4 counts. (`BatchEngine` in `course_lib/serve` makes a server of it: many threads put in requests, a single one runs the steps. Chapter 16 explains it.)
 #
 # ### Against somebody else's
 #

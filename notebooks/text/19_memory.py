@@ -57,10 +57,10 @@ print(f"{'all logits':12s} {logits:6.2f} GB, and several arrays of that size")
 # %% [markdown]
 # The weights are a small part. The rest of this chapter goes through the bill, line by line.
 #
-# ## 1. What the way back needs
+# ## 1. What the backward pass needs
 #
-# Chapter 02's engine kept each number of the way forward, since the way back asks for it: the slope of $a \cdot b$ by $a$ is
-# $b$. MLX does the same with whole arrays. What is kept in this way is called **activations**. (The two ways are also called the **forward pass** and the **backward pass**.)
+# Chapter 02's engine kept each number of the forward pass, since the backward pass asks for it: the slope of $a \cdot b$ by $a$ is
+# $b$. MLX does the same with whole arrays. What is kept in this way is called **activations**.
 #
 # How much is kept can be measured. `mx.get_peak_memory()` says the most memory that was in use at any moment:
 
@@ -91,7 +91,7 @@ claim("the gradient needs more arrays at once", both > forward)
 
 
 # %% [markdown]
-# On the way forward each array can go as soon as the next one is there. With a gradient the results of the exponentials must wait.
+# On the forward pass each array can go as soon as the next one is there. With a gradient the results of the exponentials must wait.
 #
 # ### Keep less: a gradient of your own
 #
@@ -144,7 +144,7 @@ claim("it saves at least a tenth of the peak", ours < 0.9 * plain)
 #
 # A row, one position of one text, has a loss of its own. Nothing connects it with the other rows. So take a chunk of rows, make
 # their logits, their loss, throw the logits away, take the next chunk. That is enough to *measure* a loss. For training it saves nothing: automatic differentiation
-# keeps the logits of every chunk until the way back, which begins at the last one.
+# keeps the logits of every chunk until the backward pass, which begins at the last one.
 #
 # ### Second idea: the gradient is known at once
 #
@@ -223,9 +223,9 @@ claim("the same loss and the same gradients", abs(loss.item() - same.item()) < c
 
 
 # %% [markdown]
-# `fused_loss` of the package does this inside an `mx.custom_function`, so that `model.loss` can be differentiated like anything else. Its way forward returns three things: the loss, and both gradients
-# as further outputs. Its way back only multiplies them by the slope that comes in. Two details come on top:
-# rows can carry different weights (targets of −1 count 0), and `mx.depends` takes the place of `mx.eval`: it tells lazy MLX to finish a chunk before the next one begins.
+# `fused_loss` of the package does this inside an `mx.custom_function`, so that `model.loss` can be differentiated like anything else. Its forward pass returns three things: the loss, and both gradients
+# as further outputs. Its backward pass only multiplies them by the slope that comes in. Two details come on top:
+# rows can carry different weights (targets of −1 count 0), and `mx.depends` takes the place of `mx.eval`: it puts the chunks in order, so that no more than two are in memory at once.
 #
 # ### What it saves
 #
@@ -306,7 +306,7 @@ claim(
 )
 
 # %% [markdown]
-# Activations grow with each text of the batch, and there is a trade: keep only what *enters* each block, one array instead of 18, and on the way back compute the
+# Activations grow with each text of the batch, and there is a trade: keep only what *enters* each block, one array instead of 18, and in the backward pass compute the
 # inside of the block once more. `GPT(config, recompute=True)` does that, with `nn.utils.checkpoint`. (Others call it gradient
 # checkpointing. It has nothing to do with saving a model.)
 
@@ -394,8 +394,16 @@ print("near the cap:", [round(number, 4) for number in near_15.tolist()])
 # - **optimizer**: Muon remembers one number per weight of the blocks, AdamW two for each other parameter (chapter 09);
 # - **activations**: 18 arrays per block (and the softmax weights, where they are kept), or 1 with recomputation, and on top what is alive for a moment only.
 #
-# The last item is the only one that cannot be counted from the formulas, since it depends on the order in which MLX works. It was fitted to peaks on a CPU: while one block goes
-# backward, about 21 more arrays and two of softmax weights; while the head works, about 14, 5 of two chunks' logits, and 3 of the size of the head's weight. The larger of the two counts, and with recomputation twice what one block keeps comes to the first. An estimate is only as good as its
+# The last item cannot be counted from the formulas, since it depends on the order in which MLX works. Three moments may be the fullest, and the fullest counts:
+#
+# | moment | alive besides weights and optimizer |
+# |---|---|
+# | the loss in the head | what all blocks keep, 14 arrays, 5 times the logits of two chunks, 3 times `lm_head` |
+# | the last block goes backward | what all blocks keep, 21 arrays and 2 of softmax weights, the gradient of `lm_head` |
+# | the first block, at the very end | what one block keeps, 21 arrays and 2 of softmax weights, all gradients |
+#
+# The numbers 14, 5, 3, 21 and 2 were fitted to peaks on a CPU; with recomputation, twice what a block keeps comes to the 21. Gradients have a line of their own, so *activations* is the fullest moment less all of them. For d12: 12 blocks of 18 arrays and
+# softmax weights, 20.54 GB, then 2.67 and 0.20, less 0.74: 22.66 GB. An estimate is only as good as its
 # agreement with measurement, so here are whole training steps, optimizer and all:
 
 # %%
@@ -475,8 +483,8 @@ print(f"{speed:,.0f} tokens a second, products {peak:,.0f} GFLOP/s: MFU {100 * s
 claim("some of the time goes into products, not all", 0 < share < 1)
 
 # %% [markdown]
-# Where does the rest go? Into everything that is not a matrix product: norms, softmax, ReLU², rotations. They do few operations for each number that they read, so
-# memory sets their pace.
+# Where does the rest go? Partly into everything that is not a matrix product: norms, softmax, ReLU², rotations. They do few operations for each number that they read, so
+# memory sets their pace. And products as small as these do not reach the speed of the large one that we measured with.
 #
 # ## 7. d12 to d26: what they need
 #
@@ -532,7 +540,7 @@ claim("on a laptop d12 is a matter of weeks", 20 < m3_days < 60)
 #
 # ### Exercise 19.1 — the cap with a gradient of its own
 #
-# 15 minutes, ●●○. Write `softcap_gradient(z, slope, output)`, the gradient of $15\tanh(z/15)$ in the form of section 1, from `slope` and `output`
+# 15 minutes, ●●○. Write `softcap_gradient(u, slope, output)`, the gradient of $15\tanh(u/15)$ in the form of section 1, from `slope` and `output`
 # alone, so that the input need not be kept. The check makes an `mx.custom_function` with it and takes its gradient.
 #
 # <details><summary>Hint 1</summary>Section 2 has the slope of the cap, written with its own output.</details>
@@ -540,7 +548,7 @@ claim("on a laptop d12 is a matter of weeks", 20 < m3_days < 60)
 # <details><summary>Hint 2</summary>It is 1 − (output / 15)². The slope that comes in multiplies it.</details>
 
 # %% tags=["exercise"]
-def softcap_gradient(z, slope, output):
+def softcap_gradient(u, slope, output):
     raise NotImplementedError
 
 
@@ -576,7 +584,7 @@ check(exercises.accuracy, accuracy)
 #
 # <details><summary>Hint 1</summary>Operations that were needed, divided by operations that the machine could have done in that time.</details>
 #
-# <details><summary>Hint 2</summary>`flops_per_token(config)` already holds the way forward and the way back. An hour has 3,600 seconds, a trillion is 1e12.</details>
+# <details><summary>Hint 2</summary>`flops_per_token(config)` already holds the forward pass and the backward pass. An hour has 3,600 seconds, a trillion is 1e12.</details>
 
 # %% tags=["exercise"]
 def mfu(config, steps, tokens, hours, tflops):
@@ -589,10 +597,10 @@ check(exercises.mfu, mfu)
 # %% [markdown]
 # ## Summary
 #
-# - The way back needs what the way forward made. These activations, not the weights, fill the memory.
+# - The backward pass needs what the forward pass made. With several texts at a time these activations, not the weights, fill the memory.
 # - A function with a gradient of its own can keep less. ReLU² keeps one array instead of two (what it gives is kept as well, but by the product that follows).
 # - The gradient of the loss is known as soon as the logits are. So both are made a chunk at a time, and the logits are never all in memory.
-# - Recomputation keeps one array per block instead of 18 and costs about one more way forward.
+# - Recomputation keeps one array per block instead of 18 and costs about one more forward pass.
 # - Weights in float32, products in the fast type of the device, logits and loss in float32.
 # - Parameters, memory and operations follow from the sizes. Measure a few steps before you trust the rest.
 #

@@ -23,7 +23,7 @@ def softcap(answer) -> None:
     gradient = mx.grad(lambda z: (slope * capped(z)).sum())(z)
     assert mx.allclose(gradient, truth, atol=1e-4), "right when called, but not as the vjp of a custom function"
     without_z = answer(mx.full(z.shape, mx.nan), slope, output)
-    assert mx.allclose(without_z, truth, atol=1e-4), "right, but it reads z; the output alone is enough"
+    assert mx.allclose(without_z, truth, atol=1e-4), "right, but it reads u; the output alone is enough"
 
 
 def accuracy(answer) -> None:

@@ -21,14 +21,14 @@ backend.seed_everything(42)
 
 
 # %%
-def softcap_gradient(z, slope, output):
+def softcap_gradient(u, slope, output):
     return slope * (1 - mx.square(output / 15))
 
 
 check(exercises.softcap, softcap_gradient)
 
 # %% [markdown]
-# The slope of tanh can be written with tanh itself. So what was computed on the way forward is all that the way back needs.
+# The slope of tanh can be written with tanh itself. So what was computed in the forward pass is all that the backward pass needs.
 #
 # ## Exercise 19.2 — how often is the first guess right?
 #
