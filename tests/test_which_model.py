@@ -5,6 +5,7 @@ import os
 import pytest
 
 from course_lib.host.errors import CourseError
+from course_lib.host.paths import data_dir
 from course_lib.scripts import base_eval, chat_cli
 from course_lib.train.checkpoint import Checkpoint, run_folder, save_checkpoint
 from course_lib.train.flags import WhichModel
@@ -46,17 +47,30 @@ def test_a_control_from_new_weights_is_not_what_one_wants_to_talk_to(save):
     assert WhichModel().place("sft") == (tuned, None)
 
 
+def test_before_any_training_the_starter_is_taken_and_its_name_means_it(save, capsys):
+    base, tuned = (data_dir() / "starter" / stage / "starter" for stage in ("base", "sft"))
+    assert WhichModel().place() == (base, None)
+    assert "comes with the course" in capsys.readouterr().err
+    assert WhichModel().place("sft") == (tuned, None)
+    own = save("d4", "sft")
+    assert WhichModel().place("sft") == (own, None)
+    assert WhichModel(tag="starter").place("sft") == (tuned, None)
+    assert WhichModel(tag="starter").place() == (base, None)
+    mine = save("starter", "sft")
+    assert WhichModel(tag="starter").place("sft") == (mine, None)
+
+
 def test_a_model_that_there_is_not_is_refused_with_what_there_is(save):
     ways = (
         "the quickest way to one, named speedrun, is `uv run speedrun --minutes 5`; the long way is `uv run base_train`"
     )
     chat = f"{ways}, then `uv run chat_sft`"
-    assert refused(chat_cli.Settings(), "sft") == f"there is no sft model yet; {chat}"
+    assert refused(chat_cli.Settings(stage="rl"), "rl").startswith("there is no rl model yet; ")
+    assert refused(chat_cli.Settings(tag="d4"), "sft") == f"there is no run in {run_folder('d4', 'sft')}; {chat}"
     save("d2", at=1)
     save("d6", at=2)
     tune = "`uv run chat_sft --tag d6` makes one of the pretrained model that is here"
     there = f"--stage and --tag can name base: d6, d2; {tune}"
-    assert refused(chat_cli.Settings(), "sft") == f"there is no sft model yet; {there}"
     folder = run_folder("d4", "sft")
     assert refused(chat_cli.Settings(tag="d4"), "sft") == f"there is no run in {folder}; {there}"
     folder = run_folder("d2", "sft")

@@ -849,7 +849,8 @@ for name, task in tasks.items():
     lead[name] = statistics.mean(ours) - theirs
     sure[name] = sum(clear(row, "clustered") for row in rows)
     print(f"{name:10s} guessing {task.baseline:4.0%}, table {theirs:5.1%}, models", end="")
-    print(f"{statistics.mean(ours):6.1%} ({min(ours):.0%} … {max(ours):.0%}), clear: {sure[name]} of {len(rows)}")
+    print(f"{statistics.mean(ours):6.1%} ({min(ours):.0%} … {max(ours):.0%})", end="")
+    print(f", clear: {sure[name]} of {len(rows)}")
 
 # %%
 claim(
