@@ -1,0 +1,658 @@
+# %% [markdown]
+# # 10 · Training
+#
+# **Goal.** Train a GPT for as long as it takes: steps larger than the memory, a loop that watches itself, a run that can be stopped and resumed bit for bit, and the bill before you begin.
+#
+# | | |
+# |---|---|
+# | Needs | [06 · Data](06_data.ipynb), [08 · GPT](08_gpt.ipynb), [09 · Muon](09_muon.ipynb) |
+# | Time | 70 minutes to read, 65 for the exercises; two to four minutes to run |
+# | Memory | under 4 GB |
+# | You will build → exported to | the step → `course_lib.train.trainer`; a run as a value → `recipe`; the loop → `loop`, all in `course_lib.train` |
+#
+# You have text, a model and an optimizer. How long would it take to train a d12, 186 million parameters, on *your* machine?
+# This chapter answers twice, roughly now and with a measurement at the end. In between it builds what so long a run needs.
+
+# %% [markdown]
+# ![Map of the course: chapter 10 training is marked, in Part II; after 09 muon, and 11 evaluation comes next](images/map_10.png)
+#
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · **10** · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/10_training.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+
+# %%
+#| export train.trainer
+"""The training step: gradients of several micro-batches, one clipped step of Muon and AdamW.
+
+Source: nanochat (October 2025).
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
+
+from course_lib.host.errors import CourseError
+from course_lib.model.gpt import GPT
+from course_lib.train import refusals
+from course_lib.train.muon import Muon
+from course_lib.train.optim import lr_multiplier, make_optimizer, muon_momentum
+from course_lib.train.recipe import Rates
+
+# %%
+import json
+import tempfile
+import time
+from contextlib import nullcontext, redirect_stderr
+from dataclasses import asdict, replace
+from io import StringIO
+from itertools import cycle, islice, product
+from pathlib import Path
+
+import numpy as np
+
+from course_lib import backend
+from course_lib.classroom import add_to, budget, check, claim, draw_loss_log, record_loss, stored
+from course_lib.classroom import draw_training as draw
+from course_lib.classroom.exercises import training as exercises
+from course_lib.classroom.loss_log import read_losses
+from course_lib.data.dataloader import TokenLoader
+from course_lib.data.dataset import open_dataset
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.model.gpt import GPTConfig, init_weights
+from course_lib.model.sizes import count_parameters, flops_per_token
+from course_lib.train.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from course_lib.train.pretraining import Documents
+
+backend.seed_everything(42)
+
+# %% [markdown]
+# ## 1. How long would it take?
+#
+# Chapter 08 counted the work: each parameter that multiplies costs 2 operations per token on the way forward and 4 on the way
+# back. So $N$ parameters and $D$ tokens cost about **6·N·D** operations. (`flops_per_token` leaves out the table of embeddings,
+# which multiplies nothing, and adds attention.) nanochat (October 2025) reads 20 tokens for each parameter. The speed of plain
+# matrix products on your machine is quickly measured:
+
+# %%
+d12 = GPTConfig.from_depth(12)
+operations = flops_per_token(d12) * 20 * count_parameters(d12)
+products = 1e9 * backend.matmul_gflops(dtype=backend.compute_dtype())  # operations a second
+print(f"{operations:.1e} operations, of which this machine does {products:.1e} a second")
+days = operations / products / 86_400
+print(f"a d12 would take {days:,.1f} days, if training were nothing but products")
+
+
+# %% [markdown]
+# Is it? And why 20 tokens? Both questions come back, in sections 7 and 8. First, a much smaller model, and a tokenizer of 512
+# ids that is trained here and not saved:
+
+# %%
+data = open_dataset()
+tokenizer = Tokenizer.train(data.documents("train"), 512)
+with TokenLoader(data, tokenizer, "train", 8, 128) as loader:
+    batches = list(islice(loader, 32))  # pairs (inputs, targets), each (8, 128)
+with TokenLoader(data, tokenizer, "val", 8, 128) as loader:
+    held_out = list(islice(loader, budget(32, quick=4)))  # what chapters 08 and 09 measured on
+
+# %%
+SMALL = GPTConfig(128, vocab_size=512, n_layer=2, n_head=2, n_kv_head=2, n_embd=64)
+
+
+def new_model(config, seed=0):
+    model = GPT(config)
+    init_weights(model, seed)
+    return model
+
+
+# %% [markdown]
+# ## 2. One step by hand
+#
+# Everything that a step consists of, in order:
+#
+# 1. the loss and its gradients;
+# 2. **clipping**: all gradients together are one long vector, and its length is the **gradient norm**, the root of the sum of
+#    all squares. If it is above a limit, the whole vector is made shorter, and keeps its direction;
+# 3. the learning rates, times a multiplier that goes down at the end (chapter 09);
+# 4. Muon's momentum, which grows over the first 300 steps (chapter 09);
+# 5. the update;
+# 6. `mx.eval`: all of this was a plan so far. Now it is computed.
+#
+# `optimizer.optimizers` holds three: Muon first, then AdamW for `wte` and for `lm_head`.
+
+
+# %%
+model = new_model(SMALL)
+optimizer = make_optimizer(model)
+rates = [part.learning_rate for part in optimizer.optimizers]
+loss_and_gradients = nn.value_and_grad(model, model.loss)
+
+
+def step_by_hand(n, num_iterations, inputs, targets):
+    loss, gradients = loss_and_gradients(inputs, targets)  # 1
+    norm = math.sqrt(sum(mx.square(g).sum().item() for _, g in tree_flatten(gradients)))  # 2
+    gradients = tree_map(lambda g: g * min(1, 1.0 / norm), gradients)
+    for part, rate in zip(optimizer.optimizers, rates, strict=True):  # 3
+        part.learning_rate = rate * lr_multiplier(n, num_iterations)
+    optimizer.optimizers[0].state["momentum"] = mx.array(muon_momentum(n))  # 4
+    optimizer.update(model, gradients)  # 5
+    mx.eval(model.parameters(), optimizer.state)  # 6
+    return loss.item(), norm
+
+
+# %%
+print("step   loss  norm  multiplier  momentum")
+for n in range(10):
+    loss, norm = step_by_hand(n, 10, *batches[n])
+    print(f"{n:4d} {loss:6.3f} {norm:5.2f} {lr_multiplier(n, 10):11.1f} {muon_momentum(n):9.4f}")
+    assert n or abs(loss - math.log(512)) < 1e-4
+by_hand, loss_by_hand = dict(tree_flatten(model.parameters())), loss
+
+# %% [markdown]
+# The first loss is $\ln 512$, as it must be (chapter 08), and it falls from there. Keep these weights: in section 4 the
+# finished `Trainer` has to arrive at the same ones.
+#
+# ## 3. Micro-batches
+#
+# How many tokens should a step have? nanochat (October 2025) takes 524,288. For a large model, the activations of so many
+# tokens fit on no single GPU. So the batch is cut into **micro-batches**. Each gives its gradients; the gradients are added
+# up, and the optimizer takes one step with their mean. This is **gradient accumulation**. Since the loss is a mean, only the
+# memory changes: two micro-batches of 8 rows give the gradients of one batch of 16.
+
+# %%
+ids, targets = (mx.concatenate(pair) for pair in zip(*batches[:2], strict=True))  # 16 rows
+loss, whole = loss_and_gradients(ids, targets)
+losses, parts = zip(*(loss_and_gradients(*batch) for batch in batches[:2]), strict=True)
+mean = tree_map(lambda a, b: (a + b) / 2, *parts)
+close = 1e-4 if backend.compute_dtype() == mx.float32 else 2e-2  # bfloat16 keeps three digits
+for (name, one), (_, two) in zip(tree_flatten(whole), tree_flatten(mean), strict=True):
+    assert mx.abs(one - two).max() <= close * mx.abs(two).max(), name
+print(f"loss of 16 rows {loss.item():.6f}, mean of twice 8 {sum(losses).item() / 2:.6f}")
+
+
+# %% [markdown]
+# The mean of means is the mean only when all parts have the same size, as ours do. Exercise 10.1 asks what to do with others.
+#
+# ### The graph that grows
+#
+# MLX is lazy: adding gradients only notes what is to be added. If nobody asks for a number, the plan grows by a whole
+# forward and backward pass with each micro-batch. What does that do to the memory? Guess before you run the cell.
+
+
+# %%
+def peak(count, evaluate):
+    """Megabytes at the fullest moment while the gradients of `count` micro-batches are added up."""
+    mx.clear_cache()
+    before, so_far = mx.get_active_memory(), None
+    mx.reset_peak_memory()
+    for batch in batches[:count]:
+        _, gradients = loss_and_gradients(*batch)
+        so_far = gradients if so_far is None else tree_map(mx.add, so_far, gradients)
+        if evaluate:
+            mx.eval(so_far)
+    mx.eval(so_far)
+    return (mx.get_peak_memory() - before) / 1e6
+
+
+# %%
+counts = (1, 2, 4, 8, 16)[:: budget(1, quick=2)]
+peaks = {
+    "mx.eval after each micro-batch": [peak(count, True) for count in counts],
+    "mx.eval once, at the end": [peak(count, False) for count in counts],
+}
+draw.draw_peaks(counts, peaks)
+
+# %%
+often, once = peaks.values()
+claim("with mx.eval after each, the most need hardly more than two", often[-1] < 1.2 * often[1])
+claim("with one at the end, at least 1.4 times as much", once[-1] > 1.4 * often[-1])
+
+# %% [markdown]
+# The solid line is flat: each micro-batch is computed, added and forgotten. The dashed one climbs. (Not to 16 times: MLX frees
+# what it can while it computes.)
+#
+# ## 4. The Trainer
+#
+# A step has seven numbers that somebody has to choose. The programs have them as flags, and check the bounds that
+# `NonNegative` and `Fraction` stand for.
+
+# %%
+#| export train.recipe
+"""A run as a value: the model, the steps, the rates, how often it looks at itself and saves."""
+
+from dataclasses import dataclass
+
+from course_lib.host.program import Fraction, NonNegative
+from course_lib.model.gpt import GPTConfig
+
+
+# %%
+#| export train.recipe
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates, and how they change over a run."""
+
+    matrix_lr: NonNegative = 0.02
+    """Learning rate of Muon, for the matrices of the blocks."""
+    embedding_lr: NonNegative = 0.2
+    """Learning rate of AdamW for wte, at n_embd 768."""
+    unembedding_lr: NonNegative = 0.004
+    """Learning rate of AdamW for lm_head, at n_embd 768."""
+    grad_clip: NonNegative = 1.0
+    """Largest norm of the gradients; 0 to leave them."""
+    warmup_ratio: Fraction = 0.0
+    """Fraction of the run over which learning rates rise."""
+    warmdown_ratio: Fraction = 0.2
+    """Fraction of the run over which learning rates decay."""
+    final_lr_frac: Fraction = 0.0
+    """Final rate as a fraction of the peak."""
+
+
+# %% [markdown]
+# What comes out of a step, and the error of a run that is lost:
+
+# %%
+#| export train.trainer
+@dataclass(frozen=True)
+class StepResult:
+    """What a training step measured."""
+
+    iteration: int  # the step's number, from 0
+    losses: list[float]  # nats, of each micro-batch of this process
+    loss: float  # the mean over all processes
+    grad_norm: float  # before clipping
+    lr_multiplier: float  # of all learning rates
+
+
+# %%
+#| export train.trainer
+class Diverged(CourseError):
+    """Loss or gradients are no numbers, or the loss has risen far: going on makes no sense."""
+
+
+# %% [markdown]
+# The class holds the model, its optimizer and the number of the next step. (`refusals` has the sentences for what makes no sense.)
+
+
+# %%
+#| export train.trainer
+class Trainer:
+    """Steps of Muon and AdamW on a GPT, with clipping and the schedule of learning rates.
+
+    num_iterations: steps of the whole run, which the schedule spans; rates: those of `Rates`.
+    """
+
+    muon: Callable = Muon  # makes the optimizer of the matrices, of its rate
+
+    def __init__(self, model: GPT, num_iterations: int, **rates: float):
+        self.model, self.num_iterations, self.rates = model, num_iterations, Rates(**rates)
+        refusals.check_run(num_iterations, self.rates.grad_clip)
+        self.iteration = 0
+        peaks = self.rates.matrix_lr, self.rates.embedding_lr, self.rates.unembedding_lr
+        self.optimizer = make_optimizer(model, *peaks, self.muon)
+        self.peaks = [part.learning_rate for part in self.optimizer.optimizers]
+        self.loss_and_gradients = nn.value_and_grad(model, model.loss)
+
+
+# %% [markdown]
+# **Accumulate**, as in section 3:
+
+
+# %%
+#| export train.trainer
+@add_to(Trainer)
+def add_gradients(self, so_far: dict, inputs: mx.array, targets: mx.array) -> tuple[mx.array, dict]:
+    """Loss of a micro-batch, and its gradients added to those so far."""
+    loss, gradients = self.loss_and_gradients(inputs, targets)
+    return loss, tree_map(mx.add, so_far, gradients) if so_far else gradients
+
+
+# %%
+#| export train.trainer
+@add_to(Trainer)
+def sum_gradients(
+    self, micro_batches: Iterable[tuple[mx.array, mx.array]]
+) -> tuple[list[float], float, dict]:
+    """Loss of each micro-batch, their mean, and the sum of the gradients."""
+    losses, gradients = [], {}
+    for inputs, targets in micro_batches:
+        loss, gradients = self.add_gradients(gradients, inputs, targets)
+        mx.eval(loss, gradients)
+        losses.append(loss.item())
+    refusals.check_micro_batches(losses)
+    return losses, sum(losses) / len(losses), gradients
+
+
+# %% [markdown]
+# **The norm.** The squares of each gradient are added up on the device, those of all gradients in Python with `math.fsum`,
+# which rounds only once.
+
+
+# %%
+#| export train.trainer
+def global_norm(gradients: dict) -> float:
+    """The length of all gradients together, as one vector; the same in any order of adding."""
+    squares = mx.stack([mx.square(g.reshape(-1)).sum() for _, g in tree_flatten(gradients)])
+    return math.sqrt(math.fsum(squares.tolist()))
+
+
+# %% [markdown]
+# **Step.** The rest, in the order of section 2, with one line in the middle that section 2 did not have. A norm sees every
+# number of every gradient. If one of them is NaN or infinite, so is the norm, and the step is **refused** before anything has
+# changed. Why so strict? Given a gradient with a single NaN, Muon turns the whole matrix into NaN, AdamW only that one number,
+# and the next forward pass spreads it to everything. Then the weights are lost.
+
+
+# %%
+#| export train.trainer
+@add_to(Trainer)
+def set_rates(self) -> float:
+    """Set learning rates and momentum of this iteration; what the rates are multiplied by."""
+    rates = self.rates
+    shape = rates.warmup_ratio, rates.warmdown_ratio, rates.final_lr_frac
+    multiplier = lr_multiplier(self.iteration, self.num_iterations, *shape)
+    for part, peak in zip(self.optimizer.optimizers, self.peaks, strict=True):
+        part.learning_rate = peak * multiplier
+    self.optimizer.optimizers[0].state["momentum"] = mx.array(muon_momentum(self.iteration))
+    return multiplier
+
+
+# %%
+#| export train.trainer
+@add_to(Trainer)
+def update(self, gradients: dict, scale: mx.array) -> None:
+    """Move the weights, with gradients that are scaled first."""
+    self.optimizer.update(self.model, tree_map(lambda gradient: gradient * scale, gradients))
+
+
+# %%
+#| export train.trainer
+@add_to(Trainer)
+def step(self, micro_batches: Iterable[tuple[mx.array, mx.array]]) -> StepResult:
+    """One step on the mean loss of the micro-batches (inputs, targets), each (B, T).
+
+    Raises CourseError for no micro-batch or a step beyond num_iterations, and Diverged, with the
+    weights as they were, when the loss or the gradients are not finite.
+    """
+    refusals.check_step(self.iteration, self.num_iterations)
+    losses, loss, gradients = self.sum_gradients(micro_batches)
+    norm = global_norm(gradients) / len(losses)
+    if not math.isfinite(loss + norm):
+        raise Diverged(f"the loss is {loss}, the norm of its gradients {norm}")
+    multiplier, limit = self.set_rates(), self.rates.grad_clip
+    clip = min(1, limit / (norm + 1e-6)) if limit else 1
+    self.update(gradients, mx.array(clip / len(losses)))
+    del gradients  # so that their memory is free for the update
+    mx.eval(self.model.parameters(), self.optimizer.state)
+    self.iteration += 1
+    return StepResult(self.iteration - 1, losses, loss, norm, multiplier)
+
+
+# %% [markdown]
+# Is it the step of section 2? A new model with the same starting values, the same batches, ten steps. On a CPU the weights must
+# agree. (In bfloat16 a gradient near 0 may come out with the other sign, and AdamW's first steps look at little but the sign;
+# the loss still agrees.)
+
+# %%
+trainer = Trainer(new_model(SMALL), num_iterations=10)
+results = [trainer.step([batch]) for batch in batches[:10]]
+
+# %%
+now = dict(tree_flatten(trainer.model.parameters()))
+gap = max(mx.abs(now[name] - by_hand[name]).max().item() for name in now)
+print(results[0])
+print(f"largest difference of a weight after ten steps: {gap:.1e}")
+assert abs(results[-1].loss / loss_by_hand - 1) < 1e-2
+assert gap < 1e-3 or backend.compute_dtype() != mx.float32
+
+# %% [markdown]
+# And if a number breaks? We put NaNs into one row of the head, such as a bad step might leave behind:
+
+# %%
+trainer = Trainer(new_model(SMALL), num_iterations=10)
+trainer.step(batches[:2])
+trainer.model.lm_head.weight[7] = mx.nan
+before = dict(tree_flatten(trainer.model.parameters()))
+
+# %%
+try:
+    trainer.step(batches[2:4])
+except Diverged as error:
+    print("refused:", error)
+now = dict(tree_flatten(trainer.model.parameters()))
+same = all(mx.array_equal(before[name], now[name], equal_nan=True) for name in now)
+claim("the weights are untouched and the step is not counted", same and trainer.iteration == 1)
+
+
+# %% [markdown]
+# That is the whole step. The programs use a subclass, `FastTrainer` (`train/fast_trainer.py`, written by hand). On a GPU it compiles
+# `add_gradients` and `update`, and several processes ([chapter 20](20_processes.ipynb)) take the mean of their gradients. Tests check that its steps are
+# these.
+#
+# ## 5. The loop
+#
+# ### A run is a value
+#
+# A `Recipe` has every number of a run: whoever has the recipe and the text can do the run again. How often the run looks at itself
+# is its **cadence**.
+
+# %%
+#| export train.recipe
+@dataclass(frozen=True)
+class Cadence:
+    """Steps between evaluations, samples and saves; eval_batches: of one, over all processes."""
+
+    eval_every: int
+    eval_batches: int
+    sample_every: int
+    save_every: int
+
+
+# %%
+#| export train.recipe
+@dataclass(frozen=True)
+class Recipe:
+    """A run with every number known: what a checkpoint keeps, and what `train` follows.
+
+    total_batch_size: tokens of a step, over all processes. device_batch_size: rows of a
+    micro-batch. minutes: end by the clock, never before min_iterations.
+    """
+
+    model: GPTConfig
+    num_iterations: int
+    total_batch_size: int
+    sequence_len: int
+    device_batch_size: int
+    rates: Rates
+    cadence: Cadence
+    seed: int = 42
+    recompute: bool = False
+    max_rise: float = 1.5
+    minutes: float | None = None
+    min_iterations: int = 1
+
+    def micro_batches(self, processes: int = 1) -> int:
+        """Micro-batches of each process in a step."""
+        return self.total_batch_size // (self.sequence_len * self.device_batch_size * processes)
+
+
+# %% [markdown]
+# ### The loop itself
+#
+# It goes over the steps 0 … N. The last one only looks, so there is a measurement before the first step and one after the
+# last. Three things come from outside. The **source** has the batches, from any place on; a loop need not know whether it trains
+# on documents or, in chapter 13, on conversations. `out` keeps the results. `stop` remembers whether somebody pressed Ctrl-C. `batches.state` is chapter 06's place in the text, and `explaining` adds that place to an error. `Record`, below, does the least that works: most of its calls do nothing.
+#
+# A checkpoint comes *before* the look at the model: if the look fails, the work is safe.
+
+# %%
+#| export train.loop
+"""The training loop: steps 0 … N, of which the last only looks and saves.
+
+Source: nanochat (October 2025).
+"""
+
+from course_lib.host.stop import StopRequest
+from course_lib.train.recipe import Recipe
+from course_lib.train.run_folder import RunFolder
+from course_lib.train.source import Source
+from course_lib.train.trainer import Trainer
+
+
+# %%
+#| export train.loop
+def train(
+    recipe: Recipe, trainer: Trainer, source: Source, out: RunFolder, stop: StopRequest
+) -> int:
+    """Run the steps that are left. Returns 0, or an exit code if somebody asked to stop."""
+    every, place = recipe.cadence, out.resume(trainer)  # weights, optimizers, place in the data
+    began = trainer.iteration
+    with source.batches("train", place) as batches:
+        out.open(began)
+        while True:
+            step = trainer.iteration
+            trainer.num_iterations = out.num_iterations(step)  # or what the clock allows
+            is_last = step >= trainer.num_iterations
+            if step > began and (is_last or step % every.save_every == 0):
+                out.save(trainer, batches.state)
+            if is_last or step % every.eval_every == 0:
+                out.evaluate(step, trainer.model, source)
+            if is_last or step and step % every.sample_every == 0:
+                out.sample(step, trainer.model, source)
+            if is_last:
+                return out.finish()
+            with out.explaining(step, source.place(batches.state)):
+                out.watch(trainer.step(out.micro_batches(step, batches)))
+            if code := out.stop_code(stop):
+                out.save(trainer, batches.state)
+                return out.stopped(code)
+
+
+# %% [markdown]
+# `base_train`, `chat_sft` and `speedrun` run these very lines. Their `out` is a `RunFolder` (`train/run_folder.py`, written by
+# hand), which writes everything down on disk, prints a line per step and obeys Ctrl-C. Here is the smallest thing that will
+# do: it remembers what it is told, and saves nothing yet.
+
+
+# %%
+class Record:
+    """What the loop asks of its `out`, in its simplest form."""
+
+    def __init__(self, recipe):
+        self.recipe = recipe
+        self.results, self.unseen = [], {}
+
+    def micro_batches(self, step, batches):
+        return islice(batches, self.recipe.micro_batches())
+
+    def watch(self, result):
+        self.results.append(result)
+
+    def evaluate(self, step, model, source):
+        self.unseen[step] = mean_loss(model, held_out[: self.recipe.cadence.eval_batches])
+
+    def num_iterations(self, step):
+        return self.recipe.num_iterations
+
+    def stop_code(self, stop):
+        return stop.code
+
+    def explaining(self, step, place):
+        return nullcontext()  # RunFolder's says on which text a run diverged
+
+    resume = open = save = sample = finish = stopped = lambda self, *_: None
+
+
+# %%
+def mean_loss(model, batches):
+    """Nats per token."""
+    return sum(model.loss(*batch, "none").mean().item() for batch in batches) / len(batches)
+
+
+# %% [markdown]
+# Now a run: the model of chapter 08's ladder, with 400 steps of 1,024 tokens as in chapter 09, each in two micro-batches. Every
+# 40 steps it looks at eight batches of unseen text. `Documents` is the package's source of documents.
+
+# %%
+STEPS = budget(400, quick=4)
+LADDER = GPTConfig(sequence_len=128, vocab_size=512, n_layer=4, n_head=4, n_kv_head=4, n_embd=128)
+recipe = Recipe(
+    model=LADDER,
+    num_iterations=STEPS,
+    total_batch_size=1024,
+    sequence_len=128,
+    device_batch_size=4,
+    rates=Rates(warmdown_ratio=0.5),
+    cadence=Cadence(budget(40, quick=2), eval_batches=8, sample_every=STEPS, save_every=STEPS),
+)
+
+# %%
+out = Record(recipe)
+trainer = Trainer(new_model(LADDER), STEPS, **asdict(recipe.rates))
+train(recipe, trainer, Documents(data, tokenizer, recipe), out, StopRequest())
+training, norms = [[getattr(each, name) for each in out.results] for name in ("loss", "grad_norm")]
+draw.draw_run(training, out.unseen, norms, limit=recipe.rates.grad_clip)
+early, late = (sum(norm > 1 for norm in part) for part in (norms[:50], norms[-50:]))
+claim("far more of the first 50 norms than of the last are above 1", early > 2 * late)
+
+# %% [markdown]
+# On the left, both curves fall. The training loss jumps from step to step, since every batch is different text, so look at its mean. Even the mean sags for some 50 steps where a
+# long document repeats itself. The unseen loss is always measured on the same text. What would it mean if the solid
+# curve kept falling and the dashed one rose? Exercise 10.2 shows six runs, five of them spoiled, and asks you what is wrong.
+#
+# On the right is the norm of each step's gradients, and the limit above which it is clipped: often at first, later seldom.
+#
+# ### Which of this helps?
+#
+# Three choices of this chapter, each with its control:
+#
+# - **Clipping** is meant for the strange gradient that a strange text makes, which must not rule the optimizers' averages. The
+#   control has no limit, and another run has a limit ten times as low.
+# - **Larger steps**: as many tokens in half as many steps, of two micro-batches each.
+# - **The growing momentum**: in one control it stays at 0.95, as in chapter 09, in another at 0.88.
+#
+# Three seeds each, with the small model of section 2. Which of the three would you bet on?
+
+
+# %%
+class Steady(Trainer):
+    """A Trainer whose momentum stays the same."""
+
+    def set_rates(self):
+        multiplier = super().set_rates()
+        self.optimizer.optimizers[0].state["momentum"] = mx.array(self.momentum)
+        return multiplier
+
+
+def one_run(seed, steps=200, batches_per_step=1, momentum=None, **rates):
+    """A row: the unseen loss of the small model after a run, and how often its norm was above 1."""
+    steps = budget(steps, quick=2)
+    kind = Steady if momentum else Trainer
+    trainer = kind(new_model(SMALL, seed), steps, warmdown_ratio=0.5, **rates)
+    trainer.momentum = momentum
+    with TokenLoader(data, tokenizer, "train", 8, 128) as loader:
+        norms = [trainer.step(islice(loader, batches_per_step)).grad_norm for _ in range(steps)]
+    row = {"seed": seed, "steps": steps, "above_1": sum(norm > 1 for norm in norms)}
+    return row | {"loss": mean_loss(trainer.model, held_out)}
+
+
+def runs():
+    for seed in range(budget(3, quick=1)):
+        for limit in (1.0, 0.0, 0.1):
+            yield {"run": f"limit {limit:g}"} | one_run(seed, grad_clip=limit)
+        yield {"run": "larger steps"} | one_run(seed, steps=100, batches_per_step=2)
+        for momentum in (0.95, 0.88):  # 0.88: about the mean of the growing one in 200 steps
+            yield {"run": f"momentum {momentum}"} | one_run(seed, momentum=momentum)
+
+
+# %%
+rows = stored("training_runs", runs)
+found = {}
+for row in rows:
+    found.setdefault(row["run"], []).append(row["loss"])
+for name, losses in found.items():
+    print(f"{name:13s}", *(f"{loss:.3f}" for loss in losses), f"  mean {np.mean(losses):.3f}")
+
+above = [row["above_1"] for row in rows if row["run"] == "limit 1"]
+print(f"limit 1 clipped {above} of {rows[0]['steps']} steps")
