@@ -663,6 +663,8 @@ limits = [np.mean(losses) for name, losses in found.items() if "limit" in name]
 claim("the limit makes no difference beyond luck", max(limits) - min(limits) < luck)
 for other in ("larger steps", "momentum 0.95"):
     claim(f"{other}: higher, with every seed", min(found[other]) > max(found["limit 1"]))
+lower = abs(np.mean(found["momentum 0.88"]) - np.mean(found["limit 1"]))
+claim("momentum 0.88 does as well as the growing one", lower < luck)
 
 # %% [markdown]
 # **Clipping** buys nothing. With the limit of 1 about a sixth of the steps are clipped, and the losses are the
@@ -674,7 +676,8 @@ for other in ("larger steps", "momentum 0.95"):
 # **Larger steps** are worse at the same rates, in half as many steps. (Higher rates might win some of it back; we did not try.) So micro-batches are no way to a
 # better model here. They are how a step that *must* be large fits into memory. Why must it be? Many GPUs share one step, and then each needs work enough; and late in a long training, few tokens give a gradient that is mostly noise.
 #
-# **The momentum** was the one to bet on, at least in a run as short as this. (We did not look into why.) If that is so, then the run
+# **The momentum** was the one to bet on, at least in a run as short as this. But it need not grow: 0.88 throughout does as well. In 200 steps the
+# growing one only gets to 0.92, so what helps here is that it is *lower*. If that is so, then the run
 # that you watched should end below chapter 09's Muon, which had the same text, steps and rates:
 
 # %%
@@ -688,7 +691,7 @@ claim("lower than in chapter 09, by far more than luck", loss < muon["loss"] - 3
 claim("as low as AdamW there, within luck", abs(loss - adamw["loss"]) < adamw["spread"])
 
 # %% [markdown]
-# With a growing momentum Muon draws level with AdamW (in one run, with one seed). So most of AdamW's lead in chapter 09 came from a momentum of 0.95 from the first step on. (Its three seeds there differ by 0.05.)
+# With a momentum that begins lower Muon draws level with AdamW (in one run, with one seed). So most of AdamW's lead in chapter 09 came from a momentum of 0.95 from the first step on. (Its three seeds there differ by 0.05.)
 #
 # ## 6. Save, stop, resume
 #
@@ -1109,7 +1112,7 @@ check(exercises.forget_nothing, pack, unpack)
 #
 # - $N$ parameters and $D$ tokens cost about $6ND$ operations. The MFU says what share of its plain products a machine reaches.
 # - A step: the mean gradient of its micro-batches, a norm that is checked and clipped, rates and momentum, an update, `mx.eval`.
-# - Clipping bought nothing here, a momentum that grows did. The norm refuses the step that would ruin the weights.
+# - Clipping bought nothing here, a momentum below 0.95 did. The norm refuses the step that would ruin the weights.
 # - A checkpoint holds everything that the next step reads. The proof is a resumed run that is equal in every bit.
 # - A larger budget of operations wants a larger model, not only a longer run.
 #
