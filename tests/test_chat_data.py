@@ -15,9 +15,10 @@ from hub import Hub
 from hypothesis import given
 from hypothesis import strategies as st
 
-from course_lib.chat.conversation import check_messages, render_conversation
 from course_lib.chat.files import read_conversations
 from course_lib.chat.lessons import practice
+from course_lib.chat.messages import check_messages
+from course_lib.chat.rendering import render_conversation
 from course_lib.chat.sources import (
     FROM_HUB,
     arc_messages,

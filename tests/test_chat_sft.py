@@ -20,9 +20,9 @@ from waiting import wait_for
 
 from course_lib import backend
 from course_lib.chat import fine_tuning
+from course_lib.chat.conversation_loader import ConversationLoader
 from course_lib.chat.fine_tuning import Settings, make_recipe, names_in
 from course_lib.chat.lessons import practice
-from course_lib.chat.packing import ConversationLoader
 from course_lib.chat.sources import is_held_out, mixed, open_conversations
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError, FlagError

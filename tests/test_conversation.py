@@ -7,13 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_lib.chat.conversation import (
-    PARTS,
-    check_messages,
-    render_conversation,
-    render_for_completion,
-    without_system,
-)
+from course_lib.chat.conversation import render_for_completion
+from course_lib.chat.messages import PARTS, check_messages, without_system
+from course_lib.chat.rendering import render_conversation
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
 

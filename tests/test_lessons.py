@@ -11,10 +11,10 @@ from functools import cache
 
 import pytest
 
-from course_lib.chat import lessons
 from course_lib.chat.calculator import use_calculator
-from course_lib.chat.conversation import check_messages
-from course_lib.chat.lessons import KINDS, MIX, blind_questions, documented, expand, is_test, lesson, practice, words
+from course_lib.chat.lessons import KINDS, MIX, blind_questions, documented, expanded, lesson, practice, words
+from course_lib.chat.messages import check_messages
+from course_lib.chat.templates import expand, is_test, templates
 from course_lib.host.errors import CourseError
 
 MANY = 1200
@@ -51,7 +51,7 @@ def expression(messages):
 def plain(question):
     """A question without what only dresses it."""
     question = question.lower()
-    for opening in sorted(filter(None, lessons._templates()["openings"]), key=len, reverse=True):
+    for opening in sorted(filter(None, templates()["openings"]), key=len, reverse=True):
         question = question.removeprefix(opening)
     return re.sub(r"[,.]? ?please\.?$|[ ?!.]+$", "", question)
 
@@ -202,10 +202,10 @@ def test_words_are_words_each_once():
 
 def test_who_it_is_and_what_it_cannot_know_has_one_answer_for_each_question():
     answers = {}
-    entries = [*lessons._templates()["identity"], lessons._templates()["unknown"]]
+    entries = [*templates()["identity"], templates()["unknown"]]
     for entry in entries:
         for ending in ("question", "request"):
-            for phrase in lessons._expanded(tuple(entry.get(ending, ()))):
+            for phrase in expanded(tuple(entry.get(ending, ()))):
                 assert answers.setdefault(phrase.lower(), entry["answer"]) == entry["answer"], phrase
     assert len({entry["answer"] for entry in entries}) == len(entries)
     said = {answered(messages) for messages in drawn("identity", "train")}
@@ -225,6 +225,14 @@ def test_what_a_built_in_function_does_is_what_python_says():
         doc = " ".join(getattr(builtins, name).__doc__.split())
         assert doc.startswith(sentence[:-1]) and sentence.endswith(".") and not sentence.endswith(".."), name
         assert 10 < len(sentence) <= 81
+
+
+def test_no_answer_is_a_form_of_call_or_says_no_more_than_the_name():
+    assert not {"anext", "property", "enumerate"} & set(documented())
+    for name, sentence in documented().items():
+        assert not re.match(r"(async )?\w+\(", sentence), name
+        others = set(re.findall("[a-z]+", sentence.lower())) - {name, "return", "a", "an", "the", "object", "create"}
+        assert len(others) > 1 and "attribute" not in others or len(others) > 3, (name, sentence)
 
 
 def test_what_a_notebook_adds_to_the_builtins_changes_no_lesson(monkeypatch):
@@ -247,23 +255,23 @@ def test_what_a_notebook_adds_to_the_builtins_changes_no_lesson(monkeypatch):
 def test_templates_expand_to_all_their_alternatives_each_once():
     assert expand("(a|b|) c(d| e)") == ["a cd", "a c e", "b cd", "b c e", "cd", "c e"]
     assert expand("plain (only one)") == ["plain (only one)"]
-    assert lessons._expanded(("(a|b)", "(b|c)")) == ["a", "b", "c"]
+    assert expanded(("(a|b)", "(b|c)")) == ["a", "b", "c"]
 
 
 def phrases():
     """(what it may fill in, phrase) of every template."""
-    templates = lessons._templates()
-    for entry in templates["identity"]:
+    every = templates()
+    for entry in every["identity"]:
         yield from (("identity", phrase) for key in ("question", "request") for phrase in _of(entry, key))
-    yield from (("unknown", phrase) for key in ("question", "request") for phrase in _of(templates["unknown"], key))
-    for operation, given in templates["calculator"].items():
-        yield from ((("calculator", operation), phrase) for phrase in lessons._expanded(tuple(given)))
+    yield from (("unknown", phrase) for key in ("question", "request") for phrase in _of(every["unknown"], key))
+    for operation, given in every["calculator"].items():
+        yield from ((("calculator", operation), phrase) for phrase in expanded(tuple(given)))
     for kind in ("mental", "spelling", "counting", "python"):
-        yield from ((kind, phrase) for phrase in lessons._expanded(tuple(templates[kind])))
+        yield from ((kind, phrase) for phrase in expanded(tuple(every[kind])))
 
 
 def _of(entry, key):
-    return lessons._expanded(tuple(entry.get(key, ())))
+    return expanded(tuple(entry.get(key, ())))
 
 
 def test_no_template_leaves_a_brace_a_bracket_or_a_bar():
@@ -317,7 +325,7 @@ def test_the_questions_by_another_hand_are_whole_and_their_answers_right():
             a, b = map(int, re.findall(r"\d+", each["question"]))
             assert each["answer"] in {str(x) for x in (a + b, a - b, b - a, a * b, a / b)}, each
         if each["kind"] in ("identity", "unknown"):
-            known = [*lessons._templates()["identity"], lessons._templates()["unknown"]]
+            known = [*templates()["identity"], templates()["unknown"]]
             assert each["answer"] in {entry["answer"] for entry in known}
     assert {"identity", "calculator", "spelling", "counting"} <= {each["kind"] for each in questions}
 
@@ -334,7 +342,7 @@ def kind_of(question, answer):
         return "mental"
     if re.fullmatch(r"[a-z]( [a-z])+", answer):
         return "spelling"
-    return "unknown" if answer == lessons._templates()["unknown"]["answer"] else "identity"
+    return "unknown" if answer == templates()["unknown"]["answer"] else "identity"
 
 
 def test_practice_mixes_the_kinds_as_it_says_and_has_two_turns_in_three_of_ten():

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.progress import TimeRemainingColumn
 
-from course_lib.chat.conversation import check_messages
+from course_lib.chat.messages import check_messages
 from course_lib.data.parquet import most, too_much
 from course_lib.data.text_file import lines_of
 from course_lib.host.errors import CourseError

@@ -14,8 +14,10 @@ from typing import Annotated
 
 from course_lib import backend
 from course_lib.chat.calculator import use_calculator
-from course_lib.chat.conversation import render_conversation, render_for_completion
-from course_lib.chat.packing import ConversationLoader
+from course_lib.chat.conversation import render_for_completion
+from course_lib.chat.conversation_loader import ConversationLoader
+from course_lib.chat.packing import BUFFER
+from course_lib.chat.rendering import render_conversation
 from course_lib.chat.sources import FROM_HUB, mixed, open_conversations
 from course_lib.data.identity import fingerprint_of
 from course_lib.data.tokenizer import Tokenizer
@@ -139,17 +141,29 @@ def fingerprint_of_kind(name: str) -> str:
     return fingerprint_of([Path(name)])
 
 
-def tokens_once(kinds: list, tokenizer: Tokenizer, length: int) -> float:
+def buffer_for(kinds: list, split: str) -> int:
+    """How many conversations wait for a place in a row: the more, the less padding.
+
+    Of little data a tenth, lest long conversations come several times before short ones come once. To validate on, one:
+    in their order, so that a few batches are a fair sample.
+    """
+    sizes = [size for _, size in kinds]
+    if split == "val":
+        return 1
+    return BUFFER if None in sizes else max(1, min(BUFFER, sum(sizes) // 10))
+
+
+def tokens_once(kinds: list, split: str, tokenizer: Tokenizer, length: int) -> float:
     """Tokens of the data once through in rows of `length`, about; inf where it never comes again."""
     sizes = [size for _, size in kinds]
     if None in sizes:
         return math.inf
-    some, rows = min(sum(sizes), 200), 0
-    loader = ConversationLoader(mixed(kinds), tokenizer, 1, length)
-    while loader.state["next"] < some:
+    some, rows = min(sum(sizes), 1000), 0  # many more than wait: those that are left are the short ones
+    loader = ConversationLoader(mixed(kinds), tokenizer, 1, length, buffer=buffer_for(kinds, split))
+    while loader.used < some:
         next(loader)
         rows += 1
-    return sum(sizes) / loader.state["next"] * rows * length
+    return sum(sizes) / loader.used * rows * length
 
 
 def check_trained(kinds: dict[str, list], names: list[str], tokenizer: Tokenizer, length: int) -> None:
@@ -184,13 +198,14 @@ class Talks:
     def __init__(self, kinds: dict[str, list], tokenizer: Tokenizer, recipe: Recipe, fingerprint: str):
         self.tokenizer, self.recipe, self.fingerprint = tokenizer, recipe, fingerprint
         self._conversations = {split: mixed(found) for split, found in kinds.items()}
+        self._buffers = {split: buffer_for(found, split) for split, found in kinds.items()}
         asked = map(self._conversations["val"], range(3))
         self._asked = [messages[: 1 + (messages[0]["role"] == "system")] for messages in asked]
 
     def batches(self, split: str, state: dict | None = None) -> ConversationLoader:
         """Batches of a split, from a place or from the beginning."""
         shape = self.recipe.device_batch_size, self.recipe.sequence_len
-        return ConversationLoader(self._conversations[split], self.tokenizer, *shape, state)
+        return ConversationLoader(self._conversations[split], self.tokenizer, *shape, state, self._buffers[split])
 
     def place(self, state: dict) -> str:
         """Where in the data a state is."""
@@ -227,7 +242,7 @@ def fine_tune(settings: Settings, given: Set[str]) -> int:
         data = ", ".join(map(fingerprint_of_kind, names))
         check_same(group, tokenizer=tokenizer.fingerprint, data=data)
         check_trained(kinds, names, tokenizer, min(length, base.config.sequence_len))
-        sizes = [tokens_once(kinds[split], tokenizer, length) for split in ("train", "val")]
+        sizes = [tokens_once(kinds[split], split, tokenizer, length) for split in ("train", "val")]
         recipe = make_recipe(settings, base.config, *sizes, group.size(), processes_here(group))
         about = (
             f"model        {settings.tag}, step {meta['step']:,}: {count_parameters(base.config):,} parameters\n"

@@ -1,41 +1,20 @@
-"""Lessons: short conversations made from templates, to practise on and to test with.
+"""Lessons: short conversations made from templates, to practise on and to test with, seven kinds of them.
 
-Six kinds and a seventh that is hard on purpose. The parts to train on and to test with have no
-question in common.
+The parts to train on and to test with have no question in common.
 
-Exported from notebooks/13_conversations.ipynb; edit it there.
+Written by hand; chapter 13 uses it and builds what templates need (`templates`).
 """
 
 import builtins
 import inspect
-import itertools
 import json
 import random
 import re
-import zlib
 from functools import cache
 
-import yaml
-
+from course_lib.chat.templates import dressed, expand, is_test, templates
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import data_dir
-
-
-def expand(template: str) -> list[str]:
-    """Every text of a template in which (a|b|) stands for one of the alternatives."""
-    pieces = re.split(r"\(([^()]*\|[^()]*)\)", template)
-    choices = [piece.split("|") if n % 2 else [piece] for n, piece in enumerate(pieces)]
-    return [" ".join("".join(chosen).split()) for chosen in itertools.product(*choices)]
-
-
-@cache
-def _templates() -> dict:
-    return yaml.safe_load((data_dir() / "lessons" / "lessons.yaml").read_text(encoding="utf-8"))
-
-
-@cache
-def _expanded(templates: tuple[str, ...]) -> list[str]:
-    return list(dict.fromkeys(phrase for template in templates for phrase in expand(template)))
 
 
 @cache
@@ -44,60 +23,46 @@ def words() -> list[str]:
     return (data_dir() / "lessons" / "words.txt").read_text(encoding="utf-8").split()
 
 
-def is_test(question: str) -> bool:
-    """Whether a question is kept for tests, as one in ten is, by its text alone."""
-    return zlib.crc32(question.encode()) % 10 == 0
-
-
-def dressed(rng: random.Random, phrase: str, ending: str = "question", shouted: float = 0.0) -> str:
-    """A phrase as people type it: perhaps with an opening and capitals, and a mark at the end.
-
-    shouted: how often it is all in capitals.
-    """
-    text = rng.choice(_templates()["openings"]) + phrase
-    if rng.random() < 0.6:
-        text = text[0].upper() + text[1:]
-    if rng.random() < shouted:
-        text = text.upper()
-    if rng.random() < 0.5:
-        text = re.sub(r"\bi\b", "I", text)
-    return text + rng.choice(_templates()["endings"][ending])
-
-
 def with_tool(expression: str, result: str) -> list[dict]:
     """An assistant's content that calls the calculator and then says its result."""
     parts = ("python", expression), ("python_output", result), ("text", result)
     return [{"type": kind, "text": text} for kind, text in parts]
 
 
+@cache
+def expanded(several: tuple[str, ...]) -> list[str]:
+    """The phrases of several templates, each once."""
+    return list(dict.fromkeys(phrase for template in several for phrase in expand(template)))
+
+
 Drawn = tuple[str, str, str | list[dict]]  # what decides whether it is a test, question, answer
 
 
-def _phrase(rng: random.Random, entry: dict) -> tuple[str, str]:
+def phrase_of(rng: random.Random, entry: dict) -> tuple[str, str]:
     """A phrase of an entry, and how such phrases end: "question" or "request"."""
-    phrases = {ending: _expanded(tuple(entry.get(ending, ()))) for ending in ("question", "request")}
+    phrases = {ending: expanded(tuple(entry.get(ending, ()))) for ending in ("question", "request")}
     ending = rng.choices(list(phrases), [len(each) for each in phrases.values()])[0]
     return rng.choice(phrases[ending]), ending
 
 
 def identity(rng: random.Random) -> Drawn:
     """Who it is and what it can do."""
-    entry = rng.choice(_templates()["identity"])
-    phrase, ending = _phrase(rng, entry)
+    entry = rng.choice(templates()["identity"])
+    phrase, ending = phrase_of(rng, entry)
     return phrase, dressed(rng, phrase, ending, shouted=0.04), entry["answer"]
 
 
 def unknown(rng: random.Random) -> Drawn:
     """What it cannot know."""
-    entry = _templates()["unknown"]
-    phrase, ending = _phrase(rng, entry)
+    entry = templates()["unknown"]
+    phrase, ending = phrase_of(rng, entry)
     place, other = rng.sample(entry["place"], 2)
     work, thing = rng.choice(entry["work"]), rng.choice(entry["thing"])
     question = phrase.format(place=place, other=other, work=work, thing=thing)
     return question, dressed(rng, question, ending, shouted=0.04), entry["answer"]
 
 
-def _operands(rng: random.Random, operation: str) -> tuple[int, int]:
+def operands(rng: random.Random, operation: str) -> tuple[int, int]:
     """Two numbers of 1 to 4 digits; products and quotients stay small."""
     most = 4 if operation in "+-" else 3
     a, b = (rng.randrange(10 ** rng.randint(1, most)) for _ in range(2))
@@ -110,9 +75,9 @@ def _operands(rng: random.Random, operation: str) -> tuple[int, int]:
 def calculator(rng: random.Random) -> Drawn:
     """A sum, a difference, a product or a quotient, by the calculator."""
     operation = rng.choice("+-*/")
-    a, b = _operands(rng, operation)
+    a, b = operands(rng, operation)
     result = {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else 0}[operation]
-    phrase = rng.choice(_expanded(tuple(_templates()["calculator"][operation])))
+    phrase = rng.choice(expanded(tuple(templates()["calculator"][operation])))
     expression = f"{a}{operation}{b}"
     question = dressed(rng, phrase.format(a=a, b=b), shouted=0.04)
     return expression, question, with_tool(expression, str(result))
@@ -123,14 +88,14 @@ def mental(rng: random.Random) -> Drawn:
     operation = rng.choice("+-*")
     a, b = rng.randrange(21), rng.randrange(21)
     result = {"+": a + b, "-": a - b, "*": a * b}[operation]
-    phrase = rng.choice(_expanded(tuple(_templates()["mental"])))
+    phrase = rng.choice(expanded(tuple(templates()["mental"])))
     return f"{a}{operation}{b}", dressed(rng, phrase.format(a=a, b=b, op=operation)), str(result)
 
 
 def spelling(rng: random.Random) -> Drawn:
     """A word, letter by letter."""
     word = rng.choice(words())
-    phrase = rng.choice(_expanded(tuple(_templates()["spelling"])))
+    phrase = rng.choice(expanded(tuple(templates()["spelling"])))
     return word, dressed(rng, phrase.format(word=word)), " ".join(word)
 
 
@@ -138,12 +103,20 @@ def counting(rng: random.Random) -> Drawn:
     """How often a letter is in a word, by the calculator."""
     word = rng.choice(words())
     letter = rng.choice(word if rng.random() < 0.85 else "abcdefghijklmnopqrstuvwxyz")
-    phrase = rng.choice(_expanded(tuple(_templates()["counting"])))
+    phrase = rng.choice(expanded(tuple(templates()["counting"])))
     result = str(word.count(letter))
     question = dressed(rng, phrase.format(word=word, letter=letter))
     if letter == "i":  # it is no "I" here
         question = question.replace("I", "i")
     return f"{letter} in {word}", question, with_tool(f'" {word}".count("{letter}")', result)
+
+
+SIGNATURE = re.compile(r"(async )?\w+\(")  # where the documentation begins with a form of call
+
+
+def _says_no_more(name: str, sentence: str) -> bool:
+    """Whether a sentence says no more than the name: "Property attribute.", "Return an enumerate object."."""
+    return name in sentence.lower() and len(sentence.split()) <= 4
 
 
 @cache
@@ -155,8 +128,8 @@ def documented() -> dict[str, str]:
             continue
         paragraph = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ")
         sentence = paragraph.split(". ")[0].rstrip(".") + "."
-        is_signature = re.match(r"\w+\(", sentence)
-        if name.isalpha() and name.islower() and not is_signature and 10 < len(sentence) <= 80:
+        plain = name.isalpha() and name.islower() and 10 < len(sentence) <= 80
+        if plain and not SIGNATURE.match(sentence) and not _says_no_more(name, sentence):
             found[name] = sentence
     return found
 
@@ -164,7 +137,7 @@ def documented() -> dict[str, str]:
 def python(rng: random.Random) -> Drawn:
     """What a built-in function of Python does."""
     name = rng.choice(list(documented()))
-    phrase = rng.choice(_expanded(tuple(_templates()["python"]))).format(name=name, call=f"{name}()")
+    phrase = rng.choice(expanded(tuple(templates()["python"]))).format(name=name, call=f"{name}()")
     return phrase, dressed(rng, phrase), documented()[name]
 
 

@@ -2,7 +2,7 @@
 
 All are functions of a number, so that a run can go on at any of them.
 
-Exported from notebooks/13_conversations.ipynb; edit it there.
+Written by hand; chapter 13 uses it.
 """
 
 import bisect
@@ -23,8 +23,6 @@ from course_lib.host.errors import CourseError
 from course_lib.host.paths import existing_path
 
 Conversations = Callable[[int], list[dict]]  # number -> messages
-
-# ---- 6. Conversations of your own
 
 
 def multiple_choice_messages(question: str, letters: Sequence[str], choices: Sequence[str], answer: str) -> list[dict]:

@@ -3,7 +3,7 @@
 from course_lib.chat.fine_tuning import Settings, folder_of, start_fine_tuning
 from course_lib.train.launch import run_training
 
-THEN = {"chat_eval": "measure it", "chat_cli": "talk to it"}
+THEN = {"chat_eval": "measure it", "chat_rl": "reward right replies", "chat_cli": "talk to it"}
 
 
 def main(argv: list[str] | None = None) -> None:

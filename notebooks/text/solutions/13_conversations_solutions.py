@@ -6,6 +6,8 @@
 # %%
 from itertools import groupby
 
+import numpy as np
+
 from course_lib.classroom import check_solution as check
 from course_lib.classroom.exercises import conversations as exercises
 
@@ -36,22 +38,13 @@ def last_answer_mask(tokenizer, ids, mask):
 check(exercises.last_answer_mask, last_answer_mask)
 
 # %% [markdown]
-# ## Exercise 13.3 — pack better
+# ## Exercise 13.3 — each conversation by itself
 
 
 # %%
-def best_fit(lengths, room):
-    rows, left = [], []
-    for n in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
-        fitting = [row for row in range(len(rows)) if left[row] >= lengths[n]]
-        if not fitting:
-            rows.append([])
-            left.append(room)
-            fitting = [len(rows) - 1]
-        row = min(fitting, key=lambda row: left[row])
-        rows[row].append(n)
-        left[row] -= lengths[n]
-    return rows
+def own_conversation(ids, bos):
+    numbers = np.cumsum(np.array(ids) == bos)
+    return np.tril(numbers[:, None] == numbers[None, :])
 
 
-check(exercises.best_fit, best_fit)
+check(exercises.own_conversation, own_conversation)
