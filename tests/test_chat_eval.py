@@ -87,6 +87,7 @@ def test_everything_is_counted_printed_and_written_beside_the_checkpoint(folder,
         expected = list(answers(engine, task, list(range(4)), max_tokens=8))
         assert entry["right"] == sum(answer.right for answer in expected) and entry["items"] == 4
         assert entry["accuracy"] == entry["right"] / 4 and entry["baseline"] == entry["temperature"] == 0
+        assert entry["each"] == "".join("1" if answer.right else "0" for answer in expected)
         samples = found["samples"][name]
         assert [each["reply"] for each in samples] == [answer.reply for answer in expected[:2]]
         assert [each["question"] for each in samples] == [task[n][0]["content"] for n in (0, 1)]
@@ -131,7 +132,11 @@ def test_a_model_with_the_calculator_scores_what_it_must(hub, capsys):
     )
     run("--tasks", "gsm8k", "--samples", 1)
     entry = report(folder)["tasks"]["gsm8k"]
-    assert entry["right"] == 6 and entry["items"] == 8 and entry["centred"] == 0.75
+    assert entry["right"] == entry["each"].count("1") == 6 and entry["items"] == 8 and entry["centred"] == 0.75
+    task = get_task("gsm8k")
+    asked = [task[n][0]["content"] for n in range(8)]
+    known = [question for question, right in zip(asked, entry["each"], strict=True) if right == "1"]
+    assert sorted(known) == [f"problem {n}" for n in range(6)], "in the order of the questions"
     assert entry["standard_error"] == pytest.approx(math.sqrt(0.75 * 0.25 / 8))
     assert report(folder)["samples"]["gsm8k"][0]["reply"] == "####3"
     assert "75.0% ± 15.3%" in capsys.readouterr().out

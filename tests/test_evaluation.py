@@ -24,7 +24,7 @@ from course_lib.evaluate.core import (
     task_result,
     tokenise,
 )
-from course_lib.evaluate.records import FIELDS, CoreTask, ScoredSequence
+from course_lib.evaluate.records import FIELDS, CoreTask, ScoredSequence, interval, paired_difference
 from course_lib.evaluate.reports import draw_results, report_entry
 from course_lib.evaluate.scoring import ask_items, evaluate_task, score_sequences, shared_prefix
 from course_lib.evaluate.task_files import load_items, load_tasks
@@ -420,6 +420,38 @@ def test_items_are_gathered_by_their_cluster_wherever_they_stand_and_others_stan
     items = [{"cluster": "a"}, {}, {"cluster": 1}, {"cluster": "a"}, {}, {"cluster": 1}, {"cluster": 2}]
     assert by_cluster(items, [1, 0, 1, 1, 1, 0, 1]) == [(2, 2), (0, 1), (1, 2), (1, 1), (1, 1)]
     assert by_cluster(items, [True, False]) == [(1, 1), (0, 1)], "only the first items were asked"
+
+
+def test_the_paired_difference_is_that_of_chapter_11_for_independent_items():
+    generator = random.Random(3)
+    for _ in range(50):
+        n = generator.randint(5, 80)
+        first, second = ("".join(generator.choice("01") for _ in range(n)) for _ in range(2))
+        gains = [int(b) - int(a) for a, b in zip(first, second, strict=True)]
+        difference, error = paired_difference(first, second)
+        assert difference == pytest.approx(sum(gains) / n)
+        assert error == pytest.approx(max(clustered_error([(gain, 1) for gain in gains]), 1 / n))
+        assert paired_difference(second, first) == (-difference, error)
+
+
+def test_no_difference_on_few_questions_is_not_certain():
+    assert paired_difference("0" * 10, "0" * 10) == (0, 0.1)
+    assert paired_difference("0" * 10, "1" * 10) == (1, 0.1)
+    for first, second in (("", ""), ("01", "0"), ("01", "0x")):
+        with pytest.raises(CourseError, match="cannot be compared"):
+            paired_difference(first, second)
+
+
+def test_an_interval_holds_the_shares_that_are_two_standard_errors_away_and_no_others():
+    for right, count in ((0, 10), (3, 10), (10, 10), (91, 100), (1, 200)):
+        low, high = interval(right, count)
+        assert 0 <= low <= right / count <= high <= 1 and high - low > 0.01
+        for share in (low, high):
+            if 1e-9 < share < 1 - 1e-9:
+                assert abs(right / count - share) == pytest.approx(2 * standard_error(share, count))
+    assert interval(0, 10)[1] == pytest.approx(4 / 14), "0 of 10 may be more than a quarter"
+    with pytest.raises(CourseError, match="11 right of 10"):
+        interval(11, 10)
 
 
 def test_a_result_takes_its_error_from_clusters_and_so_do_core_the_report_and_the_verdict():

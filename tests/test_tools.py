@@ -2,6 +2,7 @@
 
 import ast
 import random
+import re
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from course_lib.chat import calculator as tools
+from course_lib.chat import expressions as shape
 from course_lib.chat.calculator import use_calculator
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.engine import Engine
@@ -69,7 +71,7 @@ def test_what_is_in_the_language_has_pythons_value(expression):
     assert use_calculator(expression) == VALUES[expression]
 
 
-DEEP = tools.MAX_DEPTH + 20
+DEEP = shape.MAX_DEPTH + 20
 NASTY = [
     "",
     " ",
@@ -167,7 +169,7 @@ NASTY = [
     "1+" * 400 + "1",
     "1*(" * 300,
     "'a'.count(" * 90,
-    "1" * (tools.MAX_CHARS + 1),
+    "1" * (shape.MAX_CHARS + 1),
     "1" * 10_000_000,
     "(" * 1_000_000,
     "'" * 1_000_000,
@@ -203,14 +205,14 @@ def test_a_tree_that_is_not_in_the_language_has_no_value_whoever_parsed_it(expre
 
 
 def test_the_longest_work_within_the_bounds_is_short():
-    nines = "9" * ((tools.MAX_CHARS - 1) // 2)
+    nines = "9" * ((shape.MAX_CHARS - 1) // 2)
     product, seconds = seconds_of(f"{nines}*{nines}")
     assert product == str(int(nines) ** 2) and seconds < 0.1
-    depth = tools.MAX_DEPTH
+    depth = shape.MAX_DEPTH
     assert use_calculator("(" * depth + "1" + ")" * depth) == "1"
     assert use_calculator("+".join("1" * depth)) == str(depth)
-    text = "a" * (tools.MAX_CHARS - 13)
-    assert use_calculator(f"'{text}'.count('a')"[: tools.MAX_CHARS]) == str(len(text))
+    text = "a" * (shape.MAX_CHARS - 13)
+    assert use_calculator(f"'{text}'.count('a')"[: shape.MAX_CHARS]) == str(len(text))
 
 
 def test_a_deep_stack_gives_a_value_or_none_and_never_an_error():
@@ -257,8 +259,8 @@ def test_fuzzed_pieces_of_the_language_never_raise_and_are_never_slow(expression
     value, seconds = seconds_of(expression)
     assert seconds < 0.1 and (value is None or isinstance(value, str))
     if value is not None:  # then it is what Python makes of an expression that does no harm
-        assert "**" not in tools.re.sub(tools.STRING, "", expression)
-        assert value == str(eval(tools._without_commas(expression.strip()), {"__builtins__": {}}))
+        assert "**" not in re.sub(shape.STRING, "", expression)
+        assert value == str(eval(shape.without_commas(expression.strip()), {"__builtins__": {}}))
 
 
 @settings(max_examples=200, deadline=None)
@@ -298,9 +300,10 @@ def test_nothing_is_run(monkeypatch):
     for expression in [*VALUES, *NASTY]:
         use_calculator(expression)
     assert seen == []
-    source = ast.parse(Path(tools.__file__).read_text(encoding="utf-8"))
-    names = {node.id for node in ast.walk(source) if isinstance(node, ast.Name)}
-    assert "ast" in names and not names & {"eval", "exec", "compile", "getattr", "globals"}
+    for module in (tools, shape):
+        source = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        names = {node.id for node in ast.walk(source) if isinstance(node, ast.Name)}
+        assert names & {"ast", "re"} and not names & {"eval", "exec", "compile", "getattr", "globals"}
 
 
 def test_an_attack_that_eval_falls_for_does_nothing_here(tmp_path):

@@ -62,10 +62,12 @@ def evaluate_chat_model(
             run.part = task.name
             seen = ask_task(run, engine, task, label, options)
             right, too_long = sum(answer.right for answer in seen), sum(not answer.fits for answer in seen)
-            more = f"; {too_long:,} too long for the model" if too_long else ""
-            run.status.say(f"{label}, {right:,} of {len(seen):,} right{more}")
+            left_out = f"; {too_long:,} too long for the model" if too_long else ""
+            run.status.say(f"{label}, {right:,} of {len(seen):,} right{left_out}")
             found["samples"][task.name] = show_samples(run, task, seen[: options.samples])
-            return TaskResult(task, right, len(seen)), {"too_long": too_long, "temperature": options.temperature}
+            more = {"too_long": too_long, "temperature": options.temperature}
+            more["each"] = "".join("01"[answer.right] for answer in seen)  # for `paired_difference`
+            return TaskResult(task, right, len(seen)), more
 
         found["chatcore"], found["chatcore_error"] = run.ask_tasks(tasks, ask, found["tasks"], lambda task: task.kind)
         run.save()

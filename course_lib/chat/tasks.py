@@ -1,28 +1,22 @@
 """Tasks for a chat model: questions with answers, which replies are right, and how often they are.
 
-Source: nanochat, whose kinds of tasks and centred mean these are.
+Source: nanochat (October 2025), whose kinds of tasks and centred mean these are.
 
 Exported from notebooks/14_tools_and_tasks.ipynb; edit it there.
 """
 
-import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
-import mlx.core as mx
-
+from course_lib.chat.choices import likeliest_letters
 from course_lib.chat.conversation import render_for_completion
-from course_lib.chat.corpora import rows
-from course_lib.chat.lessons import KINDS, blind_questions, lesson
-from course_lib.chat.sources import FROM_HUB
+from course_lib.chat.questions import DOWNLOADED_TASKS, questions
+from course_lib.chat.questions import lesson_tasks as lesson_tasks
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.evaluate.scoring import ScoredSequence, scored_logits
 from course_lib.generate.engine import Engine
-from course_lib.host.errors import CourseError
 
 # ---- 4. Tasks
 
@@ -104,60 +98,17 @@ class ChatTask:
         return self.is_right(spoken(messages[-1]["content"]), reply)
 
 
-def _downloaded_task(name: str, split: str) -> ChatTask:
-    items = rows(name, split)
-    order = random.Random(42).sample(range(len(items)), len(items))  # always the same
-
-    def conversation(number: int) -> list[dict]:
-        return FROM_HUB[name](items[order[number]])
-
-    def letters_of(number: int) -> tuple[str, ...]:
-        """ARC brings its own letters, and some are 1, 2, 3, 4."""
-        choices = items[order[number]]["choices"]
-        return tuple(choices["label"] if isinstance(choices, dict) else "ABCD"[: len(choices)])
-
-    if name == "gsm8k":
-        return ChatTask(name, "generative", 0.0, len(items), conversation, same_marked_number)
-    return ChatTask(name, "categorical", 0.25, len(items), conversation, same_text, letters_of)
-
-
-LESSONS = 200  # questions of a kind
-
-TEXT_KINDS = ("identity", "spelling", "python", "unknown")  # all others ask for a number
-
-DOWNLOADED_TASKS = ("gsm8k", "mmlu", "arc-easy", "arc-challenge")
-
-
-def lesson_tasks() -> list[str]:
-    """Names of the tasks that need no download: each kind of lesson, and its blind questions."""
-    blind = {each["kind"] for each in blind_questions()}
-    return [*KINDS, *(f"blind-{kind}" for kind in KINDS if kind in blind)]
+TEXT_KINDS = ("identity", "spelling", "python", "unknown")  # all other lessons ask for a number
 
 
 def get_task(name: str, split: str = "test") -> ChatTask:
-    """A task by its name: one of `lesson_tasks()`, or of DOWNLOADED_TASKS, which are fetched once.
-
-    split: "train" or "test"; the two have no question in common. Blind questions are for tests.
-    Raises CourseError for any other name or split, and when a data set cannot be had.
-    """
-    known = [*lesson_tasks(), *DOWNLOADED_TASKS]
-    if name not in known:
-        raise CourseError(f"no task is called {name!r}, expected one of {', '.join(known)}")
-    kind = name.removeprefix("blind-")
-    splits = ("test",) if name != kind else ("train", "test")
-    if split not in splits:
-        raise CourseError(f"{name} has no split {split!r}, expected {' or '.join(splits)}")
-    if name in DOWNLOADED_TASKS:
-        return _downloaded_task(name, split)
-    judge = same_text if kind in TEXT_KINDS else same_number
-    if name == kind:
-        return ChatTask(name, "generative", 0.0, LESSONS, partial(lesson, kind, split), judge)
-    blind = [
-        [{"role": "user", "content": q["question"]}, {"role": "assistant", "content": q["answer"]}]
-        for q in blind_questions()
-        if q["kind"] == kind
-    ]
-    return ChatTask(name, "generative", 0.0, len(blind), blind.__getitem__, judge)
+    """A task by its name; which there are, and what it raises: see `questions`."""
+    found = questions(name, split)
+    if name in DOWNLOADED_TASKS and name != "gsm8k":
+        return ChatTask(name, "categorical", 0.25, is_right=same_text, **found._asdict())
+    judge = same_text if name.removeprefix("blind-") in TEXT_KINDS else same_number
+    judge = same_marked_number if name == "gsm8k" else judge
+    return ChatTask(name, "generative", 0.0, is_right=judge, **found._asdict())
 
 
 # ---- 5. A score
@@ -181,12 +132,12 @@ def answers(engine: Engine, task: ChatTask, numbers: list[int], batch_size: int 
     """
     limit = engine.model.config.sequence_len
     how: dict[str, Any] = {"temperature": 0.0, **settings}
-    for start in range(0, len(numbers), 2 * batch_size):
+    for start in range(0, len(numbers), 2 * batch_size):  # so a row that ends is filled again
         asked = {n: task[n] for n in numbers[start : start + 2 * batch_size]}
         prompts = {n: render_for_completion(engine.tokenizer, asked[n]) for n in asked}
         prompts = {n: ids for n, ids in prompts.items() if len(ids) <= limit}
         if task.kind == "categorical":
-            said = _choose(engine, task, prompts, batch_size)
+            said = likeliest_letters(engine, task.letters_of, prompts, batch_size)
         else:
             written = engine.generate_batch([*prompts.values()], max_rows=batch_size, **how)
             texts = [reply_text(engine.tokenizer, generation.ids) for generation in written]
@@ -194,24 +145,3 @@ def answers(engine: Engine, task: ChatTask, numbers: list[int], batch_size: int 
         for n, messages in asked.items():
             reply, fits = said.get(n, ""), n in said
             yield Answer(n, reply, fits and task.evaluate(messages, reply), fits)
-
-
-def _choose(engine: Engine, task: ChatTask, prompts: dict[int, list[int]], batch_size: int) -> dict[int, str]:
-    """The likeliest letter for the reply's first place, by question number; one pass a batch."""
-    said, numbers = {}, sorted(prompts, key=lambda n: len(prompts[n]))  # alike: little padding
-    for start in range(0, len(numbers), batch_size):
-        some = numbers[start : start + batch_size]
-        batch = [ScoredSequence([*prompts[n], engine.end], len(prompts[n])) for n in some]
-        logits = scored_logits(engine.model, batch, 0)  # (B, V)
-        if not mx.isfinite(logits).all():
-            raise CourseError("the model's logits are not numbers (NaN); take an older checkpoint")
-        for n, row in zip(some, logits.tolist(), strict=True):
-            scores = {}
-            for letter in task.letters_of(n):
-                ids = engine.tokenizer.encode(letter)
-                if len(ids) != 1:
-                    problem = f"the choice {letter!r} is {len(ids)} tokens, expected one"
-                    raise CourseError(f"{problem}; name the choices A, B, C, …")
-                scores[letter] = row[ids[0]]
-            said[n] = max(scores, key=scores.__getitem__)
-    return said

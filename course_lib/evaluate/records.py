@@ -1,8 +1,9 @@
-"""What passes between the steps of an evaluation: a task, a sequence to score, its score.
+"""What passes between the steps of an evaluation: a task, a sequence to score, its score; what counts can say.
 
-Written by hand; chapter 11 uses it.
+Written by hand; chapters 11 and 14 use it.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -69,3 +70,33 @@ class Score:
 
     loss: float
     exact: bool
+
+
+def interval(right: int, count: int) -> tuple[float, float]:
+    """The shares from which `right` of `count` are two standard errors away at most: lowest, highest.
+
+    As with any interval of two standard errors, the true share is outside in about one of twenty cases. Unlike
+    right / count ± 2 standard errors it is good for few questions, and never of length 0. Source: Wilson, 1927.
+    """
+    if not 0 <= right <= count or not count:
+        raise CourseError(f"{right} right of {count}; expected one question or more, and not more right than asked")
+    middle = (right + 2) / (count + 4)
+    reach = 2 / (count + 4) * math.sqrt(right * (count - right) / count + 1)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def paired_difference(first: str, second: str) -> tuple[float, float]:
+    """The accuracy of the second minus that of the first, and its standard error: two models on the same questions.
+
+    first, second: "1" for a right reply and "0" for a wrong one, for each question in order, as reports keep it in
+    "each". Questions on which both are right or both wrong do not count; the others are McNemar's discordant pairs,
+    b and c, and the error is that of chapter 11 for independent items, √(b + c − (b − c)² / n) / n. It is 1 / n at the
+    least: that no question of n differs does not prove that none would. Raises CourseError for other strings.
+    """
+    n = len(first)
+    if not n or len(second) != n or not set(first + second) <= {"0", "1"}:
+        said = f"{first!r:.40} and {second!r:.40}"
+        raise CourseError(f"{said} cannot be compared; expected a 1 or a 0 for each of the same questions")
+    pairs = list(zip(first, second, strict=True))
+    gained, lost = pairs.count(("0", "1")), pairs.count(("1", "0"))
+    return (gained - lost) / n, math.sqrt(max(gained + lost - (gained - lost) ** 2 / n, 1)) / n

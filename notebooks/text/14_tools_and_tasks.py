@@ -6,13 +6,12 @@
 # | | |
 # |---|---|
 # | Needs | [11 · Evaluation](11_evaluation.ipynb), [12 · Generation](12_engine.ipynb), [13 · Conversations](13_conversations.ipynb) |
-# | Time | 50 minutes to read, 70 for the exercises; one to two minutes to run |
+# | Time | 70 minutes to read, 50 for the exercises; one to two minutes to run |
 # | Memory | under 1 GB |
 # | You will build | a calculator that is safe to give away → `course_lib.chat.calculator`; tasks and their scores → `course_lib.chat.tasks` |
 #
-# A language model writes one token after another, each in the same short time. A sum with long numbers needs more work than
-# that. A program needs a millionth of a second for it. So the model should not do the sum: it should *ask for it*. This
-# chapter builds what it asks, and then measures what that is worth.
+# A model writes text. A calculator, a search engine or a calendar is a program. This chapter connects the two: the model writes a *request*, a
+# program answers it, and the model reads the answer. Then it measures what that is worth, and how far such a measurement can be trusted.
 
 # %% [markdown]
 # ![Map of the course: chapter 14 tools is marked, the second one of Part III; after 13 conversations, before 15 reinforcement](images/map_14.png)
@@ -23,41 +22,35 @@
 #| export chat.calculator
 """A calculator for the model: sums, and counting in a text, read by a parser and never run.
 
-Source: nanochat, whose language this is.
+Source: nanochat (October 2025), whose language this is.
 """
 
 import ast
-import itertools
 import math
 import operator
-import re
 from collections.abc import Callable
+
+from course_lib.chat.expressions import MAX_DEPTH, cleaned
 
 # %%
 #| export chat.tasks
 """Tasks for a chat model: questions with answers, which replies are right, and how often they are.
 
-Source: nanochat, whose kinds of tasks and centred mean these are.
+Source: nanochat (October 2025), whose kinds of tasks and centred mean these are.
 """
 
-import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
-import mlx.core as mx
-
+from course_lib.chat.choices import likeliest_letters
 from course_lib.chat.conversation import render_for_completion
-from course_lib.chat.corpora import rows
-from course_lib.chat.lessons import KINDS, blind_questions, lesson
-from course_lib.chat.sources import FROM_HUB
+from course_lib.chat.questions import DOWNLOADED_TASKS, questions
+from course_lib.chat.questions import lesson_tasks as lesson_tasks
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.evaluate.scoring import ScoredSequence, scored_logits
 from course_lib.generate.engine import Engine
-from course_lib.host.errors import CourseError
 
 # %% [markdown]
 # These cells open the two modules that this chapter builds. The next one is for this notebook only.
@@ -65,159 +58,234 @@ from course_lib.host.errors import CourseError
 # %%
 import json
 import os
-import shutil
+import random
 import tempfile
 import time
 from contextlib import redirect_stdout
-from dataclasses import asdict, replace
+from dataclasses import replace
 from io import StringIO
-from itertools import pairwise
+from itertools import islice
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-from mlx.utils import tree_flatten
+import mlx.core as mx
+import numpy as np
 
 from course_lib import backend
 from course_lib.chat.conversation import render_conversation
-from course_lib.chat.sources import mmlu_messages
-from course_lib.classroom import budget, check
+from course_lib.chat.lessons import is_test, lesson, practice, with_tool
+from course_lib.chat.packing import collate
+from course_lib.chat.sources import multiple_choice_messages
+from course_lib.classroom import budget, check, claim, stored
+from course_lib.classroom import draw_tools as draw
 from course_lib.classroom.exercises import tools_and_tasks as exercises
-from course_lib.evaluate.core import TaskResult, core_error, core_score, standard_error
-from course_lib.evaluate.reports import draw_results
-from course_lib.model.gpt import GPT, GPTConfig
-from course_lib.train.checkpoint import Checkpoint, save_checkpoint
+from course_lib.evaluate.core import TaskResult
+from course_lib.evaluate.records import interval, paired_difference
+from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.scripts import chat_eval
+from course_lib.train.starter import load_starter
 from course_lib.train.trainer import Trainer
 
 backend.seed_everything(42)
-print(backend.describe())
-
 
 # %% [markdown]
 # ## 1. A sum in the head
 #
-# ### Two ways to answer
-#
-# The user writes `47+85`. One assistant answers at once. The other writes the sum between `<|python_start|>` and
-# `<|python_end|>`, reads the output that somebody puts after it, and says it. Its user, its words and its model are the same.
+# The course comes with a small assistant, the **starter model**. It was trained as in chapters 10 and 13, on the lessons of chapter 13, among
+# others on sums. Ask it for one, with all tokens of its reply in view: first as it is, then connected to the calculator that this chapter builds.
 
 # %%
-def lesson_in_head(question, answer):
-    return [
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": answer},
-    ]
+from course_lib.chat.calculator import use_calculator
+
+assistant, tokenizer = load_starter("sft")
 
 
-def lesson_with_tool(question, answer):
-    parts = [("python", question), ("python_output", answer), ("text", answer)]
-    content = [{"type": kind, "text": text} for kind, text in parts]
+def written(question, tool=None):
+    """The assistant's reply to a question, special tokens and all."""
+    prompt = render_for_completion(tokenizer, [{"role": "user", "content": question}])
+    engine = Engine(assistant, tokenizer, tool)
+    (reply,) = engine.generate_batch([prompt], max_tokens=60, temperature=0)
+    return tokenizer.decode(reply.ids)
+
+
+alone, helped = (written("What is 347 + 2815?", tool) for tool in (None, use_calculator))
+print("alone:          ", alone)
+print("with calculator:", helped)
+claim("with the calculator it is right", helped.endswith("<|output_end|>3162"))
+claim("alone it is not", not alone.endswith("3162"))
+
+# %% [markdown]
+# In both lines the model begins with `<|python_start|>347+2815<|python_end|>`: it writes down what is to be computed. In the second line a program
+# computed it and put the result between `<|output_start|>` and `<|output_end|>`, and the model repeated it. In the first line no program
+# answered, and the model carried on by itself.
+#
+# Why does it not do the sum itself? Let us see what that takes.
+#
+# ### Two ways to answer
+#
+# Here are two lessons on the same sum. One assistant answers at once. The other writes a call, as above; `with_tool` (`course_lib/chat/lessons.py`) makes its message.
+
+# %%
+HEAD, TOOL = WAYS = "in the head", "with the tool"
+
+
+def lesson_on(way, question, answer):
+    """A conversation about a sum, answered in one of the two ways."""
+    content = with_tool(question, answer) if way == TOOL else answer
     return [{"role": "user", "content": question}, {"role": "assistant", "content": content}]
 
 
 # %%
-digits_tokenizer = Tokenizer.train(["0123456789+-"], 265)
-for make in (lesson_in_head, lesson_with_tool):
-    ids, mask = render_conversation(digits_tokenizer, make("47+85", "132"))
-    print(digits_tokenizer.decode(ids))
-    print("trained:", digits_tokenizer.decode([i for i, m in zip(ids, mask, strict=True) if m]))
-
+digits = Tokenizer.train(["0123456789+-"], 265)
+for way in WAYS:
+    ids, mask = render_conversation(digits, lesson_on(way, "47+85", "132"))
+    print(f"{way}:", digits.decode(ids))
+    print("   trained:", digits.decode([i for i, m in zip(ids, mask, strict=True) if m]))
 
 # %% [markdown]
-# The tokenizer has no merges, so a digit is a token. Trained is what the assistant writes itself. The output is not: nobody asks
-# the model to guess `132` there, it only has to read it.
+# This tokenizer has no merges, so a digit is a token. What the assistant writes itself is trained. The result is not: the model need not guess `132` between
+# the output tokens, it only has to read it.
 #
 # ### Two models
 #
-# They are alike and small, with the same steps and the same sums: of numbers with one to four digits, `+` or `-`.
+# Both are tiny: two blocks, 64 numbers wide. They get the same steps and the same sums, `+` or `-`, of numbers with one to four digits. One sum in ten is **held out** for tests,
+# together with its mirror image (whoever has practised 85+47 has almost practised 47+85).
 
 # %%
-def draw_sum(rng, lengths):
-    """A question such as 47-385, numbers of some lengths, and its answer."""
-    a, b = (rng.randrange(10 ** (n - 1) if n > 1 else 0, 10**n) for n in lengths)
-    return (f"{a}+{b}", str(a + b)) if rng.random() < 0.5 else (f"{a}-{b}", str(a - b))
+def draw_sum(rng, lengths, split="train"):
+    """A question such as 47-385, with numbers of these lengths, and its answer."""
+    while True:
+        a, b = (rng.randrange(10 ** (n - 1) if n > 1 else 0, 10**n) for n in lengths)
+        sign = rng.choice("+-")
+        if is_test(f"{min(a, b)}{sign}{max(a, b)}") == (split == "test"):
+            return f"{a}{sign}{b}", str(a + b if sign == "+" else a - b)
 
 
-def batch_of(tokenizer, conversations):
-    """Inputs and targets (B, T); -1 where nothing is to be learned."""
-    rows = [render_conversation(tokenizer, messages) for messages in conversations]
-    T, end = max(len(ids) for ids, _ in rows), tokenizer.special("<|assistant_end|>")
-    ids = mx.array([ids + [end] * (T - len(ids)) for ids, _ in rows])
-    mask = mx.array([mask + [0] * (T - len(mask)) for _, mask in rows])
-    return ids[:, :-1], mx.where(mask[:, 1:] == 1, ids[:, 1:], -1)
+def batch_of(conversations):
+    """Inputs and targets of the conversations, as long as the longest of them."""
+    rows = [render_conversation(digits, each) for each in conversations]
+    length = max(len(ids) for ids, _ in rows) - 1
+    arrays = collate(rows, length, digits.special("<|assistant_end|>"))
+    return tuple(map(mx.array, arrays))
 
 
 # %%
-def train_on_sums(make, num_steps):
-    """A model that has seen 32 sums at each step, and its losses."""
-    backend.seed_everything(1)
-    model, rng = GPT(GPTConfig(128, digits_tokenizer.vocab_size, 2, 4, 4, 64)), random.Random(0)
-    trainer, losses = Trainer(model, num_steps), []
+def train_on_sums(way, num_steps, sums_a_step, longest, seed):
+    """A model that has practised sums of numbers with up to `longest` digits."""
+    model, rng = GPT(GPTConfig(128, digits.vocab_size, 2, 4, 4, 64)), random.Random(seed)
+    init_weights(model, seed)
+    trainer = Trainer(model, num_steps)
     for _ in range(num_steps):
-        sums = [draw_sum(rng, (rng.randint(1, 4), rng.randint(1, 4))) for _ in range(32)]
-        batch = batch_of(digits_tokenizer, [make(*each) for each in sums])
-        losses.append(trainer.step([batch]).loss)
-    return model, losses
+        lengths = [(rng.randint(1, longest), rng.randint(1, longest)) for _ in range(sums_a_step)]
+        lessons = [lesson_on(way, *draw_sum(rng, pair)) for pair in lengths]
+        loss = trainer.step([batch_of(lessons)]).loss
+    print(f"{way}: loss {loss:.3f} nats a token after {num_steps} steps")
+    return model
 
 
-num_steps, in_head, with_tool = budget(300, quick=30), "in the head", "with the tool"
-models, losses = {}, {}
-for way, make in ((in_head, lesson_in_head), (with_tool, lesson_with_tool)):
-    models[way], losses[way] = train_on_sums(make, num_steps)
-    print(f"{way}: loss {losses[way][0]:.2f} -> {sum(losses[way][-10:]) / 10:.3f} nats a token")
+models = {way: train_on_sums(way, budget(300, quick=20), 32, 4, seed=0) for way in WAYS}
 
 # %% [markdown]
-# The first one has to compute each digit of the answer. The second has to *copy*: the question into the call, the output into
-# the answer. That much a small transformer learns in a few hundred steps.
+# The first must *compute* each digit of the answer. The second must *copy*: the question into the call, the result into the answer.
 #
-# How often is the first right? Ask it sums of numbers with one digit, two digits, and so on, greedy.
+# Ask both models held-out sums, greedy, and look at some replies.
 
 # %%
-num_asked = budget(100, quick=10)
+num_asked = budget(100, quick=6)
+asked = {}
+for n in range(1, 7):  # digits of both numbers; there are few sums of one digit
+    drawn = [draw_sum(random.Random(f"{n} {k}"), (n, n), "test") for k in range(num_asked)]
+    asked[n] = list(dict.fromkeys(drawn))
 
 
 def replies_to(model, sums, tool=None):
-    """Texts of the greedy replies, tool calls and all."""
-    engine = Engine(model, digits_tokenizer, tool)
-    prompts = [render_for_completion(digits_tokenizer, lesson_in_head(*each)) for each in sums]
-    written = engine.generate_batch(prompts, max_tokens=60, temperature=0, max_rows=50)
-    return [digits_tokenizer.decode(generation.ids) for generation in written]
+    """The greedy replies to some sums, special tokens and all."""
+    # its last message, the answer, stays out of the prompt
+    prompts = [render_for_completion(digits, lesson_on(HEAD, *each)) for each in sums]
+    engine = Engine(model, digits, tool)
+    replies = engine.generate_batch(prompts, max_tokens=60, max_rows=50, temperature=0)
+    return [digits.decode(reply.ids) for reply in replies]
 
-
-sums_of = {
-    n: [draw_sum(random.Random(f"{n} {k}"), (n, n)) for k in range(num_asked)] for n in range(1, 7)
-}
-
-
-def count_right(way, tool=None):
-    """How many replies are right, by the digits of the numbers; what follows an output counts."""
-    counts = {}
-    for n, sums in sums_of.items():
-        said = [reply.split("<|output_end|>")[-1] for reply in replies_to(models[way], sums, tool)]
-        counts[n] = sum(text == answer for text, (_, answer) in zip(said, sums, strict=True))
-    return counts
-
-
-right = {in_head: count_right(in_head)}
-print(f"right of {num_asked}, by digits:", right[in_head])
-
-# %% [markdown]
-# Short sums it may know by heart, some of them. From two digits on it writes numbers of a plausible length that are wrong. More
-# steps and a larger model push the border outwards, and it stays a border: each token is one pass through a fixed number of
-# blocks, however long the numbers are.
-#
-# And the other model?
 
 # %%
-print(replies_to(models[with_tool], [("47+85", "132")])[0])
+for way, model in models.items():
+    print(way)
+    for n in (1, 2, 4):
+        some = asked[n][:3]
+        for (question, answer), reply in zip(some, replies_to(model, some), strict=True):
+            print(f"  {question + ' = ' + answer:18s} reply: {reply:.60}")
 
 # %% [markdown]
-# It asks, and nobody answers. That it has never seen, and what it writes from there on is worthless. The calculator is missing.
+# The first model writes numbers of a plausible length, and most of them are wrong. The second copies each sum into a call without a mistake, and nobody answers. That it has never seen, and what
+# it writes from there on is worthless.
+#
+# ### Not yet, or never?
+#
+# The first model cannot add, it seems. But all that we know is what it has not learned *in 300 steps*. So give it ten times the practice: 1,500 steps of 64 sums, of up to four digits, or only
+# of up to two. As controls: few sums again, of up to two digits, and the model that asks, now with its calculator. Two seeds each; the runs are stored.
+
+# %%
+FEW, MANY = (budget(300, quick=2), 32), (budget(1500, quick=3), 64)  # steps, sums a step
+RUNS = (HEAD, FEW, 4), (HEAD, FEW, 2), (HEAD, MANY, 4), (HEAD, MANY, 2), (TOOL, FEW, 4)
+
+
+def count_right(model, n, tool=None):
+    """How many replies to sums of n digits end in the right number, and how many were asked."""
+    said = [reply.split("<|output_end|>")[-1] for reply in replies_to(model, asked[n], tool)]
+    right = sum(text == answer for text, (_, answer) in zip(said, asked[n], strict=True))
+    return right, len(said)
+
+
+def practice_on_sums():
+    for seed in range(budget(2, quick=1)):
+        for way, (num_steps, sums_a_step), longest in RUNS:
+            started = time.process_time()
+            model = train_on_sums(way, num_steps, sums_a_step, longest, seed)
+            row = {"seed": seed, "steps": num_steps, "way": way, "sums": num_steps * sums_a_step}
+            row |= {"longest": longest, "cpu_seconds": round(time.process_time() - started)}
+            for n in asked:
+                right, count = count_right(model, n, use_calculator)
+                yield row | {"digits": n, "right": right, "asked": count}
+
+
+runs = stored("tools_sums", practice_on_sums)
+
+# %%
+scores = {}  # run -> digits -> (right, asked), of both seeds together
+for row in runs:
+    found = scores.setdefault((row["way"], row["sums"], row["longest"]), {})
+    right, count = found.get(row["digits"], (0, 0))
+    found[row["digits"]] = right + row["right"], count + row["asked"]
+share = {run: {n: right / count for n, (right, count) in scores[run].items()} for run in scores}
+for (way, sums, longest), each in share.items():
+    shares = " ".join(f"{value:4.0%}" for value in each.values())
+    print(f"{way:13s} {sums:6,} sums of up to {longest} digits: {shares}")
+
+# %% [markdown]
+# Each line shows the share of right replies to held-out sums of one digit, two digits and so on, up to six.
+
+# %%
+few_4, few_2, many_4, many_2, with_tool_4 = share.values()
+claim("9,600 sums in the head: of two digits, fewer than 1 in 10 is right", few_4[2] < 0.1)
+claim("shorter numbers alone do not change that", few_2[2] < 0.1)
+claim("96,000 sums of up to two digits: of two digits, more than 4 in 5", many_2[2] > 0.8)
+claim("96,000 of up to four: more than a third, even of four digits", many_4[4] > 1 / 3)
+cheap = all(with_tool_4[n] > max(0.8, many_4[n]) for n in (2, 3, 4))
+claim("9,600 with the tool: more than 4 in 5, and more than those", cheap)
+longer = [each[n] for (*_, longest), each in share.items() for n in asked if n > longest]
+claim("longer numbers than were practised: fewer than 1 in 20, in every run", max(longer) < 0.05)
+seconds = [row["cpu_seconds"] for row in runs if row["steps"] == MANY[0]]
+print(f"the long runs took {min(seconds)} to {max(seconds)} CPU seconds")
+
+# %% [markdown]
+# So a model of this size *does* add in its head, after a minute or so of practice: most sums of two digits and nearly half of those of four, and it had seen none of them. It is hard for it: each token is one pass through a fixed number of blocks, and the first digit of
+# a sum depends on all the digits after it. Asking is copying, which is easy: a tenth of the practice, and more right replies from two digits on. That is the case for a calculator. And neither way carries to numbers
+# that are longer than the practised ones.
 #
 # ## 2. A calculator
 #
 # ### Not eval
 #
-# Python has a calculator built in. `eval("47+85")` is 132. But what stands between the two tokens was written by a model, and a
+# Python has a calculator built in: `eval("47+85")` is 132. But what stands between the two tokens was written by a model, and a
 # model writes what a user talks it into. `eval` does not compute sums, it *runs programs*:
 
 # %%
@@ -226,7 +294,7 @@ print("eval ran it, this is the number of our process:", eval(attack) == os.getp
 
 # %% [markdown]
 # That one was harmless. It could have deleted your files. The usual advice is to take all names away from `eval`. It does not
-# help: from any object a way leads to the class of all objects, and from there to everything that Python has loaded.
+# help: every object leads to the class of all objects, and from there to everything that Python has loaded.
 
 # %%
 attack_without_names = (
@@ -238,9 +306,7 @@ print("no names allowed, and still:", found == os.getpid())
 
 # %% [markdown]
 # Forbidding words does not help either: there is always another way to write it. And `9**9**9` needs no forbidden word at all,
-# only more time than you have.
-#
-# So turn it round. Do not list what is forbidden. List what is **allowed**, and let everything else be nothing.
+# only more time than you have. So turn it round: list what is **allowed**, and refuse everything else.
 #
 # ### Parse, then compute
 #
@@ -251,12 +317,10 @@ print(ast.dump(ast.parse("2*(3+4)", mode="eval").body, indent=2))
 
 # %% [markdown]
 # The value of a tree is computed from its leaves to its root. Each kind of node that we know is one case below: a number, a sign,
-# an operation, and, as in nanochat, how often a text contains another. Whatever is not named ends in the last line.
+# an operation, and how often a text contains another (for questions such as "how many r's are in strawberry?"). Anything else ends in the last case.
 
 # %%
 #| export chat.calculator
-MAX_CHARS = 1000  # of an expression; without powers the result has about as many digits at most
-MAX_DEPTH = 100  # of nested parentheses, and of the parsed tree
 OPERATORS: dict[type, Callable[..., int | float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -302,34 +366,20 @@ for text in ("2*(3+4)", "-7/2", "'strawberry'.count('r')"):
     print(text, "=", value_of(ast.parse(text, mode="eval").body))
 
 # %% [markdown]
-# No power: `**` makes numbers that fill the memory. Without it a result has hardly more digits than the expression.
+# There is no power: `**` makes numbers that fill the memory. Without it a whole number has hardly more digits than the expression.
 #
 # ### Before the parser
 #
-# Python knows more ways to write a number than a calculator should: `0x10`, `1e5`, `1_000`, or digits of other scripts. And very
-# deep brackets can make a parser slow. So a text must look right before it is parsed: digits, `+ - * / ( ) .`, spaces, commas,
-# `.count(` and texts in quotes.
+# Python knows more ways to write a number than a calculator should: `0x10`, `1e5`, `1_000`, digits of other scripts. And very
+# deep parentheses can make a parser slow. So `cleaned` of `course_lib/chat/expressions.py` looks at a text first: it lets pass at most 1,000 characters, only digits, `+ - * / ( ) .`, spaces, commas,
+# `.count(` and texts in quotes, and no more than 100 nested parentheses. Commas between digits it takes out.
 
-# %%
-#| export chat.calculator
-STRING = r"""'[^'\\\x00-\x1f]*'|"[^"\\\x00-\x1f]*\""""
-SHAPE = re.compile(rf"(?:[\d+\-*/(). ,]|\.count(?=\s*\()|{STRING})+", re.ASCII)
-
-
-def _brackets(expression: str) -> int:
-    """Maximum nesting depth of parentheses; those inside strings do not count."""
-    found = re.findall(r"[()]", re.sub(STRING, "", expression))
-    steps = (1 if bracket == "(" else -1 for bracket in found)
-    return max(itertools.accumulate(steps, initial=0))
-
-
-def _without_commas(expression: str) -> str:
-    """1,000 becomes 1000; a comma in a text stays."""
-    return re.sub(rf"({STRING})|(?<=\d),(?=\d)", lambda found: found[1] or "", expression)
-
+# %% tags=["nbval-check-output"]
+for text in ("1,000*2", " 7//2", "0x10", "1e5", "exit()", "(" * 101 + "1" + ")" * 101):
+    print(f"{text[:20]!r:24s} {cleaned(text)!r}")
 
 # %% [markdown]
-# Now the tool. It never raises: to the engine, no value is a result like any other.
+# Now the tool. It never raises an exception, since it works in the middle of a batch of other people's replies. "No value" is a result as well: `None`.
 
 # %%
 #| export chat.calculator
@@ -339,15 +389,11 @@ def use_calculator(expression: str) -> str | None:
     The language: numbers (with commas between digits, which are dropped), + - * / // ( ) and
     'text'.count('part'). A quotient is a float ("10/5" gives "2.0"), all else of whole numbers an
     int. None for everything else, for a division by zero, for a float that is not finite, for more
-    than MAX_CHARS characters or MAX_DEPTH levels. Nothing is ever run, and nothing is raised.
+    than 1,000 characters or MAX_DEPTH levels. Nothing is ever run, and nothing is raised.
     """
-    if not isinstance(expression, str) or len(expression) > MAX_CHARS:
-        return None
     try:
-        if not SHAPE.fullmatch(expression) or _brackets(expression) > MAX_DEPTH:
-            return None
-        tree = ast.parse(_without_commas(expression.strip()), mode="eval")
-        return str(value_of(tree.body))
+        text = cleaned(expression)
+        return None if text is None else str(value_of(ast.parse(text, mode="eval").body))
     except (ArithmeticError, RecursionError, MemoryError, SyntaxError, ValueError):
         return None
 
@@ -357,7 +403,7 @@ for expression in ("47+85", "10/5", "1,000*2", "2*(3+4)", "'banana'.count('a')",
     print(f"{expression:22s} {use_calculator(expression)}")
 
 # %% [markdown]
-# `10/5` is `2.0`, as in Python: a quotient is a float, even when it comes out even. And what must not have a value:
+# `10/5` is `2.0`, as in Python: a quotient is a float, even when it comes out even. And these must have no value:
 
 # %%
 refused = [attack, attack_without_names, "9**9**9", "x", "True", "1e5", "0x10", "1/0", "(1, 2)"]
@@ -368,238 +414,166 @@ print(len(refused), "texts, both attacks among them: None")
 
 
 # %% [markdown]
-# How long can it take? Try the worst of what is within the bounds.
-
-# %%
-def milliseconds(expression):
-    start = time.perf_counter()
-    use_calculator(expression)
-    return 1000 * (time.perf_counter() - start)
-
-
-worst = {
-    "a product of two long numbers": "9" * 499 + "*" + "9" * 499,
-    "a long sum": "1+" * 499 + "1",
-    "deep brackets": "(" * 100 + "1" + ")" * 100,
-    "open brackets": "(" * 100,
-    "many signs": "-" * 900 + "1",
-    "a long text": "'" + "a" * 985 + "'.count('a')",
-    "a million brackets": "(" * 10**6,
-}
-for what, expression in worst.items():
-    print(f"{what:30s} {max(milliseconds(expression) for _ in range(5)):7.3f} ms")
-
-# %% [markdown]
-# A step of a large model takes longer than each of these. The tests of this module throw hundreds of random texts at it: none
-# may raise, run anything, or take a tenth of a second.
+# The package's tests throw hundreds of random texts at it: none may raise an exception, run anything or take a tenth of a second. nanochat (October 2025) goes another
+# way: it passes on to `eval` only texts that consist of digits and signs, or that contain `.count(` and none of a list of forbidden words, and stops it after some seconds.
 #
 # ## 3. The engine's part
 #
 # ### A machine with three states
 #
-# Chapter 12 left room for a tool in its `Row`: `Engine(model, tokenizer, tool=use_calculator)`. A row that is being written is in
-# one of three states.
+# Somebody must watch for the two tokens while the model writes. A row is in one of three states:
 
 # %%
-from matplotlib.patches import FancyBboxPatch
+draw.draw_states()
+
+# %% [markdown]
+# Between `<|python_start|>` and `<|python_end|>` the tokens are collected. At the end the tool is asked. If there is a value, then `<|output_start|>`, the tokens of the value and `<|output_end|>` are **forced**: they
+# are the next tokens of the row, whatever the model would have written. The model reads them like all others. If there is no value, nothing is forced, and the model writes on.
+#
+# The whole of it, without cache and batch. `next_token(ids)` stands for a model: it says which token comes after those of the reply so far.
+
+# %%
+START, END, OUTPUT, OUTPUT_END, STOP = (
+    digits.special(f"<|{name}|>")
+    for name in ("python_start", "python_end", "output_start", "output_end", "assistant_end")
+)
 
 
-def draw_states():
-    """Three boxes in a row, and what leads from one to the next."""
-    figure, ax = plt.subplots(figsize=(9.4, 2.9))
-    boxes = {"text": 0, "expression": 5, "result": 10}
-    notes = {
-        "text": "the model's tokens\nmask 1",
-        "expression": "the model's tokens,\ncollected; mask 1",
-        "result": "forced tokens; the model's\nare dropped; mask 0",
-    }
-    for name, x in boxes.items():
-        face, line = ("#fbe3d2", "--") if name == "result" else ("#cfe4f3", "-")
-        style = {"boxstyle": "round,pad=0.1", "fc": face, "ec": "#1a1a1a", "ls": line}
-        ax.add_patch(FancyBboxPatch((x, 0), 2.8, 1, **style))
-        ax.text(x + 1.4, 0.75, name, ha="center", va="center", weight="bold")
-        ax.text(x + 1.4, 0.28, notes[name], ha="center", va="center", fontsize=8)
-    arrows = [
-        ((2.95, 0.5), (4.85, 0.5), 0, "<|python_start|>", (3.9, 0.6)),
-        ((7.95, 0.5), (9.85, 0.5), 0, "<|python_end|>\nit has a value", (8.9, 0.6)),
-        ((6.4, 1.15), (1.4, 1.15), 0.28, "<|python_end|>, and it has no value", (3.9, 1.95)),
-        ((11.4, -0.15), (1.4, -0.15), -0.18, "<|output_end|> was forced", (6.4, -1.6)),
-    ]
-    for start, end, bend, label, (x, y) in arrows:
-        style = {"arrowstyle": "-|>", "connectionstyle": f"arc3,rad={bend}", "color": "#555555"}
-        ax.annotate("", end, start, arrowprops=style)
-        ax.text(x, y, label, ha="center", va="bottom", fontsize=8)
-    ax.set(xlim=(-0.2, 13), ylim=(-1.8, 2.3))
-    ax.axis("off")
-    plt.show()
-
-
-draw_states()
+def write_with_tool(next_token, tool, max_tokens=60):
+    """(ids, mask) of a reply; mask 0 for tokens that were forced."""
+    ids, mask, forced, expression = [], [], [], None
+    while len(ids) < max_tokens:
+        if forced:
+            ids, mask = [*ids, forced.pop(0)], [*mask, 0]
+            continue
+        token = next_token(ids)
+        if token == STOP:
+            break
+        ids, mask = [*ids, token], [*mask, 1]
+        if token == START:
+            expression = []
+        elif token == END and expression is not None:
+            result, expression = tool(digits.decode(expression)), None
+            if result is not None:
+                forced = [OUTPUT, *digits.encode(result), OUTPUT_END]
+        elif expression is not None:
+            expression.append(token)
+    return ids, mask
 
 
 # %% [markdown]
-# Between `<|python_start|>` and `<|python_end|>` the tokens are collected. At the end the tool is asked. With a value, the tokens of
-# `<|output_start|>`, the value and `<|output_end|>` stand in a queue, and each step takes its token from there until it is empty.
-# The model still reads them: they go into the cache like all others. Without a value nothing happens, and the model has to cope.
-#
-# ### A model that writes what we want
-#
-# To test the engine we need a model whose every token we know. Here is one, a true GPT with weights by hand: a token's embedding
-# is 1 at its own place, the blocks add nothing, and the head says which token follows which.
+# To test it we need a model of which we know every token. A list will do:
 
 # %%
-def model_that_writes(tokenizer, *runs):
-    """A GPT that greedily goes from each token of a run to the next; all others end the reply."""
-    V = tokenizer.vocab_size
-    model = GPT(GPTConfig(64, V, 1, 1, 1, 272))
-    model.transformer.wte.weight = mx.eye(V, 272)
-    head = mx.zeros((V, 272))
-    head[tokenizer.special("<|assistant_end|>")] = 0.5
-    for run in runs:
-        for before, after in pairwise(run):
-            head[after, before] = 1.0
-    model.lm_head.weight = head
-    return model
-
-
-def ids_of(*pieces):
-    """Ids of special tokens and of texts."""
-    ids = []
+def reciting(*pieces):
+    """A "model" that says these special tokens and texts one after the other."""
+    script = []
     for piece in pieces:
-        is_special = piece.startswith("<|")
-        ids += [digits_tokenizer.special(piece)] if is_special else digits_tokenizer.encode(piece)
-    return ids
+        script += [digits.special(piece)] if piece.startswith("<|") else digits.encode(piece)
+    script = iter([*script, STOP])
+    return lambda ids: next(script)
 
 
-# %%
-bos = digits_tokenizer.bos
-call = ids_of("<|python_start|>", "47+85", "<|python_end|>")
-writer = model_that_writes(digits_tokenizer, [bos, *call], ids_of("<|output_end|>", "ok"))
-engine = Engine(writer, digits_tokenizer, tool=use_calculator)
-(reply,) = engine.generate_batch([[bos]], temperature=0)
-print(digits_tokenizer.decode(reply.ids))
-forced = ids_of("<|output_start|>", "132", "<|output_end|>")
-assert reply.ids == call + forced + ids_of("ok")
-assert reply.masks == [1] * len(call) + [0] * len(forced) + [1, 1]
-
+script = ["<|python_start|>", "47+85", "<|python_end|>", "ok"]
+ids, mask = write_with_tool(reciting(*script), use_calculator)
+draw.draw_reply([digits.decode([token]) for token in ids], mask)
+assert digits.decode(ids).endswith("<|output_start|>132<|output_end|>ok")
 
 # %% [markdown]
-# That model cannot add. It says what follows `<|python_end|>` nowhere: `132` came from the tool. Here is the reply token by token:
-
-# %%
-def draw_reply(tokenizer, reply):
-    """A box for each token; forced ones hatched."""
-    figure, ax = plt.subplots(figsize=(9.4, 1.5))
-    for n, (token, mask) in enumerate(zip(reply.ids, reply.masks, strict=True)):
-        style = {"fc": "#cfe4f3"} if mask else {"fc": "#fbe3d2", "hatch": "///", "ec": "#D55E00"}
-        ax.add_patch(plt.Rectangle((n, 0), 0.92, 1, **{"ec": "#0072B2", **style}))
-        text = tokenizer.decode([token]).strip("<|>").replace("_", "\n")
-        paper = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        size = 7 if "\n" in text else 9
-        ax.text(n + 0.46, 0.5, text, ha="center", va="center", fontsize=size, bbox=paper)
-        ax.text(n + 0.46, -0.25, mask, ha="center", va="center", fontsize=9)
-    ax.text(-0.15, -0.25, "mask", ha="right", va="center", fontsize=9)
-    ax.set(xlim=(-1, len(reply.ids)), ylim=(-0.5, 1.1))
-    ax.axis("off")
-    plt.show()
-
-
-draw_reply(digits_tokenizer, reply)
-
-# %% [markdown]
-# Hatched boxes with mask 0 are the tool's. The mask is what training in chapter 15 asks for: a model is not to be praised or
+# The list has no `132` in it: that came from the tool. The hatched boxes with mask 0 were forced. Chapter 15 needs this mask: a model is not to be praised or
 # blamed for tokens that it did not choose.
 #
 # ### When it does not go well
 #
-# No value: nothing is forced, and the model writes on.
+# An expression without a value, one that never ends, and a reply that is cut in the middle of a result:
 
 # %%
-no_value = ids_of("<|python_start|>", "47+", "<|python_end|>")
-writer = model_that_writes(digits_tokenizer, [bos, *no_value, *ids_of("8")])
-(reply,) = Engine(writer, digits_tokenizer, use_calculator).generate_batch([[bos]], temperature=0)
-print(digits_tokenizer.decode(reply.ids), reply.masks)
-assert reply.ids == [*no_value, *ids_of("8")] and set(reply.masks) == {1}
+cases = {
+    "no value": (["<|python_start|>", "47+", "<|python_end|>", "8"], 60),
+    "no end": (["<|python_start|>", "4747"], 60),
+    "cut off": (script, 9),
+}
+for name, (said, max_tokens) in cases.items():
+    ids, mask = write_with_tool(reciting(*said), use_calculator, max_tokens)
+    print(f"{name:9s} {digits.decode(ids)} {mask}")
 
 # %% [markdown]
-# An expression that never ends: the row ends like every other, with `max_tokens` or when the model's sequence is full. The tool
-# is never asked.
-
-# %%
-four, seven = ids_of("47")
-writer = model_that_writes(digits_tokenizer, [bos, *ids_of("<|python_start|>"), four, seven, four])
-(reply,) = Engine(writer, digits_tokenizer, use_calculator).generate_batch(
-    [[bos]], max_tokens=20, temperature=0
-)
-print(digits_tokenizer.decode(reply.ids), reply.finish_reason)
-assert reply.finish_reason == "max_tokens" and len(reply.ids) == 20
-
-# %% [markdown]
-# `max_tokens` in the middle of a result cuts it there. A reply may so end with `<|output_start|>13`, and code that reads replies
-# must bear it.
-
-# %%
-(reply,) = engine.generate_batch([[bos]], max_tokens=9, temperature=0)
-print(digits_tokenizer.decode(reply.ids), reply.masks, reply.finish_reason)
-assert reply.masks == [1] * 7 + [0] * 2
-
-# %% [markdown]
-# Several rows at once: each has its own state. In this batch of two, one calls, and its forced tokens do not touch the other. And
-# each is what it is alone.
-
-# %%
-prompts = [[bos], [bos, *ids_of("<|output_end|>")]]
-together = engine.generate_batch(prompts, temperature=0)
-for prompt, reply in zip(prompts, together, strict=True):
-    print(digits_tokenizer.decode(reply.ids), reply.masks)
-    assert engine.generate_batch([prompt], temperature=0) == [reply]
-
-# %% [markdown]
-# ### The two models again
+# Nothing is forced in the first two. In the third the reply ends with half a result, and code that reads replies has to cope.
 #
-# Now the second model of section 1 gets its calculator. A reply is right when what comes after the output is.
+# ### In the engine
+#
+# `Engine(model, tokenizer, tool)` of chapter 12 does the same with a cache and for many rows at once, each in a state of its own (`Row` in `course_lib/generate/rows.py`). Is it the same? Ask our
+# second model ten sums, one after the other with the loop above, and all together with the engine:
 
 # %%
-right[with_tool] = count_right(with_tool, use_calculator)
-print(replies_to(models[with_tool], [("47+85", "132")], use_calculator)[0])
-print(f"right of {num_asked}, by digits:", right[with_tool])
+asker = models[TOOL]
+
+
+def likeliest_after(prompt):
+    """The model as the loop above wants it."""
+    return lambda ids: mx.argmax(asker(mx.array([prompt + ids]))[0, -1]).item()
+
+
+prompts = [render_for_completion(digits, lesson_on(HEAD, *each)) for each in asked[2][:10]]
+together = Engine(asker, digits, use_calculator).generate_batch(prompts, temperature=0)
+for prompt, reply in zip(prompts, together, strict=True):
+    alone = write_with_tool(likeliest_after(prompt), use_calculator, 256)
+    if backend.device_kind() == "cpu":  # on a GPU a near-tie may go the other way
+        assert (reply.ids, reply.masks) == alone
+print(digits.decode(together[0].ids))
+
+# %% [markdown]
+# ### Where it goes wrong
+#
+# Here are three of the five settings as a picture, both seeds together.
 
 # %%
-figure, ax = plt.subplots(figsize=(5.8, 3))
-styles = {in_head: ("#D55E00", "s--"), with_tool: ("#0072B2", "o-")}
-for way, counts in right.items():
-    color, style = styles[way]
-    shares = [count / num_asked for count in counts.values()]
-    errors = [2 * standard_error(share, num_asked) for share in shares]
-    ax.errorbar(list(counts), shares, errors, fmt=style, color=color, capsize=4, label=way)
-ax.axvspan(4.5, 6.5, color="#eeeeee")
-ax.text(5.5, 0.55, "longer than\nin training", ha="center", fontsize=9)
-ax.set(xlabel="digits of each number", ylabel="share of right replies")
-ax.set(xlim=(0.5, 6.5), ylim=(-0.05, 1.1))
-ax.legend(frameon=False, loc="center left", bbox_to_anchor=(0.02, 0.45))
-plt.show()
+few_4, _, many_4, _, with_tool_4 = scores.values()
+lines = {"in the head, 9,600 sums": few_4, "in the head, 96,000 sums": many_4}
+draw.draw_sums({**lines, "with the tool, 9,600 sums": with_tool_4}, practised=4)
 
 # %% [markdown]
-# The bars are two standard errors to each side. The line with the tool stays high as far as the lengths of training go: the same
-# model, the same steps. Beyond, in the grey part, it falls as well. Look at one of those replies:
+# Each bar covers every true share that lies within two standard errors of the score, as if the two seeds were independent, so they are rather short (section 5 says why they are not symmetric). In the grey part the tool does not help. Why? A reply can go wrong in two places: the
+# expression, and the repeating of the result. Count them, for the model of this notebook:
 
 # %%
-question, answer = sums_of[5][0]
-(long_reply,) = replies_to(models[with_tool], [(question, answer)], use_calculator)
-print(f"{question} is {answer}; the reply: {long_reply}")
+def wrong_places(n):
+    """Of the replies to sums of n digits: wrong expressions, and wrong words after a right one."""
+    expressions = afterwards = 0
+    replies = replies_to(asker, asked[n], use_calculator)
+    for (question, answer), reply in zip(asked[n], replies, strict=True):
+        call = f"<|python_start|>{question}<|python_end|>"
+        expressions += not reply.startswith(call)
+        afterwards += reply.startswith(call) and not reply.endswith(f"<|output_end|>{answer}")
+    return expressions, afterwards
 
+
+wrong = {n: wrong_places(n) for n in asked}
+for n, (expressions, afterwards) in wrong.items():
+    print(f"{n} digits: of {len(asked[n])}, {expressions} wrong calls, {afterwards} wrong later")
+(reply,) = replies_to(asker, asked[5][:1], use_calculator)
+print("{} is {}; the reply: {}".format(*asked[5][0], reply))
+print("the starter model:", written("What is 123456 + 654321?", use_calculator))
+
+# %%
+all_wrong = all(wrong[n][0] > 0.9 * len(asked[n]) for n in (5, 6))
+claim("on five and six digits more than 9 of 10 expressions are wrong", all_wrong)
+few_wrong = all(wrong[n][0] < 0.1 * len(asked[n]) for n in (2, 3))
+claim("on two and three digits fewer than 1 in 10", few_wrong)
 
 # %% [markdown]
-# The calculator is as good there as before. The model asks it for another sum: it has never copied so many digits. A tool takes
-# the computing away, and not the need to say what is to be computed.
-
-# %% [markdown]
+# The calculator is as good on long numbers as on short ones. But the model asks it for another sum: it has never copied so many digits, and leaves some out. The starter model, whose lessons have up to four digits as well, does the same. A tool takes
+# over the computing. The model must still say *what* is to be computed.
+#
+# Other systems differ in the form and not in the idea. In OpenAI's API a reply holds `"tool_calls"`, each with the name of a function and its arguments as JSON, and the *caller* computes the result and sends it
+# back as a message with the role `"tool"`. There the conversation is interrupted for each call. Here the engine answers within the reply.
+#
 # ## 4. Tasks
 #
 # ### What is said, and whether it is right
 #
-# A task is a list of questions with answers, and a rule that says whether a reply is right. The rule sees what the assistant
-# *said*: not its calls, and not their output.
+# Now we want to count right replies of any kind. A **task** is a list of questions with answers, and a rule that says whether a reply is right. The rule sees what the assistant
+# *said*: not its calls, and not their results.
 
 # %%
 #| export chat.tasks
@@ -625,9 +599,9 @@ def reply_text(tokenizer: Tokenizer, ids: list[int]) -> str:
 
 
 # %% tags=["nbval-check-output"]
-reply = [*call, *forced, *ids_of("132")]
-print(digits_tokenizer.decode(reply), "says", reply_text(digits_tokenizer, reply))
-assert spoken(lesson_with_tool("47+85", "132")[1]["content"]) == "132"
+ids, _ = write_with_tool(reciting("It is ", *script[:-1], "132"), use_calculator)
+print(digits.decode(ids), "says", repr(reply_text(digits, ids)))
+assert spoken(with_tool("47+85", "132")) == "132"
 
 # %% [markdown]
 # Three rules are enough. For a sum the **last number** counts: `132`, `It is 132.` and `132.0` are all right. For words the **text**
@@ -669,8 +643,9 @@ for reply in ("132", "It is 132.", "132.0", "47 + 85 = 132", "1320", "132, or 13
 
 
 # %% [markdown]
-# Each rule can be fooled. A reply that lists many numbers and ends with the right one is right. A rule is part of the score, so
-# say which one it was.
+# The rules for numbers can be fooled: a reply that lists many numbers and ends with the right one is right. So say which rule it was. (Where replies are free text,
+# a story or a summary, no rule will do. Then people judge, or a large language model does, which has mistakes and preferences of its own: it has to be compared with people first. The course
+# asks only what a rule can judge.)
 #
 # ### A task
 #
@@ -711,121 +686,38 @@ class ChatTask:
 
 
 # %% [markdown]
-# Larger tasks are downloaded when somebody asks for them: GSM8K, and two sets of multiple choice, MMLU and ARC. They are shuffled,
-# always in the same way, so that the first hundred are a fair sample.
+# `questions` of `course_lib/chat/questions.py` knows three sources. Each kind of lesson of chapter 13 is a task, since it has a test side. There are **blind** questions: somebody wrote
+# them who had not seen the templates of the lessons. And there are well-known tasks, which are downloaded when somebody asks for them: GSM8K, and two of multiple choice, MMLU and ARC.
 
 # %%
 #| export chat.tasks
-def _downloaded_task(name: str, split: str) -> ChatTask:
-    items = rows(name, split)
-    order = random.Random(42).sample(range(len(items)), len(items))  # always the same
-
-    def conversation(number: int) -> list[dict]:
-        return FROM_HUB[name](items[order[number]])
-
-    def letters_of(number: int) -> tuple[str, ...]:
-        """ARC brings its own letters, and some are 1, 2, 3, 4."""
-        choices = items[order[number]]["choices"]
-        return tuple(choices["label"] if isinstance(choices, dict) else "ABCD"[: len(choices)])
-
-    if name == "gsm8k":
-        return ChatTask(name, "generative", 0.0, len(items), conversation, same_marked_number)
-    return ChatTask(name, "categorical", 0.25, len(items), conversation, same_text, letters_of)
-
-
-# %% [markdown]
-# The lessons of chapter 13 have a test side, so each kind of lesson is a task. And there are **blind** questions: somebody wrote
-# them who had not seen the templates that the lessons are made from.
-
-# %%
-#| export chat.tasks
-LESSONS = 200  # questions of a kind
-TEXT_KINDS = ("identity", "spelling", "python", "unknown")  # all others ask for a number
-DOWNLOADED_TASKS = ("gsm8k", "mmlu", "arc-easy", "arc-challenge")
-
-
-def lesson_tasks() -> list[str]:
-    """Names of the tasks that need no download: each kind of lesson, and its blind questions."""
-    blind = {each["kind"] for each in blind_questions()}
-    return [*KINDS, *(f"blind-{kind}" for kind in KINDS if kind in blind)]
+TEXT_KINDS = ("identity", "spelling", "python", "unknown")  # all other lessons ask for a number
 
 
 def get_task(name: str, split: str = "test") -> ChatTask:
-    """A task by its name: one of `lesson_tasks()`, or of DOWNLOADED_TASKS, which are fetched once.
-
-    split: "train" or "test"; the two have no question in common. Blind questions are for tests.
-    Raises CourseError for any other name or split, and when a data set cannot be had.
-    """
-    known = [*lesson_tasks(), *DOWNLOADED_TASKS]
-    if name not in known:
-        raise CourseError(f"no task is called {name!r}, expected one of {', '.join(known)}")
-    kind = name.removeprefix("blind-")
-    splits = ("test",) if name != kind else ("train", "test")
-    if split not in splits:
-        raise CourseError(f"{name} has no split {split!r}, expected {' or '.join(splits)}")
-    if name in DOWNLOADED_TASKS:
-        return _downloaded_task(name, split)
-    judge = same_text if kind in TEXT_KINDS else same_number
-    if name == kind:
-        return ChatTask(name, "generative", 0.0, LESSONS, partial(lesson, kind, split), judge)
-    blind = [
-        [{"role": "user", "content": q["question"]}, {"role": "assistant", "content": q["answer"]}]
-        for q in blind_questions()
-        if q["kind"] == kind
-    ]
-    return ChatTask(name, "generative", 0.0, len(blind), blind.__getitem__, judge)
+    """A task by its name; which there are, and what it raises: see `questions`."""
+    found = questions(name, split)
+    if name in DOWNLOADED_TASKS and name != "gsm8k":
+        return ChatTask(name, "categorical", 0.25, is_right=same_text, **found._asdict())
+    judge = same_text if name.removeprefix("blind-") in TEXT_KINDS else same_number
+    judge = same_marked_number if name == "gsm8k" else judge
+    return ChatTask(name, "generative", 0.0, is_right=judge, **found._asdict())
 
 
 # %%
 for task in (get_task("calculator"), get_task("blind-calculator")):
-    user, assistant = task[1]
+    user, assistant_says = task[1]
     print(f"{task.name}: {len(task)} questions, such as {user['content']!r}")
-    print("  right is", repr(spoken(assistant["content"])))
+    print("  right is", repr(spoken(assistant_says["content"])))
     assert not task.evaluate(task[1], "I do not know.")
-
-# %%
 print(lesson_tasks())
 
-
 # %% [markdown]
-# `get_task("gsm8k")[0]` would download GSM8K, a few megabytes, and show its first question; so this chapter does not run it.
-#
-# ### Train and test
-#
-# A score on questions that were practised says how good the memory is. Both sides of a kind of lessons come from the same
-# templates, so the same sum or the same word could easily be on both. Chapter 13 decides by *what is asked*, not by the number of
-# the lesson, on which side it is. Look whether that worked: 2,000 practised lessons, against 200 for tests.
-
-# %%
-def what_is_asked(messages):
-    """The expression of a call, the word that is spelled, or the sum, without the words around."""
-    question, content = messages[0]["content"], messages[1]["content"]
-    if isinstance(content, list):
-        return content[0]["text"]
-    return content if " " in content else "".join(re.findall(r"\d+|[+*-]", question))
-
-
-num_lessons = budget(2000, quick=200)
-for kind in ("calculator", "mental", "spelling", "counting"):
-    practised = {what_is_asked(lesson(kind, "train", n)) for n in range(num_lessons)}
-    tested = [what_is_asked(lesson(kind, "test", n)) for n in range(200)]
-    more = [what_is_asked(lesson(kind, "train", num_lessons + n)) for n in range(200)]
-    seen = sum(asked in practised for asked in more) / 200
-    print(f"{kind:10s} on both sides: {len(practised & set(tested))}, split by number: {seen:4.0%}")
-    assert not practised & set(tested)
-
-
-# %% [markdown]
-# Nothing that is asked stands on both sides. The last column is what a split by number would have done: 200 more lessons, and the
-# share of them that asks what was practised already. Where there is little to ask, that is nearly everything, and such a "test"
-# would have measured memory.
-#
 # ## 5. A score
 #
 # ### Asking in batches
 #
-# Questions of a generative task go to `generate_batch`, which writes many rows together. For a categorical one there is nothing to
-# write: one pass over a batch of prompts, and the logits at the last place of each. `scored_logits` of chapter 11 gives them.
+# Questions of a generative task go to `generate_batch` of chapter 12. Those of a categorical one go to `likeliest_letters` of `course_lib/chat/choices.py`: you see its simple form below.
 
 # %%
 #| export chat.tasks
@@ -849,12 +741,12 @@ def answers(
     """
     limit = engine.model.config.sequence_len
     how: dict[str, Any] = {"temperature": 0.0, **settings}
-    for start in range(0, len(numbers), 2 * batch_size):
+    for start in range(0, len(numbers), 2 * batch_size):  # so a row that ends is filled again
         asked = {n: task[n] for n in numbers[start : start + 2 * batch_size]}
         prompts = {n: render_for_completion(engine.tokenizer, asked[n]) for n in asked}
         prompts = {n: ids for n, ids in prompts.items() if len(ids) <= limit}
         if task.kind == "categorical":
-            said = _choose(engine, task, prompts, batch_size)
+            said = likeliest_letters(engine, task.letters_of, prompts, batch_size)
         else:
             written = engine.generate_batch([*prompts.values()], max_rows=batch_size, **how)
             texts = [reply_text(engine.tokenizer, generation.ids) for generation in written]
@@ -864,210 +756,240 @@ def answers(
             yield Answer(n, reply, fits and task.evaluate(messages, reply), fits)
 
 
-# %%
-#| export chat.tasks
-def _choose(
-    engine: Engine, task: ChatTask, prompts: dict[int, list[int]], batch_size: int
-) -> dict[int, str]:
-    """The likeliest letter for the reply's first place, by question number; one pass a batch."""
-    said, numbers = {}, sorted(prompts, key=lambda n: len(prompts[n]))  # alike: little padding
-    for start in range(0, len(numbers), batch_size):
-        some = numbers[start : start + batch_size]
-        batch = [ScoredSequence([*prompts[n], engine.end], len(prompts[n])) for n in some]
-        logits = scored_logits(engine.model, batch, 0)  # (B, V)
-        if not mx.isfinite(logits).all():
-            raise CourseError("the model's logits are not numbers (NaN); take an older checkpoint")
-        for n, row in zip(some, logits.tolist(), strict=True):
-            scores = {}
-            for letter in task.letters_of(n):
-                ids = engine.tokenizer.encode(letter)
-                if len(ids) != 1:
-                    problem = f"the choice {letter!r} is {len(ids)} tokens, expected one"
-                    raise CourseError(f"{problem}; name the choices A, B, C, …")
-                scores[letter] = row[ids[0]]
-            said[n] = max(scores, key=scores.__getitem__)
-    return said
+# %% [markdown]
+# Here is the starter model with its calculator, on some test questions. For each kind we print the first reply and the first wrong one, if there is any:
 
+# %%
+engine = Engine(assistant, tokenizer, use_calculator)
+kinds = ("identity", "calculator", "spelling", "counting", "unknown", "mental")
+
+
+def ask(task, count=100):
+    """The answers to the first questions of a task."""
+    numbers = list(range(min(len(task), budget(count, quick=3))))
+    return list(answers(engine, task, numbers, batch_size=32, max_tokens=64))
+
+
+found = {kind: ask(get_task(kind)) for kind in kinds}
+for kind, replies in found.items():
+    wrong_ones = [answer for answer in replies if not answer.right]
+    for answer in dict.fromkeys([replies[0], *wrong_ones[:1]]):
+        messages = get_task(kind)[answer.number]
+        verdict = "right" if answer.right else "WRONG"
+        print(f"{verdict} {messages[0]['content']!r} … {answer.reply!r}")
+        if not answer.right:
+            print("      expected", repr(spoken(messages[1]["content"])))
 
 # %% [markdown]
-# ### A model to ask
+# It says who it is, computes, spells and counts, and it says "I do not know" to what it cannot know. The last kind, `mental`, is small sums, to be done *in the head*. They are few among its lessons (one in
+# fifty, `MIX` of `course_lib/chat/lessons.py`), and section 1 has shown what few lessons come to.
 #
-# A chat model takes longer to train than this chapter has. So here is a small one that practises two kinds of lessons only, who it
-# is and sums, and has read nothing else in its life.
-
-# %%
-taught = ("identity", "calculator")
-examples = [lesson(kind, "train", n) for kind in taught for n in range(400)]
-texts = [messages[0]["content"] for messages in examples]
-texts += [spoken(messages[1]["content"]) for messages in examples]
-tokenizer = Tokenizer.train(texts, 512)
-model = GPT(GPTConfig(256, tokenizer.vocab_size, 3, 4, 4, 96))
-
-num_steps = budget(320, quick=12)
-trainer = Trainer(model, num_steps)
-for step in range(num_steps):
-    batch = [lesson(taught[n % 2], "train", 16 * step + n) for n in range(16)]
-    loss = trainer.step([batch_of(tokenizer, batch)]).loss
-    if (step + 1) % (num_steps // 4) == 0:
-        print(f"step {step + 1:3d}  loss {loss:.3f} nats a token")
-
-# %%
-engine = Engine(model, tokenizer, use_calculator)
-task = get_task("calculator")
-for answer in answers(engine, task, list(range(5))):
-    verdict, question = "right" if answer.right else "wrong", task[answer.number][0]["content"]
-    print(f"{verdict}:", repr(question), "…", repr(answer.reply))
-
-
-# %% [markdown]
 # ### With its standard error
 #
-# Each question is right or wrong, so the standard error of chapter 11 holds. `TaskResult` has it, and the centred score: 0 for
-# guessing, 1 for all right.
+# Each question is right or wrong, so the standard error of chapter 11 holds: `TaskResult` has it.
 
 # %%
-def score_of(task, **settings):
-    count = min(len(task), budget(100, quick=8))
-    found = list(answers(engine, task, list(range(count)), max_tokens=80, **settings))
-    return TaskResult(task, sum(answer.right for answer in found), count)
-
-
-practised = [score_of(get_task(kind, "train")) for kind in taught]
-tested = [score_of(get_task(kind)) for kind in taught]
-for which, results in (("practised", practised), ("test", tested)):
-    for result in results:
-        print(
-            f"{which:9s} {result.task.name:10s} {result.right:3d} of {result.count}: "
-            f"{result.accuracy:.1%} ± {result.standard_error:.1%}"
-        )
+for kind, replies in found.items():
+    result = TaskResult(get_task(kind), sum(answer.right for answer in replies), len(replies))
+    low, high = interval(result.right, result.count)
+    print(f"{kind:10s} {result.right:3d} of {result.count}: {result.accuracy:5.0%} ", end="")
+    print(f"± {result.standard_error:4.1%}, interval {low:.0%} to {high:.0%}")
 
 # %% [markdown]
-# Two scores differ for sure when they are several standard errors apart. Where practised and test questions score about the same,
-# the model has not just learned its lessons by heart.
+# If all replies are right, or none, that formula says ± 0, as if one could be certain after so few questions. The last column asks the other way round: *which true shares lie within two of their standard errors
+# of what was seen?* Take 0 right of 10. The largest such share $p$ has $p = 2\sqrt{p\,(1-p)/10}$, so $10\,p = 4\,(1-p)$, and $p = 4/14$:
+
+# %% tags=["nbval-check-output"]
+for right, count in ((0, 10), (0, 100), (15, 15), (90, 100)):
+    low, high = interval(right, count)
+    print(f"{right:3d} of {count:3d}: between {low:.1%} and {high:.1%}")
+
+# %% [markdown]
+# This is Wilson's interval; the package has it as `interval`.
+#
+# And what do two standard errors mean for a *comparison*? Let two models be equally good, right on 80 % of all questions. Each is asked 200 questions, and we
+# say that they differ when the difference is more than two of its standard errors. How often is that wrong?
+
+# %%
+first, second = luck = np.random.default_rng(0).binomial(200, 0.8, size=(2, 4000)) / 200
+errors = np.sqrt((luck * (1 - luck) / 200).sum(axis=0))
+false_alarms = np.mean(np.abs(first - second) > 2 * errors)
+at_least_one = 1 - (1 - false_alarms) ** 12
+print(f"said to differ: {false_alarms:.1%}; at least one in twelve comparisons: {at_least_one:.0%}")
+claim("one in twenty comparisons of equal models is beyond two", 0.035 < false_alarms < 0.065)
+
+# %% [markdown]
+# So "more than two standard errors" does not prove a difference. It says that equal models show one so large in about one of twenty comparisons. And whoever compares on a
+# dozen tasks finds at least one such by luck, nearly every second time.
+#
+# ### Practised, new, blind, shouted
+#
+# The test questions are new, but they come from the same templates as the practised ones. The blind ones do not. And people type as they
+# like, in capitals for instance. The starter model has practised the conversations `practice(0)`, `practice(1)` and so on. `practice(n)` picks a kind and begins with lesson 2n of that kind. So lesson 2n of spelling was practised if `practice(n)` begins with it, and not if another kind was picked:
+
+# %%
+def practised(kind, count):
+    """Lessons of a kind from the conversations that the starter model was fine-tuned on."""
+    lessons = (lesson(kind, "train", number) for number in range(0, 2**62, 2))
+    its_own = (each for n, each in enumerate(lessons) if practice(n)[:2] == each)
+    return list(islice(its_own, count))
+
+
+def typed(task, change):
+    """The same task with each question changed."""
+
+    def conversation(number):
+        user, reference = task[number]
+        return [{**user, "content": change(user["content"])}, reference]
+
+    return replace(task, conversation=conversation)
+
+
+def marks(replies):
+    """ "1" for a right reply and "0" for a wrong one, in order."""
+    return "".join("01"[answer.right] for answer in replies)
+
+
+# %%
+by_kind = {}
+for kind in kinds[:4]:
+    task, known = get_task(kind), practised(kind, budget(100, quick=3))
+    by_kind[kind] = {
+        "practised": marks(ask(replace(task, count=len(known), conversation=known.__getitem__))),
+        "test": marks(found[kind]),
+        "blind": marks(ask(get_task(f"blind-{kind}"))),
+        "in capitals": marks(ask(typed(task, str.upper))),
+        "quoted": marks(ask(typed(task, '"{}"'.format))),
+    }
+draw.draw_askings(by_kind)
+
+# %%
+for kind, ways in by_kind.items():
+    counts = [f"{way} {each.count('1')} of {len(each)}" for way, each in ways.items()]
+    print(f"{kind:10s}", ", ".join(counts))
+
+# %%
+old, new = (by_kind["spelling"][way].count("1") for way in ("practised", "test"))
+memory = interval(new, 100)[1] < interval(old, 100)[0]
+claim("spelling: the intervals of practised and new words do not even overlap", memory)
+sums = [each.count("1") / len(each) for each in by_kind["calculator"].values()]
+claim("calculator: 9 of 10 or more are right in each of the five rows", min(sums) >= 0.9)
+print(written("SPELL THE WORD STRAWBERRY.", use_calculator))
+
+# %% [markdown]
+# The second line of each panel is the score that one would report. Look at what stands around it.
+#
+# *Calculator*: practised or new, blind or shouted, nearly all are right. That is copying, and it has learned to copy.
+#
+# *Spelling*: it knows the words that it has practised far better than new ones. A good part is memory, and only the test questions tell.
+#
+# *Blind*: the answers expected are the lessons' own. Identity gets 67 of 76, sums 25 of 25. With 15 questions, as in the other two, the bar is so long that it says little.
+#
+# *In capitals*: in spelling and counting nothing is left, and the last line of the output tells why. The templates of chapter 13 shout now and then: when they ask who it is, for sums, and for what it cannot know. They never shout about words. So
+# to this model, capitals are a sign of the other kinds. (Copying letters from capitals would be new to it as well. Identity loses 40 points although it is shouted now and then; why, we did not find out.) It has learned the form of the questions along with the answers.
+#
+# ### The same questions
+#
+# The last two lines ask the *same* questions as the second, only typed in another way. So compare them question by question (chapter 11). Questions that are right both times, or
+# wrong both times, say nothing. Only the others do: those **gained** and those **lost**.
+
+# %%
+plain = by_kind["spelling"]["test"]
+for way in ("in capitals", "quoted"):
+    changed = by_kind["spelling"][way]
+    pairs = list(zip(plain, changed, strict=True))
+    gained, lost = pairs.count(("0", "1")), pairs.count(("1", "0"))
+    difference, error = paired_difference(plain, changed)
+    print(f"spelling, {way}: {gained} gained, {lost} lost, {difference:+.0%} ± {error:.1%}")
+    claim(f"{way}: it loses more than two standard errors", difference < -2 * error)
+
+# %% [markdown]
+# With $b$ gained and $c$ lost of $n$ questions the difference is $(b - c)/n$, and its standard error $\sqrt{b + c - (b-c)^2/n}\,/\,n$: chapter 11's formula for independent items. (McNemar, 1947,
+# was the first to look at only these pairs.) `paired_difference` of the package computes it. `chat_eval`, below, keeps a 1 or a 0 for each question, so that you can compare two models of yours in this way.
 #
 # ### Guessing
 #
-# A categorical score has a floor. Here are questions with four choices, made by hand. This model has never seen one.
+# A categorical score has a floor. Here are questions with four choices, in the form that nanochat uses (October 2025, and July 2026). The starter model has never seen one.
 
 # %%
 rng, made = random.Random(7), []
 for _ in range(budget(200, quick=8)):
     a, b = rng.randrange(50), rng.randrange(50)
     choices = rng.sample([a + b, a + b + 1, a + b - 1, a + b + 10], 4)
-    row = {"question": f"What is {a} + {b}?", "choices": [str(each) for each in choices]}
-    made.append(mmlu_messages({**row, "answer": choices.index(a + b)}))
+    answer = "ABCD"[choices.index(a + b)]
+    made.append(multiple_choice_messages(f"What is {a} + {b}?", "ABCD", map(str, choices), answer))
+print(made[0][0]["content"])
 
-by_letter = ChatTask(
-    name="letters",
-    kind="categorical",
-    baseline=0.25,
-    count=len(made),
-    conversation=lambda number: made[number],
-    is_right=same_text,
-    letters_of=lambda number: tuple("ABCD"),
-)
-print(by_letter[0][0]["content"])
-replies = list(answers(engine, by_letter, list(range(len(made)))))
-result = TaskResult(by_letter, sum(answer.right for answer in replies), len(made))
-counts = {letter: sum(answer.reply == letter for answer in replies) for letter in "ABCD"}
-print(f"{result.accuracy:.1%} ± {result.standard_error:.1%}, guessing {by_letter.baseline:.0%}")
-print("chosen:", counts)
+
+# %% [markdown]
+# There is nothing to write: one pass over the prompt, and of the logits at its end the four letters' are compared.
+
+# %%
+def likeliest_letter(messages):
+    """A, B, C or D, from the logits after one prompt."""
+    prompt = render_for_completion(tokenizer, messages)
+    logits = assistant(mx.array([prompt]))[0, -1]
+    return max("ABCD", key=lambda letter: logits[tokenizer.encode(letter)[0]].item())
+
+
+choice = same_text, lambda number: tuple("ABCD")
+by_letter = ChatTask("letters", "categorical", 0.25, len(made), made.__getitem__, *choice)
+letters = list(answers(engine, by_letter, list(range(len(made)))))
+same = [likeliest_letter(messages) for messages in made[:20]] == [a.reply for a in letters[:20]]
+claim("in a batch, `answers` chooses the same letters", same or backend.device_kind() != "cpu")
+
+# %%
+result = TaskResult(by_letter, sum(answer.right for answer in letters), len(made))
+chosen = {letter: sum(answer.reply == letter for answer in letters) for letter in "ABCD"}
+print(f"{result.accuracy:.1%} ± {result.standard_error:.1%}, guessing 25 %; chosen: {chosen}")
+print(f"centred {result.centred:+.2f} ± {result.centred_error:.2f}")
+no_news = abs(result.centred) < 2 * result.centred_error
+claim("it is within two standard errors of guessing", no_news)
 
 # %% [markdown]
 # About a quarter is right, by a model that has no idea what a choice is: see which letters it chooses. Without the baseline
-# beside it, such a number looks like knowledge. Centred, it is about 0:
-
-# %%
-print(f"centred {result.centred:+.2f} ± {result.centred_error:.2f}")
-all_of_them = [*tested, result]
-print(f"mean of the centred scores: {core_score(all_of_them):+.3f} ± {core_error(all_of_them):.3f}")
-
-
-# %% [markdown]
-# The mean over tasks is what nanochat calls **ChatCORE**. It depends on which tasks are in it, so compare only means over the same.
+# beside it, such a number looks like knowledge. **Centred** (chapter 11) puts guessing at 0.
 #
-# ### What a score does not say
+# The mean of the centred scores over some tasks is what nanochat calls **ChatCORE** (both versions). It depends on which tasks are in it, so compare only means over the same ones.
 #
-# The test questions were not practised, but they come from the same templates. The blind questions do not. And people type as they
-# like, in capitals for instance.
-
-# %%
-def typed(task, name, change):
-    """The same task with each question changed."""
-
-    def conversation(number):
-        user, assistant = task[number]
-        return [{**user, "content": change(user["content"])}, assistant]
-
-    return replace(task, name=f"{task.name}, {name}", conversation=conversation)
-
-
-results = []
-for kind in taught:
-    task = get_task(kind)
-    others = [get_task(f"blind-{kind}"), typed(task, "quoted", '"{}"'.format)]
-    others.append(typed(task, "capitals", str.upper))
-    results += [score_of(each) for each in (task, *others)]
-
-# %%
-figure, ax = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
-draw_results(ax, results)
-ax.axhline(3.5, color="#999999", linewidth=0.8)
-plt.show()
-for result in results:
-    accuracy = f"{result.accuracy:6.1%} ± {result.standard_error:.1%}"
-    print(f"{result.task.name:22s} {accuracy} of {result.count}")
-
-# %% [markdown]
-# The first line of each kind is the score that one would report. The lines below it are the same knowledge, asked in other words or
-# in another form. Where the bars lie apart, the model has learned the form of the questions along with the answers. Blind
-# questions and capitals cost it dearly. What quotation marks cost, if anything, these bars cannot say.
+# ### The form of the prompt
 #
-# The form of the whole prompt is part of this, too. Leave out the special tokens, and ask as one asks a base model:
+# Leave out the special tokens, and ask as one asks a base model:
 
 # %%
 task = get_task("calculator")
-plain = [f"Question: {task[n][0]['content']}\nAnswer:" for n in range(budget(100, quick=8))]
-ids = [tokenizer.encode(text, bos=True) for text in plain]
-written = engine.generate_batch(ids, max_tokens=80, temperature=0)
-said = [reply_text(tokenizer, generation.ids) for generation in written]
-right_plain = sum(task.evaluate(task[n], text) for n, text in enumerate(said))
-print(
-    f"without special tokens: {right_plain} of {len(plain)} right; the first says {said[0]!r:.60}"
-)
+texts = [f"Question: {task[n][0]['content']}\nAnswer:" for n in range(len(found["calculator"]))]
+prompts = [tokenizer.encode(text, bos=True) for text in texts]
+replies = engine.generate_batch(prompts, max_tokens=64, max_rows=32, temperature=0)
+said = [reply_text(tokenizer, reply.ids) for reply in replies]
+bare = "".join("01"[task.evaluate(task[n], text)] for n, text in enumerate(said))
+print(f"{bare.count('1')} of {len(bare)} right; the first says {said[0]!r:.60}")
+difference, error = paired_difference(by_kind["calculator"]["test"], bare)
+print(f"against the form that it practised: {difference:+.0%} ± {error:.1%}")
+claim("that costs more than two standard errors", difference < -2 * error)
 
 # %% [markdown]
 # The weights are the same, and so are the questions. Before you compare your score with a published one, compare the prompts.
 #
-# | what to know | look at | what it cannot say |
-# |---|---|---|
-# | has it learned the lessons? | practised questions | whether it knows anything else |
-# | has it learned what they are about? | test questions | whether it understands other words for it |
-# | will a user be content? | blind questions | how often, with so few of them: see the error bars |
-#
 # ## 6. The program
 #
-# The program `chat_eval` does this to a checkpoint that `chat_sft` wrote: it asks the tasks that you name, keeps what it found about
-# others before, and shows replies if you like. Here it gets this chapter's model in a folder of its own.
+# `chat_eval` does this to a checkpoint that `chat_sft` wrote: it asks the tasks that you name, keeps what it found earlier about
+# others before, and shows replies if you like. Here it asks the starter model.
 
 # %%
-from course_lib.scripts import chat_eval
-
-folder = Path(tempfile.mkdtemp()).resolve() / "chapter_14"
-tokenizer.save(folder / "tokenizer")
-meta = {"config": asdict(model.config), "tokenizer": tokenizer.fingerprint}
-weights = dict(tree_flatten(model.parameters()))
-save_checkpoint(folder, Checkpoint(num_steps, weights, {}, meta))
-program_output = StringIO()
-with redirect_stdout(program_output):
-    flags = ["--tasks", "identity,calculator,blind-identity", "--max-per-task", "20"]
-    chat_eval.main(["--checkpoint", str(folder), *flags, "--samples", "2"])
-print(program_output.getvalue().replace(str(folder), "FOLDER"))
-report = json.loads((folder / f"chat_eval_{num_steps:06d}.json").read_text())
-assert report["tasks"]["identity"]["items"] == 20
+output = StringIO()
+with tempfile.TemporaryDirectory() as folder:
+    flags = ["--tag", "starter", "--out", folder, "--samples", "2"]
+    flags += ["--tasks", "identity,calculator,blind-spelling", "--max-per-task", "20"]
+    with redirect_stdout(output):
+        chat_eval.main(flags)
+    (path,) = Path(folder).glob("*.json")
+    report = json.loads(path.read_text())
+print(output.getvalue().replace(folder, "FOLDER"))
+print("each question of blind-spelling:", report["tasks"]["blind-spelling"]["each"])
 
 # %% [markdown]
-# The report is a JSON file beside the checkpoint, with a picture. It is written after each task, so Ctrl-C keeps those that are
+# The report is a JSON file, with a picture beside it. It is written after each task, so Ctrl-C keeps those that are
 # done. On a model of yours:
 #
 # ```
@@ -1076,14 +998,9 @@ assert report["tasks"]["identity"]["items"] == 20
 # chat_eval --tag d4 --tasks blind-identity --samples 20
 # ```
 #
-# The second line fetches what it needs, once. Expect little of a small model there: GSM8K is several steps of reasoning in words,
-# and MMLU is knowledge.
-
-# %%
-shutil.rmtree(folder.parent)
-
-
-# %% [markdown]
+# The second line fetches what it needs, once. Expect little of a small model there: GSM8K asks for several steps of reasoning in words,
+# and MMLU for knowledge.
+#
 # ## Exercises
 #
 # Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
@@ -1095,8 +1012,11 @@ shutil.rmtree(folder.parent)
 # which the difference is at least **two standard errors of the difference**. Each model is asked $n$ questions of its own, so the
 # squares of the two standard errors add up. If `p` and `q` are equal, no number is enough: return `None`.
 #
-# <details><summary>Hint</summary>The difference has the standard error $\sqrt{(p(1-p) + q(1-q))/n}$. Solve
-# $|p - q| \ge 2\,\text{SE}$ for $n$ and round up.</details>
+# <details><summary>Hint 1</summary>The difference has the standard error $\sqrt{(p(1-p) + q(1-q))/n}$. Write down
+# $|p - q| \ge 2\,\text{SE}$ and solve it for $n$.</details>
+#
+# <details><summary>Hint 2</summary>$n \ge 4\,(p(1-p) + q(1-q))/(p-q)^2$, rounded up with `math.ceil`. For 0.5 and 0.6 this is 196 on paper, and a little more in Python, whose 0.5 - 0.6 is not quite −0.1:
+# being one question too careful is fine.</details>
 
 # %% tags=["exercise"]
 def questions_needed(p, q):
@@ -1108,33 +1028,16 @@ check(exercises.questions_needed, questions_needed)
 
 
 # %% [markdown]
-# ### Exercise 14.2 — one of k
-#
-# 20 minutes, ●●○. With a temperature above 0 a model may be asked the same question several times. **pass@k** is the chance that at
-# least one of $k$ replies is right. You have $n \ge k$ replies, of which $c$ are right. Write `pass_at_k(n, c, k)`: the share of all
-# ways to pick $k$ of the $n$ in which at least one is right.
-#
-# <details><summary>Hint</summary>Count the ways in which none is right. `math.comb(a, b)` is the number of ways to pick b of a; it is
-# 0 when b is larger than a.</details>
-
-# %% tags=["exercise"]
-def pass_at_k(n, c, k):
-    raise NotImplementedError
-
-
-# %%
-check(exercises.pass_at_k, pass_at_k)
-
-
-# %% [markdown]
-# ### Exercise 14.3 — find the leak
+# ### Exercise 14.2 — find the leak
 #
 # 15 minutes, ●●○. Write `leaks(train, test)`: both are lists of questions as people typed them. Return the test questions, as they
 # stand there and in their order, that also occur in `train`, where capitals, spaces and everything that is not a letter or a digit
 # do not count. But signs of sums do: `1+2` and `1-2` are different questions. Be fast: both lists may have 100,000 entries.
 #
-# <details><summary>Hint</summary>Write a function that strips a question down: `casefold`, then keep characters that are
-# `isalnum()` or in `+-*/`. Put the stripped questions of `train` into a set.</details>
+# <details><summary>Hint 1</summary>Write a function that strips a question down to what counts, and compare the stripped ones. Looking something up in a
+# list takes longer the longer the list is.</details>
+#
+# <details><summary>Hint 2</summary>`casefold`, then keep characters that are `isalnum()` or in `+-*/`. Put the stripped questions of `train` into a set.</details>
 
 # %% tags=["exercise"]
 def leaks(train, test):
@@ -1146,15 +1049,17 @@ check(exercises.leaks, leaks)
 
 
 # %% [markdown]
-# ### Exercise 14.4 — a larger language
+# ### Exercise 14.3 — a larger language
 #
 # 25 minutes, ●●●. A calculator that knows `max(…)` and `min(…)`. Write `value_with_max(node)`: the value of a tree in our language,
 # or of `max` or `min` of one or more arguments that are such trees themselves, at any depth: `2*max(3, min(4, 5))`. Raise
 # `ValueError` for all else. Only these two names may be called, without keywords and without `*`.
 #
-# <details><summary>Hint</summary>A call is `ast.Call(func=ast.Name(id=…), args=[…], keywords=[])`. `value_of` cannot help inside an
-# operation, since its own recursion does not know `max`; so take numbers, signs and operations over, with `OPERATORS`, and leave
-# only `.count(` to it.</details>
+# <details><summary>Hint 1</summary>Print `ast.dump(ast.parse("max(1, 2)", mode="eval").body, indent=2)`. A call is
+# `ast.Call(func=ast.Name(id=…), args=[…], keywords=[])`.</details>
+#
+# <details><summary>Hint 2</summary>`value_of` cannot help inside an operation, since its own recursion does not know `max`. So take signs and operations over, with
+# `OPERATORS`, and leave numbers and `.count(` to it.</details>
 
 # %% tags=["exercise"]
 def value_with_max(node):
@@ -1167,23 +1072,21 @@ check(exercises.value_with_max, value_with_max)
 # %% [markdown]
 # ## Summary
 #
-# - A small model cannot do sums in its head. It can learn to ask for them, which is copying, and only as far as it has practised.
-# - What a model wrote is never run. Parse it, allow what you know, bound the size, and answer nothing to the rest.
+# - Sums in the head can be learned, with practice. Asking for them is copying: it takes far less practice, and it too holds only for lengths that were practised.
+# - What a model wrote is never run. Parse it, allow what you know, bound the size, and refuse the rest.
 # - The engine collects the call, asks the tool and forces the result into the row: the model reads it, and training leaves it out.
-# - A task is questions, a rule and a baseline. Its score has a standard error, and only the difference to guessing counts.
-# - A score holds for its questions in its format. Test questions from the same templates are the easy half.
+# - A task is questions, a rule and a baseline. A score has an interval, and two scores on the same questions are compared in pairs.
+# - A score holds for its questions in their form: the same ones in capitals lost up to 91 points of 100. Blind questions were too few.
 #
 # ## Pitfalls
 #
-# - **`eval` with names taken away**: not safe, see section 2.
-# - **A list of forbidden words**: there is always another way to say it. List what is allowed.
-# - **Forced tokens that are trained**: the model learns to write results itself, and then it invents them.
-# - **Forced tokens that the cache has not seen**: the model goes on as if there was no result.
-# - A tool that raises in the middle of a batch, and ends everybody's replies.
-# - `10/5` as `2` in the lessons and `2.0` in the engine: what the model practised must be what the tool says.
-# - Decoding a reply with its tool calls, and finding the "last number" in a call.
-# - A split by number of what comes from templates: the same question on both sides.
-# - Comparing means over different tasks, or of different prompts.
+# - **"It cannot", after one short training**: give it ten times the practice first.
+# - **`eval` with names taken away**: not safe, see section 2. A list of forbidden words is not either.
+# - **A reply cut in the middle of a result**: finding the "last number" there. Judge what is said, without calls and their results.
+# - **Longer, louder, quoted**: what was not practised may get 0, however good the score on the test side is.
+# - **Another prompt form**: 2 of 100 instead of 100, with the same weights.
+# - **± 0 for 0 of 10**, and a winner chosen out of a dozen comparisons.
+# - **A score without guessing beside it**: always answering B is right a quarter of the time.
 #
 # ## Further reading
 #
@@ -1192,7 +1095,6 @@ check(exercises.value_with_max, value_with_max)
 #   calls inside its solutions.
 # - [Measuring Massive Multitask Language Understanding](https://arxiv.org/abs/2009.03300), Hendrycks et al., 2021: MMLU.
 # - [Think you have Solved Question Answering?](https://arxiv.org/abs/1803.05457), Clark et al., 2018: ARC.
-# - [Evaluating Large Language Models Trained on Code](https://arxiv.org/abs/2107.03374), Chen et al., 2021: pass@k, and why one
-#   should not compute it the obvious way.
+# - [Judging LLM-as-a-Judge](https://arxiv.org/abs/2306.05685), Zheng et al., 2023: large models as judges, compared with people.
 #
 # **Next:** [15 · Reinforcement](15_reinforcement.ipynb), where the model tries by itself, and right replies are rewarded.
