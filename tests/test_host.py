@@ -134,8 +134,8 @@ def test_a_user_without_a_home_is_told_to_set_course_home(monkeypatch, tmp_path)
 
 
 NAMES = (
-    "base_train chat_sft base_eval chat_eval chat_cli chat_web tok_train tok_eval microgpt get_data speedrun".split()
-)
+    "base_train chat_sft chat_rl base_eval chat_eval chat_cli chat_web tok_train tok_eval microgpt get_data speedrun"
+).split()
 PROGRAMS = [importlib.import_module(f"course_lib.scripts.{name}") for name in NAMES]
 PATHS = [(each, field.name) for each in PROGRAMS for field in fields(each.Settings) if "Path" in str(field.type)]
 

@@ -12,7 +12,17 @@ from mlx.utils import tree_flatten
 from course_lib.data.dataset import open_dataset
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.model.gpt import GPT, GPTConfig
-from course_lib.scripts import base_eval, base_train, chat_cli, chat_eval, chat_sft, get_data, speedrun, tok_train
+from course_lib.scripts import (
+    base_eval,
+    base_train,
+    chat_cli,
+    chat_eval,
+    chat_rl,
+    chat_sft,
+    get_data,
+    speedrun,
+    tok_train,
+)
 from course_lib.train.checkpoint import Checkpoint, run_folder, save_checkpoint
 
 DOCUMENTS = [f"Return the value number {n} of the list, or None if there is no such value. " * 4 for n in range(60)]
@@ -62,6 +72,7 @@ def test_what_only_reads_works(shared, tmp_path, capsys):
         (chat_eval, [], "give one that you can write to by --out"),
         (base_train, ["--depth", "1"], "set COURSE_HOME to a folder that you can write to"),
         (chat_sft, ["--tag", "d1"], "set COURSE_HOME to a folder that you can write to"),
+        (chat_rl, ["--tag", "d1"], "set COURSE_HOME to a folder that you can write to"),
         (speedrun, ["--minutes", "1"], "set COURSE_HOME to a folder that you can write to"),
         (tok_train, [], "set COURSE_HOME to a folder that you can write to"),
         (get_data, [], "set COURSE_HOME to a folder that you can write to"),

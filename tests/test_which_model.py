@@ -76,7 +76,11 @@ def test_a_model_that_there_is_not_is_refused_with_what_there_is(save):
     folder = run_folder("d2", "sft")
     other = "but there is a model of that name in another stage: --stage base --tag d2"
     assert refused(chat_cli.Settings(tag="d2"), "sft") == f"there is no run in {folder}; {other}"
+    reward = "`uv run base_train`, then `uv run chat_sft`, then `uv run chat_rl`"
+    assert refused(chat_cli.Settings(), "rl").endswith(f"the long way is {reward}")
     save("chat", "sft")
+    one = "`uv run chat_rl --tag chat` makes one of the fine-tuned model that is here"
+    assert refused(chat_cli.Settings(), "rl").endswith(f"; {one}")
     found = refused(base_eval.Settings(tag="chat"))
     there = f"--tag can name base: d6, d2; {ways}"
     assert found == f"there is no run in {run_folder('chat')}; {there}"

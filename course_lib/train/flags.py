@@ -25,6 +25,8 @@ from course_lib.train.starter import STARTER, starter_folder
 
 # Flags that no checkpoint keeps.
 OF_ONE_CALL = frozenset({"resume", "changed_data", "overwrite", "dry_run", "processes"})
+# For each stage of a model, the one before it, the program that leads from there, and what it begins with.
+BEFORE = {"sft": ("base", "chat_sft", "pretrained"), "rl": ("sft", "chat_rl", "fine-tuned")}
 FILLED = 0.85  # of the memory for arrays: the estimate may be off by a fifth, and other programs need some
 
 
@@ -151,9 +153,11 @@ class WhichModel:
             return f"but there is a model of that name in another stage: --stage {other} --tag {tag}"
         there = "; ".join(f"{name}: {', '.join(tags)}" for name, tags in runs.items())
         there = f"{flags} can name {there}; " if there else ""
-        longer = "`uv run base_train`" if stage == "base" else "`uv run base_train`, then `uv run chat_sft`"
-        if stage == "sft" and (base := trained_runs().get("base")):
-            return f"{there}`uv run chat_sft --tag {base[0].name}` makes one of the pretrained model that is here"
+        programs = {"base": ["base_train"], "rl": ["base_train", "chat_sft", "chat_rl"]}
+        longer = ", then ".join(f"`uv run {name}`" for name in programs.get(stage, ["base_train", "chat_sft"]))
+        before, program, what = BEFORE.get(stage, ("", "", ""))
+        if known := trained_runs().get(before):
+            return f"{there}`uv run {program} --tag {known[0].name}` makes one of the {what} model that is here"
         quickest = "the quickest way to one, named speedrun, is `uv run speedrun --minutes 5`"
         return f"{there}{quickest}; the long way is {longer}"
 

@@ -55,7 +55,7 @@ def _entry(line: bytes) -> dict | None:
         entry = json.loads(line.decode())
     except (ValueError, RecursionError):
         return None
-    drawn = ("smoothed", *(name for name, _, _ in PANELS))
+    drawn = ("smoothed", *(name for name, _, _ in PANELS + REWARD_PANELS))
     if not isinstance(entry, dict) or type(entry.get("step")) is not int:
         return None
     return entry if all(isinstance(entry.get(name, 0), int | float) for name in drawn) else None
@@ -67,25 +67,31 @@ PANELS = (
     ("lr_multiplier", "learning rates, share", "#009E73"),
     ("tokens_per_second", "tokens per second", "#000000"),
 )
+REWARD_PANELS = (
+    ("reward", "mean reward of a step", "#0072B2"),
+    ("pass_1", "held-out, share of right replies", "#D55E00"),
+    ("live", "groups that teach, share", "#009E73"),
+    ("reply_tokens", "tokens of a reply", "#000000"),
+)
 
 
-def draw_metrics(entries: list[dict]) -> "Figure":
-    """Loss, bits per byte, learning rate and speed over the steps of a run."""
+def draw_metrics(entries: list[dict], panels: tuple = PANELS) -> "Figure":
+    """What panels name over the steps of a run: by default loss, bits per byte, learning rate and speed."""
     from matplotlib.figure import Figure  # slow to import, and needed at the end of a run only
 
     figure = Figure(figsize=(8, 5), layout="constrained")
-    for ax, (name, label, color) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
+    for ax, (name, label, color) in zip(figure.subplots(2, 2).flat, panels, strict=True):
         points = [(entry["step"], entry[name]) for entry in entries if name in entry]
         if name == "loss":
             ax.plot(*zip(*points, strict=True) if points else ((), ()), color=color, alpha=0.3, linewidth=0.8)
             points = [(entry["step"], entry["smoothed"]) for entry in entries if "smoothed" in entry]
-        marker = "o" if name == "bits_per_byte" else ""
+        marker = "o" if name in ("bits_per_byte", "pass_1") else ""
         ax.plot(*zip(*points, strict=True) if points else ((), ()), color=color, marker=marker, markersize=3)
         ax.set(xlabel="step", ylabel=label)
-        ax.set_ylim(bottom=0 if name in ("lr_multiplier", "tokens_per_second") else None)
+        ax.set_ylim(bottom=None if name in ("loss", "bits_per_byte") else 0)
     return figure
 
 
-def save_curves(path: Path, entries: list[dict]) -> None:
+def save_curves(path: Path, entries: list[dict], panels: tuple = PANELS) -> None:
     """Draw the metrics into a PNG file."""
-    draw_metrics(entries).savefig(path, dpi=120)
+    draw_metrics(entries, panels).savefig(path, dpi=120)

@@ -32,7 +32,7 @@ from course_lib.train.distributed import Group, all_max, all_sum, broadcast, bro
 from course_lib.train.fast_trainer import FastTrainer
 from course_lib.train.flags import CallFlags, Flags, resumed, stored
 from course_lib.train.loss_watch import LossWatch
-from course_lib.train.metrics import MetricsLog, read_metrics, save_curves
+from course_lib.train.metrics import PANELS, MetricsLog, read_metrics, save_curves
 from course_lib.train.recipe import Recipe
 from course_lib.train.source import Batches, Source
 from course_lib.train.trainer import Diverged, StepResult, Trainer
@@ -51,10 +51,13 @@ def only_writer(folder: Path) -> AcquireReturnProxy:
 
 
 @contextmanager
-def open_run(folder: Path, flags: CallFlags, group: Group) -> Iterator["RunFolder"]:
+def open_run(
+    folder: Path, flags: CallFlags, group: Group, kind: "type[RunFolder] | None" = None
+) -> Iterator["RunFolder"]:
     """The folder of a run, locked while the block runs; with --resume, its newest whole checkpoint is read.
 
-    Raises CourseError when another process writes there, or when it holds a run that the flags do not ask for.
+    kind: a RunFolder, or one whose steps are measured in another way. Raises CourseError when another process writes
+    there, or when it holds a run that the flags do not ask for.
     """
     with ExitStack() as stack:
         if group.rank() == 0 and not flags.dry_run:
@@ -65,7 +68,7 @@ def open_run(folder: Path, flags: CallFlags, group: Group) -> Iterator["RunFolde
                     f"{folder} holds a run already, up to {here[0].name}; go on with it by --resume, "
                     "throw it away by --overwrite, or choose another --tag"
                 )
-        run = RunFolder(folder, flags, group, stack)
+        run = (kind or RunFolder)(folder, flags, group, stack)
         with run.enough_memory():
             yield run
 
@@ -74,7 +77,10 @@ class RunFolder:
     """What a run leaves and shows; made by `open_run`. Of several processes the first one writes.
 
     meta: what the checkpoint to go on from says, in every process; {} for a new run.
+    panels: the curves that are drawn in the end.
     """
+
+    panels = PANELS
 
     def __init__(self, folder: Path, flags: CallFlags, group: Group, stack: ExitStack):
         self.folder, self.flags, self.group, self._stack = folder, flags, group, stack
@@ -155,17 +161,22 @@ class RunFolder:
             self._check_room(done)
         self._status = self._stack.enter_context(StatusLine(recipe.num_iterations, quiet=not self.is_first))
         self._status.say(about)
-        self._status.hint("a few steps of trial, to see how fast they are")
         model = GPT(recipe.model, recipe.recompute)
+        self.try_speed(model, done)
+        backend.seed_everything(recipe.seed)
+        first_weights(model)
+        return model
+
+    def try_speed(self, model: GPT, done: int) -> None:
+        """A few steps of trial, and a line on how fast they were. They spoil the weights."""
+        recipe = self.recipe
+        self._status.hint("a few steps of trial, to see how fast they are")
         shape, self._when = (recipe.device_batch_size, recipe.sequence_len), "trial of the speed"
         seconds = trial(model, shape, recipe.micro_batches(self.group.size()), self.group)
         self._speed = Speed(recipe, seconds, self.flags.eval_share, self.group)
         products = f"{self._speed.peak / 1e9:,.0f} GFLOP/s of matrix products"
         left = self._time_left(done, self.meta.get("seconds", 0.0))
         self._status.say(f"speed        {self._speed} of {products}; about {left} to go")
-        backend.seed_everything(recipe.seed)
-        first_weights(model)
-        return model
 
     @property
     def data_begun(self) -> str | None:
@@ -249,16 +260,27 @@ class RunFolder:
 
     def watch(self, result: StepResult) -> None:
         """Write a step down and show it. Raises Diverged when the smoothed loss has risen too far."""
-        smoothed, memory = self._watch.add(result.loss), f"{mx.get_peak_memory() / 1e9:.1f} GB"
+        self._smoothed, memory = self._watch.add(result.loss), f"{mx.get_peak_memory() / 1e9:.1f} GB"
         seconds = time.perf_counter() - self._started
         self._speed.add(seconds)
         if self._log:
-            measured = {name: getattr(result, name) for name in ("loss", "grad_norm", "lr_multiplier")}
-            measured |= {"smoothed": smoothed, "tokens_per_second": self.recipe.total_batch_size / seconds}
+            measured = self.measures(result, seconds)
             self._log.add(self._step, **measured, seconds=self.seconds, memory=mx.get_peak_memory())
         done = self._step + 1
         left = self._time_left(done, self.seconds)
-        self._status.show(done, f"step {done:,}  loss {smoothed:.3f}  {self._speed}  {memory}  {left} left")
+        self._status.show(done, f"step {done:,}  {self.in_short()}  {self._speed}  {memory}  {left} left")
+
+    def measures(self, result: StepResult, seconds: float) -> dict[str, float]:
+        """What is written down of a step."""
+        measured = {name: getattr(result, name) for name in ("loss", "grad_norm", "lr_multiplier")}
+        return measured | {
+            "smoothed": self._smoothed,
+            "tokens_per_second": self.recipe.total_batch_size / seconds,
+        }
+
+    def in_short(self) -> str:
+        """What the status says of the last step."""
+        return f"loss {self._smoothed:.3f}"
 
     def _time_left(self, done: int, seconds: float) -> str:
         """Of a run after `done` steps in so many seconds: by the clock, or until its least steps are done."""
@@ -339,7 +361,7 @@ class RunFolder:
     def finish(self) -> int:
         """The curves, and a last line; exit code 0."""
         if self.is_first:
-            save_curves(self.folder / "curves.png", read_metrics(self.folder / "metrics.jsonl"))
+            save_curves(self.folder / "curves.png", read_metrics(self.folder / "metrics.jsonl"), self.panels)
             self._status.say(f"done in {duration(self.seconds)} of training; model and curves are in {self.folder}")
         return 0
 
