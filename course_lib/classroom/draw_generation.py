@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from course_lib.classroom.draw_serving import draw_timeline
+
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 PALE_BLUE, PALE_ORANGE = "#cfe4f3", "#f6d9a8"
 
@@ -200,25 +202,14 @@ def draw_settings(points: dict[str, list[tuple[float, float]]]) -> None:
 
 def draw_schedules(lengths: list[int], max_rows: int) -> None:
     """Which row writes which text when: in groups that wait for their longest, and continuously."""
-    figure, axes = plt.subplots(2, 1, figsize=(8.5, 3.6), sharex=True, layout="constrained")
     groups, start = [], 0
     for first in range(0, len(lengths), max_rows):
         group = lengths[first : first + max_rows]
-        groups += [(row, start, first + row) for row in range(len(group))]
+        groups += [(start, start + length) for length in group]
         start += max(group)
     free, continuous = [0] * max_rows, []
-    for text, length in enumerate(lengths):
+    for length in lengths:
         row = free.index(min(free))
-        continuous.append((row, free[row], text))
+        continuous.append((free[row], free[row] + length))
         free[row] += length
-    titles = {f"in groups: {start} steps": groups, f"continuous: {max(free)} steps": continuous}
-    for ax, (title, bars) in zip(axes, titles.items(), strict=True):
-        for row, begin, text in bars:
-            ax.barh(row, lengths[text], left=begin, color=PALE_BLUE, edgecolor=BLUE)
-            ax.text(begin + lengths[text] / 2, row, lengths[text], ha="center", va="center", fontsize=8)
-        ax.set_yticks(range(max_rows), [f"row {row}" for row in range(max_rows)])
-        ax.set_title(title, fontsize=10, loc="left")
-        ax.invert_yaxis()
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[1].set_xlabel("step")
-    plt.show()
+    draw_timeline({f"in groups: {start} steps": groups, f"continuous: {max(free)} steps": continuous})
