@@ -1,6 +1,10 @@
 """The page of the chat, in a real browser."""
 
+import json
 import re
+import shlex
+import shutil
+import subprocess
 
 import httpx
 import pytest
@@ -285,6 +289,7 @@ def test_settings_are_checked_and_sent(open_page):
         page.send("Hi")
     sent = request.value.post_data_json
     assert sent.pop("messages")[0] == {"role": "system", "content": "Be kind."}
+    assert sent.pop("stream") is True and sent.pop("stream_options") == {"include_usage": True}
     assert sent == {"temperature": 0.5, "top_k": 5, "top_p": 0.9, "max_tokens": 7, "seed": 3}
     page.done()
     assert "Cut off" in page.page.locator(".note").inner_text()
@@ -440,3 +445,160 @@ def test_markdown_is_read_as_ever(open_page):
         "<tbody><tr><td>1</td></tr></tbody></table></div>",
     }.items():
         assert page.page.evaluate(html, text) == whole, text
+
+
+# ---- several models, the tool call as it streams, speed, curl
+
+SCRIPTED = """() => {
+  const encoder = new TextEncoder();
+  window.fetch = async () => new Response(new ReadableStream({ start: (stream) => (window.stream = stream) }));
+  window.push = (delta, finish_reason = null) => {
+    const chunk = JSON.stringify({ choices: [{ index: 0, delta, finish_reason }] });
+    window.stream.enqueue(encoder.encode(`data: ${chunk}\\n\\n`));
+  };
+}"""
+
+
+def test_a_tool_call_grows_while_it_is_written(open_page):
+    page = open_page()
+    page.page.evaluate(SCRIPTED)
+    page.send("6*7?")
+    page.page.wait_for_function("window.stream")
+    tool = page.page.locator(".assistant .tool")
+    for delta, codes, is_open in [
+        ({"python": "6*"}, ["6*"], True),
+        ({"python": "7"}, ["6*7"], True),
+        ({"python_output": "4"}, ["6*7", "= 4"], False),
+        ({"python_output": "2"}, ["6*7", "= 42"], False),
+        ({"content": "42"}, ["6*7", "= 42"], False),
+    ]:
+        page.page.evaluate("(delta) => push(delta)", delta)
+        wait_for(lambda codes=codes: tool.locator("code").all_inner_texts() == codes)
+        assert ("open" in tool.get_attribute("class")) == is_open, delta
+    page.page.evaluate("push({}, 'stop')")
+    page.page.evaluate("stream.close()")
+    page.done()
+    assert page.reply.endswith("42") and page.errors == []
+
+
+def test_a_call_without_a_result_says_so_when_it_is_over(open_page):
+    page = open_page()
+    page.page.evaluate(SCRIPTED)
+    page.send("6*7?")
+    page.page.wait_for_function("window.stream")
+    page.page.evaluate("push({ python: 'import os' }); push({ content: 'I cannot.' }, 'stop'); stream.close()")
+    page.done()
+    assert page.page.locator(".tool").inner_text().split("\n") == ["calculator", "import os", "no result"]
+
+
+def test_a_connection_that_ends_before_the_reply_does_is_an_error(open_page):
+    page = open_page()
+    page.page.evaluate(SCRIPTED)
+    page.send("Hi")
+    page.page.wait_for_function("window.stream")
+    page.page.evaluate("push({ content: 'Hel' }); stream.close()")
+    page.done()
+    assert "connection ended" in page.page.get_by_role("alert").last.inner_text()
+
+
+def test_the_speed_of_a_reply_is_told(open_page):
+    page = open_page()
+    page.ask("Count")
+    words = page.page.locator(".speed").inner_text()
+    tokens, seconds, rate = map(float, re.fullmatch(r"(\d+) tokens in ([\d.]+) s, ([\d.]+) tokens/s", words).groups())
+    assert tokens > 80 and rate == pytest.approx(tokens / seconds, rel=0.1)
+
+
+@pytest.fixture(scope="module")
+def two_models():
+    """The address of a server with a second model, and how often that was loaded."""
+    loaded = []
+    others = {"also-taught": lambda: loaded.append(1) or taught()}
+    settings = ChatSettings(name="taught", temperature=0, tool=use_calculator)
+    with serve(create_app(*taught(), settings, others)) as address:
+        yield address, loaded
+
+
+def test_one_model_is_named_and_several_can_be_picked(open_page, browser, two_models):
+    page = open_page()
+    page.ask("Hi")
+    assert page.page.locator("#model").inner_text() == "taught" and not page.page.locator("#models").is_visible()
+    assert page.page.locator(".assistant .who").inner_text() == "Model"
+    page.context.close()
+    address, loaded = two_models
+    page = Page(browser, address)
+    picker = page.page.get_by_label("Choose the model")
+    picker.wait_for()
+    assert picker.locator("option").all_inner_texts() == ["taught", "also-taught"]
+    assert page.ask("Hi") == ANSWERS["Hi"] and not loaded
+    picker.select_option("also-taught")
+    with page.page.expect_request("**/chat/completions") as request:
+        page.send("6*7?")
+    assert request.value.post_data_json["model"] == "also-taught"
+    page.done()
+    assert loaded == [1] and page.page.locator(".assistant .who").all_inner_texts() == ["taught", "also-taught"]
+    assert page.errors == []
+    page.context.close()
+
+
+def test_the_picker_is_reached_by_keyboard_and_fits_a_phone(browser, two_models):
+    page = Page(browser, two_models[0], viewport={"width": 360, "height": 740}, has_touch=True)
+    page.page.get_by_label("Choose the model").wait_for()
+    page.page.get_by_label("Your message", exact=True).focus()
+    for _ in range(8):
+        page.page.keyboard.press("Tab")
+        if page.page.evaluate("document.activeElement.id") == "models":
+            break
+    page.page.keyboard.press("ArrowDown")
+    assert page.page.locator("#models").input_value() == "also-taught"
+    page.ask("6*7?")
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.button("New chat").bounding_box()["x"] >= page.page.locator("#models").bounding_box()["x"]
+    page.context.close()
+
+
+def test_a_model_that_is_gone_is_told_and_the_list_is_asked_for_again(browser, two_models):
+    page = Page(browser, two_models[0])
+    page.page.get_by_label("Choose the model").wait_for()
+    page.page.evaluate("""() => {
+      const option = document.createElement("option");
+      option.textContent = "gone";
+      document.querySelector("#models").append(option);
+      document.querySelector("#models").value = "gone";
+    }""")
+    page.ask("Hi")
+    assert "no model 'gone'" in page.page.get_by_role("alert").last.inner_text()
+    wait_for(lambda: page.page.locator("#models").input_value() == "taught")
+    page.context.close()
+
+
+def test_the_last_request_is_copied_as_a_command_that_works(browser, two_models):
+    page = Page(browser, two_models[0], permissions=["clipboard-read", "clipboard-write"])
+    page.page.get_by_label("Choose the model").wait_for()
+    text = 'It\'s `$HOME` and \\ "this"\n; echo $(id)'
+    page.ask(text)
+    page.button("Copy as curl").click()
+    command = page.page.evaluate("navigator.clipboard.readText()")
+    words = shlex.split(command.replace("\\\n", ""))
+    sent = json.loads(words[-1])
+    assert words[:3] == ["curl", "-N", f"{two_models[0]}/v1/chat/completions"]
+    assert sent["messages"] == [{"role": "user", "content": [{"type": "text", "text": text.strip()}]}]
+    assert sent["model"] == "taught"
+    if shutil.which("curl"):
+        done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=60, check=True)
+        assert done.stdout.decode().rstrip().endswith("data: [DONE]")
+    page.context.close()
+
+
+def test_the_command_holds_no_key(browser):
+    app = create_app(*taught(), ChatSettings(name="taught", temperature=0, api_key="sesame"))
+    with serve(app) as address:
+        page = Page(browser, address, permissions=["clipboard-read", "clipboard-write"])
+        page.send("Hi")
+        page.page.get_by_label("This server wants a key").fill("sesame")
+        page.page.keyboard.press("Enter")
+        page.done()
+        page.button("Copy as curl").click()
+        command = page.page.evaluate("navigator.clipboard.readText()")
+        assert "sesame" not in command and "Bearer $COURSE_API_KEY" in command
+        page.context.close()

@@ -14,6 +14,7 @@ from course_lib.host.errors import FlagError
 from course_lib.host.program import Bounds, run_program
 from course_lib.serve.api import ChatSettings, ServerFlags
 from course_lib.serve.app import create_app
+from course_lib.serve.models import chat_models, name_of
 from course_lib.serve.transport import address_of, listen, run_forever
 from course_lib.train.checkpoint import load_model
 from course_lib.train.flags import WhichModel
@@ -29,6 +30,8 @@ class Settings(ServerFlags, WhichModel):
     """Where to listen; 0.0.0.0 lets other machines in."""
     port: Annotated[int, Bounds(0, 65535)] = 8000
     """Where to listen; 0 takes a free port."""
+    others: bool = True
+    """Let people choose among the other models for chat that are here; one of them at a time is loaded."""
 
 
 def is_local(host: str) -> bool:
@@ -54,9 +57,10 @@ def work(settings: Settings) -> None:
         folder, step = settings.place(settings.stage)
         model, tokenizer, meta = load_model(folder, step)
         model.set_dtype(backend.compute_dtype())
-        name = "-".join(f"{folder.name} {folder.parent.name}".split())  # an id, for addresses and flags
+        name = name_of(folder)
         flags = {field.name: getattr(settings, field.name) for field in fields(ServerFlags)}
-        app = create_app(model, tokenizer, ChatSettings(**flags, name=name, tool=use_calculator))
+        others = chat_models() if settings.others else {}
+        app = create_app(model, tokenizer, ChatSettings(**flags, name=name, tool=use_calculator), others)
         print(f"{name}, step {meta['step']:,} is on {address_of(listener)} (Ctrl-C ends it)", flush=True)
         if not is_local(settings.host) and key is None:
             print("chat_web: other machines can use it, without an API key; set COURSE_API_KEY", file=sys.stderr)

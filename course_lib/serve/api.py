@@ -17,7 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from course_lib.chat.conversation import PARTS
+from course_lib.chat.messages import PARTS
 from course_lib.host.errors import CourseError
 from course_lib.host.program import AtLeastOne, AtLeastZero, Bounds
 from course_lib.serve.streaming import Piece, content_of
@@ -90,7 +90,7 @@ class Refused(CourseError):
 
     def __init__(self, status: int, message: str, param: str = "", code: str = "", headers: dict | None = None):
         super().__init__(message)
-        kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+        kinds = {403: "permission_error", 429: "rate_limit_error"}
         kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
         self.body = {"error": {"message": message, "type": kind, "param": param or None, "code": code or None}}
         self.status, self.headers = status, headers or {}
@@ -259,10 +259,7 @@ class OpenAIRequest(Wanted):
         return [name for name in asked if re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", name)][:20]
 
     def about(self, settings: ChatSettings, prompts: list) -> Question:
-        """What is asked. Raises Refused also for another model, and for what this server cannot do."""
-        if self.model not in (None, "", settings.name):
-            sentence = f"there is no model {self.model[:80]!r} here, only {settings.name!r}; ask for that"
-            raise Refused(404, sentence, "model", "model_not_found")
+        """What is asked. Raises Refused also for what this server cannot do."""
         for field, harmless in REFUSED.items():
             value = (self.model_extra or {}).get(field)
             if value not in (None, harmless):

@@ -5,6 +5,8 @@ The way of a request: `transport` (HTTP), `gate` (who may ask), `api` (what is a
 Written by hand; chapter 17 uses it.
 """
 
+from collections.abc import Mapping
+
 from fastapi import APIRouter, FastAPI
 from fastapi import Request as HTTPRequest
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +19,7 @@ from course_lib.host.paths import data_dir
 from course_lib.model.gpt import GPT
 from course_lib.serve.api import ChatSettings, CompletionRequest, OpenAIRequest, Refused, TextRequest, refusal_of
 from course_lib.serve.gate import Gate
+from course_lib.serve.models import Loader, Models
 from course_lib.serve.replies import Chat, ChatCompletion, Completion, Reply, ReplyStream, nanochat_events, unless_gone
 
 PAGES = {
@@ -35,11 +38,13 @@ ERROR = {"description": "What is wrong, in one sentence, in the form of OpenAI's
 router = APIRouter(responses={"4XX": ERROR, "5XX": ERROR})
 
 
-def create_app(model: GPT, tokenizer: Tokenizer, settings: ChatSettings | None = None) -> FastAPI:
+def create_app(
+    model: GPT, tokenizer: Tokenizer, settings: ChatSettings | None = None, others: Mapping[str, Loader] | None = None
+) -> FastAPI:
     """The chat server's app. Call it in the thread that has made or loaded the model.
 
-    From now on the model belongs to a thread of its own. `app.state.chat.close()` ends that; `serve` and `run_forever`
-    do it when they end.
+    others: models that are loaded when a request names them. From now on the model belongs to a thread of its own.
+    `app.state.models.close()` ends that; `serve` and `run_forever` do it when they end.
     """
     settings = settings or ChatSettings()
     app = FastAPI(
@@ -49,6 +54,7 @@ def create_app(model: GPT, tokenizer: Tokenizer, settings: ChatSettings | None =
         exception_handlers=dict.fromkeys((Refused, RequestValidationError, HTTPException), answer_error),
     )
     app.state.chat = Chat(model, tokenizer, settings)
+    app.state.models = Models(app.state.chat, others or {})
     app.state.reading = set()
     app.add_middleware(Gate, settings=settings, public=frozenset({*PAGES, "/health"}), reading=app.state.reading)
     if settings.allow_origin:  # outermost: a browser asks first, and sends no key with that
@@ -65,31 +71,38 @@ async def chat_completions(body: CompletionRequest, request: HTTPRequest) -> Res
     """nanochat's form: always a stream. Who names a model speaks OpenAI's, and has left /v1 out of the address."""
     if body.model is not None:
         return await v1_chat_completions(body, request)
-    chat: Chat = request.app.state.chat
     body.n = 1  # its events have no numbers
-    reply = await chat.reply(body.question(chat.settings))
+    chat, reply = await begin(request, body)
     return ReplyStream(chat, reply, nanochat_events(reply))
 
 
 @router.post("/v1/chat/completions", response_model=None)
 async def v1_chat_completions(body: CompletionRequest, request: HTTPRequest) -> Response:
     """OpenAI's form, as a stream or whole."""
-    chat: Chat = request.app.state.chat
-    reply = await chat.reply(body.question(chat.settings))
-    return await answer(request, body, reply, ChatCompletion(chat.settings.name, reply))
+    chat, reply = await begin(request, body)
+    return await answer(request, body, chat, reply, ChatCompletion(chat.settings.name, reply))
 
 
 @router.post("/v1/completions", response_model=None)
 async def v1_completions(body: TextRequest, request: HTTPRequest) -> Response:
     """OpenAI's older form: a text is gone on with. As a stream or whole."""
-    chat: Chat = request.app.state.chat
-    reply = await chat.reply(body.question(chat.settings))
-    return await answer(request, body, reply, Completion(chat.settings.name, reply))
+    chat, reply = await begin(request, body)
+    return await answer(request, body, chat, reply, Completion(chat.settings.name, reply))
 
 
-async def answer(request: HTTPRequest, body: OpenAIRequest, reply: Reply, completion: Completion) -> Response:
+async def begin(request: HTTPRequest, body: CompletionRequest | TextRequest) -> tuple[Chat, Reply]:
+    """The model that is asked, and its reply, queued. The body is checked before a model is loaded for it."""
+    models: Models = request.app.state.models
+    settings = models.settings(body.model)
+    question = body.question(settings)
+    chat = await models.chat(settings.name)
+    return chat, await chat.reply(question)
+
+
+async def answer(
+    request: HTTPRequest, body: OpenAIRequest, chat: Chat, reply: Reply, completion: Completion
+) -> Response:
     """A reply as a stream or whole. The header x-ignored-fields names what was asked for and is not done."""
-    chat: Chat = request.app.state.chat
     headers = {"x-ignored-fields": ", ".join(ignored)} if (ignored := body.ignored()) else {}
     if body.stream:
         usage = body.stream_options and body.stream_options.include_usage
@@ -102,20 +115,17 @@ async def answer(request: HTTPRequest, body: OpenAIRequest, reply: Reply, comple
 
 @router.get("/v1/models")
 def models(request: HTTPRequest) -> dict:
-    """The one model, in OpenAI's form, and the settings of requests that do not set their own."""
-    return {"object": "list", "data": [model(request.app.state.chat.settings.name, request)]}
+    """The models, in OpenAI's form, and the settings of requests that do not set their own."""
+    return {"object": "list", "data": [model(name, request) for name in request.app.state.models.names]}
 
 
 @router.get("/v1/models/{name:path}")
 def model(name: str, request: HTTPRequest) -> dict:
     """One model of the list."""
-    chat: Chat = request.app.state.chat
-    if name != chat.settings.name:
-        sentence = f"there is no model {name[:80]!r} here, only {chat.settings.name!r}; ask for that"
-        raise Refused(404, sentence, "model", "model_not_found")
-    defaults = {name: getattr(chat.settings, name) for name in ("temperature", "top_k", "max_tokens")}
-    about = {"id": chat.settings.name, "object": "model", "created": int(chat.started), "owned_by": "you"}
-    return {**about, "defaults": defaults}
+    settings = request.app.state.models.settings(name)
+    defaults = {name: getattr(settings, name) for name in ("temperature", "top_k", "max_tokens")}
+    started = int(request.app.state.chat.started)
+    return {"id": settings.name, "object": "model", "created": started, "owned_by": "you", "defaults": defaults}
 
 
 @router.get("/health")
@@ -127,7 +137,7 @@ def health() -> dict:
 @router.get("/stats")
 def stats(request: HTTPRequest) -> dict:
     """Counters: running, waiting, served, refused, tokens, uptime."""
-    return request.app.state.chat.counters()
+    return request.app.state.models.counters()
 
 
 def page(request: HTTPRequest) -> Response:

@@ -160,15 +160,20 @@ class Reply:
 
 
 class Chat:
-    """A model that many talk to: makes replies of questions, and counts."""
+    """A model that many talk to: makes replies of questions, and counts; counts: of a server with several models."""
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, settings: ChatSettings):
+    def __init__(self, model: GPT, tokenizer: Tokenizer, settings: ChatSettings, counts: dict | None = None):
         self.tokenizer, self.settings, self.config = tokenizer, settings, model.config
         self.engine = BatchEngine(model, tokenizer, settings.tool, settings.max_rows, settings.max_waiting)
         self.started = time.time()
-        self.counts = {"requests": 0, "replies": 0, "refused": 0, "gone": 0, "tokens": 0}
+        self.counts = counts or {"requests": 0, "replies": 0, "refused": 0, "gone": 0, "tokens": 0}
         self._seconds = 1.0  # what a reply takes, roughly: a moving average
         self._preparing, self._turn = 0, asyncio.Lock()  # replies whose prompts are made: one prompt at a time
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is writing, or about to."""
+        return bool(sum(self.engine.load) + self._preparing)
 
     async def reply(self, question: Question) -> Reply:
         """Queue a reply. Raises Refused for a conversation that cannot be answered, or not now."""
@@ -272,15 +277,16 @@ class Completion:
 
     async def events(self, include_usage: bool) -> AsyncIterator[str]:
         """A chunk for each piece, and one for the end of each choice. Then perhaps usage, and [DONE]."""
+        usage = {"usage": None} if include_usage else {}  # until the last one
         try:
             for first in self.begin():
-                yield self._chunk(first)
+                yield self._chunk(first, **usage)
             async for number, choice, pieces in self._reply.news():
                 for kind, text in pieces:
                     if delta := self.delta(kind, text):
-                        yield self._chunk(self._choice(number, choice, delta))
+                        yield self._chunk(self._choice(number, choice, delta), **usage)
                 if choice.finish_reason:
-                    yield self._chunk(self._choice(number, choice, self.delta()))
+                    yield self._chunk(self._choice(number, choice, self.delta()), **usage)
             if include_usage:
                 yield self._chunk(usage=self._reply.usage)
             yield "[DONE]"
@@ -316,7 +322,7 @@ class Completion:
         told = logprobs if logprobs is None else {"content": logprobs, "refusal": None}
         return {"index": number, **(content or {}), "logprobs": told, "finish_reason": choice.finish_reason}
 
-    def _chunk(self, *choices: dict, **rest: dict) -> str:
+    def _chunk(self, *choices: dict, **rest: dict | None) -> str:
         return json.dumps({**self._about, "object": self.chunk_kind, "choices": list(choices), **rest})
 
 

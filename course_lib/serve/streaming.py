@@ -1,6 +1,6 @@
 """What people may see of the ids that a model writes: text and tool calls, piece by piece.
 
-No special token, no half of a character, nothing after a stop string. And the prompt that fits.
+No special token, no half character, nothing after a stop string. And the prompt that fits.
 
 Exported from notebooks/17_chat.ipynb; edit it there.
 """

@@ -113,7 +113,7 @@ class ChatServer(uvicorn.Server):
     """uvicorn, whose end does not wait for replies: the engine ends first, and so do they."""
 
     def __init__(self, app: FastAPI):
-        self._chat, self._reading = app.state.chat, app.state.reading
+        self._models, self._reading = app.state.models, app.state.reading
         config = uvicorn.Config(
             app,
             http=BoundedProtocol,
@@ -131,7 +131,7 @@ class ChatServer(uvicorn.Server):
         super().__init__(config)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await asyncio.to_thread(self._chat.close)
+        await asyncio.to_thread(self._models.close)
         for task in self._reading:
             task.cancel()
         await super().shutdown(sockets)

@@ -3,8 +3,10 @@ import { markdown } from "./markdown.js";
 
 const $ = (id) => document.getElementById(id);
 const NUMBERS = ["temperature", "top_k", "top_p", "max_tokens", "seed"];
+const KINDS = { content: "text", python: "python", python_output: "python_output" }; // a delta's fields -> a part's type
 
-let messages = []; // {role, parts: [{type, text}], note?, error?}
+let messages = []; // {role, parts: [{type, text}], model?, speed?, note?, error?}
+let asked = null; // the last request: {address, body}
 let running = null; // the AbortController of the reply that is being written
 let editing = -1; // the message that is being edited
 
@@ -31,32 +33,33 @@ function drawBody(body, message) {
     return;
   }
   const nodes = [];
-  let tool = null;
-  for (const { type, text } of message.parts) {
-    if (type === "text") {
-      nodes.push(...markdown(text));
-      tool = null;
-    } else if (type === "python") {
-      tool = make("div", { class: "tool" }, make("span", { class: "what" }, "calculator"), make("code", {}, text));
-      nodes.push(tool);
-    } else {
-      const result = make("code", {}, `= ${text}`);
-      tool ? tool.append(result) : nodes.push(make("div", { class: "tool" }, result));
-    }
+  for (const [at, { type, text }] of message.parts.entries()) {
+    if (type === "text") nodes.push(...markdown(text));
+    else if (type === "python") nodes.push(toolCall(text, message.parts[at + 1], isWriting(message)));
+    else if (message.parts[at - 1]?.type !== "python") nodes.push(make("div", { class: "tool" }, make("code", {}, `= ${text}`)));
   }
   body.replaceChildren(...nodes);
 }
 
+// A call and what came of it; while it is being written, with what there is so far.
+function toolCall(call, next, writing) {
+  const node = make("div", { class: "tool" }, make("span", { class: "what" }, "calculator"), make("code", {}, call));
+  if (next?.type === "python_output") node.append(make("code", {}, `= ${next.text}`));
+  else if (writing && !next) node.classList.add("open");
+  else node.append(make("span", { class: "what" }, "no result"));
+  return node;
+}
+
 function drawMessage(message, index) {
   const mine = message.role === "user";
-  const node = make("article", { class: `message ${message.role}`, "aria-label": mine ? "You" : "Model" });
-  node.append(make("p", { class: "who", "aria-hidden": "true" }, mine ? "You" : "Model"));
+  const who = mine ? "You" : message.model ?? "Model";
+  const node = make("article", { class: `message ${message.role}`, "aria-label": who });
+  node.append(make("p", { class: "who", "aria-hidden": "true" }, who));
   if (index === editing) {
     node.append(editor(message, index));
     return node;
   }
-  const writing = running && index === messages.length - 1;
-  const body = make("div", { class: writing && !message.parts.length ? "body waiting" : "body" });
+  const body = make("div", { class: isWriting(message) && !message.parts.length ? "body waiting" : "body" });
   drawBody(body, message);
   node.append(body);
   if (message.note) node.append(make("p", { class: "note" }, message.note));
@@ -69,7 +72,11 @@ function actions(message, index, mine) {
   const row = make("div", { class: "actions" });
   if (textOf(message)) row.append(button("Copy", (event) => copy(textOf(message), event.currentTarget)));
   if (mine) row.append(button("Edit", () => edit(index)));
-  if (!mine && index === messages.length - 1) row.append(button("Regenerate", regenerate));
+  if (!mine && index === messages.length - 1) {
+    row.append(button("Regenerate", regenerate));
+    if (asked) row.append(button("Copy as curl", (event) => copy(curl(asked), event.currentTarget)));
+  }
+  if (message.speed) row.append(make("span", { class: "speed" }, message.speed));
   return row;
 }
 
@@ -123,6 +130,7 @@ function keepingEnd(change) {
   if (atEnd) toEnd();
 }
 
+const isWriting = (message) => Boolean(running) && message === messages.at(-1);
 const toEnd = () => ($("scroll").scrollTop = $("scroll").scrollHeight);
 const say = (text) => ($("status").textContent = text);
 
@@ -163,9 +171,10 @@ async function copy(text, from) {
     area.remove();
     from.focus();
   }
+  from.dataset.label ??= from.textContent;
   from.textContent = "Copied";
   say("Copied");
-  setTimeout(() => (from.textContent = "Copy"), 1500);
+  setTimeout(() => (from.textContent = from.dataset.label), 1500);
 }
 
 function regenerate() {
@@ -182,6 +191,7 @@ function ask(text) {
 function clear() {
   running?.abort();
   messages = [];
+  asked = null;
   editing = -1;
   draw();
   say("New chat");
@@ -222,7 +232,10 @@ async function* events(response) {
     if (done) return;
     const blocks = (rest + value).split("\n\n");
     rest = blocks.pop();
-    for (const block of blocks) if (block.startsWith("data: ")) yield JSON.parse(block.slice(6));
+    for (const block of blocks) {
+      if (block === "data: [DONE]") return;
+      if (block.startsWith("data: ")) yield JSON.parse(block.slice(6));
+    }
   }
 }
 
@@ -232,16 +245,28 @@ function add(message, type, text) {
   else message.parts.push({ type, text });
 }
 
+// The last request as a command. The key stays out of it: whoever runs it has it in COURSE_API_KEY.
+function curl({ address, body }) {
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const key = sessionStorage.getItem("key") ? ['-H "authorization: Bearer $COURSE_API_KEY"'] : [];
+  const words = [`curl -N ${quoted(address)}`, "-H 'content-type: application/json'", ...key, `--data-raw ${quoted(body)}`];
+  return words.join(" \\\n  ");
+}
+
 async function errorOf(response) {
   const body = await response.json().catch(() => null);
+  if (body?.error?.code === "model_not_found") describe(); // the server has others now
   const wait = response.headers.get("retry-after");
   const sentence = body?.error?.message ?? `the server answered with status ${response.status}`;
   return wait ? `${sentence} (about ${wait} s)` : sentence;
 }
 
 async function reply() {
-  const body = JSON.stringify({ messages: conversation(), ...settings() });
-  const message = { role: "assistant", parts: [] };
+  const model = $("models").hidden ? {} : { model: $("models").value };
+  const stream = { stream: true, stream_options: { include_usage: true } };
+  const body = JSON.stringify({ ...model, messages: conversation(), ...settings(), ...stream });
+  const message = { role: "assistant", parts: [], ...model };
+  asked = { address: new URL("v1/chat/completions", location.href).href, body };
   const control = (running = new AbortController());
   messages.push(message);
   draw();
@@ -249,21 +274,24 @@ async function reply() {
   if (document.activeElement === document.body) $("stop").focus(); // the button that was pressed is gone
   say("The model is writing");
   let wantsKey = false;
+  const sent = performance.now();
   try {
     const request = { method: "POST", headers: headers(), body, signal: control.signal };
-    const response = await fetch("chat/completions", request);
+    const response = await fetch(asked.address, request);
     wantsKey = response.status === 401;
     if (!response.ok) throw new Error(await errorOf(response));
     let ended = false;
     for await (const event of events(response)) {
       if (event.error) throw new Error(event.error.message);
-      for (const [name, type] of [["token", "text"], ["python", "python"], ["python_output", "python_output"]]) {
-        if (event[name]) add(message, type, event[name]);
+      const [choice] = event.choices;
+      for (const [field, type] of Object.entries(KINDS)) {
+        if (choice?.delta[field]) add(message, type, choice.delta[field]);
       }
-      if (event.done) {
+      if (choice?.finish_reason) {
         ended = true;
-        if (event.finish_reason === "length") message.note = "Cut off: no more tokens were allowed.";
+        if (choice.finish_reason === "length") message.note = "Cut off: no more tokens were allowed.";
       }
+      if (event.usage) message.speed = speedOf(event.usage.completion_tokens, (performance.now() - sent) / 1000);
       drawLastSoon();
     }
     if (!ended) throw new Error("the connection ended before the reply did");
@@ -285,6 +313,13 @@ async function reply() {
   say(message.error ?? message.note ?? "The reply is complete");
 }
 
+// From the request to the end of the reply: reading the prompt and waiting for a place are in it.
+function speedOf(tokens, seconds) {
+  const rate = tokens / seconds;
+  const words = tokens === 1 ? "1 token" : `${tokens} tokens`;
+  return `${words} in ${seconds.toFixed(seconds < 1 ? 2 : 1)} s, ${rate.toFixed(rate < 10 ? 1 : 0)} tokens/s`;
+}
+
 function askKey() {
   const form = $("key-form");
   $("key").value = "";
@@ -301,9 +336,15 @@ function askKey() {
 async function describe() {
   const response = await fetch("v1/models", { headers: headers() }).catch(() => null);
   if (!response?.ok) return;
-  const model = (await response.json()).data[0];
-  $("model").textContent = model.id;
-  for (const [name, value] of Object.entries(model.defaults)) $(name).placeholder = value;
+  const { data } = await response.json();
+  const picker = $("models");
+  const picked = picker.value;
+  $("model").textContent = data[0].id;
+  picker.replaceChildren(...data.map(({ id }) => make("option", { value: id }, id)));
+  if (data.some(({ id }) => id === picked)) picker.value = picked;
+  picker.hidden = data.length < 2;
+  $("model").hidden = !picker.hidden;
+  for (const [name, value] of Object.entries(data[0].defaults)) $(name).placeholder = value;
 }
 
 // ---- settings

@@ -1,18 +1,14 @@
 # %% [markdown]
 # # 17 · Chat
 #
-# **Goal.** Talk to a model: in a terminal, and in a browser together with many others, safely.
+# **Goal.** Talk to a model in the browser, together with many others, and see what stands between its ids and the words on your screen.
 #
 # | | |
 # |---|---|
-# | Needs | [05 · Tokenizer](05_tokenizer.ipynb), [12 · Generation](12_engine.ipynb), [13 · Conversations](13_conversations.ipynb); the calculator of chapter 14, without asking how it works |
-# | Time | 50 minutes to read, 50 for the exercises; a minute to run |
+# | Needs | [05 · Tokenizer](05_tokenizer.ipynb), [13 · Conversations](13_conversations.ipynb), [14 · Tools and tasks](14_tools_and_tasks.ipynb), [16 · Serving](16_serving.ipynb) |
+# | Time | 55 minutes to read, 40 for the exercises; a minute to run |
 # | Memory | under 1 GB |
-# | You will build | what people see of a reply → `course_lib.serve.streaming`; then you use, and look into, the rest of the room `serve`: a chat in the terminal and a server, from which the programs `chat_cli` and `chat_web` are made |
-#
-# The model is done, the engine is done. What is left between them and a person looks small: show the text. But text comes in
-# pieces that end inside a character, a person changes their mind, eight people come at once, and a web page from elsewhere knocks
-# at the same door. A good chat is made of such cases.
+# | You will build | what people see of a reply → `course_lib.serve.streaming`, and a chat server in two cells; the package's server, written by hand, is in the rest of `course_lib/serve` |
 
 # %% [markdown]
 # ![Map of the course: chapter 17 chat is marked, the fifth one of Part III; after 16 serving, before 18 speedrun](images/map_17.png)
@@ -23,7 +19,7 @@
 #| export serve.streaming
 """What people may see of the ids that a model writes: text and tool calls, piece by piece.
 
-No special token, no half of a character, nothing after a stop string. And the prompt that fits.
+No special token, no half character, nothing after a stop string. And the prompt that fits.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,157 +30,143 @@ from course_lib.data.tokenizer import StreamDecoder, Tokenizer
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPTConfig
 
-# %% [markdown]
-# This cell opens the module that the chapter builds. The next one is for this notebook only.
-
 # %%
 import asyncio
 import http.client
-import inspect
-import io
 import json
-import socket
-import threading
+import re
 import time
-from contextlib import ExitStack, redirect_stdout
-from xml.etree import ElementTree
+from contextlib import ExitStack
+from statistics import median
 
-import matplotlib.pyplot as plt
-import mlx.core as mx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from IPython.display import display
 
 from course_lib import backend
 from course_lib.chat.calculator import use_calculator
 from course_lib.chat.conversation import render_conversation
-from course_lib.classroom import budget, check
+from course_lib.chat.tasks import get_task
+from course_lib.classroom import budget, check, claim, stored
+from course_lib.classroom.draw_chat import TimedEngine, draw_clients, draw_threads, sandboxed
 from course_lib.classroom.exercises import chat as exercises
 from course_lib.generate.engine import Engine
 from course_lib.generate.rows import Request
-from course_lib.model.gpt import GPT
-from course_lib.serve import app as server_app
-from course_lib.serve.api import ChatRequest, ChatSettings, CompletionRequest, Refused
+from course_lib.host.paths import data_dir
+from course_lib.serve.api import ChatSettings
 from course_lib.serve.app import create_app
 from course_lib.serve.batch_engine import BatchEngine
-from course_lib.serve.gate import host_is_allowed, origin_is_own
-from course_lib.serve.terminal import TerminalChat, printable
 from course_lib.serve.transport import serve
-from course_lib.train.trainer import Trainer
+from course_lib.train.starter import load_starter
 
 backend.seed_everything(42)
 print(backend.describe())
+ON_CPU = backend.device_kind() == "cpu"  # a GPU rounds two rows otherwise than one
 
 # %% [markdown]
-# ## 1. What a chat adds to a completion
+# ## 1. Talk to it
 #
-# ### A model that answers
-#
-# A fine-tuned model (chapter 13) takes longer to make than this notebook takes to run. So here is one that knows a few answers
-# by heart. It is small and it understands nothing; but what it writes has all that we need to see: a calculation, characters of
-# several bytes, and text that looks like a web page.
+# A small model comes with the course: four layers, fine-tuned on the lessons of chapter 13. Ask it something:
 
 # %%
-calculation = [
-    {"type": "text", "text": "Let me see: "},
-    {"type": "python", "text": "6*7"},
-    {"type": "python_output", "text": "42"},
-    {"type": "text", "text": "It is 42."},
-]
-answers = {
-    "Hi": "Hello! What shall we talk about?",
-    "6*7?": calculation,
-    "Smile": "Here you are: 😀🦊",
-    "Attack": "<script>steal(document.cookie)</script>",
-    "Count": " ".join(str(n) for n in range(1, 31)),
-}
-conversations = [
-    [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    for question, answer in answers.items()
-]
-conversations.append(conversations[0] + conversations[2])  # two turns
-
-# %%
-tokenizer = Tokenizer.train([str(list(answers)), answers["Hi"], str(calculation)], 320)
-rendered = [render_conversation(tokenizer, messages) for messages in conversations]
-length = max(len(ids) for ids, _ in rendered)
-end = tokenizer.special("<|assistant_end|>")
-inputs = mx.array([(ids + [end] * length)[: length - 1] for ids, _ in rendered])  # (B, T)
-targets = mx.array(
-    [
-        [token if trained else -1 for token, trained in zip(ids[1:], mask[1:], strict=True)]
-        + [-1] * (length - len(ids))
-        for ids, mask in rendered
-    ]
-)  # (B, T), -1: not trained
-
-# %%
-config = GPTConfig(256, tokenizer.vocab_size, n_layer=2, n_head=2, n_kv_head=2, n_embd=64)
-model, num_steps = GPT(config), 60
-trainer = Trainer(model, num_steps)
-for step in range(num_steps):
-    result = trainer.step([(inputs, targets)])
-    if (step + 1) % 20 == 0:
-        print(f"step {step + 1}  loss {result.loss:.3f}")
-assert result.loss < 0.1
-
-# %% [markdown]
-# ### The model has no memory
-#
-# A completion goes on from a text. A chat is the same, with the whole conversation as the text: `render_for_completion` of
-# chapter 13 writes it down with special tokens, up to the place where the assistant's turn begins.
-
-# %%
+model, tokenizer = load_starter("sft")
 engine = Engine(model, tokenizer, tool=use_calculator)
-talk = [{"role": "user", "content": "Hi"}]
-for question in ("Smile", None):
-    ids = render_for_completion(tokenizer, talk)
-    reply = engine.generate_batch([ids], max_tokens=100, temperature=0)[0]
-    print(f"{len(ids):2d} ids of prompt, then: {tokenizer.decode(reply.ids)}")
-    talk += [{"role": "assistant", "content": tokenizer.decode(reply.ids)}]
-    talk += [{"role": "user", "content": question}] if question else []
 
 
-# %% [markdown]
-# The prompt of the second turn holds the first one, question and answer. Between two turns the model keeps nothing: whoever
-# talks to it sends everything again, each time. It is cheap all the same, since the engine keeps the caches of the last texts
-# (chapter 12) and reads only what is new.
-#
-# ## 2. What people may see
-#
-# ### Not like this
-#
-# Decode each id as it comes, and print it:
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def reply_to(messages):
+    """The ids that the model writes after a conversation."""
+    prompt = render_for_completion(tokenizer, messages)
+    return [ids[0] for ids, _ in engine.generate(prompt, max_tokens=100, temperature=0)]
+
 
 # %%
-def ids_of(question):
-    """The ids of the reply, as the engine gives them."""
-    prompt = render_for_completion(tokenizer, [{"role": "user", "content": question}])
-    return engine.generate_batch([prompt], max_tokens=100, temperature=0)[0].ids
-
-
-for question in ("6*7?", "Smile"):
-    print("".join(tokenizer.decode([token]) for token in ids_of(question)))
+QUESTIONS = ("Who are you?", "What is 347 + 2815?", "What is the capital of France?")
+replies = {question: tokenizer.decode(reply_to([user(question)])) for question in QUESTIONS}
+for question, reply in replies.items():
+    print(f"{question}\n    {reply}")
+claim("the sum is right", "3162" in replies["What is 347 + 2815?"])
 
 # %% [markdown]
-# Two things went wrong. Special tokens are shown by name, which means nothing to a reader. And the emoji are gone: each takes
-# four bytes in UTF-8, here these are four tokens, and none of them is a character by itself.
+# That is all that a model gives you: ids, and among them the special tokens of chapters 13 and 14. What people want to see is this:
 #
-# ### Holding back half a character
+# ![The chat page: the model says who it is, adds 347 and 2815 with the calculator, which is shown in a box, and does not know the capital of France.](images/chat.png)
 #
-# `StreamDecoder` of chapter 05 waits until a character is complete. What it gives out at each id:
+# To talk to it now, type one of these in a terminal:
+#
+# ```bash
+# uv run chat_web        # then open http://127.0.0.1:8000
+# uv run chat_cli        # or talk to it right there
+# ```
+#
+# This chapter builds what lies between the two.
+#
+# ## 2. It has no memory
+#
+# Ask three questions, one after the other. What does the model get to read each time? `render_for_completion` writes the whole conversation down, up to the place where the assistant's turn begins. The engine keeps the keys and values of texts that it has seen (chapter 16), and `prefixes.find` tells how many ids of a prompt it knows already:
+
+# %%
+engine.prefixes.clear()
+talk = []
+for question in ("Who are you?", "Who made you?", "What can you do?"):
+    talk.append(user(question))
+    prompt = render_for_completion(tokenizer, talk)
+    kept = engine.prefixes.find(prompt)
+    known = kept.lengths[0] if kept else 0
+    ids = reply_to(talk)
+    talk.append({"role": "assistant", "content": tokenizer.decode(ids[:-1])})  # without the end
+    print(f"prompt of {len(prompt):3d} ids, {known:3d} known: {len(prompt) - known:2d} to read")
+claim("of the last prompt, more than half is known", known > len(prompt) / 2)
+
+# %% [markdown]
+# Between two turns the model keeps nothing. A chat only *looks* like a memory, because whoever talks to the model sends everything again, every time. That is why you can go back and change what was said: there is nobody to contradict you. The cache makes it cheap, as long as the new prompt begins with exactly the ids that were read or written before.
+#
+# Exactly? It worked for plain text. With the calculator there is a trap. Decode the sum's reply, and encode it again for the next prompt:
+
+# %%
+SUM = "What is 347 + 2815?"
+ids = reply_to([user(SUM)])[:-1]
+again = tokenizer.encode(tokenizer.decode(ids))
+print(len(ids), "ids written: ", [tokenizer.decode([token]) for token in ids])
+print(len(again), "ids sent back:", [tokenizer.decode([token]) for token in again])
+
+# %%
+special = [sum(token >= tokenizer.bos for token in some) for some in (ids, again)]
+claim("special tokens went in, and none came back", special[0] >= 4 and special[1] == 0)
+claim("and it takes more ids", len(again) > len(ids))
+
+# %% [markdown]
+# `encode` never turns text into special tokens: a user who types `<|python_start|>` must not start the calculator (chapter 13). So the history would hold a row of `<`, `|` and letters, which no training has shown. It must keep a calculation as what it was: as **parts**, the second form that chapter 13 allows for a message. They are made while the reply is shown.
+#
+# ## 3. What people may see
+#
+# ### Half a character
+#
+# Decode each id as it comes, and print it. What can go wrong?
+
+# %%
+smile = tokenizer.encode("Here: 😀🦊")
+print("".join(tokenizer.decode([token]) for token in smile))
+
+# %% [markdown]
+# In UTF-8 an emoji takes four bytes. Here it is several tokens, none of which is a character by itself, and each prints as “�”. `StreamDecoder` of chapter 05 waits until a character is complete. What it gives out at each id:
 
 # %%
 decoder = StreamDecoder(tokenizer)
-for token in ids_of("Smile")[-8:]:
-    print(f"{tokenizer.token(token)!r:8} -> {decoder.push(token)!r}")
+shown = []
+for token in smile:
+    shown.append(decoder.push(token))
+    print(f"{tokenizer.token(token)!r} -> {shown[-1]!r}")
+claim("all of it comes out, and no broken character", "".join(shown) == "Here: 😀🦊")
 
 
 # %% [markdown]
-# Three times nothing, then a whole emoji, twice. A reader never sees a broken character, and nothing comes later than it must.
+# Three times nothing, and then a whole emoji.
 #
 # ### Pieces
 #
-# A reply is made of three kinds of text: what is said, what the calculator is asked, and what it answers. A `Piece` is some of
-# one kind. Special tokens only switch between kinds.
+# A reply has three kinds of text: what is said, what the calculator is asked, and what it answers. Call some text of one kind a `Piece`. The special tokens are not text at all; they only switch the kind.
 
 # %%
 #| export serve.streaming
@@ -226,15 +208,16 @@ class PieceDecoder:
 
 
 # %%
-decoder = PieceDecoder(tokenizer)
-for token in ids_of("6*7?"):
-    for piece in decoder.push(token):
-        print(piece.kind, repr(piece.text), end="   ")
+def pieces_of(ids):
+    decoder = PieceDecoder(tokenizer)
+    return [piece for token in ids for piece in decoder.push(token)]
+
+
+print(*(f"{kind} {text!r}" for kind, text in pieces_of(ids)), sep=", ")
 
 
 # %% [markdown]
-# Neighbours of one kind can be joined. The content of a message, as chapter 13 has it, is made from them, so that a calculation
-# stays in the history as what it was.
+# Neighbours of one kind can be joined. That gives the content of a message, as chapter 13 has it:
 
 # %%
 #| export serve.streaming
@@ -257,18 +240,57 @@ def content_of(pieces: Iterable[Piece]) -> str | list[dict]:
 
 
 # %%
-decoder = PieceDecoder(tokenizer)
-content = content_of(piece for token in ids_of("6*7?") for piece in decoder.push(token))
+content = content_of(pieces_of(ids))
 print(content)
-assert content == calculation
+turn = [user(SUM), {"role": "assistant", "content": content}]
+as_text = {"role": "assistant", "content": tokenizer.decode(ids)}
+turn_prompt = render_for_completion(tokenizer, turn[:1])
+rendered, _ = render_conversation(tokenizer, turn)
+same = rendered[:-1] == turn_prompt + ids
+claim("in the next prompt it is what the model wrote, id for id", same)
 
 
 # %% [markdown]
+# What does the trap cost, besides ids? Let the model spell words in the second turn, after the sum as parts and after the sum as text: 200 test questions of chapter 14, in two halves:
+
+# %%
+def spelled(said, numbers):
+    """For each test question whether its word is spelled right, after a first turn."""
+    task = get_task("spelling", "test")
+    talks = [[user(SUM), said, *task[n]] for n in numbers]
+    prompts = [render_for_completion(tokenizer, talk) for talk in talks]
+    replies = engine.generate_batch(prompts, 60, max_rows=32, temperature=0)
+    pairs = zip(numbers, replies, strict=True)
+    return [task.evaluate(task[n], tokenizer.decode(reply.ids)) for n, reply in pairs]
+
+
+def history():
+    for half in (0, 1):
+        numbers = range(100 * half, 100 * half + budget(100, quick=2))
+        both = [spelled(said, numbers) for said in (turn[1], as_text)]
+        for parts, text in zip(*both, strict=True):
+            yield {"seed": half, "steps": 0, "parts": parts, "text": text}
+
+
+rows = stored("chat_history", history)
+
+# %%
+for half in (0, 1):
+    right = [sum(row[name] for row in rows if row["seed"] == half) for name in ("parts", "text")]
+    print(f"half {half}: right after parts {right[0]}, after text {right[1]}")
+only_parts = sum(row["parts"] > row["text"] for row in rows)
+only_text = sum(row["text"] > row["parts"] for row in rows)
+print(f"right only after parts {only_parts}, only after text {only_text}")
+luck = (only_parts + only_text) ** 0.5  # standard deviation of heads minus tails, of so many coins
+claim("parts are better, beyond luck", only_parts - only_text > 2 * luck)
+
+
+# %% [markdown]
+# If the history did not matter, the questions that only one of the two gets right would fall to both sides like tosses of a coin. They do not, in one half more clearly than in the other. A form of history that no training has shown makes this model spell worse, and no error tells you. (The text is also 28 ids longer. Which of the two hurts, we did not separate.)
+#
 # ### Stop strings
 #
-# A program that uses the model may want it to stop at a word of its own, such as "\n\n" or "User:". That word does not end where
-# a token ends: `shall we` may come as `sha`, `ll`, ` w` … So text that *may be the beginning* of a stop string has to wait, and no
-# other text should.
+# A program that uses the model may want it to stop at a word of its own. A base model, for one, does not know whose turn it is: it finishes the answer and goes on with `User:`. That word need not begin or end where a token does. So text that *may be the beginning* of a stop string has to wait, and no other text should.
 
 # %%
 #| export serve.streaming
@@ -305,23 +327,21 @@ class StopStrings:
 
 
 # %%
-stop, decoder = StopStrings(["shall we"]), StreamDecoder(tokenizer)
-for token in ids_of("Hi"):
-    text = decoder.push(token)
-    print(f"{text!r}→{stop.push(text)!r}", end="  ")
-    if stop.found:
-        break
+stop, shown = StopStrings(["User:"]), []
+for token in tokenizer.encode("Use it, I would say. User: And"):
+    text = tokenizer.decode([token])
+    shown.append(stop.push(text))
+    print(f"{text!r}→{shown[-1]!r}", end="  ")
+print()
+claim("all before the stop string is shown", "".join(shown) == "Use it, I would say. ")
 
 
 # %% [markdown]
-# On the left of each arrow what the model wrote, on the right what was shown. From the `s` of "shall" on nothing is shown, until
-# the whole stop string is there. Nothing of it was ever on the screen.
+# Left of each arrow is what was written, right of it what was shown. `Use` may be the beginning of `User:` and has to wait; the next piece says that it is not, and it comes out.
 #
 # ### A conversation that is too long
 #
-# The model has `sequence_len` positions, prompt and reply together. A long conversation forgets its oldest turns, whole ones, a
-# question with its answer; a system message stays. And there must be room for the reply: a quarter of the positions is kept for
-# it.
+# The model has `sequence_len` positions, for prompt and reply together. A long conversation forgets its oldest turns, whole ones, a question with its answer; a system message stays. A quarter of the positions is kept for the reply.
 
 # %%
 #| export serve.streaming
@@ -350,487 +370,376 @@ def fit_prompt(
 
 # %%
 long_talk = [{"role": "system", "content": "Be kind."}]
-for n in range(30):
-    long_talk += [{"role": "user", "content": f"Question {n}"}]
-    long_talk += [{"role": "assistant", "content": f"Answer {n}"}] if n < 29 else []
-ids = fit_prompt(tokenizer, long_talk, config, max_tokens=512)
-print(len(ids), "ids of", config.sequence_len)
-print(tokenizer.decode(ids[:60]).replace("<|user_start|>", "\n<|user_start|>"), "…")
-assert len(ids) <= 192
-
-# %% [markdown]
-# The system message is followed by one of the last questions. The model does not know that there was anything before.
-#
-# ## 3. In the terminal
-#
-# With these parts and the engine, a reply in the terminal is a loop:
-
-# %%
-def say(messages):
-    """Print the reply to a conversation while it is written; the conversation with it."""
-    ids = fit_prompt(tokenizer, messages, config, max_tokens=100)
-    decoder, pieces = PieceDecoder(tokenizer), []
-    for (token,), _ in engine.generate(ids, max_tokens=100, temperature=0):
-        for piece in decoder.push(token):
-            print(piece.text, end="")
-            pieces.append(piece)
-    return [*messages, {"role": "assistant", "content": content_of(pieces)}]
-
-
-talk = say([{"role": "user", "content": "Hi"}])
-
-# %% [markdown]
-# Around this loop `chat_cli` needs what every program for people needs. `TerminalChat` in `course_lib.serve.terminal` adds it:
-#
-# - A terminal obeys what is printed: the escape character can clear the screen or change its title. The model may have learnt
-#   such characters, so `printable` takes them out.
-# - Ctrl-C stops the reply and not the program. It is only noted, and looked at between two tokens; what there was of the reply
-#   stays in the conversation.
-# - Lines that begin with a slash are for the program: `/clear`, `/temperature`, `/save`, `/quit`.
-
-# %%
-print(repr(printable("\x1b[2JGone is your screen")))
-
-# %% [markdown]
-# Here is a conversation with it, without a keyboard:
-
-# %%
-terminal = TerminalChat(engine, temperature=0.0, top_k=50, max_tokens=100, seed=1)
-screen = io.StringIO()
-with redirect_stdout(screen):
-    for line in ("6*7?", "/clear", "Smile", "/temperature 3"):
-        print("you>", line)
-        if line.startswith("/"):
-            print(terminal.command(line))
-        else:
-            terminal.say(line)
-print(screen.getvalue())
+for n in range(100):
+    long_talk += [user(f"Question {n}"), {"role": "assistant", "content": f"Answer {n}"}]
+ids = fit_prompt(tokenizer, [*long_talk, user("Question 100")], model.config, max_tokens=512)
+print(len(ids), "ids of", model.config.sequence_len)
+print(tokenizer.decode(ids[:40]).replace("<|user_start|>", "\n<|user_start|>"), "…")
+claim("it fits, with a quarter to spare", len(ids) <= model.config.sequence_len * 3 // 4)
 
 
 # %% [markdown]
-# The calculation stands in brackets; no special token is shown.
+# The system message is followed by a question from the middle. The model cannot know that there was anything before.
 #
-# ## 4. A stream in the browser's language
+# ## 4. A server in two cells
 #
-# A browser asks by HTTP: it sends a request and gets a response. A reply that takes seconds should be seen while it is written.
-# **Server-sent events** do that with one long response: lines that begin with `data: `, a blank line after each event. That is all
-# of the format. By hand, without any library, it is a few lines. This server answers one client with three events:
+# ### Events
+#
+# A browser asks by HTTP: a few lines of text, a blank line, and a body. A reply that takes seconds should be seen while it is written, and **server-sent events** are the web's way to do that: the body of the answer simply does not end yet. Each event is a line that begins with `data: `, and a blank line:
+#
+# ```text
+# data: {"token": "Hel"}
+#
+# data: {"token": "lo"}
+# ```
+#
+# ### What `await` does
+#
+# On a connection nothing happens nearly all of the time. A thread for each would do nothing but wait. An **event loop** is *one* thread that waits for all of them. A function that begins with `async def` can be left in the middle: `await` says “this is not ready yet; go on with another one, and come back when it is”. Three functions that each wait:
 
 # %%
-def serve_by_hand(listener):
-    connection, _ = listener.accept()
-    with connection:
-        connection.recv(65536)  # the request; we do not care what it says
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
-        for text in ("Hel", "lo", "!"):
-            time.sleep(0.05)
-            connection.sendall(f"data: {json.dumps({'token': text})}\n\n".encode())
+async def wait(name, seconds):
+    print(name, "begins")
+    await asyncio.sleep(seconds)
+    print(name, "is done")
 
 
-with socket.create_server(("127.0.0.1", 0)) as listener:
-    thread = threading.Thread(target=serve_by_hand, args=[listener])
-    thread.start()
-    start = time.perf_counter()
-    with socket.create_connection(listener.getsockname()) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        while data := client.recv(65536):
-            print(f"{1000 * (time.perf_counter() - start):4.0f} ms  {data}")
-    thread.join()
-
-# %% [markdown]
-# Each event came when it was sent, not at the end. These are the bytes on the wire, and the real server below sends no others.
-#
-# ## 5. One thread owns the model
-#
-# ### Why not a thread for each client
-#
-# MLX is lazy, and what is to be computed belongs to the thread that has written it down. Another thread cannot compute it:
-
-# %%
-later = mx.ones(3) + 1  # written down here, not yet computed
-
-
-def compute():
-    try:
-        mx.eval(later)
-        print("computed")
-    except RuntimeError as error:
-        print(f"in another thread: {error}")
-
-
-thread = threading.Thread(target=compute)
-thread.start()
-thread.join()
+started = time.perf_counter()
+await asyncio.gather(wait("A", 0.3), wait("B", 0.1), wait("C", 0.2))
+took = time.perf_counter() - started
+print(f"together {took:.1f} s")
+claim("as long as the longest, not as long as all", 0.29 < took < 0.5)
 
 
 # %% [markdown]
-# And if it could: eight threads that each run the model would be eight passes over the weights for eight tokens. One thread that
-# runs it for eight rows needs one (chapter 12). So the model gets one thread, that of `BatchEngine`, and nobody else touches it.
+# > **All you need for this chapter.** An `async def` function is left at its `await`s and nowhere else: between two of them no other function of the loop runs, so no locks are needed. `await f()` waits for a result, `await asyncio.gather(f(), g())` for several at once. An `asyncio.Event` is a bell: `await bell.wait()` sleeps until someone calls `bell.set()`. Another thread may not touch the loop, with one exception: `loop.call_soon_threadsafe(function)` asks the loop to call a function. A notebook runs an event loop of its own, so `await` may stand in a cell. In a script, `asyncio.run(main())` starts one.
 #
-# A web server, for its part, should not wait. FastAPI and uvicorn run an **event loop**: one thread that turns to whichever client
-# has something new. Two threads, then, and a handle between them: the engine's thread adds ids to it and calls `notify`; that rings
-# a bell in the loop's thread, `call_soon_threadsafe`, the one call that is allowed from outside.
+# ### Two threads and a bell
 #
-# `new_ids` sleeps until the bell rings and gives out what has come since. If the client reads slowly, several tokens have come
-# meanwhile and go out together; the engine never waits for a reader. Note the order: clear the bell, *then* look. The other
-# way round a token that comes between the two would be seen one token late, or, as the last one, never.
+# The loop must never be kept waiting, and a model keeps you waiting all the time. So the model lives in another thread: `BatchEngine` of chapter 16, with its queue of requests that join and leave the batch between two steps. `submit` puts a request into the queue and returns a handle. After each step the engine has appended to `handle.ids` and calls `notify`. Our `notify` rings the bell.
+#
+# Reading a request, all of HTTP that we need:
 
 # %%
-async def new_ids(batch_engine, request):
-    """Lists of ids, each as soon as there is something new."""
-    loop, bell = asyncio.get_running_loop(), asyncio.Event()
-    handle = batch_engine.submit(request, notify=lambda: loop.call_soon_threadsafe(bell.set))
-    seen, ended = 0, None
-    while not ended:
-        await bell.wait()
-        bell.clear()  # before looking: what comes from now on rings it again
-        ended, new = handle.finish_reason, len(handle.ids)
-        yield handle.ids[seen:new]
-        seen = new
+async def read_body(reader):
+    """The body of a request; we do not care what else it says."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    length = re.search(r"content-length: *(\d+)", head, re.IGNORECASE)
+    return await reader.readexactly(int(length[1]))
+
+
+def event(content):
+    """A server-sent event."""
+    return f"data: {json.dumps(content)}\n\n".encode()
 
 
 # %% [markdown]
-# Two clients at once, and what each of them hears in which order (a notebook has an event loop of its own, so `await` may stand
-# in a cell):
+# And the server. `asyncio` calls `answer` for each connection:
 
 # %%
-heard = []
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
 
-async def client(batch_engine, question):
-    prompt = render_for_completion(tokenizer, [{"role": "user", "content": question}])
-    async for ids in new_ids(batch_engine, Request(prompt, max_tokens=100, temperature=0)):
-        heard.append((question, tokenizer.decode(ids)))
+def make_answer(batch_engine):
+    """The function that answers a connection with what the engine writes."""
 
+    async def answer(reader, writer):
+        loop, bell, handle = asyncio.get_running_loop(), asyncio.Event(), None
+        try:
+            messages = json.loads(await read_body(reader))["messages"]
+            prompt = fit_prompt(tokenizer, messages, model.config, max_tokens=100)
+            handle = batch_engine.submit(
+                Request(prompt, max_tokens=100, temperature=0),
+                notify=lambda: loop.call_soon_threadsafe(bell.set),
+            )
+            writer.write(HEAD)
+            decoder, seen, ended = PieceDecoder(tokenizer), 0, None
+            while not ended:
+                await bell.wait()
+                bell.clear()  # before looking: what comes from now on rings it again
+                ended = (
+                    handle.finish_reason
+                )  # first the reason, then the ids: after it none can come
+                new = handle.ids[seen:]
+                seen += len(new)
+                pieces = [piece for token in new for piece in decoder.push(token)]
+                for kind, text in joined(pieces + (decoder.finish() if ended else [])):
+                    writer.write(event({"token" if kind == "text" else kind: text}))
+                await writer.drain()  # wait for a client that reads slowly
+            writer.write(event({"done": True}))
+        finally:
+            if handle:
+                handle.cancel()  # whoever asked may have gone: make room for others
+            writer.close()
 
-with BatchEngine(model, tokenizer) as batch_engine:
-    await asyncio.gather(client(batch_engine, "Hi"), client(batch_engine, "Count"))
-print("whose turn:", " ".join(question[0] for question, _ in heard))
-for question in ("Hi", "Count"):
-    reply = "".join(text for whose, text in heard if whose == question)
-    print(f"{question}: {reply}")
-    assert reply == answers[question]
-
-# %% [markdown]
-# Each reply is the one that the question got alone. (In bfloat16 on a GPU, two rows are rounded differently from one, and where two
-# tokens are nearly as likely a reply may go another way. This model is sure of its replies.)
-#
-# The `Reply` of the server (`course_lib.serve.replies`) is this loop with pieces and stop strings in place of ids. It also counts,
-# tells why the reply ended, and can be cancelled.
-#
-# ## 6. What may be asked
-#
-# ### Two forms
-#
-# The original nanochat has one address, `POST /chat/completions`. The body is the conversation and perhaps settings; the answer is
-# events `{"token": …}` and at last `{"done": true}`. Most other programs speak OpenAI's form, `POST /v1/chat/completions`. Our
-# server understands both.
-#
-# Whatever comes from outside is checked before anything else sees it. Pydantic does this from types: `strict` means that the text
-# "1" is not a number.
-
-# %%
-class Wanted(BaseModel):
-    model_config = ConfigDict(strict=True)
-    temperature: float = Field(ge=0, le=2)
-
-
-for body in ('{"temperature": 1}', '{"temperature": "1"}', '{"temperature": 3}'):
-    try:
-        print(Wanted.model_validate_json(body))
-    except ValidationError as error:
-        print(error.errors()[0]["msg"])
-
-# %% [markdown]
-# `course_lib.serve.api` holds the two forms, `ChatRequest` and `CompletionRequest`, in this style. Either becomes a `Question`: the
-# messages as chapter 13 has them, and every setting, the server's where the client gives none.
-
-# %%
-body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100}
-ChatRequest.model_validate(body).question(ChatSettings(temperature=0.5))
+    return answer
 
 
 # %% [markdown]
-# There are limits: of a message, of all messages, of each number. And OpenAI's form has fields that this server cannot honour. Where
-# a reply would be of no use without them, it is refused; the rest are named in a header, `x-ignored-fields`. An error is one
-# sentence, in the form that OpenAI's clients know how to raise.
+# Two lines deserve a second look. *Clear the bell before you look*, with no `await` in between. Put `bell.clear()` after `await writer.drain()`, and a ring that comes during that `await` is wiped out: its id is seen one step late or, as the last one, never. And `finally`: people close pages in the middle of a reply; then a write fails, and the row must be free for others. A client that reads slowly gets several ids in one event, and the engine never waits for it.
+#
+# Start it on a free port, and look at what comes over the wire:
 
 # %%
-def refusal(form, content, **more):
-    """Print the answer to a body that is refused."""
-    try:
-        form(messages=[{"role": "user", "content": content}], **more).question(ChatSettings())
-    except Refused as error:
-        print(error.status, error.response().body.decode())
+batch_engine = BatchEngine(model, tokenizer, tool=use_calculator)
+server = await asyncio.start_server(make_answer(batch_engine), "127.0.0.1", 0)
+port = server.sockets[0].getsockname()[1]
 
 
-refusal(ChatRequest, "x" * 9000)
-refusal(CompletionRequest, "Hi", response_format={"type": "json_object"})
-refusal(CompletionRequest, "Hi", model="gpt-9")
+async def send(port, head, body):
+    """Open a connection and send a request; what reads the answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    return reader, writer
+
+
+# %%
+POST = "POST /chat/completions HTTP/1.1\r\nHost: localhost"
+body = json.dumps({"messages": [user(SUM)]}).encode()
+reader, writer = await send(port, POST, body)
+wire = (await reader.read()).decode()
+writer.close()
+print(wire[:300], "…", wire[-60:], sep="\n")
+
 
 # %% [markdown]
-# ### From a request to a reply
-#
-# `Chat.reply` turns a question into ids and queues them; a `Reply` comes back. To render a long conversation takes a while, so that is
-# done in a thread (`asyncio.to_thread`), and the loop goes on meanwhile. A full queue is status 429, "too many requests", with an
-# estimate of when to come back. With these parts an address of the server is short:
+# The calculator's pieces have names of their own: a client that does not know them shows the text alone. Now with clocks at both ends. (`TimedEngine` is a `BatchEngine` that notes when it calls `notify`.)
 
 # %%
-print(inspect.getsource(server_app.v1_chat_completions))
+async def heard_by_client(port, question):
+    """When the request was sent, when each event came, and the text."""
+    started, times, text = time.perf_counter(), [], ""
+    reader, writer = await send(port, POST, json.dumps({"messages": [user(question)]}).encode())
+    while line := await reader.readline():
+        if line.startswith(b"data: "):
+            times.append(time.perf_counter())
+            text += json.loads(line[6:]).get("token", "")
+    writer.close()
+    return started, times, text
+
+
+# %%
+with TimedEngine(model, tokenizer) as timed:
+    timed_server = await asyncio.start_server(make_answer(timed), "127.0.0.1", 0)
+    timed_port = timed_server.sockets[0].getsockname()[1]
+    for _ in range(2):  # the first one warms up
+        started, times, text = await heard_by_client(timed_port, "Who are you?")
+    timed_server.close()
+draw_threads([t - started for t in timed.rung], [t - started for t in times])
+alone = tokenizer.decode(reply_to([user("Who are you?")])[:-1])
+claim("the client reads what the engine writes alone", text == alone)
+claim("the first words came before the last were written", times[0] < timed.rung[-1])
 
 # %% [markdown]
-# ### A client that goes away
+# Each orange arrow is the bell, each blue one an event that arrives; the picture ends after the first eight tokens. The engine works without a pause; the loop wakes when it is called, and is free for others in between.
 #
-# People close pages. Then the row of the reply must be free for somebody else at once. A stream ends when the connection does, and
-# whatever has happened, its `finally` gives the row back. A reply that is not streamed has the same duty: `unless_gone` awaits two
-# things, the reply and the client's end, and the `finally` above does the rest.
+# ## 5. Eight at once
 #
-# ## 7. Who may ask
-#
-# "It only listens on my own machine" is not enough. Your browser is on your machine, too, and it runs scripts of every page that
-# you visit. Two attacks are old and work on many local servers:
-#
-# - **A page from elsewhere asks.** A script on evil.example sends a POST to http://127.0.0.1:8000. It may not read the answer, but the
-#   model has worked for it. The browser is honest about where the script is from: it sends `Origin: https://evil.example`.
-# - **DNS rebinding.** The page is on evil.example, and then that name is made to lead to 127.0.0.1. Now the browser believes that page
-#   and server are one, and the script may read everything. But the request still says `Host: evil.example`.
-#
-# So both headers are looked at. A Host that is a number cannot have been rebound: there was no name to look up.
+# What do people notice of the engine's batching? Eight clients ask at the same moment. First the engine has one row, so that it serves one after the other; then it has eight.
 
 # %%
-print(inspect.getsource(host_is_allowed))
-print(inspect.getsource(origin_is_own))
+EIGHT = [f"What is {n} + {10 * n}?" for n in range(11, 19)]
+
+
+async def eight_clients(max_rows):
+    """For each client the seconds of its events; and the replies."""
+    with BatchEngine(model, tokenizer, use_calculator, max_rows) as many:
+        server = await asyncio.start_server(make_answer(many), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        await heard_by_client(port, "Hello!")
+        found = await asyncio.gather(*(heard_by_client(port, question) for question in EIGHT))
+        server.close()
+    seconds = [[t - started for t in times] for started, times, _ in found]
+    return seconds, [text for _, _, text in found]
+
 
 # %%
-assert host_is_allowed("localhost:8000") and host_is_allowed("[::1]:8000")
-assert not host_is_allowed("evil.example:8000")
-assert not host_is_allowed("127.0.0.1.evil.example")
-assert origin_is_own("http://127.0.0.1:8000", "127.0.0.1:8000")
-assert not origin_is_own("https://evil.example", "127.0.0.1:8000")
+runs = {"one after the other": await eight_clients(1), "together": await eight_clients(8)}
+draw_clients({name: seconds for name, (seconds, _) in runs.items()})
+firsts = [median(each[0] for each in seconds) for seconds, _ in runs.values()]
+ends = [max(map(max, seconds)) for seconds, _ in runs.values()]
+print(f"together: {firsts[0] / firsts[1]:.0f} times as soon (median first event)")
+claim("half of them hear something in less than half the time", firsts[1] < firsts[0] / 2)
+claim("and the last one is done sooner", ends[1] < ends[0])
+texts = [texts for _, texts in runs.values()]
+claim("and all read the same", texts[0] == texts[1] or not ON_CPU)
 
 # %% [markdown]
-# The checks stand before everything else, in a layer around the app: `Gate` of `course_lib.serve.gate`. It adds the API key, if
-# there is one, and reads the body, up to a megabyte and for ten seconds at most. And it puts a **content security policy** on
-# every answer: the page may load what this server has, and run no script from anywhere else, not even one written into the page.
+# Hatched is waiting, blue is being written. On the left each client waits for all before it. On the right all wait a little, for each other's prompts, and soon all are being written, each more slowly than alone. The first client pays for it; nearly all others gain.
 #
-# ## 8. The server
+# ## 6. A stranger's text
 #
-# The way of a request through the room `serve`:
-#
-# | module | what it does with it |
-# |---|---|
-# | `transport` | HTTP, by uvicorn; closes connections of clients that are too slow |
-# | `gate` | Host, Origin, key, size and time of the body |
-# | `api` | the form, the limits; makes a `Question` of it |
-# | `app` | the addresses; which of them answers, and how errors are told |
-# | `replies` | queues it, gives out what the model writes, as events or whole |
-#
-# **Clients that are slow on purpose.** A client can hold a connection by sending its request byte by byte, or by asking for a long
-# reply and not reading it. Neither may cost us more than a little memory for a little while. uvicorn has no clock for these two, so
-# `transport` gives it one, and closes the connection when the time is over.
-#
-# **The end.** When the server ends, the engine ends first. The replies then end with a sentence that says why, and nobody waits
-# for them.
-
-# %% [markdown]
-# ### Talk to it
-#
-# The server runs in a thread of its own now. The same question as raw bytes:
+# What a model writes goes into a web page, and you did not write it. Models repeat what they have read, what users have pasted, and what tools have fetched. Suppose that the tool were not a calculator but a search engine, and that somebody had put this into a page that it finds:
 
 # %%
-settings = ChatSettings(name="by-heart", temperature=0, tool=use_calculator)
-app = create_app(model, tokenizer, settings)
+ATTACK = """<img src=x onerror="this.replaceWith('I ran a script')">"""
+searching = Engine(model, tokenizer, tool=lambda expression: ATTACK)
+prompt = render_for_completion(tokenizer, [user(SUM)])
+ids = searching.generate_batch([prompt], 100, temperature=0)[0].ids
+print(*joined(pieces_of(ids)), sep="\n")
+claim("the stranger's text stands in the reply", ATTACK in dict(joined(pieces_of(ids))).values())
+
+# %% [markdown]
+# A page in a box below takes a stranger's text in three ways: as HTML, as HTML in which the attack is a `<script>`, and as plain text. (The box is an `iframe` with a sandbox: scripts run in it, and reach nothing of this notebook. Run the cell to see it; viewers of stored notebooks may leave it out.)
+
+# %%
+SCRIPT = "<script>document.body.textContent = 'gone'</script>"
+# "</script>" would end our own script; a, b, c: a browser makes a variable of each id
+as_js = [json.dumps(text).replace("</", "<\\/") for text in (ATTACK, SCRIPT)]
+PAGE = f"""<body style="font: 15px sans-serif; color-scheme: light; background: white">
+<p>innerHTML, img: <b id="a"></b></p>
+<p>innerHTML, script: <b id="b"></b></p>
+<p>textContent: <b id="c"></b></p>
+<script>
+  a.innerHTML = {as_js[0]};
+  b.innerHTML = {as_js[1]};
+  c.textContent = {as_js[0]};
+</script>"""
+display(sandboxed(PAGE))
+
+# %% [markdown]
+# In the first line the browser has looked for an image named `x`, found none, and run the attacker's script. The second does nothing, and that is a trap: browsers never run a `<script>` that comes by `innerHTML`, so a test with `<script>` would tell you that all is well. In the third line `<` is a character like any other.
+#
+# Our page has two walls, and each is enough:
+#
+# 1. `data/web/markdown.js` makes nodes and never HTML. Text becomes a text node; elements are the two dozen that the file itself creates. A link leads to `http`, `https` or `mailto`, or it stays text: `javascript:` is no link (exercise 17.3).
+# 2. A **content security policy**, a header of every answer (section 7 prints it), forbids all scripts that did not come from this server as a file. The attribute `onerror` is none.
+
+# %%
+scripts = [(data_dir() / "web" / name).read_text("utf-8") for name in ("chat.js", "markdown.js")]
+claim("our page never sets innerHTML", not any("innerHTML" in script for script in scripts))
+
+# %% [markdown]
+# (`test_chat_web_browser.py` opens the page in a real browser and lets a model write the attack. It stands there as text.)
+#
+# ## 7. A stranger's page
+#
+# “My server only listens on my own machine.” But your browser runs on that machine, too, and it runs the scripts of every page that you visit. While you read evil.example, this script asks *your* model:
+#
+# ```js
+# fetch("http://127.0.0.1:8000/chat/completions",
+#       {method: "POST", mode: "no-cors", body: '{"messages": …}'})
+# ```
+#
+# The browser sends it with `Content-Type: text/plain` and, honestly, `Origin: https://evil.example`. It does not let the script read the answer. But by then your machine has done the work. Does the server of section 4 fall for that?
+
+# %%
+evil = f"{POST}\r\nContent-Type: text/plain\r\nOrigin: https://evil.example"
+reader, writer = await send(port, evil, body)
+first = (await reader.read()).decode().splitlines()[0]
+writer.close()
+print(first)
+claim("our server works for any page that you visit", first == "HTTP/1.1 200 OK")
+server.close()
+batch_engine.close()
+
+# %% [markdown]
+# The package's server has several fences. Here it is, in a thread of its own, with four requests; an error is one sentence:
+
+# %%
+settings = ChatSettings(name="starter", temperature=0, tool=use_calculator)
 running = ExitStack()
-address = running.enter_context(serve(app))
-host, port = "127.0.0.1", int(address.rpartition(":")[2])
+app = create_app(model, tokenizer, settings)
+address = running.enter_context(serve(app)).removeprefix("http://")
 
 
-def raw(method, path, body="", **headers):
-    """Send a request by hand; the whole answer as text."""
-    headers = {"Host": f"{host}:{port}", "Connection": "close", **headers}
-    lines = [f"{method} {path} HTTP/1.1", *(f"{key}: {value}" for key, value in headers.items())]
-    if body:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body.encode())}"]
-    with socket.create_connection((host, port)) as client:
-        client.sendall("\r\n".join([*lines, "", body]).encode())
-        return b"".join(iter(lambda: client.recv(65536), b"")).decode()
+def ask_server(method, path, content=None, **headers):
+    """Status, headers and body of an answer."""
+    client = http.client.HTTPConnection(address)
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    client.request(method, path, content and json.dumps(content), given)
+    answer = client.getresponse()
+    return answer.status, answer.headers, answer.read().decode()
 
 
-question = json.dumps({"messages": [{"role": "user", "content": "6*7?"}]})
-print(raw("POST", "/chat/completions", question))
-
+# %%
+HELLO, CHAT = {"messages": [user("Who are you?")]}, "/chat/completions"
+PLAIN, JSON, EVIL = "text/plain", "application/json", "https://evil.example"
+attempts = {
+    "the script above": ask_server("POST", CHAT, HELLO, content_type=PLAIN, origin=EVIL),
+    "the same without Origin": ask_server("POST", CHAT, HELLO, content_type=PLAIN),
+    "may I send JSON?": ask_server("OPTIONS", CHAT, access_control_request_method="POST"),
+    "a name that leads here": ask_server("GET", "/v1/models", host="evil.example"),
+}
+for name, (status, _, text) in attempts.items():
+    print(f"{name:24s} {status} {json.loads(text)['error']['message']}")
+claim("none gets through", [each[0] for each in attempts.values()] == [403, 400, 405, 403])
+status, headers, _ = ask_server("POST", CHAT, HELLO, content_type=JSON)
+claim("your own page's request does", status == 200)
+print(headers["content-security-policy"])
 
 # %% [markdown]
-# Headers, then events, each with its length before it (HTTP calls that chunks). The calculator's pieces have names of their own,
-# `python` and `python_output`: a client that does not know them shows the text alone.
+# - **The form of the body.** A page from elsewhere may send `text/plain` at once. Before it may send `application/json`, the browser asks the server (`OPTIONS`), and this server does not say yes. So a server that insists on JSON is already closed to such a script, unless somebody makes the server say yes to everybody, “to make it work”.
+# - **`Origin`.** A browser adds it to each POST, and no script can change it. A request with a foreign one is refused before its body is read. Programs such as `curl` send none, and may ask.
 #
-# Now the attacks of section 7:
+# Either fence alone stops the script. Two stand there because one may fall: this is **defence in depth**. (Chrome, since version 142, also asks the user before a public page may reach this machine.) Against one attack neither helps:
+#
+# - **`Host`.** In **DNS rebinding** the name evil.example leads to the attacker's machine when the page is loaded, and to 127.0.0.1 a moment later. Now the browser believes that page and server are one: it asks nothing, sends an `Origin` that fits, and lets the script read the answer. But the request still says `Host: evil.example`, and that is not what this server is called.
+#
+# ## 8. OpenAI's form
+#
+# The events of section 4 are those of nanochat (October 2025). Most programs speak OpenAI's form, so the server understands both. A whole answer, and then a stream:
 
 # %%
-def outcome(answer):
-    status, body = answer.split("\r\n")[0], answer.rpartition("\r\n\r\n")[2]
-    return f"{status[9:]}: {json.loads(body)['error']['message']}"
+V1 = "/v1/chat/completions"
+_, _, text = ask_server("POST", V1, {"messages": [user(SUM)]}, content_type=JSON)
+answer = json.loads(text)
+print(json.dumps(answer, indent=1))
+message = answer["choices"][0]["message"]
+said = "".join(part["text"] for part in message["parts"] if part["type"] == "text")
+claim("content is the text, parts have the calculation too", message["content"] == said)
 
-
-print(outcome(raw("POST", "/chat/completions", question, Origin="https://evil.example")))
-print(outcome(raw("GET", "/v1/models", Host="evil.example")))
-print(outcome(raw("GET", "/../../etc/passwd")))
-print(outcome(raw("POST", "/chat/completions", "[" * 100_000)))
+# %%
+wanted = {"messages": [user(SUM)], "stream": True}
+_, _, text = ask_server("POST", V1, wanted, content_type=JSON)
+*chunks, end = [line.removeprefix("data: ") for line in text.splitlines() if line]
+choices = [json.loads(chunk)["choices"][0] for chunk in chunks]
+print(*(choice["delta"] for choice in choices), choices[-1]["finish_reason"], end, sep="\n")
 
 # %% [markdown]
-# Each is refused, in one sentence. And OpenAI's form, with a stop string:
-
-# %%
-body = {"messages": [{"role": "user", "content": "Hi"}], "stop": "shall we"}
-answer = json.loads(raw("POST", "/v1/chat/completions", json.dumps(body)).rpartition("\r\n\r\n")[2])
-print(json.dumps({key: answer[key] for key in ("object", "choices", "usage")}, indent=1))
-assert answer["choices"][0]["message"]["content"] == "Hello! What "
-
-
-# %% [markdown]
-# Any program that is made for OpenAI's API can use it:
-# `openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")`.
+# Any client of OpenAI's can use it: `openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")`. What it may ask:
 #
-# ### Somebody closes the page
+# | field | what happens |
+# |---|---|
+# | `messages`, with texts or parts | read; `developer` is `system`; messages in a row from one side become one |
+# | `model` | chooses among those of `/v1/models`; another name is an error |
+# | `stream`, `stream_options`, `n`, `stop`, `seed` | done |
+# | `temperature`, `top_p`, `max_tokens`, `max_completion_tokens` | done; also `top_k` and `min_p`, which OpenAI does not have |
+# | `logprobs`, `top_logprobs` | done |
+# | `tools`, `functions`, `response_format` | refused: the reply would be of no use |
+# | all others, such as `logit_bias` | ignored, and named in the header `x-ignored-fields` |
 #
-# A client asks for a long reply, reads a little and goes. `/stats` tells what the server does.
-
-# %%
-def load():
-    stats = json.loads(raw("GET", "/stats").rpartition("\r\n\r\n")[2])
-    return f"running {stats['running']}, waiting {stats['waiting']}, gone {stats['gone']}"
-
-
-body = json.dumps(
-    {"messages": [{"role": "user", "content": "Count"}], "temperature": 2, "top_k": 200}
-)
-client = http.client.HTTPConnection(host, port)
-client.request("POST", "/chat/completions", body, {"Content-Type": "application/json"})
-response = client.getresponse()
-response.read(10)
-print(load())
-response.close()
-client.close()
-time.sleep(0.5)
-print(load())
-
-# %% [markdown]
-# If the first line says that nothing runs, the model was quicker than we: it is very small. In any case nothing runs in the second.
+# Why are `tools` refused, when this model uses a calculator? In OpenAI's form tools belong to the *client*. The model's turn ends with a call, and the client sends the result back as a message:
 #
-# ## 9. Eight at once
+# ```json
+# {"role": "assistant", "content": null, "tool_calls": [{"id": "call_1", "type": "function",
+#   "function": {"name": "calculator", "arguments": "{\"expression\": \"347+2815\"}"}}]}
+# {"role": "tool", "tool_call_id": "call_1", "content": "3162"}
+# ```
 #
-# Chapter 12 built continuous batching. What do people notice of it? The time until the first word. Eight clients
-# ask at the same moment, first a server that serves one after the other, then one that serves all together. The model is of some
-# size now, and untrained (its special tokens are made unlikely, so that all replies are equally long).
-
-# %%
-big_config = GPTConfig.from_depth(budget(8, quick=2), tokenizer.vocab_size, sequence_len=256)
-big = GPT(big_config)
-head = 0.3 * mx.random.normal(big.lm_head.weight.shape)
-head[tokenizer.bos :] = 0
-big.lm_head.weight = head
-big.set_dtype(backend.compute_dtype())
-
-
-def client_times(address, number, start, times):
-    """Ask for 30 tokens; the seconds of each event."""
-    client = http.client.HTTPConnection(address.removeprefix("http://"))
-    body = {"messages": [{"role": "user", "content": f"{number}"}], "max_tokens": 30}
-    client.request(
-        "POST", "/chat/completions", json.dumps(body), {"Content-Type": "application/json"}
-    )
-    response = client.getresponse()
-    while line := response.readline():
-        if line.startswith(b'data: {"token'):
-            times[number].append(time.perf_counter() - start)
-
-
-# %%
-def eight_clients(max_rows):
-    """For each client the seconds of its events."""
-    times = [[] for _ in range(8)]
-    with serve(create_app(big, tokenizer, ChatSettings(max_rows=max_rows))) as address:
-        start = time.perf_counter()
-        arguments = [(address, n, start, times) for n in range(8)]
-        threads = [threading.Thread(target=client_times, args=each) for each in arguments]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    return sorted(times, key=lambda each: each[0])
-
-
-queued, batched = eight_clients(max_rows=1), eight_clients(max_rows=8)
-
-
-# %%
-def draw_times(ax, times, title):
-    """Hatched: waits. Blue: is written."""
-    for n, (first, *_, last) in enumerate(times):
-        ax.barh(n, first, color="white", edgecolor="#999999", hatch="///")
-        ax.barh(n, last - first, left=first, color="#cfe4f3", edgecolor="#0072B2")
-    ax.set(title=title, xlabel="seconds", yticks=range(8), ylim=(7.6, -0.6))
-
-
-figure, axes = plt.subplots(1, 2, figsize=(8, 2.8), sharex=True, sharey=True)
-draw_times(axes[0], queued, "one after the other")
-draw_times(axes[1], batched, "together")
-axes[0].set_ylabel("client")
-plt.show()
-for name, times in (("one after the other", queued), ("together", batched)):
-    firsts = sorted(each[0] for each in times)
-    end_of_all = max(each[-1] for each in times)
-    print(f"{name}: first word after {firsts[4]:.2f} s (median), all done after {end_of_all:.2f} s")
-
-# %% [markdown]
-# Hatched is waiting, blue is being written. On the left each waits for all before. On the right all wait a little, for the prompts
-# of the others, and then all are written at once: each is written more slowly than it would be alone, and yet the last one is
-# finished far earlier.
+# Ours has one tool, which the *server* runs in the middle of the turn. So call and result come as an extension, `python` and `python_output` in the stream, `parts` in the whole answer. A client that does not know them sees the text alone.
 #
-# ## 10. The page
+# ## 9. What the real server adds
 #
-# The page is three files in `data/web`, without a library, a build step or a server elsewhere: `index.html`, `chat.css`, `chat.js`, and
-# a fourth for markdown. It keeps the conversation and sends all of it with each request, as section 1 says it must. Stop ends the
-# connection, and the server does the rest; Regenerate and Edit cut the conversation and ask again.
+# The package's server does what section 4 does, and copes with the rest of the world. (What it promises is in the tests, `tests/test_chat_*.py`.)
 #
-# ### Text from a model is text from a stranger
+# | module of `serve` | what it adds to the two cells |
+# |---|---|
+# | `transport` | HTTP by a library (uvicorn); closes the connection of a client that sends byte by byte, or does not read |
+# | `gate` | Host and Origin; an API key, and a brake on whoever guesses keys; limits for the size and the time of a body |
+# | `api` | both forms, checked field by field; limits for messages and numbers; an error is one sentence in OpenAI's form |
+# | `app` | the addresses: the page, `/v1/models`, `/stats`, `/health` |
+# | `models` | several models; one at a time is loaded beside the first |
+# | `replies` | stop strings, several samples, log-probabilities, usage; a full queue is “come back in so many seconds” |
+# | `terminal` | `chat_cli`: Ctrl-C stops a reply and not the program; no control characters reach the terminal |
 #
-# The model's answer to "Attack" was `<script>steal(document.cookie)</script>`. A page that puts this into its HTML runs it. Models
-# repeat what they have read, and what a user has pasted from somewhere. So two walls stand here, each of which is enough:
-#
-# 1. `markdown.js` makes nodes and never HTML. Text becomes a text node, in which `<` is a character like any other. Elements are
-#    the dozen that the file itself creates. A link leads to `http`, `https` or `mailto`, or it is no link: `javascript:` stays text.
-# 2. The content security policy forbids scripts that the server has not sent as a file.
-#
-# The difference in Python, with a library for HTML and XML:
-
-# %%
-attack = answers["Attack"]
-as_markup = ElementTree.fromstring(f"<p>{attack}</p>")
-as_text = ElementTree.Element("p")
-as_text.text = attack
-print("pasted into HTML:", [child.tag for child in as_markup], "inside the paragraph")
-print("as a text node:  ", [child.tag for child in as_text], "and it reads", as_text.text)
-
-# %% [markdown]
-# Pasted, the text has become an element that a browser would run. As the text of a node it has not, and a reader sees what the
-# model wrote.
+# And the page, in `data/web`, is four files without a library or a build step. Ask for a sum there, and *Copy as curl* gives you the request as a command.
 
 # %%
 running.close()
 
+
 # %% [markdown]
-# ### The programs
-#
-# `chat_web` has flags and starts this server; `chat_cli` has flags and a loop around `TerminalChat`.
-#
-# ```bash
-# uv run chat_web                    # then open http://127.0.0.1:8000
-# uv run chat_cli -p "Why is the sky blue?"
-# ```
-#
-# Both need a model, which `base_train` and then `chat_sft` make.
-#
 # ## Exercises
 #
 # Run the cells above first (menu *Run*, *Run All Above Selected Cell*). The solutions are in
@@ -838,12 +747,18 @@ running.close()
 #
 # ### Exercise 17.1 — read a stream
 #
-# 15 minutes, ●●○. Write `parse_events(chunks)`: `chunks` are byte strings, as they come from a socket, cut anywhere, even inside a
-# character. Return the list of what the events hold, parsed as JSON, up to `data: [DONE]` or the end. An event ends with a blank
-# line; lines end with `\n` or `\r\n`; lines that do not begin with `data: ` (comments begin with `:`) are skipped.
+# 15 minutes, ●●○. Write `parse_events(chunks)`, the client's half of section 4. `chunks` is a list of byte strings as a socket gives them, cut anywhere, even inside a character. Return a list of what the events hold, parsed as JSON, up to `data: [DONE]` or the end. An event is one line that begins with `data: `; lines end with `\n` or `\r\n`. All other lines are skipped (those that begin with `:` are comments). A line that has not ended does not count.
 #
-# <details><summary>Hint</summary>Put all bytes together that have come so far, and take complete lines off the front. Decode a
-# line, never a chunk. Each of our events has one line of data.</details>
+# <details><summary>Hint 1</summary>
+#
+# A chunk is not an event. Put all bytes together that have come so far, and take complete lines off the front.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `*lines, rest = (rest + chunk).split(b"\n")` gives the complete lines, and what is left for the next chunk. Decode a line, never a chunk.
+#
+# </details>
 
 # %% tags=["exercise"]
 def parse_events(chunks):
@@ -857,12 +772,18 @@ check(exercises.parse_events, parse_events)
 # %% [markdown]
 # ### Exercise 17.2 — where may it be cut?
 #
-# 15 minutes, ●●○. Write `showable(data)`: how many bytes of `data` (the beginning of a text in UTF-8) may be decoded and shown now?
-# All but the beginning of a character at the end that lacks bytes. In UTF-8 the first byte of a character tells how many
-# there are: below 0x80 one, 0xC0–0xDF two, 0xE0–0xEF three, 0xF0–0xF7 four. All that follow are 0x80–0xBF.
+# 15 minutes, ●●○. Write `showable(data)`: how many bytes of `data`, the beginning of a text in UTF-8, may be decoded and shown now? All but the beginning of a character at the end that still lacks bytes. The first byte of a character tells how many there are: below 0x80 one, 0xC0–0xDF two, 0xE0–0xEF three, 0xF0–0xF7 four. All that follow are 0x80–0xBF.
 #
-# <details><summary>Hint</summary>Only the last three bytes can matter. Go back over bytes 0x80–0xBF to the first byte of the last
-# character, and see whether it promises more bytes than there are.</details>
+# <details><summary>Hint 1</summary>
+#
+# Only the last three bytes can matter. Which byte there begins a character?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Go back from the end over bytes 0x80–0xBF to the first byte of the last character. Does it promise more bytes than there are from it to the end? Then cut before it.
+#
+# </details>
 
 # %% tags=["exercise"]
 def showable(data):
@@ -876,12 +797,18 @@ check(exercises.showable, showable)
 # %% [markdown]
 # ### Exercise 17.3 — a safe link
 #
-# 10 minutes, ●○○. Write `safe_link(address)` for a chat page: return the address if it leads to `http`, `https` or `mailto`, else
-# `None`. Attackers write `JavaScript:`, put spaces in front, or line ends and tabs inside (browsers take these out before they look
-# at the address!). An address without a scheme, such as `page.html`, leads to our own server: `None`, too.
+# 10 minutes, ●○○. Write `safe_link(address)` for a chat page: return the address as it was given if it leads to `http`, `https` or `mailto`, else `None`. Attackers write `JavaScript:`, put spaces in front, or line ends and tabs inside (browsers take these out before they look at the address!). An address without a scheme, such as `page.html`, would lead to our own server: `None` too.
 #
-# <details><summary>Hint</summary>List what is allowed, never what is forbidden. Take out what browsers take out, then
-# `urllib.parse.urlsplit(address).scheme`.</details>
+# <details><summary>Hint 1</summary>
+#
+# List what is allowed, never what is forbidden.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Take out what browsers take out, which are the characters that are not `isprintable()` and spaces at both ends. Then look at `urllib.parse.urlsplit(address).scheme`.
+#
+# </details>
 
 # %% tags=["exercise"]
 def safe_link(address):
@@ -891,51 +818,30 @@ def safe_link(address):
 # %%
 check(exercises.safe_link, safe_link)
 
-
-# %% [markdown]
-# ### Exercise 17.4 — fair to everybody
-#
-# 10 minutes, ●●○. One user sends sixty requests, then you send one: in order of arrival you are the sixty-first. Write
-# `fair_order(clients)`: `clients` are the names of the senders in the order of arrival; return the positions in the list, in the
-# order in which they are to be served. Everybody's first request comes before anybody's second, and so on; among equals, the order
-# of arrival.
-#
-# <details><summary>Hint</summary>Number the requests of each client: 0, 1, 2 … Then sort by that number. Python's sort keeps the
-# order of equals.</details>
-
-# %% tags=["exercise"]
-def fair_order(clients):
-    raise NotImplementedError
-
-
-# %%
-check(exercises.fair_order, fair_order)
-
 # %% [markdown]
 # ## Summary
 #
-# - A model has no memory: each turn sends the whole conversation, and what does not fit is forgotten from the oldest turn on.
-# - A reader sees whole characters, no special tokens, nothing after a stop string: each of these means holding something back.
-# - One thread owns the model. An event loop talks to the clients, and a bell rings between the two.
-# - A client that goes away, does not read, or sends its request byte by byte costs nobody else anything.
-# - A local server is reached by every page in your browser: look at Origin and Host, and treat a model's text as a stranger's.
+# - A model has no memory. Each turn sends the whole conversation, and what does not fit is forgotten from the oldest turn on.
+# - The history must be what the model wrote, id for id: as parts, not as decoded text.
+# - People see whole characters, no special tokens, nothing of a stop string. Each of these means holding something back, and no longer than needed.
+# - One thread owns the model, an event loop talks to everybody, and a bell rings between the two.
+# - A model's text is a stranger's text, and a local server is reached by every page in your browser.
 #
 # ## Pitfalls
 #
-# - Decoding each token by itself: half an emoji is two boxes.
-# - Looking for a stop string in each token and not in the text.
-# - **A model that is loaded in one thread and run in another**: MLX refuses, or worse, each request waits for all others.
-# - A reply that goes on when its reader has gone: after a few reloads of the page the server writes for nobody.
-# - `innerHTML` with text from a model; and a blacklist of bad links in place of a list of good ones.
-# - `Access-Control-Allow-Origin: *` on a local server "to make it work": now every page may read it.
-# - A key in the address (`?key=…`): it ends up in histories and logs.
+# - Decoding token by token: half an emoji is “�” (section 3).
+# - A reply that goes back into the history as decoded text, special tokens and all (section 2).
+# - Looking for a stop string in each token and not in the text (section 3).
+# - `innerHTML` with text from a model; testing it with `<script>`; a list of bad links in place of a list of good ones (section 6, exercise 17.3).
+# - “It only listens on my machine” (section 7).
 #
 # ## Further reading
 #
 # - [Server-sent events](https://html.spec.whatwg.org/multipage/server-sent-events.html), the standard.
+# - [asyncio](https://docs.python.org/3/library/asyncio.html), in Python's documentation.
 # - [Content security policy](https://developer.mozilla.org/en-US/docs/Web/HTTP/Guides/CSP), MDN.
 # - [Protecting browsers from DNS rebinding attacks](https://crypto.stanford.edu/dns/), Jackson et al., 2007.
-# - [Slowloris](https://en.wikipedia.org/wiki/Slowloris_(cyber_attack)): why the time of a request needs a bound.
+# - [Local Network Access](https://developer.chrome.com/blog/local-network-access): why Chrome asks.
 # - [UTF-8](https://www.rfc-editor.org/rfc/rfc3629), RFC 3629: exercise 17.2.
 #
 # **Next:** [18 · Speedrun](18_speedrun.ipynb), the whole way from text to this chat in one command.

@@ -5,7 +5,6 @@
 
 # %%
 import json
-from collections import Counter
 from urllib.parse import urlsplit
 
 from course_lib.classroom import check_solution as check
@@ -75,25 +74,3 @@ def safe_link(address):
 
 
 check(exercises.safe_link, safe_link)
-
-
-# %% [markdown]
-# ## Exercise 17.4 — fair to everybody
-#
-# The number of each request among those of its client decides.
-
-# %%
-def fair_order(clients):
-    seen, turns = Counter(), []
-    for client in clients:
-        turns.append(seen[client])
-        seen[client] += 1
-    return sorted(range(len(clients)), key=turns.__getitem__)
-
-
-check(exercises.fair_order, fair_order)
-
-# %%
-clients = ["you-know-who"] * 60 + ["me"]
-print("in order of arrival I am number", clients.index("me") + 1)
-print("in fair order I am number", fair_order(clients).index(60) + 1)
