@@ -11,7 +11,7 @@ import mlx.core as mx
 
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.paths import CHECKOUT, home_dir
-from course_lib.pipeline.report_card import card_markdown
+from course_lib.pipeline.card_page import card_markdown
 from course_lib.train.checkpoint import Checkpoint, newest_checkpoint, run_folder, save_checkpoint
 from course_lib.train.starter import STARTER
 

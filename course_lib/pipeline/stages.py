@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from course_lib import backend
-from course_lib.chat import fine_tuning
+from course_lib.chat import fine_tuning, reinforcing
 from course_lib.chat.calculator import use_calculator
 from course_lib.chat.conversation import render_for_completion
 from course_lib.chat.evaluation import ChatOptions, evaluate_chat_model
+from course_lib.chat.lessons import lesson
 from course_lib.chat.tasks import lesson_tasks, reply_text
 from course_lib.data.dataset import open_dataset
 from course_lib.data.tokenizer_training import train_tokenizer
@@ -32,7 +33,7 @@ from course_lib.host.progress import sample
 from course_lib.host.words import plural
 from course_lib.model.gpt import GPTConfig
 from course_lib.model.sizes import count_parameters
-from course_lib.pipeline.plan import BATCH, CHAT_EVALUATION, PRETRAINING, Plan, make_plan
+from course_lib.pipeline.plan import BATCH, CHAT_EVALUATION, PRETRAINING, REINFORCEMENT, Plan, make_plan
 from course_lib.train import pretraining
 from course_lib.train.checkpoint import checkpoint_folders, load_model, newest_meta, run_folder
 from course_lib.train.metrics import read_metrics
@@ -55,10 +56,12 @@ class Settings:
     """Fetch that text while training."""
     data: str = "practice"
     """Conversations to fine-tune on, as for chat_sft."""
+    reinforcement: bool = True
+    """After fine-tuning on practice, reward right answers to its questions."""
     control: bool = False
     """Fine-tune a model without pretraining as well, to see what pretraining brings."""
-    max_per_task: AtLeastOne = 200
-    """Questions of each task, at most."""
+    max_per_task: AtLeastOne = 100
+    """Questions of each task, at most; the same ones after each training."""
     device_batch_size: AtLeastOne | None = None
     """Rows at a time in each process, as for base_train."""
     processes: AtLeastOne | None = None
@@ -71,6 +74,9 @@ class Settings:
     """Throw the run of this name away and begin again."""
 
 
+GUESS = 40  # steps of reinforcement, until the clock knows better
+ANSWER = 40  # tokens of a reply, at most; the longest right one of the lessons has fewer
+
 QUESTIONS = (
     "What is your name?",
     "Who made you?",
@@ -81,6 +87,9 @@ QUESTIONS = (
 )
 
 
+LOOKED_AT = {"spelling": 20, "counting": 20}  # the first test questions of these kinds, to see what goes wrong
+
+
 class Speedrun:
     """The stages of one run; what they leave is in the folder speedruns/<tag> of the home."""
 
@@ -88,6 +97,7 @@ class Speedrun:
         self.folder = home_dir() / "speedruns" / settings.tag
         self.earlier = 0.0  # seconds that the present stage took in earlier calls
         self.base, self.tuned = run_folder(settings.tag), run_folder(settings.tag, "sft")
+        self.reinforced = run_folder(settings.tag, "rl")
         self.control = run_folder(f"{settings.tag}-control", "sft")
         settings = replace(
             settings,
@@ -104,7 +114,7 @@ class Speedrun:
                     shutil.rmtree(folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         begun = self.read("plan")
-        if begun and {"changed_data": None, **begun["settings"]} != asked:
+        if begun and {"changed_data": None, "reinforcement": False, **begun["settings"]} != asked:
             raise CourseError(
                 f"the run {settings.tag} was begun with other flags; go on with the same ones, "
                 "begin again by --overwrite, or choose another --tag"
@@ -116,7 +126,17 @@ class Speedrun:
 
     def run_folders(self) -> list[Path]:
         """Where the models of this run are kept."""
-        return [self.base, self.tuned, self.control]
+        return [self.base, self.tuned, self.reinforced, self.control]
+
+    @property
+    def is_reinforced(self) -> bool:
+        """Whether reinforcement is one of the stages: it asks the questions of practice."""
+        return self.settings.reinforcement and "practice" in self.settings.data.split(",")
+
+    @property
+    def assistant(self) -> Path:
+        """The run whose model is the result."""
+        return self.reinforced if self.is_reinforced else self.tuned
 
     def read(self, name: str) -> dict | None:
         """What is known under a name; None when there is nothing."""
@@ -153,11 +173,14 @@ class Speedrun:
             "pretraining": self.pretraining,
             "evaluation": self.evaluation,
             "fine-tuning": self.fine_tuning,
-            "chat evaluation": self.chat_evaluation,
+            "chat evaluation": partial(self.ask, self.tuned),
         }
+        if self.is_reinforced:
+            stages["reinforcement"] = self.reinforcement
+            stages["evaluation after it"] = partial(self.ask, self.reinforced)
         if self.settings.control:
-            stages["fine-tuning without pretraining"] = partial(self.fine_tuning, control=True)
-            stages["its chat evaluation"] = partial(self.chat_evaluation, control=True)
+            stages["control: fine-tuning"] = partial(self.fine_tuning, control=True)
+            stages["control: evaluation"] = partial(self.ask, self.control)
         return {**stages, "samples": self.samples}
 
     def tokenizer(self) -> str:
@@ -181,13 +204,22 @@ class Speedrun:
         values = {"data": self.settings.data, "from_scratch": control, "save_as": folder.name}
         if plan.minutes is not None:
             before = sum(self.read(stage)["seconds"] for stage in ("tokenizer", "pretraining", "evaluation"))
-            minutes = max(0.01, (1 - CHAT_EVALUATION) * plan.minutes - before / 60)
+            after = CHAT_EVALUATION + REINFORCEMENT * self.is_reinforced
+            minutes = max(0.01, (1 - after) * plan.minutes - before / 60)
             values |= clock(minutes, plan.fine_tuning, plan.min_iterations)
         return self.train(fine_tuning.start_fine_tuning, fine_tuning.Settings, folder, values)
 
+    def reinforcement(self) -> str:
+        """A better assistant, if its right answers are rewarded."""
+        values, minutes = {}, self.plan.minutes
+        if minutes is not None:
+            values = {"minutes": REINFORCEMENT * minutes, "num_iterations": GUESS, "min_iterations": 1}
+        return self.train(reinforcing.start_reinforcement, reinforcing.Settings, self.reinforced, values)
+
     def train(self, start: Callable, kind: type, folder: Path, values: dict) -> str:
         """A training with these settings, or the rest of one that was broken off; its steps and tokens."""
-        same = "tag", "processes", "device_batch_size", "changed_data"
+        same = ["tag", "device_batch_size", "changed_data"]
+        same += ["processes"] * (folder != self.reinforced)  # which is always one
         shared = {name: getattr(self.settings, name) for name in same}
         values |= {name: value for name, value in shared.items() if value is not None}
         with only_one(folder).acquire(timeout=120):  # a process that was killed may have left others, still saving
@@ -203,17 +235,17 @@ class Speedrun:
         """What the base model is worth, as a base model and as an assistant."""
         questions = self.settings.max_per_task
         evaluate_base_model(self.base, None, BaseOptions(max_per_task=questions, split_tokens=40_000))
-        ask(self.base, min(10, questions), max_tokens=32)
-        return "bits per byte, small CORE tasks, chat tasks"
+        return f"bits per byte, small CORE tasks, {self.ask(self.base)}"
 
-    def chat_evaluation(self, control: bool = False) -> str:
-        """The share of replies that are right."""
-        ask(self.control if control else self.tuned, self.settings.max_per_task, max_tokens=64)
+    def ask(self, folder: Path) -> str:
+        """Ask a model the questions of the lessons: of each kind the first ones, the same after every training."""
+        options = ChatOptions(max_per_task=self.settings.max_per_task, max_tokens=ANSWER, device_batch_size=32)
+        evaluate_chat_model(folder, None, options, lesson_tasks())
         return "chat tasks"
 
     def samples(self) -> str:
-        """Replies to QUESTIONS, always the same ones, and how fast they are written."""
-        model, tokenizer, _ = load_model(self.tuned)
+        """Replies to QUESTIONS and to LOOKED_AT, always the same ones, and how fast the first are written."""
+        model, tokenizer, _ = load_model(self.assistant)
         model.set_dtype(backend.compute_dtype())
         engine, replies, written, seconds = Engine(model, tokenizer, use_calculator), [], 0, 0.0
         for question in QUESTIONS:
@@ -223,8 +255,9 @@ class Speedrun:
             seconds, written = seconds + time.perf_counter() - started, written + len(reply.ids)
             replies.append([question, reply_text(tokenizer, reply.ids)])
             sample(*replies[-1])
-        self.write("replies", {"samples": replies, "tokens_per_second": written / seconds})
-        return plural(len(QUESTIONS), "reply", "replies")
+        looked_at = {kind: replies_to(engine, kind, count) for kind, count in LOOKED_AT.items()}
+        self.write("replies", {"samples": replies, "tokens_per_second": written / seconds, "looked_at": looked_at})
+        return plural(len(QUESTIONS) + sum(LOOKED_AT.values()), "reply", "replies")
 
     # ---- what they leave
 
@@ -239,15 +272,19 @@ class Speedrun:
             "pretrained on": self.settings.dataset,
             "fine-tuned on": self.settings.data,
         }
-        trained = {"base": self.base, "control": self.control, "sft": self.tuned}
+        trained = {"base": self.base, "control": self.control, "sft": self.tuned, "rl": self.reinforced}
         if not self.settings.control:
             del trained["control"]
+        if not self.is_reinforced:
+            del trained["rl"]
+        curves = {"pretraining": points_of(self.base, "smoothed"), "fine-tuning": points_of(self.tuned, "smoothed")}
         bits = measured["bits_per_byte"]
         return {
             "machine": backend.describe(),
             "model": model,
             "stages": [self.read(name) for name in self.stages()],
-            "losses": {"pretraining": losses_of(self.base), "fine-tuning": losses_of(self.tuned)},
+            "losses": curves,
+            "rewards": points_of(self.reinforced, "reward") if self.is_reinforced else [],
             "bits_per_byte": {"training text": bits["train"], "validation text": bits["val"]},
             "core": measured["core"]["tasks"],
             "tasks": {stage: newest_report(folder, "chat_eval")["tasks"] for stage, folder in trained.items()},
@@ -261,17 +298,33 @@ def clock(minutes: float, guess: int, least: int) -> dict:
     return {"minutes": minutes, "total_batch_size": BATCH, **steps}
 
 
-def ask(folder: Path, questions: int, max_tokens: int) -> None:
-    """Ask the model of a run the questions of the lessons."""
-    options = ChatOptions(max_per_task=questions, max_tokens=max_tokens, device_batch_size=32)
-    evaluate_chat_model(folder, None, options, lesson_tasks())
+def replies_to(engine: Engine, kind: str, count: int) -> list[dict]:
+    """The first test questions of a kind, what is right and what the model writes, with its calls."""
+    lessons = [lesson(kind, "test", number) for number in range(count)]
+    prompts = [render_for_completion(engine.tokenizer, messages) for messages in lessons]
+    replies = engine.generate_batch(prompts, max_tokens=ANSWER, temperature=0)
+    written = [fine_tuning.readable(engine.tokenizer.decode(reply.ids)) for reply in replies]
+    return [
+        {"question": messages[0]["content"], "right": as_written(messages[1]["content"]), "reply": reply}
+        for messages, reply in zip(lessons, written, strict=True)
+    ]
+
+
+def as_written(content: str | list[dict]) -> str:
+    """An answer of a lesson as `readable` shows one of the model: "3", or "[1+2 = 3] 3"."""
+    if isinstance(content, str):
+        return content
+    call, result, said = (part["text"] for part in content)
+    return f"[{call} = {result}] {said}"
 
 
 def what_was_trained(folder: Path) -> str:
-    """Steps and tokens of a finished run."""
+    """Steps of a finished run, and how much text or how many replies they were."""
     meta = newest_meta(folder)
-    tokens = meta["step"] * meta["settings"]["total_batch_size"]
-    return f"{tokens:,} tokens in {plural(meta['step'], 'step')}"
+    steps, settings = plural(meta["step"], "step"), meta["settings"]
+    if "samples" in settings:
+        return f"{steps} of {settings['questions']} questions, {settings['samples']} replies to each"
+    return f"{meta['step'] * settings['total_batch_size']:,} tokens in {steps}"
 
 
 def newest_report(folder: Path, kind: str) -> dict:
@@ -280,7 +333,7 @@ def newest_report(folder: Path, kind: str) -> dict:
     return json.loads(paths[-1].read_text(encoding="utf-8"))
 
 
-def losses_of(folder: Path) -> list[list[float]]:
-    """[step, smoothed loss] of a run, 200 of them at most."""
-    points = [entry for entry in read_metrics(folder / "metrics.jsonl") if "smoothed" in entry]
-    return [[each["step"], each["smoothed"]] for each in points[:: len(points) // 200 + 1]]
+def points_of(folder: Path, name: str) -> list[list[float]]:
+    """[step, what the run measured under a name], 200 of them at most."""
+    points = [entry for entry in read_metrics(folder / "metrics.jsonl") if name in entry]
+    return [[each["step"], each[name]] for each in points[:: len(points) // 200 + 1]]

@@ -11,8 +11,8 @@ from course_lib.host.files import only_one, write_atomically
 from course_lib.host.program import run_program
 from course_lib.host.progress import console, say, suggest
 from course_lib.host.words import duration, plural
+from course_lib.pipeline.card_page import card_markdown, draw_card
 from course_lib.pipeline.plan import Plan
-from course_lib.pipeline.report_card import card_markdown, draw_card
 from course_lib.pipeline.stages import Settings, Speedrun
 from course_lib.train.checkpoint import run_folder
 
@@ -30,7 +30,7 @@ def work(settings: Settings) -> None:
         draw_card(card).savefig(run.folder / "report.png", dpi=120)
         console().print(Markdown(card_markdown(card)))
         say(f"{duration(run.seconds)} in all; the report card is {run.folder / 'report.md'}")
-        tag = f"--tag {settings.tag}"
+        tag = f"--stage rl --tag {settings.tag}" if run.is_reinforced else f"--tag {settings.tag}"
         suggest({f"chat_cli {tag}": "talk to it here", f"chat_web {tag}": "or in the browser"})
 
 
