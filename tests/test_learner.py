@@ -68,7 +68,7 @@ def test_progress_reads_what_was_saved(own):
         count_parameters=said("✗ count_parameters: you counted 3, it is 15"),
         softcap=said("✓ softcap: correct"),
     )
-    save(own, "13_conversations", best_fit=nbformat.v4.new_output("error", ename="SyntaxError", evalue="no"))
+    save(own, "13_conversations", own_conversation=nbformat.v4.new_output("error", ename="SyntaxError", evalue="no"))
     lines = list(learner.progress(own))
     assert lines[0].split("  ") == [
         *lines[0].split("  ")[:-4],
@@ -77,7 +77,7 @@ def test_progress_reads_what_was_saved(own):
         "✓ 0.3 a soft cap",
         "○ 0.4 your own training loop",
     ]
-    assert "2 of 4" in lines[0] and any(line.endswith("✗ 13.3 pack better") for line in lines)
+    assert "2 of 4" in lines[0] and any(line.endswith("✗ 13.3 each conversation by itself") for line in lines)
     assert lines[-1].startswith("2 of ") and len(lines) == 1 + len(list(own.glob("*.ipynb")))
 
 

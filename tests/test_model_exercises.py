@@ -103,7 +103,7 @@ def test_right_answers_pass(test, answer):
         (gpt.shares, partial(right_shares, products=6), "the share of"),
         (memory.softcap, lambda *_: None, "return"),
         (memory.softcap, lambda z, slope, output: 1 - mx.square(output / 15), "the slope that comes in is missing"),
-        (memory.softcap, lambda z, slope, output: slope * (1 - mx.square(mx.tanh(z / 15))), "it reads z"),
+        (memory.softcap, lambda z, slope, output: slope * (1 - mx.square(mx.tanh(z / 15))), "it reads u"),
         (memory.softcap, lambda z, slope, output: slope * (1 - mx.square(output)), "the gradient at"),
         (memory.softcap, lambda z, slope, output: slope * output, "the gradient at"),
         (memory.accuracy, lambda *_: None, "return"),

@@ -1,4 +1,5 @@
-"""From a base model to an assistant: conversations, lessons, fine-tuning, the calculator, tasks.
+"""From a base model to an assistant: conversations, lessons, fine-tuning, the calculator, tasks, rewards.
 
-Chapters 13 and 14 build it. Start with `conversation` (a chat as ids), then `packing` (as batches) and `tasks`.
+Chapters 13 to 15 build it. Start with `rendering` (a chat as ids), then `packing` (as rows), `tasks` and
+`reinforcement`.
 """

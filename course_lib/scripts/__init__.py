@@ -11,6 +11,7 @@ FIRST = {  # what takes a program its first seconds
     "base_train": "loading, then measuring how fast this machine is",
     "base_eval": "loading the model",
     "chat_sft": "loading, then measuring how fast this machine is",
+    "chat_rl": "loading the model",
     "chat_eval": "loading the model",
     "chat_cli": "loading the model",
     "chat_web": "loading the model",

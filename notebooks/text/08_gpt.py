@@ -904,7 +904,7 @@ assert mx.allclose(top(ids), gpt(ids), atol=1e-3 if on_cpu else 0.2)
 
 # %% [markdown]
 # These runs take minutes each, so they are stored. All see the same batches in the same order; a seed is another set of
-# starting values. Each has three seeds. (Several ran at the same time, so the seconds below are too long.)
+# starting values. Each has three seeds.
 #
 # - **The control** is the top rung with *frozen* blocks: only `wte` and `lm_head` are trained. Since every `c_proj` stays zero, the blocks add nothing, and the model
 #   sees one id and guesses the next. It is a bigram that was learned. What a model has over it is what its blocks have learned.
@@ -1001,12 +1001,12 @@ harm = min(one, other) - max(losses["no positions"]), low - without
 claim("the table does harm at each rate tried", min(harm) > luck)
 
 # %% [markdown]
-# What the numbers say, for **this size, this text, 400 steps and one rate**, not searched (with other rates chapter 09 comes below 3.7):
+# What the numbers say, for **this size, this text, 400 steps and one rate** (but for the table), not searched (with other rates chapter 09 comes below 3.7):
 #
 # - **The bigram** is beaten by GPT and by the rung below it, by a little: 3.83 each against 3.87. The four lower rungs fail: a table
 #   of pairs does better. With three times the text it gets 3.73, and a trigram gets 3.35, which no rung comes near.
 # - **Trained blocks** are worth 0.19: GPT ends that far below the frozen control, a bigram that was learned. That control, 4.01, even beats "no positions",
-#   whose blocks are trained. It starts otherwise (head, `wte`), and we do not know how much that matters.
+#   whose blocks are trained. It starts otherwise (head, `wte`).
 # - **RoPE** is worth 0.19 over no positions, **ReLU²** 0.07.
 # - **QK norm** buys less than luck could. Chapter 07 showed what it prevents.
 # - **A head of its own and the cap** together buy nothing that luck could not have bought. The cap is a safety rail against logits that run away, and in so short a training they hardly can. They are kept
@@ -1018,8 +1018,8 @@ claim("the table does harm at each rate tried", min(harm) > luck)
 # ### Why does "no positions" work at all?
 #
 # Without positions a model should see a bag of ids. Yet it is far better than a unigram, for two reasons. The residual stream carries a position's own id, so pairs can be learned
-# without any positions. And the causal mask gives the order away: position $t$ sees exactly $t$ ids. Take an attention head that looks at everything alike, and values
-# of which only the first id's is not 0:
+# without any positions. And the causal mask gives the order away: position $t$ sees exactly $t$ ids. Suppose the first id can be recognised, as `<|bos|>` can at the beginning of a text. Take an attention head
+# that looks at everything alike, and values of which only the first id's is not 0:
 
 # %%
 weights = mx.tril(mx.ones((5, 5)))

@@ -806,7 +806,7 @@ print(f"less than half a nat from 0: {near:.0%}")
 #
 # ## 7. What can it do?
 #
-# One model may be lucky. Here are five, with other starting values, after 100 steps and after 200: how many items are right, and both errors.
+# One model may be lucky. Five more, with other starting values, are stored, after 100 steps and after 200. First: how often do the two errors disagree?
 
 # %%
 def five_models():

@@ -43,7 +43,7 @@ print(backend.describe())
 ON_CPU = backend.device_kind() == "cpu"  # where the numbers of the text were measured
 
 # %% [markdown]
-# Here is the bill for one training step of d12 with eight texts of 2,048 tokens, as `estimate_memory` of the package reckons it.
+# Here is the bill for one training step of d12 with eight texts of 2,048 tokens, as `estimate_memory` of the package reckons it for this machine. (On a CPU that is float32, with attention that keeps its softmax weights.)
 # Look at two lines: *activations*, what the forward pass makes for the backward pass, and *all logits*, if all of them were held at once.
 
 # %%
@@ -402,7 +402,7 @@ print("near the cap:", [round(number, 4) for number in near_15.tolist()])
 # | the last block goes backward | what all blocks keep, 21 arrays and 2 of softmax weights, the gradient of `lm_head` |
 # | the first block, at the very end | what one block keeps, 21 arrays and 2 of softmax weights, all gradients |
 #
-# The numbers 14, 5, 3, 21 and 2 were fitted to peaks on a CPU; with recomputation, twice what a block keeps comes to the 21. Gradients have a line of their own, so *activations* is the fullest moment less all of them. For d12: 12 blocks of 18 arrays and
+# The numbers 14, 5, 3, 21 and 2 were fitted to peaks on a CPU; with recomputation, add to the 21 twice what a block would keep without it, 18 arrays and softmax weights. Gradients have a line of their own, so *activations* is the fullest moment less all of them. For d12: 12 blocks of 18 arrays and
 # softmax weights, 20.54 GB, then 2.67 and 0.20, less 0.74: 22.66 GB. An estimate is only as good as its
 # agreement with measurement, so here are whole training steps, optimizer and all:
 
@@ -523,7 +523,7 @@ for depth in (12, 16, 20, 26):
     print(f"d{depth}: {hours[depth]:6.1f} hours")
 
 # %%
-m3_days = 20 * count_parameters(d12) / 1488 / 86_400
+m3_days = 20 * count_parameters(d12) / 1488 / 86_400  # reported, see below
 print(f"d12 at 1,488 tokens a second: {m3_days:.0f} days")
 claim("d26 costs more than thirty times d12", hours[26] > 30 * hours[12])
 claim("on a laptop d12 is a matter of weeks", 20 < m3_days < 60)
