@@ -1052,8 +1052,8 @@ draw_loss_log("python docs", until="09")
 
 # %% [markdown]
 # Training the matrices gains much. But AdamW does it better: its seeds differ by 0.05, and its worst is still 0.06 below Muon's best. Both rates lie inside
-# their grids. (Both, and the frozen control, beat what chapter 08 had: there one rate serves all.) So Muon won on names and lost on text. Why? Its momentum is 0.95 from the first step on. With less of it at
-# first (section 10), Muon draws level in chapter 10.
+# their grids. (Both beat chapter 08's GPT: there one rate serves all.) So Muon won on names and lost on text. Why? Part of the answer: its momentum is 0.95 from the first step on. With less of it at
+# first (section 10), Muon draws level in chapter 10. (It was 0.95 on names, too, where it won.)
 #
 # Why use it, then? Because of what others report for larger models and batches. With a model of the size of GPT-2's smallest,
 # Jordan reached the same loss with 3.7 billion tokens in place of 5. Wen et al. tuned both sides with great care and found

@@ -665,7 +665,7 @@ endless = [row["reply"].count("<|python_end|>") > 9 for row in replies]
 claim("all four go on with <|python_end|> until they are cut off", all(endless))
 
 # %% [markdown]
-# Most of its calls are wrong: some have a digit too many, one has lost its sign. Only what is long counts: a call is long, since the calculator's tokens are paid for, too, and nothing keeps it right. And then it does not end: it repeats a token that does no harm until all 32 tokens are used. Nobody would have thought of that.
+# Most of its calls are wrong: some have a digit too many, one has lost its plus. Only what is long counts: a call is long, since the calculator's tokens are paid for, too, and nothing keeps it right. And then it does not end: it repeats a token that does no harm until all 32 tokens are used. Nobody would have thought of that.
 #
 # This is called **reward hacking**, though the model does not cheat. It does what it is paid for. So reward what you want and not a sign of it, measure something that is not rewarded, and *read the replies*.
 #
@@ -695,7 +695,7 @@ claim("what was never shown is never found", max(values("right answers", "tool",
 # | GRPO has | here and in nanochat | why it can go |
 # |---|---|---|
 # | the ratio $p / p_\text{old}$ in place of $\log p$, clipped | $\log p$ | each batch of replies is used for one step, by the model that wrote it: the ratio is 1, and its gradient that of $\log p$ |
-# | advantages divided by the group's standard deviation $\sigma$ | not divided | it favours the questions that are nearly always or nearly never answered (Liu et al., 2025) |
+# | advantages divided by the group's standard deviation $\sigma$ | not divided | dividing raises the weight of questions that are nearly always or nearly never answered: from 0.44 to 0.66 of an even group's, below (Liu et al., 2025) |
 # | the mean over a reply's tokens, then over replies | one mean over all tokens | else a token of a long wrong reply is blamed less than one of a short wrong reply |
 # | a penalty (KL) for moving away from the first model | none | it needs a second model in memory; its main use is with *learned* rewards (a model of what people prefer: **RLHF**, with PPO, the older method from which GRPO descends), which cannot be trusted far from home |
 #

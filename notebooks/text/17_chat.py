@@ -286,7 +286,7 @@ claim("parts are better, beyond luck", only_parts - only_text > 2 * luck)
 
 
 # %% [markdown]
-# If the history did not matter, the questions that only one of the two gets right would fall to both sides like tosses of a coin. They do not, in one half more clearly than in the other. A form of history that no training has shown makes this model spell worse, and no error tells you. (The text is also 28 ids longer. Which of the two hurts, we did not separate.)
+# If the history did not matter, the questions that only one of the two gets right would fall to both sides like tosses of a coin. They do not, in one half more clearly than in the other. After such a history this model spells worse, and no error tells you. (It is a form that no training has shown, and 28 ids longer; which of the two hurts, we did not separate.)
 #
 # ### Stop strings
 #
@@ -565,7 +565,7 @@ texts = [texts for _, texts in runs.values()]
 claim("and all read the same", texts[0] == texts[1] or not ON_CPU)
 
 # %% [markdown]
-# Hatched is waiting, blue is being written. On the left each client waits for all before it. On the right all wait a little, for each other's prompts, and soon all are being written, each more slowly than alone. The first client pays for it; nearly all others gain.
+# Hatched is waiting, blue is being written. On the left each client waits for all before it. On the right all hear a first word sooner, or about as soon, and are then written more slowly, side by side. So the first few have their *whole* reply later than on the left and the last few much sooner; all are done in about half the time.
 #
 # ## 6. A stranger's text
 #
@@ -672,7 +672,7 @@ print(headers["content-security-policy"])
 # - **The form of the body.** A page from elsewhere may send `text/plain` at once. Before it may send `application/json`, the browser asks the server (`OPTIONS`), and this server does not say yes. So a server that insists on JSON is already closed to such a script, unless somebody makes the server say yes to everybody, “to make it work”.
 # - **`Origin`.** A browser adds it to each POST, and no script can change it. A request with a foreign one is refused before its body is read. Programs such as `curl` send none, and may ask.
 #
-# Either fence alone stops the script. Two stand there because one may fall: this is **defence in depth**. (Chrome, since version 142, also asks the user before a public page may reach this machine.) Against one attack neither helps:
+# Either fence alone stops the script. Two stand there because one may fall: this is **defence in depth**. (Chrome, since version 142, also asks the user before a public page may reach this machine.) Against one attack, DNS rebinding, neither helps; the third fence does:
 #
 # - **`Host`.** In **DNS rebinding** the name evil.example leads to the attacker's machine when the page is loaded, and to 127.0.0.1 a moment later. Now the browser believes that page and server are one: it asks nothing, sends an `Origin` that fits, and lets the script read the answer. But the request still says `Host: evil.example`, and that is not what this server is called.
 #

@@ -308,9 +308,9 @@ print(f"reinforcement, questions of kinds that were not rewarded: {difference:+.
 claim("there it did no harm that is beyond doubt", difference > -SURE * error)
 
 # %% [markdown]
-# So all of Part II made a base model, **and as far as these questions can tell, the assistant is as good without it**. Without the control, this chapter would say that a pretrained model answers, and let you draw the wrong conclusion. Mind how little it was: 81 steps, a quarter of a token for each parameter. Whether pretraining is of no use for these lessons or was too short, this card cannot tell. (In chapter 13, after fewer steps of fine-tuning, it bought right calls.)
+# So all of Part II made a base model, **and as far as these questions can tell, the assistant is as good without it**. Without the control, this chapter would say that a pretrained model answers, and let you draw the wrong conclusion. Mind how little it was: 81 steps, a quarter of a token for each parameter (fine-tuning had the other token that the plan asks for). Whether pretraining is of no use for these lessons or was too short, this card cannot tell. (In chapter 13, after fewer steps of fine-tuning, it bought right calls.)
 #
-# And reinforcement? It rewarded sums, counting and spelling, for half a minute, and changed next to nothing: no row is bold, and the rest was not forgotten. Chapter 15 says when to expect that. Sums are right already, spelling hardly ever, and a group of equal replies teaches nothing. Counting is right now and then; there, so few steps did not show.
+# And reinforcement? It rewarded sums, counting and spelling, for half a minute, and changed next to nothing: no row is bold, and the rest was not forgotten. Chapter 15 says when to expect that. Sums are right already, spelling hardly ever, and a group of equal replies teaches nothing. Counting is right now and then; but so few steps made no visible difference.
 #
 # ## 6. What failed, and why
 #
@@ -369,7 +369,7 @@ claim(
 )
 
 # %% [markdown]
-# So the table's score for counting is mostly luck. Its rule reads the last number only (chapter 14), and most of these answers are 1: a call that counts in another word may well end right. Always saying 1 would do better than this assistant, so a guessing rate of 0 % is not fair to this task. Done right, with the right word in the call, is far less. Copying a word that it has never seen, of several tokens, is again a matter of practice: more of it may help.
+# So the table's score for counting is mostly luck. Its rule reads the last number only (chapter 14), and most of these answers are 1: a call that counts in another word may well end right. Always saying 1 would do better than this assistant, so a guessing rate of 0 % is not fair to this task. Far fewer are done right, with the right word in the call. Copying a word that it has never seen, of several tokens, is again a matter of practice: more of it may help.
 #
 # ### More minutes
 #
@@ -508,7 +508,7 @@ lost = min(found["on all people"]) > max(found["on all, full rates"])
 claim("the full rates cost some of it, with either seed", lost)
 
 # %% [markdown]
-# That is what pretraining is for. Every answer on the untold came from the text: the model that read as much about the others has none of them. The conversations taught only the form. At the full rates they wiped out some of what was read.
+# That is what pretraining is for. Nearly every answer on the untold came from the text: the model that read as much, but only about the told half, does no better than a guess. The conversations taught only the form. At the full rates they wiped out some of what was read.
 #
 # It did not come easily. Until the text also held questions, such as *Where does … live?*, a model that knew it by heart answered little (`dev/LOG.md`). What is read in one form is not at once known in another. Useful models have read far more than anyone could put into conversations, in many forms.
 #
