@@ -1052,7 +1052,7 @@ draw_loss_log("python docs", until="09")
 
 # %% [markdown]
 # Training the matrices gains much. But AdamW does it better: its seeds differ by 0.05, and its worst is still 0.06 below Muon's best. Both rates lie inside
-# their grids. (Both beat chapter 08's GPT: there one rate serves all.) So Muon won on names and lost on text. Why? Part of the answer: its momentum is 0.95 from the first step on. With less of it at
+# their grids. So Muon won on names and lost on text. Why? Part of the answer: its momentum is 0.95 from the first step on. With less of it at
 # first (section 10), Muon draws level in chapter 10. (It was 0.95 on names, too, where it won.)
 #
 # Why use it, then? Because of what others report for larger models and batches. With a model of the size of GPT-2's smallest,
