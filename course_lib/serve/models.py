@@ -74,7 +74,7 @@ class Models:
         await asyncio.to_thread(leaving.close)
 
     def _load(self, name: str) -> Chat:
-        """In a thread of its own: what is not computed yet belongs to the thread that wrote it down."""
+        """In a thread of its own: an array of MLX can only be computed by the thread that built it."""
         mx.clear_cache()  # what the model before has left
         try:
             model, tokenizer = self._loaders[name]()

@@ -726,7 +726,7 @@ drawings.draw_pages(tables, count=12, size=16)
 drawings.draw_threads()
 
 # %% [markdown]
-# One thread only. Eight threads that each ran the model would be eight passes for eight tokens, which is where this chapter began. (And MLX does not allow it: what is not yet computed belongs to the thread that has written it down.) So the users' threads put
+# One thread only. Eight threads that each ran the model would be eight passes for eight tokens, which is where this chapter began. (And MLX does not allow it: an array that is not computed yet can only be computed by the thread that built it.) So the users' threads put
 # requests into the queue, and read from a **handle** what has been written so far. They wait for the engine, and the engine waits for none of them: whoever reads slowly finds several tokens at once.
 #
 # `BatchEngine` has the loop of `Chunked`. Eight threads ask it:
