@@ -86,7 +86,9 @@ def test_everything_is_counted_printed_and_written_beside_the_checkpoint(folder,
         task = get_task(name)
         expected = list(answers(engine, task, list(range(4)), max_tokens=8))
         assert entry["right"] == sum(answer.right for answer in expected) and entry["items"] == 4
-        assert entry["accuracy"] == entry["right"] / 4 and entry["baseline"] == entry["temperature"] == 0
+        assert (
+            entry["accuracy"] == entry["right"] / 4 and entry["baseline"] == task.baseline and entry["temperature"] == 0
+        )
         assert entry["each"] == "".join("1" if answer.right else "0" for answer in expected)
         samples = found["samples"][name]
         assert [each["reply"] for each in samples] == [answer.reply for answer in expected[:2]]
@@ -95,7 +97,10 @@ def test_everything_is_counted_printed_and_written_beside_the_checkpoint(folder,
             f"wrong: {in_one_line(each['question'])} … {in_one_line(each['reply'])}\n" in out for each in samples
         )
         assert f"│ {name} " in out
-    assert found["chatcore"] == 0 and "mean of the centred scores: +0.0000 ± 0.0000" in out
+    floors = [task.baseline for task in map(get_task, lesson_tasks())]
+    expected = sum(-floor / (1 - floor) for floor in floors) / len(floors)  # nothing right: worse than guessing
+    assert found["chatcore"] == pytest.approx(expected)
+    assert f"mean of the centred scores: {expected:+.4f} ± 0.0000" in out and "70.5%" in out
 
 
 # Models whose score is known

@@ -4,7 +4,8 @@ Written by hand; chapter 14 uses it.
 """
 
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -54,6 +55,16 @@ def questions(name: str, split: str = "test") -> Questions:
         if each["kind"] == kind
     ]
     return Questions(len(blind), blind.__getitem__)
+
+
+def commonest_share(said: Sequence[str], is_right: Callable[[str, str], bool]) -> float:
+    """The share that is right when every reply is the commonest of the right answers `said`: guessing, in writing.
+
+    0 where all of them are the same, as nothing could be better than such a guess.
+    """
+    commonest = max(said, key=Counter(said).__getitem__)
+    share = sum(is_right(each, commonest) for each in said) / len(said)
+    return share if share < 1 else 0.0
 
 
 def _from_hub(name: str, split: str) -> Questions:

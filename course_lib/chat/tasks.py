@@ -13,7 +13,7 @@ from typing import Any
 
 from course_lib.chat.choices import likeliest_letters
 from course_lib.chat.conversation import render_for_completion
-from course_lib.chat.questions import DOWNLOADED_TASKS, questions
+from course_lib.chat.questions import DOWNLOADED_TASKS, commonest_share, questions
 from course_lib.chat.questions import lesson_tasks as lesson_tasks
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.engine import Engine
@@ -106,9 +106,12 @@ def get_task(name: str, split: str = "test") -> ChatTask:
     found = questions(name, split)
     if name in DOWNLOADED_TASKS and name != "gsm8k":
         return ChatTask(name, "categorical", 0.25, is_right=same_text, **found._asdict())
+    if name == "gsm8k":
+        return ChatTask(name, "generative", 0.0, is_right=same_marked_number, **found._asdict())
     judge = same_text if name.removeprefix("blind-") in TEXT_KINDS else same_number
-    judge = same_marked_number if name == "gsm8k" else judge
-    return ChatTask(name, "generative", 0.0, is_right=judge, **found._asdict())
+    said = [spoken(found.conversation(n)[-1]["content"]) for n in range(found.count)]
+    baseline = commonest_share(said, judge)
+    return ChatTask(name, "generative", baseline, is_right=judge, **found._asdict())
 
 
 # ---- 5. A score

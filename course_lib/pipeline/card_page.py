@@ -52,8 +52,8 @@ def card_markdown(card: dict) -> str:
         ),
         "## As an assistant",
         stages_markdown(card["tasks"]),
-        f"Right, and in brackets the 95 % interval. Replies come at {card['tokens_per_second']:.0f} tokens a second, "
-        "always the likeliest token.",
+        "Guessing: the commonest answer each time. Right, and in brackets the 95 % interval. "
+        f"Replies come at {card['tokens_per_second']:.0f} tokens a second, always the likeliest token.",
         *_changes(card["tasks"]),
         "## Some replies",
         table(["question", "reply"], [list(map(in_one_line, pair)) for pair in card["samples"]]),
@@ -64,14 +64,16 @@ def card_markdown(card: dict) -> str:
 
 
 def stages_markdown(tasks: dict[str, dict]) -> str:
-    """One row a task, one column a training."""
+    """One row a task, one column a training; before them, what always giving the commonest answer would get."""
 
     def cells(name: str) -> list[str]:
         results = [tasks[stage].get(name, {}) for stage in stages]
-        return [name, f"{next(filter(None, results))['items']}", *map(score, results)]
+        most = max(filter(None, results), key=lambda result: result["items"])
+        return [name, *_numbers(most), *map(score, results)]
 
     stages = [stage for stage in STAGES if stage in tasks]
-    return table(["task", "questions", *(STAGES[stage] for stage in stages)], list(map(cells, _names(tasks))))
+    head = ["task", "questions", "guessing", *(STAGES[stage] for stage in stages)]
+    return table(head, list(map(cells, _names(tasks))))
 
 
 def changes_markdown(tasks: dict[str, dict]) -> str:
@@ -109,7 +111,7 @@ def _names(tasks: dict[str, dict]) -> list[str]:
 
 
 def _numbers(result: dict) -> list[str]:
-    return [f"{result['items']}", f"{100 * result['baseline']:.0f} %"]
+    return [f"{result['items']}", f"{100 * result['baseline']:.3g} %"]
 
 
 # ---- as a picture
