@@ -24,6 +24,7 @@ from course_lib.model import loss as chunked
 from course_lib.model import sizes
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.model.head import capped_logits
+from course_lib.model.refusals import check_ids
 from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
 
 pytestmark = pytest.mark.usefixtures("float32")
@@ -636,7 +637,7 @@ class WithMore(GPT):
 def test_a_changed_model_is_counted_without_a_change_elsewhere(monkeypatch):
     config = GPTConfig(**TINY)
     plain = [count_parameters(config), flops_per_token(config), estimate_memory(config, 2)]
-    monkeypatch.setattr(sizes, "GPT", WithMore)  # as if gpt.py had been edited
+    monkeypatch.setattr(sizes, "make_model", WithMore)  # as if gpt.py had been edited
     monkeypatch.setattr(sizes, "_counts", sizes._counts.__wrapped__)
     table, head, gains = 24 * 32, 10 * 32, 2 * 32
     assert count_parameters(config) - plain[0] == table + head + gains
@@ -752,8 +753,8 @@ def test_who_compiles_can_check_before(monkeypatch, tmp_path):
     loss(ids, wrong)  # nobody notices
     for arrays, words in (((wrong,), "ids go from 37 to 37"), ((ids, wrong), "targets go from 37 to 37")):
         with pytest.raises(CourseError, match=words):
-            model.check_ids(*arrays)
-    model.check_ids(ids, ids)
+            check_ids(model.config, *arrays)
+    check_ids(model.config, ids, ids)
     with pytest.raises(CourseError, match="must have the same shape"):
         loss(ids, ids[:2])
 

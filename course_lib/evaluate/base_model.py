@@ -5,7 +5,7 @@ Source: nanochat, whose three measures these are.
 Written by hand; chapter 11 uses it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import Dataset, open_dataset
 from course_lib.data.sizes import corpus_tokens
+from course_lib.data.tokenizer import Tokenizer
 from course_lib.evaluate.bundle import fetch_bundle
 from course_lib.evaluate.core import TaskResult
 from course_lib.evaluate.records import CoreTask
@@ -22,6 +23,7 @@ from course_lib.evaluate.scoring import evaluate_task
 from course_lib.evaluate.task_files import load_items, load_tasks
 from course_lib.host.program import AtLeastOne
 from course_lib.host.words import plural
+from course_lib.model.gpt import GPT
 from course_lib.train.checkpoint import load_model
 from course_lib.train.validation import continue_text, validate
 
@@ -52,7 +54,7 @@ class BaseOptions:
     split_tokens: AtLeastOne = 100_000
     """Tokens of the training and of the validation text for bits per byte."""
     dataset: str | None = None
-    """Text for bits per byte; by default the one that the model was trained on."""
+    """Text for bits per byte; by default the one that the model was trained on, with --from the bundled one."""
 
 
 def evaluate_base_model(
@@ -61,14 +63,15 @@ def evaluate_base_model(
     options: BaseOptions,
     parts: Iterable[str] = PARTS,
     out: Path | None = None,
+    load: Callable[[Path, int | None], tuple[GPT, Tokenizer, dict[str, Any]]] = load_model,
 ) -> None:
     """Measure a checkpoint of the run in `folder`, by default the newest; the report is eval_<step>.json in `out`.
 
-    parts: some of PARTS; out: by default the run's folder. Raises CourseError when the run, the tasks or the text
-    cannot be used.
+    parts: some of PARTS; out: by default the run's folder; load: what reads the checkpoint. Raises CourseError when the
+    run, the tasks or the text cannot be used.
     """
     out = report_folder(folder, out)
-    model, tokenizer, meta = load_model(folder, step)
+    model, tokenizer, meta = load(folder, step)
     tasks = load_tasks(fetch_bundle() if options.bundle else None) if "core" in parts else []
     path = out / f"eval_{meta['step']:06d}.json"
     with open_evaluation("base_eval", folder.name, model, tokenizer, meta["step"], path) as run:
@@ -76,8 +79,10 @@ def evaluate_base_model(
             run.part = part
             if part == "bpb":
                 trained, name = meta["settings"], options.dataset
-                text = open_dataset(name) if name else open_dataset(trained["dataset"], trained["streaming"])
-                measure_bits(run, text, options, None if name else meta.get("bits_per_byte"))
+                own = "dataset" in trained and not name  # a model of another program does not say
+                known = (trained["dataset"], trained["streaming"]) if own else (name or "bundled",)
+                text = open_dataset(*known)
+                measure_bits(run, text, options, meta.get("bits_per_byte") if own else None)
             elif part == "core":
                 ask_tasks(run, tasks, options)
             else:

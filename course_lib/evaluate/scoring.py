@@ -24,6 +24,7 @@ from course_lib.evaluate.core import (
 from course_lib.evaluate.records import CoreTask, Score, ScoredSequence
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
+from course_lib.model.kinds import caches_of
 
 
 class PrefixCache:
@@ -32,14 +33,14 @@ class PrefixCache:
     def __init__(self):
         self.offset, self._prefix = 0, None
 
-    def update_and_fetch(self, k: mx.array, v: mx.array) -> tuple[mx.array, mx.array]:
-        """First call: keep the prefix (1, H, P, D). Later: put it before k and v (B, H, T, D)."""
+    def update_and_fetch(self, *arrays: mx.array) -> tuple[mx.array, ...]:
+        """First call: keep those of the prefix (1, H, P, D). Later: put them before the new ones (B, H, T, D)."""
         if self._prefix is None:
-            self.offset, self._prefix = k.shape[2], (k, v)
-            return k, v
+            self.offset, self._prefix = arrays[0].shape[2], arrays
+            return arrays
         return tuple(
             mx.concatenate([mx.broadcast_to(old, (new.shape[0], *old.shape[1:])), new], axis=2)
-            for old, new in zip(self._prefix, (k, v), strict=True)
+            for old, new in zip(self._prefix, arrays, strict=True)
         )
 
 
@@ -56,13 +57,13 @@ def scored_logits(model: GPT, sequences: list[ScoredSequence], shared: int) -> m
 
     The first `shared` ids are the same in all sequences, and read once.
     """
-    caches = [PrefixCache() for _ in model.transformer.h] if shared else None
+    caches = [PrefixCache() for _ in range(caches_of(model.config))] if shared else None
     if shared:
-        model.transformer(mx.array([sequences[0].ids[:shared]]), caches)
+        model.hidden(mx.array([sequences[0].ids[:shared]]), caches)
     inputs = [each.ids[shared:-1] for each in sequences]
     width = max(map(len, inputs))
     padded = mx.array([ids + [0] * (width - len(ids)) for ids in inputs])  # (B, T)
-    x = model.transformer(padded, caches)  # (B, T, n_embd)
+    x = model.hidden(padded, caches)  # (B, T, n_embd)
     places = [slice(each.start - 1 - shared, len(each.ids) - 1 - shared) for each in sequences]
     picked = [x[n, place] for n, place in enumerate(places)]
     return model.head(mx.concatenate(picked))

@@ -194,7 +194,7 @@ def next_logits(model: GPT, ids: mx.array, cache: KVCache) -> mx.array:
 
     Only the last place goes through the head, which in small models is a large part of all weights.
     """
-    return model.head(model.transformer(ids, cache.layers)[:, -1])  # (B, n_embd) -> (B, V)
+    return model.head(model.hidden(ids, cache.layers)[:, -1])  # (B, n_embd) -> (B, V)
 
 
 def prefill(model: GPT, ids: list[int], cache: KVCache, chunk: int = 256) -> Iterator[mx.array | None]:
@@ -209,7 +209,7 @@ def prefill(model: GPT, ids: list[int], cache: KVCache, chunk: int = 256) -> Ite
             mx.eval(logits)
             yield logits
         else:  # the logits are never computed
-            mx.eval([(layer.keys, layer.values) for layer in cache.layers])
+            mx.eval(cache.arrays)
             yield None
 
 

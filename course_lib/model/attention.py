@@ -77,6 +77,7 @@ class CausalSelfAttention(nn.Module):
                 "multiple of n_head, and n_head a multiple of n_kv_head; change one of them"
             )
         self.head_dim, self.norm_eps = n_embd // n_head, norm_eps
+        self.scale = self.head_dim**-0.5
         self.c_q = Linear(n_embd, n_head * self.head_dim)
         self.c_k = Linear(n_embd, n_kv_head * self.head_dim)
         self.c_v = Linear(n_embd, n_kv_head * self.head_dim)
@@ -90,15 +91,23 @@ class CausalSelfAttention(nn.Module):
         cache: keeps keys and values: `offset`, `update_and_fetch(k, v)`; None for a whole text. Its
         offset is an int, or (B,) where the texts of a batch have different lengths.
         """
-        B, T, C = x.shape
-        q, k, v = (
-            linear(x).reshape(B, T, -1, self.head_dim).transpose(0, 2, 1, 3)  # (B, H, T, D)
-            for linear in (self.c_q, self.c_k, self.c_v)
-        )
-        offset = 0 if cache is None else cache.offset
+        return self.mix(*self.heads(x), cache)
+
+    def heads(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """Queries, keys and values of x (B, T, n_embd): (B, heads, T, head_dim) each."""
+        linears = self.c_q, self.c_k, self.c_v
+        return tuple(linear(x).reshape(*x.shape[:2], -1, self.head_dim).transpose(0, 2, 1, 3) for linear in linears)
+
+    def mix(self, q: mx.array, k: mx.array, v: mx.array, cache=None) -> mx.array:
+        """(B, T, n_embd) of queries, keys and values as `heads` makes them."""
+        offset, T = 0 if cache is None else cache.offset, q.shape[2]
         q, k = (rms_norm(rotate(a, self._inverse_frequencies, offset), self.norm_eps) for a in (q, k))
         if cache is not None:
             k, v = cache.update_and_fetch(k, v)  # (B, n_kv_head, S, D)
-        mask = causal_mask(offset, T, k.shape[2])
-        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.head_dim**-0.5, mask=mask)
-        return self.c_proj(y.transpose(0, 2, 1, 3).reshape(B, T, C))
+        mask = self.mask(cache, offset, T, k.shape[2])
+        y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale, mask=mask)  # (B, H, T, D)
+        return self.c_proj(y.transpose(0, 2, 1, 3).flatten(2))
+
+    def mask(self, cache, offset: int | mx.array, T: int, S: int) -> str | mx.array | None:
+        """What T queries may see of S keys."""
+        return causal_mask(offset, T, S)

@@ -97,8 +97,8 @@ class Block(nn.Module):
         )
         self.mlp = MLP(config)
 
-    def __call__(self, x: mx.array, cache=None) -> mx.array:
-        x = x + self.attn(rms_norm(x, self.norm_eps), cache)
+    def __call__(self, x: mx.array, *for_attention) -> mx.array:
+        x = x + self.attn(rms_norm(x, self.norm_eps), *for_attention)
         return x + self.mlp(rms_norm(x, self.norm_eps))
 
 
@@ -145,20 +145,21 @@ class GPT(nn.Module):
         cache: one for each block, see CausalSelfAttention. Raises CourseError for ids outside the
         vocabulary, or more than sequence_len of them without a cache.
         """
-        self.check_ids(ids, whole=cache is None)
-        return self.head(self.transformer(ids, cache))
+        refusals.check_ids(self.config, ids, whole=cache is None)
+        return self.head(self.hidden(ids, cache))
+
+    def hidden(self, ids: mx.array, cache: list | None = None) -> mx.array:
+        """What the head reads, (B, T, n_embd), of ids that are not checked."""
+        return self.transformer(ids, cache)
+
+    @property
+    def head_weight(self) -> mx.array:
+        """The head's matrix (vocab_size, n_embd)."""
+        return self.lm_head.weight
 
     def head(self, x: mx.array) -> mx.array:
-        """Logits (…, vocab_size), float32, of what leaves the last norm, (…, n_embd).
-
-        Nothing else computes logits, but `fused_loss`, which has the gradient of this written out:
-        change both together.
-        """
-        return capped_logits(x, self.lm_head.weight, self.config.softcap)
-
-    def check_ids(self, ids: mx.array, targets: mx.array | None = None, whole: bool = True) -> None:
-        """Refuse ids and targets that this model does not know: see `refusals.check_ids`."""
-        refusals.check_ids(self.config, ids, targets, whole)
+        """Logits (…, vocab_size) of (…, n_embd); `fused_loss` has their gradient written out."""
+        return capped_logits(x, self.head_weight, self.config.softcap)
 
     def loss(self, ids: mx.array, targets: mx.array, reduction: str = "mean") -> mx.array:
         """Cross-entropy in nats of targets (B, T) that are not -1: "mean", "sum", or "none": (B, T).
@@ -168,8 +169,8 @@ class GPT(nn.Module):
         Raises CourseError as `__call__` does, and for targets that do not fit the ids.
         """
         refusals.check_reduction(reduction)
-        self.check_ids(ids, targets)
-        x = self.transformer(ids).reshape(-1, self.config.n_embd)  # (B T, n_embd)
+        refusals.check_ids(self.config, ids, targets)
+        x = self.hidden(ids).reshape(-1, self.config.n_embd)  # (B T, n_embd)
         counts = (targets.reshape(-1) >= 0).astype(mx.float32)  # (B T,)
         targets_or_0 = mx.maximum(targets.reshape(-1), 0)
         if reduction == "none":
@@ -177,7 +178,7 @@ class GPT(nn.Module):
             return (losses * counts).reshape(targets.shape)
         if reduction == "mean":
             counts = counts / mx.maximum(counts.sum(), 1)
-        return fused_loss(x, self.lm_head.weight, targets_or_0, counts, self.config.softcap)
+        return fused_loss(x, self.head_weight, targets_or_0, counts, self.config.softcap)
 
 
 def init_weights(model: GPT, seed: int) -> None:

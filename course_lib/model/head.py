@@ -21,6 +21,11 @@ def fast_exp(x: mx.array) -> mx.array:
 
 def capped_logits(x: mx.array, weight: mx.array, softcap: float) -> mx.array:
     """softcap · tanh(x Wᵀ / softcap) in float32: (…, n_embd), (V, n_embd) -> (…, V)."""
-    logits = project(x, weight).astype(mx.float32)
+    return cap(project(x, weight), softcap)
+
+
+def cap(logits: mx.array, softcap: float) -> mx.array:
+    """softcap · tanh(logits / softcap) in float32."""
+    logits = logits.astype(mx.float32)
     logits = mx.minimum(logits, 10 * softcap)  # tanh(10) is 1, and exp stays finite
     return softcap - 2 * softcap / (fast_exp(logits * (2 / softcap)) + 1)  # tanh, with one exp

@@ -54,12 +54,13 @@ def project(x: mx.array, weight: mx.array) -> mx.array:
 def lay_out(model: nn.Module) -> None:
     """Put each weight in memory in the order with which this machine multiplies several rows faster; numbers stay.
 
-    wte, of which single rows are read, and small weights stay as they are.
+    Tables, of which single rows are read, and small weights stay as they are.
     """
     if backend.device_kind() != "cpu":
         return
     for name, weight in tree_flatten(model.parameters()):
-        if "wte" in name or weight.ndim != 2 or weight.size < ORDERED or weight.dtype != mx.float32:
+        is_table = "wte" in name or "value_embeds" in name
+        if is_table or weight.ndim != 2 or weight.size < ORDERED or weight.dtype != mx.float32:
             continue
         by_columns = columns_are_faster(weight.shape)
         if by_columns != memoryview(weight).f_contiguous:

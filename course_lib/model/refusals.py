@@ -10,6 +10,7 @@ import mlx.core as mx
 from course_lib.host.errors import CourseError
 
 if TYPE_CHECKING:
+    from course_lib.model.config2026 import GPT2026Config
     from course_lib.model.gpt import GPTConfig
 
 
@@ -36,7 +37,7 @@ def check_sizes(config: "GPTConfig") -> None:
         )
 
 
-def check_ids(config: "GPTConfig", ids: mx.array, targets: mx.array | None, whole: bool) -> None:
+def check_ids(config: "GPTConfig", ids: mx.array, targets: mx.array | None = None, whole: bool = True) -> None:
     """Refuse ids (B, T) that have no row in wte, and targets that are neither ids nor -1.
 
     Raises CourseError, also for shapes that do not fit and, if `whole`, for more than sequence_len positions. MLX
@@ -70,3 +71,11 @@ def check_reduction(reduction: str) -> None:
     """Refuse an unknown way to sum up the losses."""
     if reduction not in ("mean", "sum", "none"):
         raise CourseError(f"reduction={reduction!r}, expected 'mean', 'sum' or 'none'")
+
+
+def check_2026(config: "GPT2026Config") -> None:
+    """Refuse a pattern of windows that is none, and a model too narrow for its gates."""
+    if not config.window_pattern or set(config.window_pattern) - set("SL"):
+        raise CourseError(f"window_pattern={config.window_pattern!r}, expected letters S (short) and L (long), as SSSL")
+    if config.n_embd < 24:
+        raise CourseError(f"n_embd={config.n_embd}, expected 24 or more: the smear reads so many numbers of a token")

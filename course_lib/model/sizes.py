@@ -14,49 +14,64 @@ from mlx.utils import tree_flatten
 
 from course_lib import backend
 from course_lib.model import loss
-from course_lib.model.attention import CausalSelfAttention
-from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.gpt import GPTConfig
+from course_lib.model.kinds import make_model, windows_of
 
 
 class Counts(NamedTuple):
-    """Numbers of a model that are trained: all, those of its blocks, of its embeddings; and of a token's queries."""
+    """Numbers of a model that are trained: all, those of its blocks, those that multiply; and of a token's queries."""
 
     parameters: int
     in_blocks: int
-    looked_up: int  # rows of embeddings: they multiply nothing
-    queries: int  # over all layers
+    multiplied: int  # rows of embeddings are looked up, and a few shares of the whole stream are no matrices
+    queries: tuple[int, ...]  # of each layer
 
 
 @cache
 def _counts(config: GPTConfig) -> Counts:
     state = mx.array(mx.random.state[0])
-    model = GPT(config)
+    model = make_model(config)
     mx.random.state[0][:] = state  # new layers draw random numbers: counting must not change those that come later
-    modules = model.modules()
+    blocks = model.transformer.h
+    others = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    others += [getattr(model, name) for name in getattr(model, "shares", ())]
     return Counts(
         _numbers(model),
-        sum(_numbers(block) for block in model.transformer.h),
-        sum(_numbers(module) for module in modules if isinstance(module, nn.Embedding)),
-        sum(module.c_q.weight.shape[0] for module in modules if isinstance(module, CausalSelfAttention)),
+        sum(_numbers(block) for block in blocks),
+        _numbers(model) - sum(map(_numbers, others)),
+        tuple(block.attn.c_q.weight.shape[0] for block in blocks),
     )
 
 
-def _numbers(module: nn.Module) -> int:
-    return sum(array.size for _, array in tree_flatten(module.parameters()))
+def _numbers(part: nn.Module | mx.array) -> int:
+    return part.size if isinstance(part, mx.array) else sum(a.size for _, a in tree_flatten(part.parameters()))
 
 
 def count_parameters(config: GPTConfig) -> int:
-    """How many numbers are trained: 12 L d² + 2 V d when n_kv_head = n_head."""
+    """How many numbers are trained: 12 L d² + 2 V d for a GPT with n_kv_head = n_head."""
     return _counts(config).parameters
+
+
+def scaling_parameters(config: GPTConfig) -> int:
+    """How many numbers of matrices multiply every token: those of the blocks and of the head."""
+    return _counts(config).multiplied
 
 
 def flops_per_token(config: GPTConfig) -> int:
     """Floating-point operations to train on one token: 6 for each weight that multiplies, and attention's 12 L d T.
 
-    Of the 6, 2 are forward and 4 backward. T is sequence_len. Source: Kaplan et al., 2020, and nanochat.
+    Of the 6, 2 are forward and 4 backward. T is sequence_len, or of a block with a window that. Source: Kaplan et al.,
+    2020, and nanochat.
     """
-    found = _counts(config)
-    return 6 * (found.parameters - found.looked_up) + 12 * found.queries * config.sequence_len
+    seen = zip(_counts(config).queries, windows_of(config), strict=True)
+    attention = sum(queries * min(window, config.sequence_len) for queries, window in seen)
+    return 6 * scaling_parameters(config) + 12 * attention
+
+
+def decoding_flops(config: GPTConfig, length: int) -> int:
+    """Floating-point operations for one token after `length` others: 2 for each weight, and attention to the rest."""
+    seen = zip(_counts(config).queries, windows_of(config), strict=True)
+    return 2 * scaling_parameters(config) + sum(4 * queries * min(window, length) for queries, window in seen)
 
 
 def trains_fused(config: GPTConfig, sequence_len: int) -> bool:
@@ -85,7 +100,7 @@ def estimate_memory(
     rows, size = B * T, backend.compute_dtype().size
     weights, in_blocks, table = 4 * found.parameters, 4 * found.in_blocks, 4 * V * d
     # the weights of the products once more, in the compute type
-    copies = 0 if size == 4 else (found.parameters - found.looked_up) * size
+    copies = 0 if size == 4 else scaling_parameters(config) * size
 
     stream = rows * d * size  # one array (B, T, n_embd)
     scores = 0 if trains_fused(config, T) else B * config.n_head * T * T * size  # attention matrices
