@@ -16,12 +16,12 @@ from test_training import Small
 from course_lib import backend
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
 from course_lib.train.distributed import (
-    SharedMuon,
     all_max,
     all_sum,
     broadcast,
     broadcast_json,
     share_out,
+    share_work,
     sum_together,
 )
 from course_lib.train.fast_trainer import FastTrainer
@@ -49,12 +49,12 @@ def test_alone_every_exchange_gives_what_was_brought():
 
 
 @pytest.mark.parametrize("kind", ["cpu", "metal"])  # on a GPU all matrices of a shape at once
-def test_shared_muon_alone_is_muon(kind, monkeypatch):
+def test_muon_that_shares_its_work_with_nobody_is_muon(kind, monkeypatch):
     monkeypatch.setattr(backend, "device_kind", lambda: kind)
     group, key = mx.distributed.init(), mx.random.key(0)
     weights = {"a": mx.random.normal((6, 4), key=key), "b": {"c": mx.random.normal((3, 9), key=key)}}
     ends = []
-    for optimizer in (Muon(0.03), SharedMuon(0.03, group)):
+    for optimizer in (Muon(0.03), share_work(Muon(0.03), group)):
         parameters = weights
         optimizer.init(weights)
         for step in range(4):

@@ -135,7 +135,7 @@ def test_each_parameter_of_a_gpt_is_in_one_group_and_has_its_state(n_layer, n_kv
     found = {}
     for name, array in weights_of(model).items():
         found.setdefault(group_of(name, array), set()).add(name)
-    assert GROUPS == ("matrices", "embedding", "head")
+    assert list(GROUPS) == ["matrices", "embedding", "head"]
     assert [found[group] for group in GROUPS] == [names_of_matrices(n_layer), {WTE}, {HEAD}]
 
     assert [type(each) for each in optimizer.optimizers] == [Muon, mlx.optimizers.AdamW, mlx.optimizers.AdamW]

@@ -3,7 +3,7 @@
 import inspect
 import math
 import re
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import mlx.core as mx
 import pytest
@@ -15,10 +15,10 @@ from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
 from course_lib.train import pretraining
 from course_lib.train.flags import FILLED
+from course_lib.train.groups2026 import Rates2026
 from course_lib.train.loss_watch import LossWatch
 from course_lib.train.pretraining import Settings, describe, make_recipe
 from course_lib.train.recipe import Rates
-from course_lib.train.trainer import Trainer
 
 GB = 10**9
 
@@ -93,7 +93,9 @@ def test_nothing_is_left_open_and_asking_for_what_was_found_changes_nothing():
     open_numbers = {name for name, value in asdict(recipe).items() if value is None}
     assert open_numbers == {"minutes"} and None not in asdict(recipe.cadence).values()
     found = {**asdict(recipe), **asdict(recipe.cadence)}
-    asked = {field.name: found[field.name] for field in fields(Settings) if field.name in found}
+    asked = {
+        field.name: found[field.name] for field in fields(Settings) if field.name in found and field.name != "model"
+    }
     assert make_recipe(Settings(depth=2, **asked), 4096, 1e6) == recipe
 
 
@@ -285,14 +287,16 @@ def test_a_run_is_gone_on_with_or_thrown_away():
 @pytest.mark.parametrize("flag", [field.name for field in fields(Settings) if field.type is not bool])
 def test_flags_with_dashes_and_underscores(flag):
     kind = {field.name: str(field.type) for field in fields(Settings)}[flag]
-    value = "7" if "int" in kind else "0.5" if "float" in kind else "now" if "Literal" in kind else "x"
+    choices = re.findall(r"Literal\['([^']+)", kind)
+    value = "7" if "int" in kind else "0.5" if "float" in kind else [*choices, "x"][0]
     dashes, underscores = (tyro.cli(Settings, args=[f"--{name}", value]) for name in (flag.replace("_", "-"), flag))
     assert dashes == underscores and str(getattr(dashes, flag)) == value
 
 
 def test_defaults_of_the_flags_are_those_of_what_they_set():
-    for name, field in Rates.__dataclass_fields__.items():
-        assert getattr(Settings(), name) == field.default == getattr(Trainer(tiny_model(), 1).rates, name), name
+    for model, kind in (("2025", Rates), ("2026", Rates2026)):
+        made = make_recipe(Settings(model=model, total_batch_size=256, sequence_len=64), 256, 1e6).rates
+        assert made == kind(), model
     assert Settings().max_rise == inspect.signature(LossWatch).parameters["max_rise"].default
 
 
@@ -318,3 +322,14 @@ def test_what_a_run_comes_to():
 
 def test_small_text_is_50_million_tokens_and_memory_is_not_filled_to_the_brim():
     assert pretraining.SMALL == 50_000_000 and pretraining.EPOCHS == 4 and 0.5 < FILLED < 1
+
+
+def test_only_much_text_for_the_model_of_2026_is_packed_unless_it_is_asked_for():
+    @dataclass(frozen=True)
+    class Of2026(Settings):
+        model: str = "2026"
+
+    assert pretraining.rows_of(Settings(), math.inf) == pretraining.rows_of(Of2026(), 1e6) == "stream"
+    assert pretraining.rows_of(Of2026(), math.inf) == pretraining.rows_of(Of2026(), 5e7) == "best-fit"
+    assert pretraining.rows_of(Of2026(rows="stream"), math.inf) == "stream"
+    assert pretraining.rows_of(Settings(rows="best-fit"), 1e6) == "best-fit"

@@ -25,7 +25,8 @@ from course_lib.generate.engine import Engine
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.paths import data_dir, existing_path, known_or_absolute
 from course_lib.host.program import AtLeastOne, Bounds, Fraction, NonNegative
-from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.kinds import config_class, kind_of
 from course_lib.model.sizes import count_parameters
 from course_lib.train.checkpoint import load_model, newest_meta, run_folder
 from course_lib.train.fast_trainer import trainer_for
@@ -33,6 +34,7 @@ from course_lib.train.flags import (
     BatchFlags,
     CallFlags,
     Horizon,
+    RateFlags,
     WhichModel,
     check_flags,
     fill_recipe,
@@ -41,7 +43,7 @@ from course_lib.train.flags import (
 )
 from course_lib.train.launch import check_same, member_of_a_group, processes_here, start
 from course_lib.train.loop import train
-from course_lib.train.recipe import Cadence, Rates, Recipe
+from course_lib.train.recipe import Cadence, Recipe
 from course_lib.train.run_folder import open_run
 
 KNOWN = ("practice", *FROM_HUB)
@@ -57,7 +59,7 @@ class FineTuningCall(CallFlags):
 
 
 @dataclass(frozen=True)
-class Settings(FineTuningCall, Rates, Horizon, BatchFlags):
+class Settings(FineTuningCall, RateFlags, Horizon, BatchFlags):
     """Fine-tune a model of `base_train` on conversations; go on with it by --resume.
 
     The learning rates are those of pretraining, of which --init-lr-frac takes a share.
@@ -69,7 +71,7 @@ class Settings(FineTuningCall, Rates, Horizon, BatchFlags):
     """Which checkpoint of it; by default the newest."""
     init_lr_frac: NonNegative | None = None
     """Share of pretraining's learning rates; by default 0.1, for practice alone 1."""
-    warmdown_ratio: Fraction | None = None  # ty: ignore[incompatible-attribute-override]
+    warmdown_ratio: Fraction | None = None
     """Fraction of the run over which learning rates decay; by default all, for practice alone 0.4."""
     from_scratch: bool = False
     """Begin with new weights of that model's shape: what does pretraining bring?"""
@@ -103,11 +105,10 @@ def make_recipe(
     steps = settings.num_iterations or (400 if math.isinf(tokens) else max(1, round(tokens / size)))
     share, warmdown = (1.0, 0.4) if practice else (0.1, 1.0)
     share = share if settings.init_lr_frac is None else settings.init_lr_frac
-    warmdown = warmdown if settings.warmdown_ratio is None else settings.warmdown_ratio
-    scaled = {name: share * getattr(settings, name) for name in ("matrix_lr", "embedding_lr", "unembedding_lr")}
+    rates = rates_of(settings, config, share, warmdown_ratio=warmdown, final_lr_frac=0.0, weight_decay=0.0)
     rows = fitting_batch_size(settings, config, length, size, processes, here)
     cadence = Cadence(max(1, steps // 10), 1, max(1, steps // 2), max(1, steps // 10))
-    usual = Recipe(config, steps, size, length, rows, rates_of(settings, warmdown_ratio=warmdown, **scaled), cadence)
+    usual = Recipe(config, steps, size, length, rows, rates, cadence)
     return fill_recipe(settings, usual, val_tokens)
 
 
@@ -250,7 +251,8 @@ def fine_tune(settings: Settings, given: Set[str]) -> int:
             f"{recipe.num_iterations:,} steps of {recipe.total_batch_size:,}"
         )
         noted = {name: meta[name] for name in ("step", "bits_per_byte", "settings")}
-        first = partial(init_weights, seed=recipe.seed) if settings.from_scratch else partial(take_weights, base)
+        new = partial(kind_of(base.config).init_weights, seed=recipe.seed)
+        first = new if settings.from_scratch else partial(take_weights, base)
         source = Talks(kinds, tokenizer, recipe, data)
         model = out.begin(settings, recipe, source, about, first, base=noted)
         return 0 if settings.dry_run else train(recipe, trainer_for(recipe, model, group), source, out, stop)
@@ -266,6 +268,8 @@ def start_fine_tuning(settings: Settings, given: Set[str]) -> int:
 
     def fits(processes: int) -> None:
         if meta := newest_meta(run_folder(settings.tag)):  # else `fine_tune` says what is missing
-            make_recipe(settings, GPTConfig(**meta["config"]), math.inf, math.inf, processes, processes)
+            make_recipe(
+                settings, config_class(meta["config"])(**meta["config"]), math.inf, math.inf, processes, processes
+            )
 
     return start("chat_sft", fine_tune, settings, given, folder_of(settings), fits)

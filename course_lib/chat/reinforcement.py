@@ -16,6 +16,7 @@ from course_lib.generate.engine import Engine
 from course_lib.generate.rows import Generation
 from course_lib.model.gpt import GPT
 from course_lib.model.loss import fused_loss
+from course_lib.train.recipe import Rates
 from course_lib.train.trainer import Trainer
 
 # ---- 1. A model with two habits
@@ -103,16 +104,16 @@ def policy_loss(model: GPT, ids: mx.array, targets: mx.array, advantages: mx.arr
 
     With all advantages 1 it is the loss of fine-tuning.
     """
-    x = model.transformer(ids).reshape(-1, model.config.n_embd)  # (B T, n_embd)
+    x = model.hidden(ids).reshape(-1, model.config.n_embd)  # (B T, n_embd)
     sampled = (targets >= 0).astype(mx.float32)
     weights = advantages[:, None] * sampled / mx.maximum(sampled.sum(), 1)
     chosen = mx.maximum(targets, 0).reshape(-1)
-    return fused_loss(x, model.lm_head.weight, chosen, weights.reshape(-1), model.config.softcap)
+    return fused_loss(x, model.head_weight, chosen, weights.reshape(-1), model.config.softcap)
 
 
 class PolicyTrainer(Trainer):
     """A Trainer on rewards: its micro-batches are those of `batch_of`."""
 
-    def __init__(self, model: GPT, num_iterations: int, **rates: float):
-        super().__init__(model, num_iterations, **rates)
+    def __init__(self, model: GPT, num_iterations: int, rates: Rates | None = None, **other: float):
+        super().__init__(model, num_iterations, rates, **other)
         self.loss_and_gradients = nn.value_and_grad(model, lambda ids, aims: policy_loss(model, ids, *aims))

@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Set
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -41,6 +41,7 @@ from course_lib.train.checkpoint import load_model, run_folder
 from course_lib.train.flags import (
     CallFlags,
     Horizon,
+    RateFlags,
     WhichModel,
     check_flags,
     fill_recipe,
@@ -51,7 +52,7 @@ from course_lib.train.flags import (
 from course_lib.train.launch import member_of_a_group, start
 from course_lib.train.loop import train
 from course_lib.train.metrics import REWARD_PANELS
-from course_lib.train.recipe import Cadence, Rates, Recipe
+from course_lib.train.recipe import Cadence, Recipe
 from course_lib.train.run_folder import RunFolder, open_run
 from course_lib.train.source import Source
 from course_lib.train.starter import STARTER
@@ -62,7 +63,7 @@ CHECKED = (*(kind for kind in KINDS if kind not in TEXT_KINDS), "spelling", *DOW
 
 
 @dataclass(frozen=True)
-class Settings(CallFlags, Rates, Horizon):
+class Settings(CallFlags, RateFlags, Horizon):
     """Reward right replies of a model of `chat_sft`; go on with it by --resume.
 
     The learning rates are those of pretraining, of which --init-lr-frac takes a share.
@@ -107,8 +108,7 @@ def make_recipe(settings: Settings, config: GPTConfig) -> Recipe:
         raise FlagError(f"--top-k is {settings.top_k}, expected at most {config.vocab_size}, the model's vocabulary")
     length, steps = config.sequence_len, settings.num_iterations or 60
     size = settings.questions * settings.samples * length
-    names = ("matrix_lr", "embedding_lr", "unembedding_lr")
-    rates = rates_of(settings, **{name: settings.init_lr_frac * getattr(settings, name) for name in names})
+    rates = rates_of(settings, config, settings.init_lr_frac, final_lr_frac=0.0, weight_decay=0.0)
     rows = fitting_batch_size(settings, config, length, size, 1, 1)
     cadence = Cadence(max(1, steps // 4), 1, max(1, steps // 2), max(1, steps // 10))
     recipe = fill_recipe(settings, Recipe(config, steps, size, length, rows, rates, cadence), math.inf)
@@ -344,7 +344,7 @@ def reinforce(settings: Settings, given: Set[str]) -> int:
         )
         noted = {name: meta.get(name) for name in ("step", "bits_per_byte", "settings")}
         source.model = out.begin(settings, recipe, source, about, partial(take_weights, base), base=noted)
-        trainer = PolicyTrainer(source.model, recipe.num_iterations, **asdict(recipe.rates))
+        trainer = PolicyTrainer(source.model, recipe.num_iterations, recipe.rates)
         return 0 if settings.dry_run else train(recipe, trainer, source, out, stop)
 
 

@@ -31,7 +31,7 @@ from course_lib.host.paths import home_dir, known_or_absolute
 from course_lib.host.program import AtLeastOne, Bounds
 from course_lib.host.progress import sample
 from course_lib.host.words import plural
-from course_lib.model.gpt import GPTConfig
+from course_lib.model.kinds import config_class
 from course_lib.model.sizes import count_parameters
 from course_lib.pipeline.plan import BATCH, CHAT_EVALUATION, PRETRAINING, REINFORCEMENT, Plan, make_plan
 from course_lib.train import pretraining
@@ -263,7 +263,8 @@ class Speedrun:
 
     def card(self) -> dict:
         """All that the stages have left, as `card_markdown` takes it."""
-        config, measured = GPTConfig(**newest_meta(self.tuned)["config"]), newest_report(self.base, "eval")
+        numbers, measured = newest_meta(self.tuned)["config"], newest_report(self.base, "eval")
+        config = config_class(numbers)(**numbers)
         model = {
             "layers": config.n_layer,
             "width": config.n_embd,

@@ -23,6 +23,7 @@ from course_lib.host.errors import CourseError
 from course_lib.host.files import held, make_folder_atomically, remove_unless_held, sha256_of
 from course_lib.host.paths import home_dir
 from course_lib.model.gpt import GPT
+from course_lib.model.kinds import make_model
 from course_lib.train.checks import check_meta, config_of, nothing_in, tokenizer_of
 from course_lib.train.metrics import read_metrics
 
@@ -52,7 +53,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 3) -> Path
     try:
         with make_folder_atomically(target, aside=same) as part:
             for name, arrays in ((WEIGHTS, checkpoint.weights), (STATE, checkpoint.state)):
-                _save_arrays(part / name, arrays)
+                save_arrays(part / name, arrays)
             meta = {"step": checkpoint.step, **checkpoint.meta}
             (part / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
             sums = {name: sha256_of(part / name) for name in (WEIGHTS, STATE, META)}
@@ -69,8 +70,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 3) -> Path
     return target
 
 
-def _save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
-    mx.save_safetensors(str(path), arrays)
+def save_arrays(path: Path, arrays: dict[str, mx.array], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file. Raises OSError, also where MLX is silent: on a full disk."""
+    mx.save_safetensors(str(path), arrays, metadata)
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
     if path.stat().st_size != 8 + header + sum(array.nbytes for array in arrays.values()):
@@ -164,6 +166,6 @@ def load_model(folder: Path, step: int | None = None) -> tuple[GPT, Tokenizer, d
     """
     checkpoint = newest_checkpoint(folder) if step is None else load_checkpoint(folder / f"step_{step:06d}")
     config = config_of(checkpoint.meta, checkpoint.weights)
-    tokenizer, model = tokenizer_of(folder, checkpoint.meta["tokenizer"]), GPT(config)
+    tokenizer, model = tokenizer_of(folder, checkpoint.meta["tokenizer"]), make_model(config)
     load_weights(model, {name: array.astype(mx.float32) for name, array in checkpoint.weights.items()})
     return model, tokenizer, checkpoint.meta

@@ -12,6 +12,7 @@ from course_lib.data.tokenizer import Tokenizer, default_folder
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import home_dir
 from course_lib.model.gpt import GPTConfig
+from course_lib.model.kinds import config_class
 
 LONGEST = 1 << 20  # tokens of context: RoPE's tables grow with them
 KINDS: dict[str, tuple] = {
@@ -60,26 +61,31 @@ def config_of(meta: dict, weights: Mapping) -> GPTConfig:
     weights: arrays by name. Raises CourseError.
     """
     check_has(meta, "config", "tokenizer")
-    given, names = meta["config"], {field.name for field in fields(GPTConfig)}
+    given = meta["config"]
+    kind = config_class(given)
+    names = {field.name for field in fields(kind)}
     if given.keys() != names:
         raise CourseError(
             f"the checkpoint's config has {', '.join(sorted(given)) or 'nothing'}, expected "
             f"{', '.join(sorted(names))}; it is of another program or version: choose another --tag"
         )
-    for field in fields(GPTConfig):
+    for field in fields(kind):
+        if field.type is str:
+            continue
         value, kinds = given[field.name], (int,) if field.type is int else (int, float)
         if not isinstance(value, kinds) or isinstance(value, bool) or not 0 < value < 1e12:
             raise CourseError(
                 f"the checkpoint's config has {field.name}={value!r:.40}, expected a number above 0 and below 1e12; "
                 "choose another --tag"
             )
-    config = GPTConfig(**given)
+    config = kind(**given)
     table = weights.get("transformer.wte.weight")
     blocks = len({name.split(".")[2] for name in weights if name.startswith("transformer.h.")})
     have = (blocks, *(table.shape if table is not None else ()))
-    if have != (config.n_layer, config.vocab_size, config.n_embd) or config.sequence_len > LONGEST:
+    rows = getattr(config, "padded_vocab_size", config.vocab_size)
+    if have != (config.n_layer, rows, config.n_embd) or config.sequence_len > LONGEST:
         raise CourseError(
-            f"the checkpoint's config says n_layer={config.n_layer}, vocab_size={config.vocab_size} and "
+            f"the checkpoint's config says n_layer={config.n_layer}, vocab_size={rows} and "
             f"n_embd={config.n_embd}, its weights {have}, and sequence_len={config.sequence_len}, at most {LONGEST}; "
             "choose another --tag"
         )

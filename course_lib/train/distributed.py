@@ -23,20 +23,19 @@ def share_out(costs: list[float], size: int) -> list[int]:
     return owners
 
 
-class SharedMuon(Muon):
-    """Muon in several processes: each makes some of the matrices orthogonal, and all get all."""
+def share_work(muon: Muon, group: Group) -> Muon:
+    """The same optimizer; from now on each process makes some of the matrices orthogonal, and all get all."""
+    alone = muon.directions
 
-    def __init__(self, learning_rate: float, group: Group):
-        super().__init__(learning_rate)
-        self.group = group
-
-    def directions(self, matrices: list[mx.array]) -> list[mx.array]:
-        """What each matrix becomes when it is made orthogonal, the same in every process."""
-        owners = share_out([m.size * min(m.shape[-2:]) for m in matrices], self.group.size())
-        mine = [place for place, owner in enumerate(owners) if owner == self.group.rank()]
-        done = dict(zip(mine, super().directions([matrices[place] for place in mine]), strict=True))
+    def directions(matrices: list[mx.array]) -> list[mx.array]:
+        owners = share_out([m.size * min(m.shape[-2:]) for m in matrices], group.size())
+        mine = [place for place, owner in enumerate(owners) if owner == group.rank()]
+        done = dict(zip(mine, alone([matrices[place] for place in mine]), strict=True))
         parts = [done.get(place, mx.zeros_like(matrix)) for place, matrix in enumerate(matrices)]
-        return sum_together(parts, self.group)
+        return sum_together(parts, group)
+
+    muon.directions = directions
+    return muon
 
 
 def sum_together(arrays: list[mx.array], group: Group) -> list[mx.array]:

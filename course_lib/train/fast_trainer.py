@@ -4,7 +4,6 @@ Written by hand; chapter 20 and GPUs use it.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from functools import partial
 
 import mlx.core as mx
@@ -12,9 +11,10 @@ import mlx.nn as nn
 
 from course_lib import backend
 from course_lib.model.gpt import GPT
+from course_lib.model.refusals import check_ids
 from course_lib.train import refusals
-from course_lib.train.distributed import Group, SharedMuon, all_sum
-from course_lib.train.recipe import Recipe
+from course_lib.train.distributed import Group, all_sum, share_work
+from course_lib.train.recipe import Rates, Recipe
 from course_lib.train.trainer import Trainer
 
 
@@ -29,15 +29,16 @@ class FastTrainer(Trainer):
         self,
         model: GPT,
         num_iterations: int,
+        rates: Rates | None = None,
         *,
         compiled: bool | None = None,
         group: Group | None = None,
-        **rates: float,
+        **other: float,
     ):
+        super().__init__(model, num_iterations, rates, **other)
         self.group = group if group is not None and group.size() > 1 else None
         if self.group:
-            self.muon = partial(SharedMuon, group=self.group)
-        super().__init__(model, num_iterations, **rates)
+            share_work(self.optimizer.optimizers[0], self.group)
         self.compiled = backend.device_kind() != "cpu" if compiled is None else compiled
         self.compile_functions()
 
@@ -56,7 +57,7 @@ class FastTrainer(Trainer):
         """Loss of a micro-batch, and its gradients added to those so far."""
         if not self.compiled:
             return super().add_gradients(so_far, inputs, targets)
-        self.model.check_ids(inputs, targets)  # in a compiled function ids have no numbers yet
+        check_ids(self.model.config, inputs, targets)  # in a compiled function ids have no numbers yet
         return self._more(so_far, inputs, targets) if so_far else self._first(inputs, targets)
 
     def sum_gradients(self, micro_batches: Iterable[tuple[mx.array, mx.array]]) -> tuple[list[float], float, dict]:
@@ -94,4 +95,4 @@ class FastTrainer(Trainer):
 
 def trainer_for(recipe: Recipe, model: GPT, group: Group) -> FastTrainer:
     """The trainer of a run."""
-    return FastTrainer(model, recipe.num_iterations, group=group, **asdict(recipe.rates))
+    return FastTrainer(model, recipe.num_iterations, recipe.rates, group=group)

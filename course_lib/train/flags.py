@@ -15,11 +15,13 @@ from typing import Any, Literal, TypeVar
 from course_lib import backend
 from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.paths import home_dir, user_path
-from course_lib.host.program import AtLeastOne, AtLeastZero, MoreThanZero, NonNegative, Seed, check_bounds
+from course_lib.host.program import AtLeastOne, AtLeastZero, Fraction, MoreThanZero, NonNegative, Seed, check_bounds
 from course_lib.host.words import plural
+from course_lib.model.config2026 import GPT2026Config
 from course_lib.model.gpt import GPTConfig
 from course_lib.model.sizes import estimate_memory
 from course_lib.train.checkpoint import checkpoint_folders, newest_meta, run_folder
+from course_lib.train.groups2026 import Rates2026
 from course_lib.train.recipe import Rates, Recipe
 from course_lib.train.starter import STARTER, starter_folder
 
@@ -74,6 +76,28 @@ class Horizon:
     """Or: as many steps as fit into this many minutes, by the clock."""
     min_iterations: AtLeastOne = 1
     """With --minutes: never fewer steps than these."""
+
+
+@dataclass(frozen=True)
+class RateFlags:
+    """Learning rates and how they change; left open, they are those of `usual_rates`."""
+
+    matrix_lr: NonNegative | None = None
+    """Learning rate of Muon, for the matrices of the blocks; by default 0.02."""
+    embedding_lr: NonNegative | None = None
+    """Learning rate of AdamW for wte, at n_embd 768; by default 0.2, for a model of 2026 0.3."""
+    unembedding_lr: NonNegative | None = None
+    """Learning rate of AdamW for lm_head, at n_embd 768; by default 0.004, for a model of 2026 0.008."""
+    weight_decay: NonNegative | None = None
+    """Weight decay of the matrices of a model of 2026, at the start."""
+    grad_clip: NonNegative | None = None
+    """Largest norm of the gradients; 0 to leave them, as for a model of 2026; by default 1."""
+    warmup_ratio: Fraction | None = None
+    """Fraction of the run over which learning rates rise; by default 0, for a model of 2026 its first 40 steps."""
+    warmdown_ratio: Fraction | None = None
+    """Fraction of the run over which learning rates decay; by default 0.2, for a model of 2026 0.65."""
+    final_lr_frac: Fraction | None = None
+    """Final rate as a fraction of the peak; by default 0, for a model of 2026 0.05."""
 
 
 @dataclass(frozen=True)
@@ -227,9 +251,21 @@ def resumed(asked: Flags, given: Set[str], begun: dict) -> Flags:
     return kind(**values)
 
 
-def rates_of(flags: Rates, **changed: float) -> Rates:
-    """The Rates among the flags, some of them changed."""
-    return Rates(**{name: getattr(flags, name) for name in Rates.__dataclass_fields__} | changed)
+def usual_rates(config: GPTConfig) -> Rates:
+    """Those with which nanochat trains such a model."""
+    return Rates2026() if isinstance(config, GPT2026Config) else Rates()
+
+
+def rates_of(flags: RateFlags, config: GPTConfig, share: float = 1.0, **usual: float) -> Rates:
+    """The rates that the flags ask for. share: of all learning rates; usual: other numbers for what is left open."""
+    rates = usual_rates(config)
+    known = {field.name for field in fields(rates)}
+    given = {field.name: getattr(flags, field.name) for field in fields(RateFlags)}
+    given = {name: number for name, number in given.items() if number is not None}
+    if given.keys() - known:
+        raise FlagError("--weight-decay is for a model of 2026, and this is one of 2025; leave it out")
+    rates = replace(rates, **{name: number for name, number in usual.items() if name in known} | given)
+    return replace(rates, **{name: share * getattr(rates, name) for name in known if name.endswith("_lr")})
 
 
 def fill_recipe(flags: CallFlags, usual: Recipe, val_tokens: float) -> Recipe:

@@ -6,7 +6,6 @@ Exported from notebooks/09_muon.ipynb; edit it there.
 """
 
 import math
-from functools import partial
 
 import mlx.core as mx
 import mlx.optimizers as optim
@@ -29,17 +28,21 @@ def newton_schulz(g: mx.array, steps: int = 5) -> mx.array:
     back, computed in float32. Zeros give zeros. Raises CourseError for fewer than two axes.
     """
     if g.ndim < 2:
-        raise CourseError(f"newton_schulz got an array of shape {g.shape}; it needs a matrix, (…, rows, columns)")
-    a, b, c = COEFFICIENTS
+        raise CourseError(f"newton_schulz got an array of shape {g.shape}; it needs a matrix")
     x = g.astype(mx.float32)
-    tall = g.shape[-2] > g.shape[-1]
-    x = x.swapaxes(-1, -2) if tall else x  # the smaller of X Xᵀ and Xᵀ X
     x = x / (mx.linalg.norm(x, axis=(-2, -1), keepdims=True) + 1e-7)  # singular values at most 1
-    for _ in range(steps):
+    return in_rounds(x, [COEFFICIENTS] * steps).astype(g.dtype)
+
+
+def in_rounds(x: mx.array, rounds: list[tuple[float, float, float]]) -> mx.array:
+    """x (…, rows, columns) after a X + b X Xᵀ X + c X Xᵀ X Xᵀ X for each (a, b, c)."""
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.swapaxes(-1, -2) if tall else x  # the smaller of X Xᵀ and Xᵀ X
+    for a, b, c in rounds:
         xx = x @ x.swapaxes(-1, -2)
         powers = mx.addmm(xx, xx, xx, beta=b, alpha=c)  # b X Xᵀ + c X Xᵀ X Xᵀ
         x = mx.addmm(x, powers, x, beta=a)  # a X + powers X
-    return (x.swapaxes(-1, -2) if tall else x).astype(g.dtype)
+    return x.swapaxes(-1, -2) if tall else x
 
 
 # ---- 8. From a direction to a step
@@ -77,21 +80,24 @@ class Muon(optim.Optimizer):
         state["average"] = mu * state["average"] + (1 - mu) * gradient
         return mu * state["average"] + (1 - mu) * gradient if self.nesterov else state["average"]
 
-    def move(self, direction: mx.array, parameter: mx.array) -> mx.array:
+    def move(self, direction: mx.array, parameter: mx.array, state: dict) -> mx.array:
         """The parameter, moved against the direction."""
         rows, columns = parameter.shape[-2:]
         rate = self.learning_rate * math.sqrt(max(1, rows / columns))
-        return parameter - rate.astype(parameter.dtype) * direction.astype(parameter.dtype)
+        return (parameter - rate * direction).astype(parameter.dtype)
+
+    def orthogonal(self, matrices: mx.array) -> mx.array:
+        """Each matrix (…, rows, columns), made orthogonal."""
+        return newton_schulz(matrices, self.ns_steps)
 
     def directions(self, matrices: list[mx.array]) -> list[mx.array]:
-        """What `newton_schulz` makes of each matrix; on a GPU at once for all of one shape."""
-        orthogonal = partial(newton_schulz, steps=self.ns_steps)
+        """What `orthogonal` makes of each matrix; on a GPU at once for all of one shape."""
         if backend.device_kind() == "cpu":
-            return [orthogonal(matrix) for matrix in matrices]
-        return in_stacks(orthogonal, matrices)
+            return [self.orthogonal(matrix) for matrix in matrices]
+        return in_stacks(self.orthogonal, matrices)
 
     def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
         """The parameters of `gradients` after one step."""
         ahead = optim.Optimizer.apply_gradients(self, gradients, parameters)  # apply_single of each
         ready = iter(self.directions([matrix for _, matrix in tree_flatten(ahead)]))
-        return tree_map(lambda _, parameter: self.move(next(ready), parameter), ahead, parameters)
+        return tree_map(lambda _, *of: self.move(next(ready), *of), ahead, parameters, self.state)

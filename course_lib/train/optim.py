@@ -6,6 +6,7 @@ Exported from notebooks/09_muon.ipynb; edit it there.
 """
 
 import math
+import re
 from collections.abc import Callable
 
 import mlx.core as mx
@@ -18,23 +19,21 @@ from course_lib.train.muon import Muon
 # ---- 9. Which parameter goes where
 
 
-GROUPS = ("matrices", "embedding", "head")
+GROUPS = {  # the names of its parameters, as a regular expression
+    "matrices": r"transformer\.h\..+\.weight",
+    "embedding": r"transformer\.wte\.weight",
+    "head": r"lm_head\.weight",
+}
 
 
-def group_of(name: str, parameter: mx.array) -> str:
-    """Which of GROUPS trains a parameter of a GPT: the one place that says it.
-
-    Raises CourseError for a parameter that belongs to none.
-    """
-    if name == "transformer.wte.weight":
-        return "embedding"
-    if name == "lm_head.weight":
-        return "head"
-    if name.startswith("transformer.h.") and name.endswith(".weight") and parameter.ndim == 2:
-        return "matrices"
+def group_of(name: str, parameter: mx.array, groups: dict[str, str] = GROUPS) -> str:
+    """Which of the groups trains a parameter. Raises CourseError when none knows its name."""
+    for group, names in groups.items():
+        if re.fullmatch(names, name):
+            return group
     raise CourseError(
-        f"no optimizer trains the parameter {name} of shape {parameter.shape}; say in "
-        "course_lib.train.optim.group_of which one does, or freeze it"
+        f"no optimizer trains the parameter {name} of shape {parameter.shape}; say in the table "
+        "of groups, such as course_lib.train.optim.GROUPS, which one does, or freeze it"
     )
 
 
@@ -47,21 +46,22 @@ def make_optimizer(
 ) -> optim.MultiOptimizer:
     """Muon for the matrices of the blocks, AdamW for wte and for lm_head, in the order of GROUPS.
 
-    The rates of the two AdamW are scaled by √(768 / n_embd). The state is made for the model's
-    parameters. muon: makes the first optimizer, of its learning rate. Raises CourseError for a
-    parameter that `group_of` does not know.
+    The rates of the two AdamW are scaled by √(768 / n_embd). muon: makes the first optimizer, of
+    its learning rate. Raises CourseError for a parameter that is in no group.
     """
-    scale = math.sqrt(768 / model.config.n_embd)
-    matrices = muon(matrix_lr)
-    embedding, head = (
-        optim.AdamW(lr * scale, betas=(0.8, 0.95), eps=1e-10, weight_decay=0.0, bias_correction=True)
-        for lr in (embedding_lr, unembedding_lr)
-    )
-    filters = [
-        lambda name, parameter: group_of(name, parameter) == "matrices",
-        lambda name, parameter: group_of(name, parameter) == "embedding",
-    ]
-    optimizer = optim.MultiOptimizer([matrices, embedding, head], filters)
+    rates = [rate * math.sqrt(768 / model.config.n_embd) for rate in (embedding_lr, unembedding_lr)]
+    return for_groups(model, GROUPS, [muon(matrix_lr), *map(adamw, rates)])
+
+
+def adamw(rate: float, betas: tuple = (0.8, 0.95), weight_decay: float = 0.0) -> optim.AdamW:
+    """AdamW with nanochat's eps, and averages that are corrected for their start at 0."""
+    return optim.AdamW(rate, betas, 1e-10, weight_decay, bias_correction=True)
+
+
+def for_groups(model: nn.Module, groups: dict[str, str], optimizers: list) -> optim.MultiOptimizer:
+    """An optimizer for each of the groups, in their order, with the state for the model."""
+    filters = [lambda name, p, own=own: group_of(name, p, groups) == own for own in groups]
+    optimizer = optim.MultiOptimizer(optimizers, filters[:-1])
     optimizer.init(model.trainable_parameters())
     return optimizer
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from course_lib import backend
+from course_lib.data.best_fit_loader import BestFitLoader
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import Dataset, dataset_in, open_dataset
 from course_lib.data.identity import shards_of_before
@@ -21,30 +22,40 @@ from course_lib.data.remote import REMOTES
 from course_lib.data.sizes import corpus_tokens
 from course_lib.data.tokenizer import Tokenizer, default_folder, fitting_vocab_size
 from course_lib.data.tokenizer_training import train_tokenizer
+from course_lib.host.errors import FlagError
 from course_lib.host.files import only_one
 from course_lib.host.paths import known_or_absolute
 from course_lib.host.program import AtLeastOne, Bounds, MoreThanZero
 from course_lib.host.words import plural
-from course_lib.model.gpt import GPT, GPTConfig, init_weights
-from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token
+from course_lib.model.config2026 import GPT2026Config
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.kinds import KINDS, Year, kind_of
+from course_lib.model.sizes import count_parameters, estimate_memory, flops_per_token, scaling_parameters
 from course_lib.train.checkpoint import run_folder
 from course_lib.train.fast_trainer import trainer_for
 from course_lib.train.flags import (
     BatchFlags,
     CallFlags,
     Horizon,
+    RateFlags,
     check_flags,
     fill_recipe,
     fitting_batch_size,
     rates_of,
 )
+from course_lib.train.groups2026 import Rates2026
 from course_lib.train.launch import check_same, member_of_a_group, processes_here, start
 from course_lib.train.loop import train
-from course_lib.train.recipe import Cadence, Rates, Recipe
+from course_lib.train.recipe import Cadence, Recipe
 from course_lib.train.run_folder import machine_flops, open_run
+from course_lib.train.schedule2026 import batch_size_2026, decay_2026, rate_scale
 from course_lib.train.validation import continue_text
 
 DATASETS = ("bundled", *REMOTES)
+TOKENS_PER_PARAM: dict[type[GPTConfig], int] = {
+    GPTConfig: 20,
+    GPT2026Config: 12,
+}  # in nanochat; of 2026, those of blocks and head count
 EPOCHS = 4  # more passes over the same text teach little (Muennighoff et al., 2023)
 SMALL = 50_000_000  # tokens of a corpus
 LEAST_VALIDATION = 16_384  # tokens of an evaluation that show a loss that falls as falling: dev/LOG.md
@@ -53,8 +64,10 @@ MFU = 0.2  # a first guess for --minutes, until the clock knows better
 
 @dataclass(frozen=True)
 class ModelFlags:
-    """The model: what no resumed run may change."""
+    """The model, and the rows that it reads: what no resumed run may change."""
 
+    model: Year = "2025"
+    """Which nanochat's model: of October 2025, or of July 2026."""
     depth: Annotated[int, Bounds(1, 1000)] = 4
     """Layers of the model; everything else about it follows."""
     aspect_ratio: AtLeastOne = 64
@@ -63,6 +76,10 @@ class ModelFlags:
     """Target head size; the nearest one that divides the width is used."""
     n_kv_head: AtLeastOne | None = None
     """Heads of keys and values; by default as many as query heads."""
+    window_pattern: str | None = None
+    """For --model 2026, by block S (a short window) or L (all that came before); by default SSSL."""
+    rows: Literal["stream", "best-fit"] | None = None
+    """Rows to train on: cut from the stream, or each begins with a document; best-fit for --model 2026 on much text."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +103,12 @@ class PretrainingHorizon(Horizon):
     target_flops: MoreThanZero | None = None
     """Or: as many steps as this many floating-point operations pay for."""
     tokens_per_param: MoreThanZero | None = None
-    """Or: tokens for each parameter; by default 20, but a small corpus at most four times."""
+    """Or: tokens for each parameter; by default 20, for a model of 2026 12 (embeddings not counted); a small corpus at
+    most four times."""
 
 
 @dataclass(frozen=True)
-class Settings(PretrainingCall, Rates, PretrainingHorizon, BatchFlags, ModelFlags):
+class Settings(PretrainingCall, RateFlags, PretrainingHorizon, BatchFlags, ModelFlags):
     """Pretrain a GPT, by default one that fits the bundled corpus; go on with it by --resume."""
 
 
@@ -113,11 +131,17 @@ def make_recipe(
     check_flags(settings)
     small = corpus_tokens < SMALL or backend.device_kind() == "cpu"
     sequence_len = settings.sequence_len or (256 if small else 2048)
-    total_batch_size = settings.total_batch_size or (4096 if small else 524_288)
-    config = GPTConfig.from_depth(
-        settings.depth, vocab_size, sequence_len, settings.n_kv_head, settings.aspect_ratio, settings.head_dim
-    )
-    steps = settings.num_iterations or _num_iterations(settings, config, total_batch_size, corpus_tokens, peak)
+    config = make_config(settings, vocab_size, sequence_len)
+    tokens = _tokens(settings, config, corpus_tokens, peak)
+    twelve = make_config(replace(settings, depth=12), vocab_size, sequence_len)
+    total_batch_size = settings.total_batch_size or (4096 if small else _batch_size(config, tokens, twelve))
+    steps = settings.num_iterations or max(1, int(tokens / total_batch_size))
+    rates = rates_of(settings, config)
+    if isinstance(rates, Rates2026) and not small:  # of a small corpus the rates are used as they are: dev/LOG.md
+        rates = rates.scaled(rate_scale(total_batch_size))
+        if settings.weight_decay is None:
+            decay = decay_2026(total_batch_size, steps * total_batch_size, _usual_tokens(twelve))
+            rates = replace(rates, weight_decay=decay)
     rows = fitting_batch_size(settings, config, sequence_len, total_batch_size, processes, here)
     often = min(250, max(1, steps // 10))
 
@@ -127,24 +151,57 @@ def make_recipe(
     enough = min(steps_for(min(LEAST_VALIDATION, val_tokens)), math.ceil(steps / 3))
     eval_every = max(often, steps_for(rows * sequence_len), enough)
     cadence = Cadence(eval_every, 1, min(2000, max(1, steps // 5)), often)
-    usual = Recipe(config, steps, total_batch_size, sequence_len, rows, rates_of(settings), cadence)
+    usual = Recipe(config, steps, total_batch_size, sequence_len, rows, rates, cadence)
     return fill_recipe(settings, usual, val_tokens)
 
 
-def _num_iterations(settings: Settings, config: GPTConfig, batch: int, corpus_tokens: float, peak: float) -> int:
+def make_config(settings: Settings, vocab_size: int, sequence_len: int) -> GPTConfig:
+    """The model that the settings ask for. Raises FlagError for --window-pattern without windows."""
+    kind, windows = KINDS[settings.model].config, settings.window_pattern
+    sizes = settings.depth, vocab_size, sequence_len, settings.n_kv_head, settings.aspect_ratio, settings.head_dim
+    if windows is None:
+        return kind.from_depth(*sizes)
+    if settings.model != "2026":
+        raise FlagError("--window-pattern is for --model 2026; add that, or leave it out")
+    return GPT2026Config.from_depth(*sizes, windows)
+
+
+def _tokens(settings: Settings, config: GPTConfig, corpus_tokens: float, peak: float) -> float:
+    """Tokens of the run, about."""
     if settings.minutes is not None:
-        tokens = 60 * settings.minutes * MFU * peak / flops_per_token(config)
-    elif settings.target_flops is not None:
-        tokens = settings.target_flops / flops_per_token(config)
-    elif settings.tokens_per_param is not None:
-        tokens = settings.tokens_per_param * count_parameters(config)
-    else:
-        tokens = min(20 * count_parameters(config), EPOCHS * corpus_tokens)
-    return max(1, int(tokens / batch))
+        return 60 * settings.minutes * MFU * peak / flops_per_token(config)
+    if settings.target_flops is not None:
+        return settings.target_flops / flops_per_token(config)
+    if settings.tokens_per_param is not None:
+        return settings.tokens_per_param * _usual_tokens(config) / TOKENS_PER_PARAM[type(config)]
+    return min(_usual_tokens(config), EPOCHS * corpus_tokens)
 
 
-def describe(recipe: Recipe, corpus_tokens: float, here: int = 1) -> str:
-    """Summary of a run: size, tokens, FLOPs, memory, validation."""
+def _usual_tokens(config: GPTConfig) -> float:
+    """Tokens with which nanochat trains such a model by default."""
+    counted = scaling_parameters(config) if isinstance(config, GPT2026Config) else count_parameters(config)
+    return TOKENS_PER_PARAM[type(config)] * counted
+
+
+def _batch_size(config: GPTConfig, tokens: float, twelve: GPTConfig) -> int:
+    """Tokens of a step in nanochat; twelve: the model of that kind with a depth of 12."""
+    return batch_size_2026(tokens, _usual_tokens(twelve)) if isinstance(config, GPT2026Config) else 524_288
+
+
+def rows_of(settings: Settings, corpus_tokens: float) -> Literal["stream", "best-fit"]:
+    """The rows that the settings ask for; best-fit throws text away, so by default only what has much is packed so."""
+    packs = settings.model == "2026" and corpus_tokens >= SMALL
+    return settings.rows or ("best-fit" if packs else "stream")
+
+
+ROWS = {
+    "stream": "cut from one stream of documents",
+    "best-fit": "each begins with a document, what fits nowhere is thrown away; validation reads the stream",
+}
+
+
+def describe(recipe: Recipe, corpus_tokens: float, here: int = 1, rows: str = "stream") -> str:
+    """Summary of a run: size, tokens, rows, FLOPs, memory, validation."""
     config, cadence = recipe.model, recipe.cadence
     parameters, flops = count_parameters(config), flops_per_token(config)
     tokens = recipe.num_iterations * recipe.total_batch_size
@@ -161,6 +218,7 @@ def describe(recipe: Recipe, corpus_tokens: float, here: int = 1) -> str:
             f"parameters   {parameters:,}",
             f"tokens       {tokens:,} in {recipe.num_iterations:,} steps of "
             f"{recipe.total_batch_size:,} ({tokens / parameters:.1f} a parameter{epochs})",
+            f"rows         {ROWS[rows]}",
             f"operations   {flops / 1e6:,.0f} million FLOPs a token, {flops * tokens:.3g} in all",
             f"memory       {memory / 1e9:.2f} GB needed{many}, {backend.memory_for_arrays() / 1e9:.1f} GB here",
             f"validation   {evaluated:,} tokens every {cadence.eval_every:,} steps, {share:.1%} of the work",
@@ -169,16 +227,20 @@ def describe(recipe: Recipe, corpus_tokens: float, here: int = 1) -> str:
 
 
 class Documents:
-    """A Source of training batches: the documents of a dataset."""
+    """A Source of training batches: the documents of a dataset, in rows "stream" or "best-fit".
 
-    def __init__(self, dataset: Dataset, tokenizer: Tokenizer, recipe: Recipe):
-        self.dataset, self.tokenizer, self.recipe = dataset, tokenizer, recipe
+    Validation always reads the stream: all of its text, and the same whatever a run was trained on.
+    """
+
+    def __init__(self, dataset: Dataset, tokenizer: Tokenizer, recipe: Recipe, rows: str = "stream"):
+        self.dataset, self.tokenizer, self.recipe, self.rows = dataset, tokenizer, recipe, rows
         self.fingerprint = dataset.fingerprint
         self._prompts = [" ".join(text.split()[:6]) for text in islice(dataset.documents("val"), 3)]
 
     def batches(self, split: str, state: dict | None = None) -> TokenLoader:
         """Batches of a split, from a place or from the beginning."""
-        return TokenLoader(
+        loader = BestFitLoader if split == "train" and self.rows == "best-fit" else TokenLoader
+        return loader(
             self.dataset,
             self.tokenizer,
             split,
@@ -190,7 +252,8 @@ class Documents:
 
     def place(self, state: dict) -> str:
         """Where in the text a state is."""
-        return "token {token} of row {row} of {shard}, epoch {epoch}".format(**state)
+        begins = "token {token} of" if "token" in state else "a document that came before"
+        return f"{begins} row {{row}} of {{shard}}, epoch {{epoch}}".format(**state)
 
     def preview(self, model: GPT) -> list[tuple[str, str]]:
         """The first words of three validation documents, and how the model continues them."""
@@ -256,10 +319,14 @@ def pretrain(settings: Settings, given: Set[str]) -> int:
         check_same(group, tokenizer=tokenizer.fingerprint, text=text)
         sizes, here = corpus_tokens(dataset, tokenizer), processes_here(group)
         peak = machine_flops(group) if settings.minutes else 0.0
+        rows = rows_of(settings, sizes[0])
+        settings = replace(settings, rows=rows)  # what a resumed run goes on with, even when there is more text by then
         recipe = make_recipe(settings, tokenizer.vocab_size, *sizes, group.size(), here, peak)
-        about = describe(recipe, sizes[0], here)
-        source = Documents(dataset, tokenizer, recipe)
-        model = out.begin(settings, recipe, source, about, partial(init_weights, seed=recipe.seed))
+        about = describe(recipe, sizes[0], here, rows)
+        source = Documents(dataset, tokenizer, recipe, rows)
+        model = out.begin(
+            settings, recipe, source, about, partial(kind_of(recipe.model).init_weights, seed=recipe.seed)
+        )
         return 0 if settings.dry_run else train(recipe, trainer_for(recipe, model, group), source, out, stop)
 
 

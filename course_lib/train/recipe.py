@@ -5,8 +5,11 @@ Exported from notebooks/10_training.ipynb; edit it there.
 
 from dataclasses import dataclass
 
+import mlx.optimizers as optim
+
 from course_lib.host.program import Fraction, NonNegative
-from course_lib.model.gpt import GPTConfig
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.train.optim import lr_multiplier, make_optimizer, muon_momentum
 
 # ---- 4. The Trainer
 
@@ -29,6 +32,19 @@ class Rates:
     """Fraction of the run over which learning rates decay."""
     final_lr_frac: Fraction = 0.0
     """Final rate as a fraction of the peak."""
+
+    def optimizer(self, model: GPT) -> optim.MultiOptimizer:
+        """The optimizers of a model; that of the matrices comes first."""
+        return make_optimizer(model, self.matrix_lr, self.embedding_lr, self.unembedding_lr)
+
+    def multiplier(self, it: int, num_iterations: int) -> float:
+        """What all learning rates are multiplied by at step `it`."""
+        shape = self.warmup_ratio, self.warmdown_ratio, self.final_lr_frac
+        return lr_multiplier(it, num_iterations, *shape)
+
+    def of_muon(self, it: int, num_iterations: int) -> dict[str, float]:
+        """What the state of Muon holds at step `it`, beside its rate."""
+        return {"momentum": muon_momentum(it)}
 
 
 # ---- 5. The loop

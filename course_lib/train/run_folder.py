@@ -25,12 +25,13 @@ from course_lib.host.progress import StatusLine
 from course_lib.host.stop import StopRequest
 from course_lib.host.words import duration, plural
 from course_lib.model.gpt import GPT
+from course_lib.model.kinds import make_model
 from course_lib.model.sizes import estimate_memory, flops_per_token
 from course_lib.train.checkpoint import Checkpoint, checkpoint_folders, load_weights, newest_checkpoint, save_checkpoint
 from course_lib.train.checks import check_has
 from course_lib.train.distributed import Group, all_max, all_sum, broadcast, broadcast_json
 from course_lib.train.fast_trainer import FastTrainer
-from course_lib.train.flags import CallFlags, Flags, resumed, stored
+from course_lib.train.flags import CallFlags, Flags, resumed, stored, usual_rates
 from course_lib.train.loss_watch import LossWatch
 from course_lib.train.metrics import PANELS, MetricsLog, read_metrics, save_curves
 from course_lib.train.recipe import Recipe
@@ -161,7 +162,7 @@ class RunFolder:
             self._check_room(done)
         self._status = self._stack.enter_context(StatusLine(recipe.num_iterations, quiet=not self.is_first))
         self._status.say(about)
-        model = GPT(recipe.model, recipe.recompute)
+        model = make_model(recipe.model, recipe.recompute)
         self.try_speed(model, done)
         backend.seed_everything(recipe.seed)
         first_weights(model)
@@ -383,7 +384,7 @@ def trial(model: GPT, shape: tuple[int, int], count: int, group: Group) -> float
 
     It spoils the weights: make them anew.
     """
-    trainer, seconds = FastTrainer(model, 10, group=group), {}
+    trainer, seconds = FastTrainer(model, 10, usual_rates(model.config), group=group), {}
     batch = tuple(mx.random.randint(0, model.config.vocab_size, (2, *shape)))
     for size in (1, 1) if count == 1 else (1, 2, 1, 2):  # the first ones load and compile
         started = time.perf_counter()

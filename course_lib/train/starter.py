@@ -1,6 +1,6 @@
 """The small model that ships with the course, so that there is one to talk to before you have trained any.
 
-Written by hand; chapters 13 to 17 use it. How it was made, and what it can do, is in data/starter.
+Written by hand; chapters 11 to 17 use it. How it was made, and what it can do, is in data/starter.
 """
 
 from pathlib import Path

@@ -6,8 +6,8 @@ Exported from notebooks/10_training.ipynb; edit it there.
 """
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,8 +16,6 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
 from course_lib.train import refusals
-from course_lib.train.muon import Muon
-from course_lib.train.optim import lr_multiplier, make_optimizer, muon_momentum
 from course_lib.train.recipe import Rates
 
 
@@ -39,17 +37,14 @@ class Diverged(CourseError):
 class Trainer:
     """Steps of Muon and AdamW on a GPT, with clipping and the schedule of learning rates.
 
-    num_iterations: steps of the whole run, which the schedule spans; rates: those of `Rates`.
+    num_iterations: of the whole run, which the schedule spans; other: what differs from rates.
     """
 
-    muon: Callable = Muon  # makes the optimizer of the matrices, of its rate
-
-    def __init__(self, model: GPT, num_iterations: int, **rates: float):
-        self.model, self.num_iterations, self.rates = model, num_iterations, Rates(**rates)
+    def __init__(self, model: GPT, num_iterations: int, rates: Rates | None = None, **other: float):
+        self.rates = replace(rates or Rates(), **other)
         refusals.check_run(num_iterations, self.rates.grad_clip)
-        self.iteration = 0
-        peaks = self.rates.matrix_lr, self.rates.embedding_lr, self.rates.unembedding_lr
-        self.optimizer = make_optimizer(model, *peaks, self.muon)
+        self.model, self.num_iterations, self.iteration = model, num_iterations, 0
+        self.optimizer = self.rates.optimizer(model)
         self.peaks = [part.learning_rate for part in self.optimizer.optimizers]
         self.loss_and_gradients = nn.value_and_grad(model, model.loss)
 
@@ -70,12 +65,12 @@ class Trainer:
 
     def set_rates(self) -> float:
         """Set learning rates and momentum of this iteration; what the rates are multiplied by."""
-        rates = self.rates
-        shape = rates.warmup_ratio, rates.warmdown_ratio, rates.final_lr_frac
-        multiplier = lr_multiplier(self.iteration, self.num_iterations, *shape)
+        now = self.iteration, self.num_iterations
+        multiplier = self.rates.multiplier(*now)
         for part, peak in zip(self.optimizer.optimizers, self.peaks, strict=True):
             part.learning_rate = peak * multiplier
-        self.optimizer.optimizers[0].state["momentum"] = mx.array(muon_momentum(self.iteration))
+        for name, number in self.rates.of_muon(*now).items():
+            self.optimizer.optimizers[0].state[name] = mx.array(number)
         return multiplier
 
     def update(self, gradients: dict, scale: mx.array) -> None:

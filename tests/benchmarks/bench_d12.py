@@ -1,6 +1,7 @@
 """Training steps of the d12 (185,597,952 parameters): tokens per second, memory against the estimate, MFU.
 
 python tests/benchmarks/bench_d12.py                                             a CPU: one row of 512 tokens
+python tests/benchmarks/bench_d12.py --model 2026                                the same of July 2026
 python tests/benchmarks/bench_d12.py --sequence-len 2048 --device-batch-size 16 --steps 100     a large GPU
 python tests/benchmarks/bench_d12.py --sequence-len 2048 --device-batch-size 4 --recompute      a Mac with 36 GB
 
@@ -18,14 +19,16 @@ import time
 import mlx.core as mx
 
 from course_lib import backend
-from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.kinds import KINDS, make_model
 from course_lib.model.sizes import estimate_memory, flops_per_token
 from course_lib.train.fast_trainer import FastTrainer
+from course_lib.train.flags import usual_rates
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=KINDS, default="2025", help="nanochat of October 2025 or of July 2026")
     parser.add_argument("--depth", type=int, default=12)
     parser.add_argument("--sequence-len", type=int, default=512)
     parser.add_argument("--device-batch-size", type=int, default=1)
@@ -35,7 +38,7 @@ def main() -> None:
     parser.add_argument("--peak-tflops", type=float)
     a = parser.parse_args()
 
-    config = GPTConfig.from_depth(a.depth, sequence_len=a.sequence_len)
+    config = KINDS[a.model].config.from_depth(a.depth, sequence_len=a.sequence_len)
     estimate = estimate_memory(config, a.device_batch_size, recompute=a.recompute)["total"]
     n = 1024 if backend.device_kind() == "cpu" else 8192
     peak = 1e12 * a.peak_tflops if a.peak_tflops else 1e9 * backend.matmul_gflops(n, backend.compute_dtype())
@@ -45,7 +48,7 @@ def main() -> None:
     before = mx.get_active_memory()
 
     warm_up = 2
-    trainer = FastTrainer(GPT(config, a.recompute), warm_up + a.steps)
+    trainer = FastTrainer(make_model(config, a.recompute), warm_up + a.steps, usual_rates(config))
     shape = (2, a.device_batch_size, a.sequence_len)
     ids, targets = mx.random.randint(0, config.vocab_size, shape, key=mx.random.key(0))
     losses = []

@@ -206,7 +206,7 @@ def measure(options: argparse.Namespace) -> None:
         seconds = []
         for cache in (KVCache(config), None):
             started = time.perf_counter()
-            mx.eval(model.transformer(ids, cache.layers if cache else None)[:, -1])
+            mx.eval(model.hidden(ids, cache.layers if cache else None)[:, -1])
             seconds.append(time.perf_counter() - started)
         return tuple(seconds)
 

@@ -1,0 +1,124 @@
+"""A model of July 2026 goes through every program: trained, stopped and resumed, fine-tuned, rewarded, asked."""
+
+import json
+import signal
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_map
+from test_base_train import assert_same_run, folder_of, stop_after, train, write_text  # noqa: F401
+
+from course_lib.chat.conversation import render_for_completion
+from course_lib.data.tokenizer import Tokenizer
+from course_lib.evaluate.records import ScoredSequence
+from course_lib.evaluate.scoring import scored_logits
+from course_lib.generate.engine import Engine
+from course_lib.generate.rows import Request
+from course_lib.model.config2026 import GPT2026Config
+from course_lib.model.gpt2026 import GPT2026
+from course_lib.model.sizes import estimate_memory, flops_per_token, scaling_parameters
+from course_lib.scripts import base_eval, chat_eval, chat_rl, chat_sft
+from course_lib.serve.batch_engine import BatchEngine
+from course_lib.train.checkpoint import load_model, run_folder
+from course_lib.train.pretraining import Settings, make_recipe
+
+TINY = "--model=2026 --depth=2 --aspect-ratio=16 --head-dim=16 --sequence-len=160 --total-batch-size=320"
+TINY = [*TINY.split(), "--device-batch-size=1", "--num-iterations=6", "--save-every=2"]
+
+
+@pytest.fixture
+def text(tmp_path, home):
+    return write_text(tmp_path / "own")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", ["stream", "best-fit"])
+def test_interrupted_and_resumed_equals_uninterrupted(train, home, monkeypatch, rows):  # noqa: F811
+    flags = (f"--rows={rows}",)
+    assert train(*flags, "--tag=whole", tiny=TINY)[0] == 0
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 3, (signal.SIGTERM,))
+        assert train(*flags, "--tag=parts", tiny=TINY)[0] != 0
+    assert train("--tag=parts", "--resume", tiny=())[0] == 0
+    assert_same_run(folder_of(home, "whole"), folder_of(home, "parts"), 6)
+    meta = json.loads((folder_of(home, "parts") / "step_000006" / "meta.json").read_text())
+    assert meta["config"]["window_pattern"] == "SSSL" and meta["recipe"]["rates"]["embedding_lr"] == 0.3
+
+
+@pytest.mark.slow
+def test_every_program_takes_it(train, home, capfd):  # noqa: F811
+    train("--tag=july", tiny=TINY)
+    base_eval.main(["--tag=july", "--max-per-task=2", "--eval=bpb"])
+    chat_sft.main("--tag=july --num-iterations=2 --total-batch-size=320 --sequence-len=160 --processes=1".split())
+    chat_rl.main("--tag=july --tasks=counting --questions=2 --samples=2 --num-iterations=1 --max-tokens=4".split())
+    chat_eval.main(["--tag=july", "--tasks=counting", "--max-per-task=2", "--max-tokens=4"])
+    for stage in ("base", "sft", "rl"):
+        model, tokenizer, _ = load_model(run_folder("july", stage))
+        assert isinstance(model, GPT2026) and model.config.windows == [128, 160]
+    ids = render_for_completion(tokenizer, [{"role": "user", "content": "how many? " * 20}])[:100]
+    engine = Engine(model, tokenizer, keep_prefixes=4)
+    alone = [token for column, _ in engine.generate(ids, max_tokens=50, temperature=0) for token in column]
+    with BatchEngine(model, tokenizer, chunk=7) as server:
+        handles = [server.submit(Request(ids[: len(ids) - n], 50, 0)) for n in (0, 3, 40)]
+        together = handles[0].result().ids
+    assert together == alone[: len(together)] and len(together) > 0
+
+
+def test_engine_writes_what_the_model_says_without_a_cache():
+    config = GPT2026Config(sequence_len=400, vocab_size=265, n_layer=3, n_head=2, n_kv_head=1, n_embd=32)
+    model, tokenizer = GPT2026(config), Tokenizer.train(["a b c"], 265, allow_smaller=True)
+    mx.random.seed(1)
+    model.update(tree_map(lambda a: a + 0.3 * mx.random.normal(a.shape), model.parameters()))
+    prompt, long = [1, 2, 3, 4] * 40, [5, 6] * 20
+    engine = Engine(model, tokenizer)
+    engine.stops = set()
+    replies = engine.generate_batch([prompt, long, prompt[:150]], max_tokens=60, temperature=0)
+    for ids, reply in zip((prompt, long, prompt[:150]), replies, strict=True):
+        text = list(ids)
+        for _ in range(60):
+            text.append(model(mx.array([text]))[0, -1].argmax().item())
+        assert reply.ids == text[len(ids) :]
+
+
+@pytest.mark.parametrize("shared", [1, 5, 150])
+def test_options_that_share_a_beginning_are_scored_as_alone(shared):
+    config = GPT2026Config(sequence_len=400, vocab_size=90, n_layer=3, n_head=2, n_kv_head=1, n_embd=32)
+    mx.random.seed(2)
+    model = GPT2026(config)
+    model.update(tree_map(lambda a: a + 0.3 * mx.random.normal(a.shape), model.parameters()))
+    start = [n % 89 for n in range(160)]
+    options = [ScoredSequence([*start, *ending], 160) for ending in ([3, 4, 5], [7], [9, 9])]
+    apart = mx.abs(scored_logits(model, options, shared) - scored_logits(model, options, 0))
+    assert apart.max().item() < 1e-4
+
+
+def test_sizes_of_nanochats_d12():
+    config = GPT2026Config.from_depth(12)
+    d, V = 768, 32768
+    blocks = 12 * 12 * d * d + 6 * 6 * 12  # the gates: six blocks, a row of 12 for each head
+    assert scaling_parameters(config) == blocks + V * d
+    attention = 12 * d * (9 * 512 + 3 * 2048)
+    assert flops_per_token(config) == 6 * (blocks + V * d) + attention
+
+
+def test_defaults_on_much_text_follow_from_depth():
+    asked = Settings(model="2026", depth=12)
+    recipe = make_recipe(asked, 32768, 1e11)
+    if recipe.total_batch_size == 4096:  # on a CPU text is never much
+        pytest.skip("no GPU")
+    assert recipe.total_batch_size == 2**19 and recipe.rates.weight_decay == pytest.approx(0.28, rel=0.01)
+
+
+def test_window_pattern_is_for_2026_only():
+    from course_lib.host.errors import FlagError
+
+    with pytest.raises(FlagError, match="--window-pattern is for --model 2026"):
+        make_recipe(Settings(window_pattern="L"), 300, 1e6)
+    with pytest.raises(FlagError, match="--weight-decay is for a model of 2026"):
+        make_recipe(Settings(weight_decay=0.1), 300, 1e6)
+    assert make_recipe(Settings(model="2026", window_pattern="L", weight_decay=0.1), 300, 1e6).rates.weight_decay == 0.1
+
+
+def test_memory_of_a_step_grows_with_its_tables():
+    old, new = (make_recipe(Settings(model=year), 4096, 1e6).model for year in ("2025", "2026"))
+    assert estimate_memory(new, 4, 256)["weights"] > estimate_memory(old, 4, 256)["weights"]
