@@ -166,6 +166,27 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, home, monkeypatch, 
 
 
 @pytest.mark.slow
+def test_a_run_of_packed_rows_goes_on_exactly_and_with_no_others(train, home, monkeypatch):
+    flags = ("--num-iterations=8", "--rows=best-fit", "--eval-every=4", "--sample-every=99")
+    code, out, err = train(*flags, "--tag=whole")
+    assert (code, err) == (0, "") and "rows         each begins with a document" in out
+    undo = stop_after(monkeypatch, 4)
+    assert train(*flags, "--tag=parts")[0] == 130
+    undo()
+    place = newest_checkpoint(folder_of(home, "parts")).meta["data"]
+    assert place["rows"] == "best-fit" and place["waiting"] and place["used"] == 5 * 4 * 33 < place["thrown_away"]
+    code, _, err = train("--resume", "--tag=parts", "--rows=stream", tiny=())
+    assert (
+        code == 1 and "begun with --rows=best-fit, but --rows=stream asks for another" in err and err.count("\n") == 1
+    )
+    assert train("--resume", "--tag=parts", tiny=())[::2] == (0, "")
+    assert_same_run(folder_of(home, "whole"), folder_of(home, "parts"), 8)
+    train("--num-iterations=2", "--tag=stream")
+    code, _, err = train("--resume", "--tag=stream", "--rows=best-fit", tiny=())
+    assert code == 1 and "begun with --rows=stream, but --rows=best-fit asks for another" in err
+
+
+@pytest.mark.slow
 def test_the_text_goes_on_where_it_was(train, home, monkeypatch):
     seen = []
     step = Trainer.step
@@ -612,8 +633,8 @@ def test_a_disk_that_fills_up_during_a_run_is_one_sentence_and_the_run_goes_on_l
     train(*flags, "--tag=whole")
     save = mx.save_safetensors
 
-    def full(path, arrays):
-        save(path, arrays)
+    def full(path, *rest):
+        save(path, *rest)
         if "step_000004" in path:
             with open(path, "rb+") as file:
                 file.truncate(1000)

@@ -140,22 +140,28 @@ def _first(documents: deque, skip: int, count: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _place(state: dict | None, origin: dict, shards: list[str]) -> dict:
-    """Where a saved state begins, or the beginning; CourseError when it is not of `origin`."""
+def checked_place(
+    state: dict | None, origin: dict, shards: list[str], counts: tuple[str, ...] = ("epoch", "row", "token")
+) -> dict:
+    """Where a saved state begins, or the beginning; CourseError when it is not of `origin`.
+
+    origin: "rows" among its keys, unless they are cut from the stream. counts: whole numbers of the state.
+    """
     if state is None:
-        return {"epoch": 0, "shard": shards[0], "row": 0, "token": 0}
+        return {"epoch": 0, "shard": shards[0], **dict.fromkeys(counts, 0)}
     if not isinstance(state, dict):
         raise CourseError(f"the state of the data is {state!r}, expected a dict: a loader's state")
-    for key, value in origin.items():
+    state = {"rows": "stream", **state}
+    for key, value in {"rows": "stream", **origin}.items():
         if state.get(key) != value:
             raise CourseError(
                 f"the state of the data has {key}={state.get(key)!r}, but now it is {value!r}; "
                 "go on with the same, or start without a state"
             )
-    place = {key: state.get(key) for key in ("epoch", "shard", "row", "token")}
+    place = {key: state.get(key) for key in ("epoch", "shard", *counts)}
     if place["shard"] not in shards:
         raise CourseError(f"the state of the data begins in shard {place['shard']}, which is not here; fetch it again")
-    for key in ("epoch", "row", "token"):
+    for key in counts:
         value = place[key]
         if type(value) is not int or value < 0:
             raise CourseError(f"the state of the data has {key}={value!r}, expected 0 or more; start without a state")
@@ -199,23 +205,34 @@ class TokenLoader:
             "rank": rank,
             "world_size": world_size,
         }
-        self.state: dict = {**origin, **_place(state, origin, dataset.shards(split))}
+        self.state: dict = {**origin, **self._place(state, origin, dataset.shards(split))}
         self._stop = threading.Event()
         weakref.finalize(self, self._stop.set)  # dropped unclosed: end a wait for a shard as well
         documents = read_from(dataset, split, self.state, rank, world_size, self._stop.is_set)
         documents = tokenized(documents, tokenizer, num_threads)
         documents = at_least_a_row(documents, sequence_len, from_the_start=state is None)
-        self._batches = cut_batches(documents, batch_size, sequence_len, skip=self.state["token"])
+        self._batches = self._cut(documents, batch_size, sequence_len)
         # one worker: only one thread may run a generator at a time, and batches keep their order
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="TokenLoader")
         self._ahead = deque(self._pool.submit(self._batches.__next__) for _ in range(AHEAD))
+
+    def _place(self, state: dict | None, origin: dict, shards: list[str]) -> dict:
+        """What `state` adds to its origin: where to begin."""
+        return checked_place(state, origin, shards)
+
+    def _cut(
+        self, documents: Iterator[tuple[dict, np.ndarray]], batch_size: int, sequence_len: int
+    ) -> Generator[tuple[np.ndarray, np.ndarray, dict]]:
+        """(inputs, targets, what is new in `state`) for ever. No reference to self in it: it would outlive it."""
+        return cut_batches(documents, batch_size, sequence_len, skip=self.state["token"])
 
     def __iter__(self) -> Iterator[tuple[mx.array, mx.array]]:
         return self
 
     def __next__(self) -> tuple[mx.array, mx.array]:
         if self._stop.is_set():
-            raise CourseError("this loader is closed; make a new one with TokenLoader(…, state=loader.state)")
+            name = type(self).__name__
+            raise CourseError(f"this loader is closed; make a new one with {name}(…, state=loader.state)")
         inputs, targets, place = self._ahead[0].result()  # an error stays: it comes again each time
         self._ahead.popleft()
         self._ahead.append(self._pool.submit(self._batches.__next__))
