@@ -15,6 +15,7 @@ FIRST = {  # what takes a program its first seconds
     "chat_eval": "loading the model",
     "chat_cli": "loading the model",
     "chat_web": "loading the model",
+    "convert": "loading the model",
     "speedrun": "loading, then measuring how fast this machine is",
     "tok_train": "loading",
     "tok_eval": "loading",

@@ -7,12 +7,13 @@ from course_lib.evaluate.base_model import PARTS, BaseOptions, evaluate_base_mod
 from course_lib.host.errors import FlagError
 from course_lib.host.program import run_program
 from course_lib.host.progress import suggest
-from course_lib.train.flags import ReportFlags, WhichModel
+from course_lib.train.flags import ReportFlags
+from course_lib.weights.flags import AnyModel
 
 
 @dataclass(frozen=True)
-class Settings(BaseOptions, ReportFlags, WhichModel):
-    """Measure a model that `base_train` made: bits per byte, CORE tasks, samples."""
+class Settings(BaseOptions, ReportFlags, AnyModel):
+    """Measure a base model, of `base_train` or of another program: bits per byte, CORE tasks, samples."""
 
     eval: str = ",".join(PARTS)
     """What to do, with commas between."""
@@ -33,8 +34,8 @@ def work(settings: Settings) -> None:
     """Do what --eval says; what was finished is written in any case."""
     parts = parts_of(settings)
     folder, step = settings.place()
-    evaluate_base_model(folder, step, settings, parts, settings.out)
-    if settings.checkpoint is None:
+    evaluate_base_model(folder, step, settings, parts, settings.out, settings.load)
+    if settings.checkpoint is None and settings.from_ is None:
         suggest({f"chat_sft --tag {folder.name}": "make it an assistant"})
 
 

@@ -17,12 +17,11 @@ from course_lib.generate.engine import Engine
 from course_lib.host.errors import CourseError
 from course_lib.host.program import AtLeastOne, AtLeastZero, Bounds, run_program
 from course_lib.serve.terminal import TerminalChat
-from course_lib.train.checkpoint import load_model
-from course_lib.train.flags import WhichModel
+from course_lib.weights.flags import AnyModel
 
 
 @dataclass(frozen=True)
-class Settings(WhichModel):
+class Settings(AnyModel):
     """Talk to a model in the terminal. /help lists what can be typed there."""
 
     stage: str = "sft"
@@ -61,7 +60,7 @@ def lines(ask: bool) -> Iterator[str]:
 def work(settings: Settings) -> None:
     """Load the model and talk."""
     folder, step = settings.place(settings.stage)
-    model, tokenizer, meta = load_model(folder, step)
+    model, tokenizer, meta = settings.load(folder, step)
     model.set_dtype(backend.compute_dtype())
     seed = time.time_ns() % 2**32 if settings.seed is None else settings.seed
     engine = Engine(model, tokenizer, use_calculator)

@@ -16,12 +16,11 @@ from course_lib.serve.api import ChatSettings, ServerFlags
 from course_lib.serve.app import create_app
 from course_lib.serve.models import chat_models, name_of
 from course_lib.serve.transport import address_of, listen, run_forever
-from course_lib.train.checkpoint import load_model
-from course_lib.train.flags import WhichModel
+from course_lib.weights.flags import AnyModel
 
 
 @dataclass(frozen=True)
-class Settings(ServerFlags, WhichModel):
+class Settings(ServerFlags, AnyModel):
     """Serve a model: a page to chat on, and /v1/chat/completions for programs."""
 
     stage: str = "sft"
@@ -55,7 +54,7 @@ def work(settings: Settings) -> None:
             raise FlagError(f"--trusted-proxy: {error}; give an IP address or a network, 10.0.0.0/8") from error
     with listen(settings.host, settings.port) as listener:  # before the model is loaded: a port may be taken
         folder, step = settings.place(settings.stage)
-        model, tokenizer, meta = load_model(folder, step)
+        model, tokenizer, meta = settings.load(folder, step)
         model.set_dtype(backend.compute_dtype())
         name = name_of(folder)
         flags = {field.name: getattr(settings, field.name) for field in fields(ServerFlags)}
