@@ -135,8 +135,12 @@ def test_seeding_does_not_load_numpy_and_the_import_is_light():
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 
-def fit_like(loss_and_grad_of=lambda model: model, wait=False, rate=1.0, loss_of=lambda error: (error**2).mean()):
-    """An answer to the exercise `fit`, with a mistake."""
+def mean_square(error):
+    return (error**2).mean()
+
+
+def fit_like(loss_and_grad_of=lambda model: model, wait=False, rate=1.0, loss_of=mean_square, evaluate=None):
+    """An answer to `fit`, with a mistake; evaluate: each update (True), each loss (None), or nothing (False)."""
 
     def fit(model, x, y, steps, learning_rate):
         optimizer = optim.SGD(learning_rate=learning_rate * rate)
@@ -146,9 +150,12 @@ def fit_like(loss_and_grad_of=lambda model: model, wait=False, rate=1.0, loss_of
             loss, grads = loss_fn(model, x, y)
             if not wait:
                 optimizer.update(model, grads)
-            losses.append(loss.item())
-        optimizer.update(model, grads)
-        return losses
+            if evaluate:
+                mx.eval(model.parameters())
+            losses.append(loss if evaluate is False else loss.item())
+        if wait:
+            optimizer.update(model, grads)
+        return [loss if isinstance(loss, float) else loss.item() for loss in losses]
 
     return fit
 
@@ -176,7 +183,13 @@ WRONG = [
     (exercises.fit, fit_like(rate=0.5), "pass learning_rate on"),
     (exercises.fit, fit_like(loss_of=lambda error: mx.abs(error).mean()), "untrained model"),
     (exercises.fit, lambda model, *rest: fit_like()(nn.Linear(2, 1), *rest), "untrained model"),
+    (exercises.fit, fit_like(), "the last update still waits"),
+    (exercises.fit, fit_like(evaluate=False), "the graph grows with each step"),
 ]
+
+
+def test_a_loop_that_evaluates_each_update_is_right():
+    assert "learning_rate=2" in exercises.fit(fit_like(evaluate=True))
 
 
 @pytest.mark.parametrize(("test", "answer", "hint"), WRONG, ids=[f"{t.__name__}-{h[:20]}" for t, _, h in WRONG])

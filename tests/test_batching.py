@@ -178,7 +178,10 @@ def test_exercise_checks_accept_right_answers():
         (exercises.mask_of, lambda lengths, T: right_mask(lengths, T).T, "the names are the rows"),
         (exercises.mask_of, lambda lengths, T: ~right_mask(lengths, T), "marks the padding"),
         (exercises.mask_of, lambda lengths, T: mx.arange(T) <= mx.array(lengths)[:, None], "one 1 too many"),
-        (exercises.mask_of, lambda lengths, T: right_mask([1, 3, 2], T), "the mask is"),
+        (exercises.mask_of, lambda lengths, T: mx.arange(T) < mx.array(lengths)[:, None] - 1, "one 1 too few"),
+        (exercises.mask_of, lambda lengths, T: right_mask(lengths, max(lengths)), "mx.arange(T)"),
+        (exercises.mask_of, lambda lengths, T: right_mask(lengths, T)[:, ::-1], "in front"),
+        (exercises.mask_of, lambda lengths, T: right_mask([1, 3, 2], T), "where t < length"),
         (
             exercises.buckets,
             lambda names, size: [names[n : n + size] for n in range(0, 203, size)],

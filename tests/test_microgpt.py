@@ -485,6 +485,19 @@ def plain(config, layers=None, anew=True, mlp=PlainMLP):
     return model
 
 
+class AbsMLP(MLP):
+    def __call__(self, x):
+        return self.fc2(mx.abs(self.fc1(x)))
+
+
+def half_anew(config):
+    """Zeros where the model has zeros, and no other starting values."""
+    model = plain(config, anew=False)
+    for layer in model.layers:
+        layer.mlp.fc2.weight = mx.zeros_like(layer.mlp.fc2.weight)
+    return model
+
+
 def test_the_checks_accept_right_answers():
     assert "n_head" in exercises.parameters_of(count)
     assert exercises.attend(attention_of) and exercises.finish(finish) and exercises.plain_relu_model(plain)
@@ -559,7 +572,10 @@ def test_a_head_that_overflows_is_told():
         (exercises.finish, kept_loop, "fewer draws are left"),
         (exercises.finish, lambda *args: finish(*args, coldest=False), "at temperature 0"),
         (exercises.plain_relu_model, lambda c: None, "return a MicroGPT"),
-        (exercises.plain_relu_model, lambda c: MicroGPT(c), "should be fc2"),
+        (exercises.plain_relu_model, lambda c: MicroGPT(c), "still squares the ReLU"),
+        (exercises.plain_relu_model, lambda c: plain(MicroGPTConfig()), "make it from `config`"),
+        (exercises.plain_relu_model, lambda c: plain(c, mlp=AbsMLP), "should be fc2"),
+        (exercises.plain_relu_model, half_anew, "call init_weights"),
         (exercises.plain_relu_model, lambda c: plain(c, anew=False), "fc2 starts at zero"),
         (exercises.plain_relu_model, lambda c: plain(c, layers=1), "in every layer"),
         (exercises.plain_relu_model, lambda c: plain(c, mlp=functools.cache(PlainMLP)), "share one MLP"),

@@ -365,8 +365,8 @@ def card():
 
 def test_the_report_has_every_number_and_its_doubt(card):
     text = card_markdown(card)
-    assert "| identity | 100 | 0 % (0–4) | 94 % (87–97) |" in text
-    assert "| calculator | 100 | — | 99 % (94–100) |" in text
+    assert "| identity | 100 | 25 % | 0 % (0–4) | 94 % (87–97) |" in text
+    assert "| calculator | 100 | 25 % | — | 99 % (94–100) |" in text
     assert "| words | 100 | 25 % | 31.0 % ± 1.0 |" in text
     assert "| pretraining | 1:40 | 1,000 tokens |" in text and "| validation text | 1.971 |" in text
     assert "123 tokens a second" in text and "device: cpu" in text
@@ -382,7 +382,7 @@ def test_what_a_model_writes_cannot_break_the_table(card):
 
 def test_every_training_has_a_column_of_its_own_in_the_order_of_the_run(card):
     card["tasks"] |= {"rl": {"identity": result(95)}, "control": {"identity": result(90)}}
-    assert "| identity | 100 | 0 % (0–4) | 90 % (82–95) | 94 % (87–97) | 95 % (89–98) |" in card_markdown(card)
+    assert "| identity | 100 | 25 % | 0 % (0–4) | 90 % (82–95) | 94 % (87–97) | 95 % (89–98) |" in card_markdown(card)
     assert list(report.STAGES) == ["base", "control", "sft", "rl"]
 
 

@@ -15,7 +15,7 @@ PARTS: dict[str, list[str]] = {
     "I · A GPT in a weekend": ["start here", "names", "autograd", "microgpt", "batches"],
     "II · The modern GPT": ["tokenizer", "data", "attention", "gpt", "muon", "training", "evaluation", "engine"],
     "III · From model to assistant": ["conversations", "tools", "reinforcement", "serving", "chat", "speedrun"],
-    "IV · Growing up": ["memory", "processes"],
+    "IV · Growing up": ["memory", "processes", "nanochat 2026", "weights"],
 }
 MARKS = "<!-- chapters: `course sync` writes them from the notebooks' headers -->", "<!-- end of the chapters -->"
 HOURS = "<!-- hours -->", "<!-- end of the hours -->"

@@ -183,15 +183,15 @@ def draw_rows(texts: list[str], width: int) -> None:
     plt.show()
 
 
-def draw_settings(points: dict[str, list[tuple[float, float]]]) -> None:
-    """A line for each setting, a dot for each seed: nats per token, and the share of repeats. The last is real text."""
+def draw_settings(points: dict[str, np.ndarray]) -> None:
+    """A line for each setting, a dot for each text: nats per token, and the share of repeats. The last is real text."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 2.9), sharey=True, layout="constrained")
     *_, real = points.values()
     for column, (ax, label) in enumerate(zip(axes, ("nats per token, by the model", "share of repeats"), strict=True)):
         for line, marks in enumerate(points.values()):
             color = BLUE if marks is not real else "black"
-            ax.plot([mark[column] for mark in marks], [line] * len(marks), "o", color=color, alpha=0.8)
-        ax.axvline(sum(mark[column] for mark in real) / len(real), color=GREY, linestyle=":")
+            ax.plot(marks[:, column], [line] * len(marks), "o", color=color, alpha=0.4)
+        ax.axvline(real[:, column].mean(), color=GREY, linestyle=":")
         ax.set_xlabel(label)
         ax.set_xlim(left=0 if column == 0 else -0.03)
         ax.spines[["top", "right"]].set_visible(False)

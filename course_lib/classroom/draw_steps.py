@@ -115,6 +115,7 @@ def draw_searches(searches: dict[str, list[dict]]) -> None:
         ticks = [tick for tick in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3) if min(rates) / 2 < tick < 2 * max(rates)]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.set_xticks([], minor=True)
+    axes[0, 0].plot([], [], "o", color="#000000", markerfacecolor="none", label="another seed")
     axes[0, 0].set_ylabel("held-out loss, nats per token")
     axes[0, 0].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.94))
     plt.show()

@@ -11,14 +11,12 @@ from course_lib.model.gpt import GPTConfig
 class PairTable:
     """Counts of the pairs in some batches; an id that is rare leans on how common the next one is.
 
-    config: that of the GPT which it stands beside. It answers wherever only its transformer and head are asked.
+    config: that of the GPT which it stands beside. It answers wherever only its `hidden` and head are asked.
     strength: how many counts the shares of single ids are worth; of 30, 100, 300 and 1,000 the best on held-out text.
     """
 
-    h = ()  # no blocks, so nothing for a cache to keep
-
     def __init__(self, config: GPTConfig, batches: Iterable[tuple[mx.array, mx.array]], strength: float = 100):
-        self.config, self.transformer = config, self
+        self.config = config
         pairs = np.zeros((config.vocab_size, config.vocab_size))
         for inputs, targets in batches:
             np.add.at(pairs, (np.array(inputs), np.array(targets)), 1)
@@ -26,7 +24,7 @@ class PairTable:
         chances = (pairs + strength * shares) / (pairs.sum(axis=1, keepdims=True) + strength)
         self._log_p = mx.array(np.log(chances).astype(np.float32))
 
-    def __call__(self, ids: mx.array, caches: list | None = None) -> mx.array:
+    def hidden(self, ids: mx.array, caches: list | None = None) -> mx.array:
         """The ids themselves: all that a table of pairs knows of what came before."""
         return ids
 

@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | Needs | [03 · microGPT](03_microgpt.ipynb) |
-# | Time | 65 minutes to read, 75 for the exercises; about 20 seconds to run |
+# | Time | 70 minutes to read, 75 for the exercises; about 20 seconds to run |
 # | Memory | under 500 MB |
 # | You will build | rotary positions, QK norm, attention with shared keys and values → `course_lib.model.attention` |
 #
@@ -17,7 +17,7 @@
 # %% [markdown]
 # ![Map of the course: chapter 07 attention is marked, in Part II; after 06 data, and 08 gpt comes next](images/map_07.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · **07** · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/07_attention.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · **07** · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [21](21_nanochat_2026.ipynb) · [22](22_weights.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/07_attention.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %%
 #| export model.attention
@@ -280,6 +280,7 @@ for m, n in pairs:
     print(f"query at {m:2d}, key at {n:2d}: dot product {dot:.4f}")
     assert math.isclose(dot, math.cos((0.9 - 2.2) + (m - n) * 0.3))
 
+
 # %% [markdown]
 # Here the speed is 0.3, or 17° a position. Three positions apart, the query gains 3 · 17° on the key: −74° + 51° is −23°, in the second picture as in the third.
 #
@@ -432,6 +433,7 @@ print("place 511 looks more than 15 back with", *(f"{share:.2f}" for share in fa
 claim("at sixteen times the length of training it is often wrong", max(far_right) < 0.9)
 claim("there most weight goes to distances that training never had", min(far_weight) > 0.5)
 
+
 # %% [markdown]
 # No training text asked the head *not* to look 200 back. Some of those distances fit by chance, and hundreds of them add up. So a
 # model that has been trained on 2,048 positions computes *something* at 5,000, and often nothing good.
@@ -468,6 +470,7 @@ for head_dim, offset in ((8, 5), (64, 5), (128, 0), (128, 1000)):
         gaps.append(mx.abs(rotate(sample, w, offset) - other).max().item())
 print(f"largest difference {max(gaps):.1e}")
 assert max(gaps) < 1e-2
+
 
 # %% [markdown]
 # ## 4. QK norm
@@ -608,6 +611,7 @@ claim("a head with QK norm can still choose", sharpest[0] < 0.5 and sharpest[1] 
 q = mx.random.normal((1, 2, 10, 64))
 assert mx.allclose(rms_norm(rotate(q, w64)), rotate(rms_norm(q), w64), atol=1e-3)
 
+
 # %% [markdown]
 # ## 5. One function for training and for writing
 #
@@ -708,6 +712,7 @@ for t in range(10):
     assert same_before, f"a position before {t} saw it"
     assert not mx.allclose(changed[:, :, t], whole[:, :, t], atol=1e-2)
 print("no position sees a later one")
+
 
 # %% [markdown]
 # ## 6. Fewer heads of keys and values
@@ -908,6 +913,7 @@ class CausalSelfAttention(nn.Module):
                 "multiple of n_head, and n_head a multiple of n_kv_head; change one of them"
             )
         self.head_dim, self.norm_eps = n_embd // n_head, norm_eps
+        self.scale = self.head_dim**-0.5
         self.c_q = Linear(n_embd, n_head * self.head_dim)
         self.c_k = Linear(n_embd, n_kv_head * self.head_dim)
         self.c_v = Linear(n_embd, n_kv_head * self.head_dim)
@@ -925,18 +931,35 @@ def __call__(self, x: mx.array, cache=None) -> mx.array:
     cache: keeps keys and values: `offset`, `update_and_fetch(k, v)`; None for a whole text. Its
     offset is an int, or (B,) where the texts of a batch have different lengths.
     """
-    B, T, C = x.shape
-    q, k, v = (
-        linear(x).reshape(B, T, -1, self.head_dim).transpose(0, 2, 1, 3)  # (B, H, T, D)
-        for linear in (self.c_q, self.c_k, self.c_v)
+    return self.mix(*self.heads(x), cache)
+
+
+@add_to(CausalSelfAttention)
+def heads(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    """Queries, keys and values of x (B, T, n_embd): (B, heads, T, head_dim) each."""
+    linears = self.c_q, self.c_k, self.c_v
+    return tuple(
+        linear(x).reshape(*x.shape[:2], -1, self.head_dim).transpose(0, 2, 1, 3)
+        for linear in linears
     )
-    offset = 0 if cache is None else cache.offset
+
+
+@add_to(CausalSelfAttention)
+def mix(self, q: mx.array, k: mx.array, v: mx.array, cache=None) -> mx.array:
+    """(B, T, n_embd) of queries, keys and values as `heads` makes them."""
+    offset, T = 0 if cache is None else cache.offset, q.shape[2]
     q, k = (rms_norm(rotate(a, self._inverse_frequencies, offset), self.norm_eps) for a in (q, k))
     if cache is not None:
         k, v = cache.update_and_fetch(k, v)  # (B, n_kv_head, S, D)
-    mask = causal_mask(offset, T, k.shape[2])
-    y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.head_dim**-0.5, mask=mask)
-    return self.c_proj(y.transpose(0, 2, 1, 3).reshape(B, T, C))
+    mask = self.mask(cache, offset, T, k.shape[2])
+    y = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale, mask=mask)  # (B, H, T, D)
+    return self.c_proj(y.transpose(0, 2, 1, 3).flatten(2))
+
+
+@add_to(CausalSelfAttention)
+def mask(self, cache, offset: int | mx.array, T: int, S: int) -> str | mx.array | None:
+    """What T queries may see of S keys."""
+    return causal_mask(offset, T, S)
 
 
 # %% [markdown]
@@ -994,6 +1017,7 @@ for n_kv_head in (6, 2, 1):
     parameters = tree_flatten(CausalSelfAttention(768, 6, n_kv_head).parameters())
     print(f"n_kv_head={n_kv_head}: {sum(array.size for _, array in parameters):9,d} parameters")
 print([name for name, _ in parameters])
+
 
 # %% [markdown]
 # Four matrices and nothing else.

@@ -17,7 +17,7 @@
 # %% [markdown]
 # ![Map of the course: chapter 08 gpt is marked, in Part II; after 07 attention, and 09 muon comes next](images/map_08.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · **08** · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/08_gpt.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · **08** · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [21](21_nanochat_2026.ipynb) · [22](22_weights.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/08_gpt.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %%
 #| export model.gpt
@@ -257,8 +257,8 @@ class Block(nn.Module):
         )
         self.mlp = MLP(config)
 
-    def __call__(self, x: mx.array, cache=None) -> mx.array:
-        x = x + self.attn(rms_norm(x, self.norm_eps), cache)
+    def __call__(self, x: mx.array, *for_attention) -> mx.array:
+        x = x + self.attn(rms_norm(x, self.norm_eps), *for_attention)
         return x + self.mlp(rms_norm(x, self.norm_eps))
 
 
@@ -398,24 +398,25 @@ class GPT(nn.Module):
         cache: one for each block, see CausalSelfAttention. Raises CourseError for ids outside the
         vocabulary, or more than sequence_len of them without a cache.
         """
-        self.check_ids(ids, whole=cache is None)
-        return self.head(self.transformer(ids, cache))
+        refusals.check_ids(self.config, ids, whole=cache is None)
+        return self.head(self.hidden(ids, cache))
+
+    def hidden(self, ids: mx.array, cache: list | None = None) -> mx.array:
+        """What the head reads, (B, T, n_embd), of ids that are not checked."""
+        return self.transformer(ids, cache)
+
+    @property
+    def head_weight(self) -> mx.array:
+        """The head's matrix (vocab_size, n_embd)."""
+        return self.lm_head.weight
 
     def head(self, x: mx.array) -> mx.array:
-        """Logits (…, vocab_size), float32, of what leaves the last norm, (…, n_embd).
-
-        Nothing else computes logits, but `fused_loss`, which has the gradient of this written out:
-        change both together.
-        """
-        return capped_logits(x, self.lm_head.weight, self.config.softcap)
-
-    def check_ids(self, ids: mx.array, targets: mx.array | None = None, whole: bool = True) -> None:
-        """Refuse ids and targets that this model does not know: see `refusals.check_ids`."""
-        refusals.check_ids(self.config, ids, targets, whole)
+        """Logits (…, vocab_size) of (…, n_embd); `fused_loss` has their gradient written out."""
+        return capped_logits(x, self.head_weight, self.config.softcap)
 
 
 # %% [markdown]
-# (`check_ids` stands first because MLX does not refuse an id that has no row in the table. It reads whatever lies there.)
+# (`check_ids` comes first because MLX does not refuse an id that has no row in the table. It reads whatever lies there.)
 #
 # ### Starting values
 #
@@ -552,8 +553,8 @@ def loss(self, ids: mx.array, targets: mx.array, reduction: str = "mean") -> mx.
     Raises CourseError as `__call__` does, and for targets that do not fit the ids.
     """
     refusals.check_reduction(reduction)
-    self.check_ids(ids, targets)
-    x = self.transformer(ids).reshape(-1, self.config.n_embd)  # (B T, n_embd)
+    refusals.check_ids(self.config, ids, targets)
+    x = self.hidden(ids).reshape(-1, self.config.n_embd)  # (B T, n_embd)
     counts = (targets.reshape(-1) >= 0).astype(mx.float32)  # (B T,)
     targets_or_0 = mx.maximum(targets.reshape(-1), 0)
     if reduction == "none":
@@ -561,7 +562,7 @@ def loss(self, ids: mx.array, targets: mx.array, reduction: str = "mean") -> mx.
         return (losses * counts).reshape(targets.shape)
     if reduction == "mean":
         counts = counts / mx.maximum(counts.sum(), 1)
-    return fused_loss(x, self.lm_head.weight, targets_or_0, counts, self.config.softcap)
+    return fused_loss(x, self.head_weight, targets_or_0, counts, self.config.softcap)
 
 
 # %%
@@ -654,8 +655,8 @@ for depth, published in table.items():
     assert count == published
 
 # %%
-depths, left = list(table), np.zeros(len(table))
-configs = [GPTConfig.from_depth(depth) for depth in depths]
+names, left = [f"d{depth}" for depth in table], np.zeros(len(table))
+configs = [GPTConfig.from_depth(depth) for depth in table]
 figure, ax = plt.subplots(figsize=(6.5, 3), layout="constrained")
 for part, rows, color, hatch in (
     ("wte", lambda c: c.vocab_size, "#E69F00", "//"),
@@ -664,7 +665,6 @@ for part, rows, color, hatch in (
     ("MLP", lambda c: 8 * c.n_layer * c.n_embd, "#cfe4f3", ""),
 ):
     share = np.array([100 * rows(c) * c.n_embd / count_parameters(c) for c in configs])
-    names = [f"d{depth}" for depth in depths]
     ax.barh(names, share, left=left, color=color, hatch=hatch, label=part)
     left += share
 ax.invert_yaxis()

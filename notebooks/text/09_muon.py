@@ -17,7 +17,7 @@
 # %% [markdown]
 # ![Map of the course: chapter 09 muon is marked, in Part II; after 08 gpt, and 10 training comes next](images/map_09.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · **09** · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/09_muon.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · **09** · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [21](21_nanochat_2026.ipynb) · [22](22_weights.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/09_muon.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %%
 #| export train.muon
@@ -27,7 +27,6 @@ Source: Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural net
 """
 
 import math
-from functools import partial
 
 import mlx.core as mx
 import mlx.optimizers as optim
@@ -39,6 +38,7 @@ from course_lib.train.stacks import in_stacks
 
 # %%
 import time
+from functools import partial
 from itertools import islice
 
 import mlx.nn as nn
@@ -231,8 +231,7 @@ claim("U Vᵀ gains more than the other two steps and any random one", gain["Muo
 def linear_problem(turned):
     """The loss of a weight (16, 16), as a function, on 256 inputs."""
     keys = mx.random.split(mx.random.key(0), 3)
-    scales = mx.array(np.geomspace(1, 1 / 100, 16), dtype=mx.float32)
-    x = mx.random.normal((256, 16), key=keys[0]) * scales
+    x = mx.random.normal((256, 16), key=keys[0]) * mx.array(np.geomspace(1, 0.01, 16), mx.float32)
     y = x @ mx.random.normal((16, 16), key=keys[2]).T
     if turned:
         x = x @ exact(mx.random.normal((16, 16), key=keys[1]))
@@ -270,7 +269,7 @@ def muon(g, memory):
 
 
 # %% [markdown]
-# Each rule gets 100 steps and the best of seven rates; the rate falls to 0 over the second half.
+# Each rule gets 100 steps and the best of seven rates; the rate falls to 0 over the second half. The curves show the lowest loss so far.
 
 
 # %%
@@ -386,19 +385,21 @@ def newton_schulz(g: mx.array, steps: int = 5) -> mx.array:
     back, computed in float32. Zeros give zeros. Raises CourseError for fewer than two axes.
     """
     if g.ndim < 2:
-        raise CourseError(
-            f"newton_schulz got an array of shape {g.shape}; it needs a matrix, (…, rows, columns)"
-        )
-    a, b, c = COEFFICIENTS
+        raise CourseError(f"newton_schulz got an array of shape {g.shape}; it needs a matrix")
     x = g.astype(mx.float32)
-    tall = g.shape[-2] > g.shape[-1]
-    x = x.swapaxes(-1, -2) if tall else x  # the smaller of X Xᵀ and Xᵀ X
     x = x / (mx.linalg.norm(x, axis=(-2, -1), keepdims=True) + 1e-7)  # singular values at most 1
-    for _ in range(steps):
+    return in_rounds(x, [COEFFICIENTS] * steps).astype(g.dtype)
+
+
+def in_rounds(x: mx.array, rounds: list[tuple[float, float, float]]) -> mx.array:
+    """x (…, rows, columns) after a X + b X Xᵀ X + c X Xᵀ X Xᵀ X for each (a, b, c)."""
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.swapaxes(-1, -2) if tall else x  # the smaller of X Xᵀ and Xᵀ X
+    for a, b, c in rounds:
         xx = x @ x.swapaxes(-1, -2)
         powers = mx.addmm(xx, xx, xx, beta=b, alpha=c)  # b X Xᵀ + c X Xᵀ X Xᵀ
         x = mx.addmm(x, powers, x, beta=a)  # a X + powers X
-    return (x.swapaxes(-1, -2) if tall else x).astype(g.dtype)
+    return x.swapaxes(-1, -2) if tall else x
 
 
 # %% [markdown]
@@ -439,7 +440,8 @@ with TokenLoader(data, tokenizer, "train", 8, 128) as loader:
     texts = list(islice(loader, max(STEPS, budget(40, quick=10)) + 16))
 small = GPT(GPTConfig(128, vocab_size=512, n_layer=2, n_head=2, n_kv_head=2, n_embd=64))
 loss_and_grad = nn.value_and_grad(small, GPT.loss)
-adam = optim.AdamW(3e-3, betas=[0.9, 0.95], weight_decay=0.0, bias_correction=True)
+plain = partial(optim.AdamW, betas=[0.9, 0.95], weight_decay=0.0, bias_correction=True)
+adam = plain(3e-3)
 
 # %%
 memories, updates = {name: {} for name in RULES}, {}
@@ -607,11 +609,11 @@ def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> 
 
 
 @add_to(Muon)
-def move(self, direction: mx.array, parameter: mx.array) -> mx.array:
+def move(self, direction: mx.array, parameter: mx.array, state: dict) -> mx.array:
     """The parameter, moved against the direction."""
     rows, columns = parameter.shape[-2:]
     rate = self.learning_rate * math.sqrt(max(1, rows / columns))
-    return parameter - rate.astype(parameter.dtype) * direction.astype(parameter.dtype)
+    return (parameter - rate * direction).astype(parameter.dtype)
 
 
 # %% [markdown]
@@ -622,12 +624,17 @@ def move(self, direction: mx.array, parameter: mx.array) -> mx.array:
 # %%
 #| export train.muon
 @add_to(Muon)
+def orthogonal(self, matrices: mx.array) -> mx.array:
+    """Each matrix (…, rows, columns), made orthogonal."""
+    return newton_schulz(matrices, self.ns_steps)
+
+
+@add_to(Muon)
 def directions(self, matrices: list[mx.array]) -> list[mx.array]:
-    """What `newton_schulz` makes of each matrix; on a GPU at once for all of one shape."""
-    orthogonal = partial(newton_schulz, steps=self.ns_steps)
+    """What `orthogonal` makes of each matrix; on a GPU at once for all of one shape."""
     if backend.device_kind() == "cpu":
-        return [orthogonal(matrix) for matrix in matrices]
-    return in_stacks(orthogonal, matrices)
+        return [self.orthogonal(matrix) for matrix in matrices]
+    return in_stacks(self.orthogonal, matrices)
 
 
 @add_to(Muon)
@@ -635,7 +642,7 @@ def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
     """The parameters of `gradients` after one step."""
     ahead = optim.Optimizer.apply_gradients(self, gradients, parameters)  # apply_single of each
     ready = iter(self.directions([matrix for _, matrix in tree_flatten(ahead)]))
-    return tree_map(lambda _, parameter: self.move(next(ready), parameter), ahead, parameters)
+    return tree_map(lambda _, *of: self.move(next(ready), *of), ahead, parameters, self.state)
 
 
 # %% [markdown]
@@ -713,6 +720,7 @@ Source: nanochat; the rates of wte and lm_head are those of a model with n_embd 
 """
 
 import math
+import re
 from collections.abc import Callable
 
 import mlx.core as mx
@@ -724,23 +732,21 @@ from course_lib.train.muon import Muon
 
 # %%
 #| export train.optim
-GROUPS = ("matrices", "embedding", "head")
+GROUPS = {  # the names of its parameters, as a regular expression
+    "matrices": r"transformer\.h\..+\.weight",
+    "embedding": r"transformer\.wte\.weight",
+    "head": r"lm_head\.weight",
+}
 
 
-def group_of(name: str, parameter: mx.array) -> str:
-    """Which of GROUPS trains a parameter of a GPT: the one place that says it.
-
-    Raises CourseError for a parameter that belongs to none.
-    """
-    if name == "transformer.wte.weight":
-        return "embedding"
-    if name == "lm_head.weight":
-        return "head"
-    if name.startswith("transformer.h.") and name.endswith(".weight") and parameter.ndim == 2:
-        return "matrices"
+def group_of(name: str, parameter: mx.array, groups: dict[str, str] = GROUPS) -> str:
+    """Which of the groups trains a parameter. Raises CourseError when none knows its name."""
+    for group, names in groups.items():
+        if re.fullmatch(names, name):
+            return group
     raise CourseError(
-        f"no optimizer trains the parameter {name} of shape {parameter.shape}; say in "
-        "course_lib.train.optim.group_of which one does, or freeze it"
+        f"no optimizer trains the parameter {name} of shape {parameter.shape}; say in the table "
+        "of groups, such as course_lib.train.optim.GROUPS, which one does, or freeze it"
     )
 
 
@@ -768,23 +774,22 @@ def make_optimizer(
 ) -> optim.MultiOptimizer:
     """Muon for the matrices of the blocks, AdamW for wte and for lm_head, in the order of GROUPS.
 
-    The rates of the two AdamW are scaled by √(768 / n_embd). The state is made for the model's
-    parameters. muon: makes the first optimizer, of its learning rate. Raises CourseError for a
-    parameter that `group_of` does not know.
+    The rates of the two AdamW are scaled by √(768 / n_embd). muon: makes the first optimizer, of
+    its learning rate. Raises CourseError for a parameter that is in no group.
     """
-    scale = math.sqrt(768 / model.config.n_embd)
-    matrices = muon(matrix_lr)
-    embedding, head = (
-        optim.AdamW(
-            lr * scale, betas=(0.8, 0.95), eps=1e-10, weight_decay=0.0, bias_correction=True
-        )
-        for lr in (embedding_lr, unembedding_lr)
-    )
-    filters = [
-        lambda name, parameter: group_of(name, parameter) == "matrices",
-        lambda name, parameter: group_of(name, parameter) == "embedding",
-    ]
-    optimizer = optim.MultiOptimizer([matrices, embedding, head], filters)
+    rates = [rate * math.sqrt(768 / model.config.n_embd) for rate in (embedding_lr, unembedding_lr)]
+    return for_groups(model, GROUPS, [muon(matrix_lr), *map(adamw, rates)])
+
+
+def adamw(rate: float, betas: tuple = (0.8, 0.95), weight_decay: float = 0.0) -> optim.AdamW:
+    """AdamW with nanochat's eps, and averages that are corrected for their start at 0."""
+    return optim.AdamW(rate, betas, 1e-10, weight_decay, bias_correction=True)
+
+
+def for_groups(model: nn.Module, groups: dict[str, str], optimizers: list) -> optim.MultiOptimizer:
+    """An optimizer for each of the groups, in their order, with the state for the model."""
+    filters = [lambda name, p, own=own: group_of(name, p, groups) == own for own in groups]
+    optimizer = optim.MultiOptimizer(optimizers, filters[:-1])
     optimizer.init(model.trainable_parameters())
     return optimizer
 
@@ -850,7 +855,6 @@ def muon_momentum(it: int) -> float:
 draw.draw_schedules(lr_multiplier, muon_momentum)
 
 # %% tags=["nbval-check-output"]
-# The edges, where it is easy to be off by one.
 print([round(lr_multiplier(it, 10), 2) for it in range(11)])
 assert [lr_multiplier(it, 1000) for it in (0, 800, 1000)] == [1.0, 1.0, 0.0]  # 800 is N - warmdown
 assert lr_multiplier(801, 1000) < 1 and lr_multiplier(1000, 1000, final_lr_frac=0.1) == 0.1
@@ -865,11 +869,7 @@ assert [round(muon_momentum(it), 6) for it in (0, 150, 300, 10_000)] == [0.85, 0
 
 
 # %%
-def adamw_for(rate):
-    return optim.AdamW(rate, betas=[0.9, 0.95], weight_decay=0.0, bias_correction=True)
-
-
-MAKERS = {"frozen": optim.SGD, "SGD": optim.SGD, "AdamW": adamw_for, "Muon": Muon}
+MAKERS = {"frozen": optim.SGD, "SGD": optim.SGD, "AdamW": plain, "Muon": Muon}
 MAKERS["momentum"] = partial(optim.SGD, momentum=0.9)
 
 
@@ -898,7 +898,7 @@ def loss_on(model, batches):
 # %% [markdown]
 # Over the second half of the steps the rates fall to 0. Muon's momentum stays at 0.95; chapter 10 applies `muon_momentum`.
 # Neither Muon nor AdamW has weight decay. Each optimizer gets its own search: several rates with seed 0, then the best of
-# them with two other seeds. They are chosen on training data that no run sees, `choosing`, and judged on held-out data. A best rate at the edge of its grid does not count as tuned: one on either side must be worse.
+# them with two other seeds (rings below). They are chosen on training data that no run sees, `choosing`, and judged on held-out data. A best rate at the edge of its grid does not count as tuned: one on either side must be worse.
 
 
 # %%
@@ -933,8 +933,7 @@ def at_best(rows):
 # %% [markdown]
 # ### Names
 #
-# First the names of chapter 04, and a GPT with two blocks, 64 wide. Twice: 64 names per step for 150 steps, and 256 per step
-# for 400.
+# First the names of chapter 04, and a GPT with two blocks, 64 wide: 64 names per step for 150 steps, then 256 for 400.
 
 # %%
 names = load_names()
@@ -993,7 +992,7 @@ for size, rows in ((64, on_64), (256, on_256)):
 # With 64 names per step, plain SGD with a tuned rate is as good as AdamW; only Muon stands out. With 256 names and more steps,
 # its lead over AdamW is about the same.
 #
-# That is at equal *steps*. But a step of Muon costs more. How do they compare at equal *time*?
+# That is at equal *steps*. A step of Muon costs more. And at equal *time*?
 
 # %%
 few = name_batches(256, 3)

@@ -16,7 +16,7 @@
 # %% [markdown]
 # ![Map of the course: chapter 10 training is marked, in Part II; after 09 muon, and 11 evaluation comes next](images/map_10.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · **10** · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/10_training.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · **10** · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [21](21_nanochat_2026.ipynb) · [22](22_weights.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/10_training.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %%
 #| export train.trainer
@@ -26,8 +26,8 @@ Source: nanochat (October 2025).
 """
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -36,8 +36,6 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPT
 from course_lib.train import refusals
-from course_lib.train.muon import Muon
-from course_lib.train.optim import lr_multiplier, make_optimizer, muon_momentum
 from course_lib.train.recipe import Rates
 
 # %%
@@ -45,7 +43,6 @@ import json
 import tempfile
 import time
 from contextlib import nullcontext, redirect_stderr
-from dataclasses import asdict, replace
 from io import StringIO
 from itertools import cycle, islice, product
 from pathlib import Path
@@ -63,6 +60,7 @@ from course_lib.data.tokenizer import Tokenizer
 from course_lib.model.gpt import GPTConfig, init_weights
 from course_lib.model.sizes import count_parameters, flops_per_token
 from course_lib.train.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from course_lib.train.optim import lr_multiplier, make_optimizer, muon_momentum
 from course_lib.train.pretraining import Documents
 
 backend.seed_everything(42)
@@ -215,7 +213,8 @@ claim("with one at the end, at least 1.4 times as much", once[-1] > 1.4 * often[
 # ## 4. The Trainer
 #
 # A step has seven numbers that somebody has to choose. The programs have them as flags, and check the bounds that
-# `NonNegative` and `Fraction` stand for.
+# `NonNegative` and `Fraction` stand for. The class also says what follows from them: the optimizers, and what changes with
+# each step. (Chapter 21 has other rates, and the same Trainer.)
 
 # %%
 #| export train.recipe
@@ -223,8 +222,11 @@ claim("with one at the end, at least 1.4 times as much", once[-1] > 1.4 * often[
 
 from dataclasses import dataclass
 
+import mlx.optimizers as optim
+
 from course_lib.host.program import Fraction, NonNegative
-from course_lib.model.gpt import GPTConfig
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.train.optim import lr_multiplier, make_optimizer, muon_momentum
 
 
 # %%
@@ -247,6 +249,19 @@ class Rates:
     """Fraction of the run over which learning rates decay."""
     final_lr_frac: Fraction = 0.0
     """Final rate as a fraction of the peak."""
+
+    def optimizer(self, model: GPT) -> optim.MultiOptimizer:
+        """The optimizers of a model; that of the matrices comes first."""
+        return make_optimizer(model, self.matrix_lr, self.embedding_lr, self.unembedding_lr)
+
+    def multiplier(self, it: int, num_iterations: int) -> float:
+        """What all learning rates are multiplied by at step `it`."""
+        shape = self.warmup_ratio, self.warmdown_ratio, self.final_lr_frac
+        return lr_multiplier(it, num_iterations, *shape)
+
+    def of_muon(self, it: int, num_iterations: int) -> dict[str, float]:
+        """What the state of Muon holds at step `it`, beside its rate."""
+        return {"momentum": muon_momentum(it)}
 
 
 # %% [markdown]
@@ -280,17 +295,14 @@ class Diverged(CourseError):
 class Trainer:
     """Steps of Muon and AdamW on a GPT, with clipping and the schedule of learning rates.
 
-    num_iterations: steps of the whole run, which the schedule spans; rates: those of `Rates`.
+    num_iterations: of the whole run, which the schedule spans; other: what differs from rates.
     """
 
-    muon: Callable = Muon  # makes the optimizer of the matrices, of its rate
-
-    def __init__(self, model: GPT, num_iterations: int, **rates: float):
-        self.model, self.num_iterations, self.rates = model, num_iterations, Rates(**rates)
+    def __init__(self, model: GPT, num_iterations: int, rates: Rates | None = None, **other: float):
+        self.rates = replace(rates or Rates(), **other)
         refusals.check_run(num_iterations, self.rates.grad_clip)
-        self.iteration = 0
-        peaks = self.rates.matrix_lr, self.rates.embedding_lr, self.rates.unembedding_lr
-        self.optimizer = make_optimizer(model, *peaks, self.muon)
+        self.model, self.num_iterations, self.iteration = model, num_iterations, 0
+        self.optimizer = self.rates.optimizer(model)
         self.peaks = [part.learning_rate for part in self.optimizer.optimizers]
         self.loss_and_gradients = nn.value_and_grad(model, model.loss)
 
@@ -349,12 +361,12 @@ def global_norm(gradients: dict) -> float:
 @add_to(Trainer)
 def set_rates(self) -> float:
     """Set learning rates and momentum of this iteration; what the rates are multiplied by."""
-    rates = self.rates
-    shape = rates.warmup_ratio, rates.warmdown_ratio, rates.final_lr_frac
-    multiplier = lr_multiplier(self.iteration, self.num_iterations, *shape)
+    now = self.iteration, self.num_iterations
+    multiplier = self.rates.multiplier(*now)
     for part, peak in zip(self.optimizer.optimizers, self.peaks, strict=True):
         part.learning_rate = peak * multiplier
-    self.optimizer.optimizers[0].state["momentum"] = mx.array(muon_momentum(self.iteration))
+    for name, number in self.rates.of_muon(*now).items():
+        self.optimizer.optimizers[0].state[name] = mx.array(number)
     return multiplier
 
 
@@ -540,8 +552,7 @@ class Record:
     """What the loop asks of its `out`, in its simplest form."""
 
     def __init__(self, recipe):
-        self.recipe = recipe
-        self.results, self.unseen = [], {}
+        self.recipe, self.results, self.unseen = recipe, [], {}
 
     def micro_batches(self, step, batches):
         return islice(batches, self.recipe.micro_batches())
@@ -577,19 +588,13 @@ def mean_loss(model, batches):
 # %%
 STEPS = budget(400, quick=4)
 LADDER = GPTConfig(sequence_len=128, vocab_size=512, n_layer=4, n_head=4, n_kv_head=4, n_embd=128)
-recipe = Recipe(
-    model=LADDER,
-    num_iterations=STEPS,
-    total_batch_size=1024,
-    sequence_len=128,
-    device_batch_size=4,
-    rates=Rates(warmdown_ratio=0.5),
-    cadence=Cadence(budget(40, quick=2), eval_batches=8, sample_every=STEPS, save_every=STEPS),
-)
+sizes = {"total_batch_size": 1024, "sequence_len": 128, "device_batch_size": 4}
+cadence = Cadence(budget(40, quick=2), eval_batches=8, sample_every=STEPS, save_every=STEPS)
+recipe = Recipe(LADDER, STEPS, **sizes, rates=Rates(warmdown_ratio=0.5), cadence=cadence)
 
 # %%
 out = Record(recipe)
-trainer = Trainer(new_model(LADDER), STEPS, **asdict(recipe.rates))
+trainer = Trainer(new_model(LADDER), STEPS, recipe.rates)
 train(recipe, trainer, Documents(data, tokenizer, recipe), out, StopRequest())
 training, norms = [[getattr(each, name) for each in out.results] for name in ("loss", "grad_norm")]
 draw.draw_run(training, out.unseen, norms, limit=recipe.rates.grad_clip)
@@ -616,21 +621,20 @@ claim("far more of the first 50 norms than of the last are above 1", early > 2 *
 
 
 # %%
-class Steady(Trainer):
-    """A Trainer whose momentum stays the same."""
+@dataclass(frozen=True)
+class Steady(Rates):
+    """Rates with a momentum that stays the same."""
 
-    def set_rates(self):
-        multiplier = super().set_rates()
-        self.optimizer.optimizers[0].state["momentum"] = mx.array(self.momentum)
-        return multiplier
+    momentum: float = 0.95
+
+    def of_muon(self, it, num_iterations):
+        return {"momentum": self.momentum}
 
 
-def one_run(seed, steps=200, batches_per_step=1, momentum=None, **rates):
+def one_run(seed, steps=200, batches_per_step=1, rates=None, **changed):
     """A row: the unseen loss of the small model after a run, and how often its norm was above 1."""
     steps = budget(steps, quick=2)
-    kind = Steady if momentum else Trainer
-    trainer = kind(new_model(SMALL, seed), steps, warmdown_ratio=0.5, **rates)
-    trainer.momentum = momentum
+    trainer = Trainer(new_model(SMALL, seed), steps, rates, warmdown_ratio=0.5, **changed)
     with TokenLoader(data, tokenizer, "train", 8, 128) as loader:
         norms = [trainer.step(islice(loader, batches_per_step)).grad_norm for _ in range(steps)]
     row = {"seed": seed, "steps": steps, "above_1": sum(norm > 1 for norm in norms)}
@@ -643,14 +647,12 @@ def runs():
             yield {"run": f"limit {limit:g}"} | one_run(seed, grad_clip=limit)
         yield {"run": "larger steps"} | one_run(seed, steps=100, batches_per_step=2)
         for momentum in (0.95, 0.88):  # 0.88: about the mean of the growing one in 200 steps
-            yield {"run": f"momentum {momentum}"} | one_run(seed, momentum=momentum)
+            yield {"run": f"momentum {momentum}"} | one_run(seed, rates=Steady(momentum=momentum))
 
 
 # %%
 rows = stored("training_runs", runs)
-found = {}
-for row in rows:
-    found.setdefault(row["run"], []).append(row["loss"])
+found = {row["run"]: [one["loss"] for one in rows if one["run"] == row["run"]] for row in rows}
 for name, losses in found.items():
     print(f"{name:13s}", *(f"{loss:.3f}" for loss in losses), f"  mean {np.mean(losses):.3f}")
 
@@ -916,10 +918,9 @@ for flops in BUDGETS:
     print(f"{tokens / parameters:.0f} tokens for each; without wte {tokens / without_wte:.0f}")
 
 # %%
-low, middle, high = BUDGETS
-claim("at the smallest budget depth 1 is best, with both seeds", beats(1, 2, low))
-claim("at the middle one, too", beats(1, 2, middle))
-claim("at the largest, depth 2 is best, with both seeds", beats(2, 1, high))
+claim("at the smallest budget depth 1 is best, with both seeds", beats(1, 2, BUDGETS[0]))
+claim("at the middle one, too", beats(1, 2, BUDGETS[1]))
+claim("at the largest, depth 2 is best, with both seeds", beats(2, 1, BUDGETS[2]))
 claim("depth 4 is never the best", all(beats(best[flops], 4, flops) for flops in BUDGETS))
 
 # %% [markdown]

@@ -18,7 +18,7 @@
 # %% [markdown]
 # ![Map of the course: chapter 11 evaluation is marked, in Part II; after 10 training, and 12 engine comes next](images/map_11.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · **11** · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/11_evaluation.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · **11** · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [21](21_nanochat_2026.ipynb) · [22](22_weights.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/11_evaluation.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %%
 #| export evaluate.core
@@ -56,6 +56,7 @@ from course_lib.classroom.pair_table import PairTable
 from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import open_dataset
 from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.train.starter import load_starter
 from course_lib.train.trainer import Trainer
 from course_lib.train.validation import nats_and_bytes, validate
 
@@ -88,6 +89,7 @@ held_out = {V: batches_of(tokenizer) for V, tokenizer in tokenizers.items()}
 # %% [markdown]
 # To train one, and to stop for a look at some of its steps:
 
+
 # %%
 def learn(V, width, seed, looks):
     """Train a small model on 2,048 tokens a step; (step, bytes read, model) at each of `looks`."""
@@ -106,7 +108,8 @@ def learn(V, width, seed, looks):
 
 
 # %% [markdown]
-# The runs are stored, with two seeds each. (A third model is for section 2.) `nats_and_bytes` adds up the loss of a batch.
+# The runs are stored, with two seeds each. `nats_and_bytes` adds up the loss of a batch.
+
 
 # %%
 def vocabularies():
@@ -187,12 +190,11 @@ claim(
 # ### What counts
 #
 # A text has no `<|bos|>` in it. So special tokens count neither above the line nor below, and targets of −1 do not count either. Here is
-# the ratio in plain Python, from the logits of a model that we train now, in 100 steps:
+# the ratio in plain Python, from the logits of the **starter model**, which comes with the course: four blocks, pretrained on this corpus for some minutes.
 
 # %%
-tokenizer = tokenizers[2048]
-*_, (_, _, model) = learn(2048, 128, seed=0, looks=[budget(100, quick=3)])
-inputs, targets = held_out[2048][0]
+model, tokenizer = load_starter("base")
+inputs, targets = batches_of(tokenizer)[0]
 nats = size = 0
 for logits, row in zip(np.array(model(inputs), dtype=np.float64), targets.tolist(), strict=True):
     for z, target in zip(logits, row, strict=True):
@@ -335,6 +337,7 @@ for name in ("words", "pronouns", "phrases"):
 # An option is a context, a delimiter (a space, or a line with "Answer:") and a continuation. The kinds differ in which of the two
 # changes from option to option.
 
+
 # %%
 #| export evaluate.core
 def parts_of(task: CoreTask, item: dict) -> tuple[list[str], list[str]]:
@@ -350,6 +353,7 @@ def parts_of(task: CoreTask, item: dict) -> tuple[list[str], list[str]]:
 # A base model must guess what game is being played. **Few-shot** means: put some solved items in front. They are drawn from the
 # other items of the task with a seed for each item, so that every model gets the same question. (The seed is nanochat's, so that its
 # numbers compare.)
+
 
 # %%
 #| export evaluate.core
@@ -405,6 +409,7 @@ for pieces in (["is late"], ["is ", "late"]):
 # %% [markdown]
 # In a text, a space is part of the token after it. Cut apart, it stands alone, which the model has hardly ever seen. So each
 # option is encoded as a whole, and the place where the answer begins is found in the ids.
+
 
 # %%
 #| export evaluate.core
@@ -466,6 +471,7 @@ for name in ("physics", "agreement", "phrases"):
 # The logits at a place are for the *next* token. So token $t$ is scored by the logits at $t - 1$, and the model need not read the last
 # token at all. An option with more tokens has a larger sum of losses, so CORE takes the **mean** over the scored tokens. The lowest wins.
 
+
 # %%
 def losses_of(model, sequence):
     """(nats of each scored token, first choice of the model at each), in NumPy's float64."""
@@ -490,6 +496,7 @@ print("first choices:", [tokenizer.token(token) for token in choices])
 
 # %% [markdown]
 # Blue arrows come from the logits that count. If you take the logits at $t$ for token $t$, you ask the model for what it has just read. Now, who is right?
+
 
 # %%
 #| export evaluate.core
@@ -542,6 +549,7 @@ print({name: f"{sum(right)} of {len(right)}" for name, right in hits.items()})
 #
 # $$ \text{SE} = \sqrt{\frac{a\,(1-a)}{n}} $$
 
+
 # %%
 #| export evaluate.core
 def standard_error(accuracy: float, count: int) -> float:
@@ -583,6 +591,7 @@ for item in items["pronouns"]:
 # The same two contexts, another end, the other answer. A model that likes one of the contexts better and hardly listens to the
 # end: what will it get?
 
+
 # %%
 #| export evaluate.core
 def by_cluster(items: Iterable[dict], values: Sequence[float]) -> list[tuple[float, int]]:
@@ -616,6 +625,7 @@ for name in ("pronouns", "agreement"):
 # $$ \text{SE} = \frac{1}{n} \sqrt{\sum_c \Big( \sum_{i \in c} (x_i - a) \Big)^2 } $$
 #
 # Here $x_i$ is 1 for a right item and 0 for a wrong one.
+
 
 # %%
 #| export evaluate.core
@@ -669,6 +679,7 @@ claim("and too small for items that go together", ratios[0.2][0] < 0.87)
 #
 # with $b$ the share that guessing gets right, the task's **baseline**. Its standard error is divided by $1 - b$, too.
 
+
 # %%
 #| export evaluate.core
 @dataclass(frozen=True)
@@ -712,7 +723,7 @@ def task_result(task: Task, items: Iterable[dict], hits: Sequence[bool]) -> Task
 
 
 # %% [markdown]
-# Both errors side by side, for this notebook's model; `clear` is more than two standard errors above guessing:
+# Both errors side by side, for the starter model; `clear` is more than two standard errors above guessing:
 
 # %%
 results = {name: task_result(tasks[name], items[name], hits[name]) for name in tasks}
@@ -730,7 +741,7 @@ for name, result in results.items():
 # %% [markdown]
 # ### Two models on the same items
 #
-# Is the model better than a table of pairs (chapter 01) that has read the same text? `PairTable` of the classroom counts how often each id came after
+# Is the model better than a table of pairs (chapter 01) that has read as much of the same text? `PairTable` of the classroom counts how often each id came after
 # each, and answers the same items in the same way.
 #
 # An item that is easy for one is often easy for the other, so the two accuracies err together. Take the **difference on each item**, 1, 0 or
@@ -738,8 +749,8 @@ for name, result in results.items():
 
 # %%
 with TokenLoader(data, tokenizer, "train", 8, 256) as loader:
-    table = PairTable(model.config, islice(loader, budget(100, quick=3)))
-errors = {}
+    table = PairTable(model.config, islice(loader, budget(642, quick=3)))  # what the model read
+errors, leads = {}, {}  # leads: in paired errors
 for name, task in tasks.items():
     of_table = ask_items(table, tokenizer, task, items[name])
     gains = [ours - theirs for ours, theirs in zip(hits[name], of_table, strict=True)]
@@ -749,18 +760,22 @@ for name, task in tasks.items():
     print(f"{name:10s} model {results[name].accuracy:6.1%}, table {other.accuracy:6.1%}: ", end="")
     paired = f"{statistics.mean(gains):+6.1%}, paired ± {errors[name][0]:.1%}"
     print(f"{paired}, unpaired ± {apart:.1%}")
+    leads[name] = statistics.mean(gains) / errors[name][0]
 paired, unpaired = map(sum, zip(*errors.values(), strict=True))
 claim("paired, the errors are smaller, by a fifth or more in all", paired < 0.8 * unpaired)
+claim("the model is clearly better on no task", max(leads.values()) < 2)
+claim("on phrases the table is", leads["phrases"] < -2)
 
 
 # %% [markdown]
-# So is it better? A difference counts when it is more than two paired errors from 0. In our run there was none: nothing here shows that the model is better than the table. (On `words` the table leads, by almost two errors.)
+# So is it better? A difference counts when it is more than two paired errors from 0. Only one does, and it speaks for the table, on `phrases`. Nothing here shows that the model is better.
 
 # %% [markdown]
 # ## 6. One number for all
 #
 # **CORE** is the mean of the centred scores, each task with the same weight, whether it has 32 items or 20,000. Errors of different tasks
 # are independent, so they add up as squares:
+
 
 # %%
 #| export evaluate.core
@@ -779,10 +794,11 @@ def core_error(results: list[TaskResult]) -> float:
 # %%
 mean, error = core_score([*results.values()]), core_error([*results.values()])
 print(f"mean of the centred scores {mean:+.3f} ± {error:.3f}")
+claim("the mean is clear of guessing", mean > 2 * error)
 draw.draw_core([*results.values()])
 
 # %% [markdown]
-# The bars are two standard errors long on each side. A filled point is clear of guessing. Left of the dashed line is worse than guessing. The mean, less than two errors above 0, is not clear of it.
+# The bars are two standard errors long on each side. A filled point is clear of guessing. Left of the dashed line is worse than guessing. The mean is clear of it: `words` and `agreement` lift it.
 #
 # ### By what margin?
 #
@@ -802,19 +818,22 @@ print(f"less than half a nat from 0: {near:.0%}")
 
 
 # %% [markdown]
-# Those near 0 could tip with a little more training or another seed. That is one reason why the scores of the five models below differ. Others are wrong by two nats or more, and that is no near miss.
+# Those near 0 could tip with a little more training or another seed. Others are wrong by two nats or more, and that is no near miss.
 #
 # ## 7. What can it do?
 #
-# One model may be lucky. Five more, with other starting values, are stored, after 100 steps and after 200. First: how often do the two errors disagree?
+# One model may be lucky. Five of section 1's kind, with 2,048 ids and different starting values, are stored, after 100 steps and after 200. First: how often do the two errors disagree?
 
 # %%
+small = tokenizers[2048]  # that of section 1
+
+
 def five_models():
     looks = budget([100, 200], quick=[1, 2])
     for seed in range(budget(5, quick=1)):
         for steps, _, model in learn(2048, 128, seed, looks):
             for name, task in tasks.items():
-                right = ask_items(model, tokenizer, task, items[name], limit=budget(100, quick=4))
+                right = ask_items(model, small, task, items[name], limit=budget(100, quick=4))
                 found = task_result(task, items[name], right)
                 plain = standard_error(found.accuracy, found.count)
                 row = {"seed": seed, "steps": steps, "task": name}
@@ -836,16 +855,16 @@ print(f"of {len(models)} verdicts, clusters change", dict(changed))
 claim("clusters change verdicts, and only on agreement", set(changed) == {"agreement"})
 
 # %% [markdown]
-# On `agreement` the plain formula had missed something that is there. And what can the models do? Beside them stands the table of pairs, from twice as many batches as before:
+# On `agreement` the plain formula had missed something that is there. And what can the models do? Beside them stands a table of pairs from 200 batches, as many as they have read:
 
 # %%
-with TokenLoader(data, tokenizer, "train", 8, 256) as loader:
+with TokenLoader(data, small, "train", 8, 256) as loader:
     table = PairTable(model.config, islice(loader, budget(200, quick=3)))
 lead, sure = {}, {}
 for name, task in tasks.items():
     rows = [row for row in models if (row["steps"], row["task"]) == (models[-1]["steps"], name)]
     ours = [row["right"] / row["items"] for row in rows]
-    theirs = statistics.mean(ask_items(table, tokenizer, task, items[name]))
+    theirs = statistics.mean(ask_items(table, small, task, items[name]))
     lead[name] = statistics.mean(ours) - theirs
     sure[name] = sum(clear(row, "clustered") for row in rows)
     print(f"{name:10s} guessing {task.baseline:4.0%}, table {theirs:5.1%}, models", end="")
@@ -863,7 +882,7 @@ claim("and as good on agreement, within five points", abs(lead["agreement"]) < 0
 
 
 # %% [markdown]
-# Be honest about this. Models that read Python's documentation for some minutes know no physics. (On physics the table is far below guessing: it must prefer some kind of option that is seldom right. We did not look into it.) They are above guessing on agreement and on
+# Be honest about this. Models that read Python's documentation for some minutes know no physics. (On physics the table is far below guessing, as the starter model is: it must prefer some kind of option that is seldom right. We did not look into it.) They are above guessing on agreement and on
 # phrases, and a table of pairs, which looks one token back, does that as well or better. "Above guessing" says that something was learned.
 # It does not say what.
 #
@@ -890,6 +909,7 @@ claim("and as good on agreement, within five points", abs(lead["agreement"]) < 0
 #
 # <details><summary>Hint 2</summary>Sum each list, then divide: not the mean of the ratios. `scores.index(min(scores))` is the first of the lowest.</details>
 
+
 # %% tags=["exercise"]
 def choose(losses, sizes):
     raise NotImplementedError
@@ -911,6 +931,7 @@ check(exercises.choose, choose)
 # <details><summary>Hint 2</summary>A dictionary from label to the sum of d − mean(d) over its items. Square these sums, add them up, take the root, and divide by the number
 # of items.</details>
 
+
 # %% tags=["exercise"]
 def difference(first, second, clusters):
     raise NotImplementedError
@@ -931,6 +952,7 @@ check(exercises.difference, difference)
 # <details><summary>Hint 1</summary>`np.random.default_rng(seed).integers(0, n, size=(1000, n))` draws the documents of all rounds at once.</details>
 #
 # <details><summary>Hint 2</summary>Index both arrays with it. Sum nats and bytes of each round, then divide the sums. Do not forget the ln 2.</details>
+
 
 # %% tags=["exercise"]
 def bootstrap(nats, sizes, seed):

@@ -16,7 +16,7 @@
 # %% [markdown]
 # ![Map of the course: chapter 12 engine is marked, the last one of Part II; after 11 evaluation](images/map_12.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · **12** · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/12_engine.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · **12** · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [21](21_nanochat_2026.ipynb) · [22](22_weights.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/12_engine.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %%
 #| export generate.sampling
@@ -42,21 +42,21 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from course_lib import backend
-from course_lib.classroom import budget, check, claim, stored
+from course_lib.classroom import budget, check, claim
 from course_lib.classroom import draw_generation as drawings
 from course_lib.classroom.exercises import engine as exercises
 from course_lib.classroom.other_engine import writers
-from course_lib.data.dataloader import TokenLoader
 from course_lib.data.dataset import open_dataset
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.cutoffs import keep_top_k
 from course_lib.generate.engine import Engine
 from course_lib.generate.kv_cache import KVCache, cache_bytes
 from course_lib.model.attention import rms_norm, rotate
-from course_lib.model.gpt import GPT, GPTConfig, init_weights
+from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.model.products import inference_mode
 from course_lib.model.sizes import count_parameters
 from course_lib.names.bigram import load_names
+from course_lib.train.starter import load_starter
 from course_lib.train.trainer import Trainer
 
 backend.seed_everything(42)
@@ -661,7 +661,7 @@ for seed in range(2):
 # %% [markdown]
 # ### In words
 #
-# Letters are easy to count, but in the end you sample words. A model with two blocks learns from the documentation of Python (1,024 ids, 500 steps of 1,024 tokens), and continues 16 documents that it has never seen, by
+# Letters are easy to count, but in the end you sample words. The course comes with a small model that has read the documentation of Python, the **starter model**. It continues 16 documents that it has never seen, by
 # 80 tokens each. How likely does the model itself find each text, and how often does the text repeat itself? (A repeat is four tokens in a row that stood in this text before.)
 
 # %%
@@ -675,71 +675,51 @@ SETTINGS = {
 }
 
 
-def judge(writer, prompt, ids):
+writer, words = load_starter("base")
+
+
+def judge(prompt, ids):
     """Nats per token that the model gives `ids` after the prompt, and the share of repeats."""
-    both = mx.array([prompt + ids])
+    both = mx.array([prompt + (ids or [words.bos])])  # it may end at once
     nats = writer.loss(both[:, :-1], both[:, 1:], "none")[0, len(prompt) - 1 :].mean().item()
     fours = [tuple(ids[n : n + 4]) for n in range(len(ids) - 3)]
-    return nats, 1 - len(set(fours)) / max(len(fours), 1)
+    return nats, (len(fours) - len(set(fours))) / max(len(fours), 1)
 
 
 # %%
-def word_texts():
-    data = open_dataset()
-    words = Tokenizer.train(data.documents("train"), 1024)
-    held_out = words.encode_batch(list(islice(data.documents("val"), 100)), bos=True)
-    held_out = [ids for ids in held_out if len(ids) >= 104][: budget(16, quick=2)]
-    prompts = [ids[:24] for ids in held_out]
-    for seed in range(budget(2, quick=1)):
-        steps = budget(500, quick=2)
-        writer = GPT(GPTConfig(128, 1024, n_layer=2, n_head=4, n_kv_head=4, n_embd=128))
-        init_weights(writer, seed)
-        trainer = Trainer(writer, steps)
-        with TokenLoader(data, words, "train", 8, 128) as loader:
-            for _ in range(steps):
-                trainer.step([next(loader)])
-        texts, engine = {}, Engine(writer, words)
-        for name, settings in SETTINGS.items():
-            written = engine.generate_batch(prompts, 80, seed=seed, **settings)
-            texts[name] = [generation.ids for generation in written]
-        texts["real"] = [ids[24:104] for ids in held_out]
-        for name, some in texts.items():
-            pairs = zip(prompts, some, strict=True)
-            nats, repeats = np.mean([judge(writer, *pair) for pair in pairs], axis=0).round(4)
-            row = {"seed": seed, "steps": steps, "setting": name, "nats": nats, "repeats": repeats}
-            yield row | {"text": words.decode(prompts[0] + some[0])}
-
-
-# %%
-rows = stored("generation_words", word_texts)
-
-# %%
-for row in rows[: len(SETTINGS) + 1]:
-    shown = " ".join(row["text"].removeprefix("<|bos|>").split())
-    print(f"{row['setting']:18s}{shown[:220]}")
-points = {row["setting"]: [] for row in rows}
-for row in rows:
-    points[row["setting"]].append((row["nats"], row["repeats"]))
+held_out = words.encode_batch(list(islice(open_dataset().documents("val"), 100)), bos=True)
+held_out = [ids for ids in held_out if len(ids) >= 104][: budget(16, quick=2)]
+prompts, author = [ids[:24] for ids in held_out], Engine(writer, words)
+texts = {}
+for name, settings in SETTINGS.items():
+    written = author.generate_batch(prompts, 80, **settings)
+    texts[name] = [generation.ids for generation in written]
+texts["real"] = [ids[24:104] for ids in held_out]
+points = {name: np.array(list(map(judge, prompts, some))) for name, some in texts.items()}
+for name, some in texts.items():
+    print(f"{name:18s}{' '.join(words.decode(prompts[0][1:] + some[0]).split())[:220]}")
 drawings.draw_settings(points)
 
 
 # %%
 def apart_in(column, lower, higher):
-    """Whether every seed of `lower` lies below every seed of `higher`."""
-    return max(p[column] for p in points[lower]) < min(p[column] for p in points[higher])
+    """Whether `higher` has more, on the same prompts, by over three standard errors."""
+    gains = points[higher][:, column] - points[lower][:, column]
+    return gains.mean() > 3 * gains.std(ddof=1) / len(gains) ** 0.5
 
 
 # %%
 claim("greedy repeats itself more than real text", apart_in(1, "real", "greedy"))
 claim("and the model finds it likelier than real text", apart_in(0, "greedy", "real"))
-apart = np.array(points["temperature 1"]) - np.array(points["real"])  # (seeds, 2)
-claim("at temperature 1 texts are as likely as real ones", np.abs(apart[:, 0]).max() < 0.3)
+nats = {name: marks[:, 0].mean() for name, marks in points.items()}
+nearest = min(SETTINGS, key=lambda name: abs(nats[name] - nats["real"]))
+claim("at temperature 1 texts are the nearest to real ones", nearest == "temperature 1")
 claim("at 1.5 less likely", apart_in(0, "real", "temperature 1.5"))
 claim("min-p brings them back", apart_in(0, "1.5 and min-p 0.1", "temperature 1.5"))
 
 # %% [markdown]
-# Each dot is a seed, the dotted line real text. The likeliest text is *not* the best one: people do not write what is likeliest (Holtzman et al., 2020). Greedy runs in circles; a high temperature
-# falls apart. And at 1, texts surprise the model as much as real ones do: there you draw from just what it believes. Most people take 0.7 to 1, with top-p or min-p against the tail.
+# Each dot is a text, the dotted line the mean of real ones. The likeliest text is *not* the best one: people do not write what is likeliest (Holtzman et al., 2020). Greedy runs in circles; a high temperature
+# falls apart. And at 1, texts surprise the model about as much as real ones do: there you draw from just what it believes. Most people take 0.7 to 1, with top-p or min-p against the tail.
 #
 # ## 5. The engine
 #

@@ -16,7 +16,7 @@
 # %% [markdown]
 # ![Map of the course: chapter 14 tools is marked, the second one of Part III; after 13 conversations, before 15 reinforcement](images/map_14.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · **14** · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/14_tools_and_tasks.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · **14** · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [21](21_nanochat_2026.ipynb) · [22](22_weights.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/14_tools_and_tasks.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %%
 #| export chat.calculator
@@ -47,13 +47,13 @@ from typing import Any
 
 from course_lib.chat.choices import likeliest_letters
 from course_lib.chat.conversation import render_for_completion
-from course_lib.chat.questions import DOWNLOADED_TASKS, questions
+from course_lib.chat.questions import DOWNLOADED_TASKS, commonest_share, questions
 from course_lib.chat.questions import lesson_tasks as lesson_tasks
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.generate.engine import Engine
 
 # %% [markdown]
-# These cells open the two modules that this chapter builds. The next one is for this notebook only.
+# These cells open the two modules that this chapter builds.
 
 # %%
 import json
@@ -643,9 +643,8 @@ for reply in ("132", "It is 132.", "132.0", "47 + 85 = 132", "1320", "132, or 13
 
 
 # %% [markdown]
-# The rules for numbers can be fooled: a reply that lists many numbers and ends with the right one is right. So say which rule it was. (Where replies are free text,
-# a story or a summary, no rule will do. Then people judge, or a large language model does, which has mistakes and preferences of its own: it has to be compared with people first. The course
-# asks only what a rule can judge.)
+# The rules for numbers can be fooled: a reply that lists many numbers and ends with the right one is right. So say which rule it was. (For free text,
+# a story or a summary, no rule will do. Then people judge, or a large language model that was compared with people.)
 #
 # ### A task
 #
@@ -699,9 +698,12 @@ def get_task(name: str, split: str = "test") -> ChatTask:
     found = questions(name, split)
     if name in DOWNLOADED_TASKS and name != "gsm8k":
         return ChatTask(name, "categorical", 0.25, is_right=same_text, **found._asdict())
+    if name == "gsm8k":
+        return ChatTask(name, "generative", 0.0, is_right=same_marked_number, **found._asdict())
     judge = same_text if name.removeprefix("blind-") in TEXT_KINDS else same_number
-    judge = same_marked_number if name == "gsm8k" else judge
-    return ChatTask(name, "generative", 0.0, is_right=judge, **found._asdict())
+    said = [spoken(found.conversation(n)[-1]["content"]) for n in range(found.count)]
+    baseline = commonest_share(said, judge)
+    return ChatTask(name, "generative", baseline, is_right=judge, **found._asdict())
 
 
 # %%
@@ -709,7 +711,6 @@ for task in (get_task("calculator"), get_task("blind-calculator")):
     user, assistant_says = task[1]
     print(f"{task.name}: {len(task)} questions, such as {user['content']!r}")
     print("  right is", repr(spoken(assistant_says["content"])))
-    assert not task.evaluate(task[1], "I do not know.")
 print(lesson_tasks())
 
 # %% [markdown]
@@ -793,10 +794,12 @@ for kind, replies in found.items():
     result = TaskResult(get_task(kind), sum(answer.right for answer in replies), len(replies))
     low, high = interval(result.right, result.count)
     print(f"{kind:10s} {result.right:3d} of {result.count}: {result.accuracy:5.0%} ", end="")
-    print(f"± {result.standard_error:4.1%}, interval {low:.0%} to {high:.0%}")
+    print(f"± {result.standard_error:4.1%}, interval {low:.0%} to {high:.0%}", end="")
+    print(f", guessing {result.task.baseline:.1%}")
+claim("one answer gets most of counting", get_task("counting").baseline > 0.5)
 
 # %% [markdown]
-# If all replies are right, or none, that formula says ± 0, as if one could be certain after so few questions. The last column asks the other way round: *which true shares lie within two of their standard errors
+# If all replies are right, or none, that formula says ± 0, as if one could be certain after so few questions. The interval asks the other way round: *which true shares lie within two of their standard errors
 # of what was seen?* Take 0 right of 10. The largest such share $p$ has $p = 2\sqrt{p\,(1-p)/10}$, so $10\,p = 4\,(1-p)$, and $p = 4/14$:
 
 # %% tags=["nbval-check-output"]
@@ -883,10 +886,10 @@ print(written("SPELL THE WORD STRAWBERRY.", use_calculator))
 #
 # *Spelling*: it knows the words that it has practised far better than new ones. A good part is memory, and only the test questions tell.
 #
-# *Blind*: the answers expected are the lessons' own. Identity gets 67 of 76, sums 25 of 25. With 15 questions, as in the other two, the bar is so long that it says little.
+# *Blind*: the answers expected are the lessons' own. Identity gets 70 of 76, sums 25 of 25. With 15 questions, as in the other two, the bar is so long that it says little.
 #
-# *In capitals*: in spelling and counting nothing is left, and the last line of the output tells why. The templates of chapter 13 shout now and then: when they ask who it is, for sums, and for what it cannot know. They never shout about words. So
-# to this model, capitals are a sign of the other kinds. (Copying letters from capitals would be new to it as well. Identity loses 40 points although it is shouted now and then; why, we did not find out.) It has learned the form of the questions along with the answers.
+# *In capitals*: in spelling and counting hardly anything is left, and the last line of the output tells why. The templates of chapter 13 shout now and then: when they ask who it is, for sums, and for what it cannot know. They never shout about words. So
+# to this model, capitals are a sign of the other kinds. (Identity loses 26 points although it is shouted now and then; why, we did not find out.) It has learned the form of the questions along with the answers.
 #
 # ### The same questions
 #
@@ -909,7 +912,9 @@ for way in ("in capitals", "quoted"):
 #
 # ### Guessing
 #
-# A categorical score has a floor. Here are questions with four choices, in the form that nanochat uses (October 2025, and July 2026). The starter model has never seen one.
+# A score has a floor: what you get without reading the question. In writing, it is the commonest answer given each time, the last column above. In counting most answers are 1, so only what is above that column is knowledge. (In `unknown` all answers are the same, so no score would tell; its floor is left at 0.)
+#
+# Of four choices, a guess gets a quarter. Here are such questions in nanochat's form (October 2025, and July 2026). The starter model has never seen one.
 
 # %%
 rng, made = random.Random(7), []
@@ -922,7 +927,7 @@ print(made[0][0]["content"])
 
 
 # %% [markdown]
-# There is nothing to write: one pass over the prompt, and of the logits at its end the four letters' are compared.
+# Nothing is written: of the logits after the prompt, the four letters' are compared.
 
 # %%
 def likeliest_letter(messages):
@@ -943,14 +948,13 @@ result = TaskResult(by_letter, sum(answer.right for answer in letters), len(made
 chosen = {letter: sum(answer.reply == letter for answer in letters) for letter in "ABCD"}
 print(f"{result.accuracy:.1%} ± {result.standard_error:.1%}, guessing 25 %; chosen: {chosen}")
 print(f"centred {result.centred:+.2f} ± {result.centred_error:.2f}")
-no_news = abs(result.centred) < 2 * result.centred_error
-claim("it is within two standard errors of guessing", no_news)
+claim("within two standard errors of guessing", abs(result.centred) < 2 * result.centred_error)
 
 # %% [markdown]
 # About a quarter is right, by a model that has no idea what a choice is: see which letters it chooses. Without the baseline
 # beside it, such a number looks like knowledge. **Centred** (chapter 11) puts guessing at 0.
 #
-# The mean of the centred scores over some tasks is what nanochat calls **ChatCORE** (both versions). It depends on which tasks are in it, so compare only means over the same ones.
+# The mean of the centred scores is what nanochat calls **ChatCORE** (both versions; its written tasks have the baseline 0). Compare it only over the same tasks.
 #
 # ### The form of the prompt
 #
@@ -983,8 +987,7 @@ with tempfile.TemporaryDirectory() as folder:
     flags += ["--tasks", "identity,calculator,blind-spelling", "--max-per-task", "20"]
     with redirect_stdout(output):
         chat_eval.main(flags)
-    (path,) = Path(folder).glob("*.json")
-    report = json.loads(path.read_text())
+    report = json.loads(next(Path(folder).glob("*.json")).read_text())
 print(output.getvalue().replace(folder, "FOLDER"))
 print("each question of blind-spelling:", report["tasks"]["blind-spelling"]["each"])
 
@@ -1086,7 +1089,7 @@ check(exercises.value_with_max, value_with_max)
 # - **Longer, louder, quoted**: what was not practised may get 0, however good the score on the test side is.
 # - **Another prompt form**: 2 of 100 instead of 100, with the same weights.
 # - **± 0 for 0 of 10**, and a winner chosen out of a dozen comparisons.
-# - **A score without guessing beside it**: always answering B is right a quarter of the time.
+# - **A score without guessing beside it**: always answering B, or always 1, gets its share.
 #
 # ## Further reading
 #

@@ -15,7 +15,7 @@
 # %% [markdown]
 # ![Map of the course: chapter 15 reinforcement is marked, the third one of Part III; after 14 tools, before 16 serving](images/map_15.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · **15** · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/15_reinforcement.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · **15** · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · [20](20_processes.ipynb) · [21](21_nanochat_2026.ipynb) · [22](22_weights.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/15_reinforcement.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %%
 #| export chat.reinforcement
@@ -35,6 +35,7 @@ from course_lib.generate.engine import Engine
 from course_lib.generate.rows import Generation
 from course_lib.model.gpt import GPT
 from course_lib.model.loss import fused_loss
+from course_lib.train.recipe import Rates
 from course_lib.train.trainer import Trainer
 
 # %%
@@ -379,11 +380,11 @@ def policy_loss(model: GPT, ids: mx.array, targets: mx.array, advantages: mx.arr
 
     With all advantages 1 it is the loss of fine-tuning.
     """
-    x = model.transformer(ids).reshape(-1, model.config.n_embd)  # (B T, n_embd)
+    x = model.hidden(ids).reshape(-1, model.config.n_embd)  # (B T, n_embd)
     sampled = (targets >= 0).astype(mx.float32)
     weights = advantages[:, None] * sampled / mx.maximum(sampled.sum(), 1)
     chosen = mx.maximum(targets, 0).reshape(-1)
-    return fused_loss(x, model.lm_head.weight, chosen, weights.reshape(-1), model.config.softcap)
+    return fused_loss(x, model.head_weight, chosen, weights.reshape(-1), model.config.softcap)
 
 
 # %% [markdown]
@@ -457,8 +458,8 @@ claim("forced ones surprise it more than a blind guess would", own < 1 and force
 class PolicyTrainer(Trainer):
     """A Trainer on rewards: its micro-batches are those of `batch_of`."""
 
-    def __init__(self, model: GPT, num_iterations: int, **rates: float):
-        super().__init__(model, num_iterations, **rates)
+    def __init__(self, model: GPT, num_iterations: int, rates: Rates | None = None, **other: float):
+        super().__init__(model, num_iterations, rates, **other)
         self.loss_and_gradients = nn.value_and_grad(
             model, lambda ids, aims: policy_loss(model, ids, *aims)
         )

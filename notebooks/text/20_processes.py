@@ -16,7 +16,7 @@
 # %% [markdown]
 # ![Map of the course: chapter 20 processes is marked, in Part IV, after 19 memory](images/map_20.png)
 #
-# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · **20** · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/20_processes.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
+# [00](00_start_here.ipynb) · [01](01_names.ipynb) · [02](02_autograd.ipynb) · [03](03_microgpt.ipynb) · [04](04_batches.ipynb) · [05](05_tokenizer.ipynb) · [06](06_data.ipynb) · [07](07_attention.ipynb) · [08](08_gpt.ipynb) · [09](09_muon.ipynb) · [10](10_training.ipynb) · [11](11_evaluation.ipynb) · [12](12_engine.ipynb) · [13](13_conversations.ipynb) · [14](14_tools_and_tasks.ipynb) · [15](15_reinforcement.ipynb) · [16](16_serving.ipynb) · [17](17_chat.ipynb) · [18](18_speedrun.ipynb) · [19](19_memory.ipynb) · **20** · [21](21_nanochat_2026.ipynb) · [22](22_weights.ipynb) · [open this one in Colab](https://colab.research.google.com/github/OWNER/microgpt-to-nanochat/blob/main/notebooks/20_processes.ipynb) ([how](https://github.com/OWNER/microgpt-to-nanochat/blob/main/docs/machines.md#colab))
 
 # %%
 import os
@@ -38,7 +38,7 @@ from course_lib.classroom.exercises import processes as exercises
 from course_lib.data.dataset import open_dataset
 from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.model.sizes import count_parameters, flops_per_token
-from course_lib.train.distributed import SharedMuon, share_out
+from course_lib.train.distributed import share_out, share_work
 from course_lib.train.muon import Muon
 from course_lib.train.optim import make_optimizer
 from course_lib.train.ring_call import failure, in_a_ring, two_cores_idle
@@ -268,8 +268,8 @@ for rank in (0, 1):
     print(f"process {rank}: {mine}, together {sum(mine)}")
 
 # %% [markdown]
-# 15 and 15 would be better, but this is good, and every process finds the same without a word. `SharedMuon` makes its own matrices
-# orthogonal and puts **zeros** in place of the others; then one `all_sum` gives everybody everything. It takes the place of `Muon`. What does it save? Both
+# 15 and 15 would be better, but this is good, and every process finds the same without a word. `share_work(muon, group)` changes Muon's middle part: each process makes its own matrices
+# orthogonal and puts **zeros** in place of the others; then one `all_sum` gives everybody everything. What does it save? Both
 # ways, in turn, in the same two processes:
 
 
@@ -291,7 +291,7 @@ def share_muon(config, rounds):
     group = mx.distributed.init()
     weights = [w for name, w in tree_flatten(GPT(config).parameters()) if ".h." in name]
     matrices = [mx.random.normal(w.shape, key=mx.random.key(n)) for n, w in enumerate(weights)]
-    ways = {"each": Muon(0.02), "shared": SharedMuon(0.02, group)}
+    ways = {"each": Muon(0.02), "shared": share_work(Muon(0.02), group)}
     took = in_turn(
         {name: lambda m=m: mx.eval(m.directions(matrices)) for name, m in ways.items()}, rounds
     )
@@ -308,7 +308,7 @@ claim("the result is the same in every bit", not ON_CPU or off == 0)
 claim("where two cores are idle, sharing saves time", not TWO_IDLE or 0.4 < saved < 0.95)
 
 # %% [markdown]
-# Half would be the best, but the results have to travel. The package's `FastTrainer` takes `SharedMuon` by itself when there is more than one process.
+# Half would be the best, but the results have to travel. The package's `FastTrainer` does it by itself when there is more than one process.
 #
 # ## 5. When does it pay?
 #
@@ -655,4 +655,4 @@ check(exercises.careful_step, careful_step)
 # - [MLX: Distributed Communication](https://ml-explore.github.io/mlx/build/html/usage/distributed.html): backends, hostfiles, JACCL.
 # - [Low-latency communication with RDMA over Thunderbolt](https://developer.apple.com/documentation/technotes/tn3205-low-latency-communication-with-rdma-over-thunderbolt), Apple.
 #
-# **This was the last chapter.** You began with names and a table of letter pairs. Now you know every line between them and a model that several machines train. Change something, and measure.
+# **Next:** [21 · nanochat of July 2026](21_nanochat_2026.ipynb): the model that nanochat became, idea by idea.

@@ -12,13 +12,20 @@ def mask_of(answer) -> str:
     mask = answer([1, 3, 0], 4)
     assert isinstance(mask, mx.array), f"return an mx.array, not {type(mask).__name__}"
     assert mask.shape != (4, 3), "the names are the rows: stand the lengths in a column and lay the positions in a row"
+    assert mask.shape != (3, 3), "that is as wide as the longest name; there are T positions, mx.arange(T)"
     assert mask.shape == (3, 4), f"3 names and T=4 make a mask of shape (3, 4), not {mask.shape}"
     rows, expected = mask.astype(mx.float32).tolist(), [[1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]]
     assert rows != [[1 - real for real in row] for row in expected], "that marks the padding; 1 is for what is real"
     assert rows != [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]], (
         "each row has one 1 too many: a name of length 1 has position 0 only"
     )
-    assert rows == expected, f"for lengths 1, 3, 0 the mask is {expected}, yours is {rows}"
+    assert rows != [[0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], (
+        "each row has one 1 too few: positions count from 0, so a name of length 1 has position 0"
+    )
+    assert rows != [row[::-1] for row in expected], "the padding is in front; a name begins at position 0"
+    assert rows == expected, (
+        f"for lengths 1, 3, 0 the mask is {expected}, yours is {rows}; position t is real where t < length"
+    )
     assert not _loops(answer.__code__), "the mask is right; now without a Python loop, by comparing two arrays"
     return "Its sum is the number of real predictions, by which the loss is divided."
 

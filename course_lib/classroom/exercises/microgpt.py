@@ -214,6 +214,9 @@ def plain_relu_model(answer) -> str:
     mx.random.seed(1)
     model = answer(config)
     assert hasattr(model, "layers"), f"return a MicroGPT, not {type(model).__name__}"
+    assert len(model.layers) == config.n_layer, (
+        f"{config.n_layer} layers are wanted, your model has {len(model.layers)}: make it from `config`, the argument"
+    )
     assert len({id(layer.mlp) for layer in model.layers}) == config.n_layer, (
         "the layers share one MLP; make one of its own for each, inside the loop"
     )
@@ -224,8 +227,14 @@ def plain_relu_model(answer) -> str:
         assert not mx.any(layer.mlp.fc2.weight), (
             "fc2 starts at zero in this chapter's model; a new MLP's does not by itself"
         )
-        assert 0.015 < mx.sqrt((hidden * hidden).mean()).item() < 0.025, "fc1 starts with a standard deviation of 0.02"
+        assert 0.015 < mx.sqrt((hidden * hidden).mean()).item() < 0.025, (
+            "fc1 starts with a standard deviation of 0.02; call init_weights on the model when the MLPs are in place"
+        )
         layer.mlp.fc2.apply(nn.init.normal(std=1.0))
-        expected = mx.maximum(x @ hidden.T, 0) @ layer.mlp.fc2.weight.T
+        positive = mx.maximum(x @ hidden.T, 0)
+        expected, squared = positive @ layer.mlp.fc2.weight.T, positive**2 @ layer.mlp.fc2.weight.T
+        assert not mx.allclose(layer.mlp(x), squared, rtol=1e-3, atol=0), (
+            "a layer still squares the ReLU; in every layer the MLP should be fc2(max(fc1(x), 0))"
+        )
         assert mx.allclose(layer.mlp(x), expected, atol=1e-5), "in every layer the MLP should be fc2(max(fc1(x), 0))"
     return "Now train both models with three seeds: how far apart are the seeds of one model?"

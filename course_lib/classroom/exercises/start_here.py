@@ -1,5 +1,6 @@
 """What the exercises of chapter 00 must do."""
 
+import io
 from collections.abc import Callable
 
 import mlx.core as mx
@@ -82,14 +83,34 @@ def softcap(answer: Callable) -> str:
     return "At x = 20 with cap=15 its gradient is still 0.24, where a hard cut would have 0: try mx.grad."
 
 
+class _Watched(nn.Linear):
+    """Notes at each pass how many operations its weights still wait for."""
+
+    def __init__(self):
+        super().__init__(2, 1)
+        self.weight, self.bias, self._waiting = mx.zeros((1, 2)), mx.zeros((1,)), []
+
+    def __call__(self, x: mx.array) -> mx.array:
+        self._waiting.append(_operations(self.weight))
+        return super().__call__(x)
+
+
+def _operations(array: mx.array) -> int:
+    """How long the graph of an array is: 0 for one that is computed."""
+    graph = io.StringIO()
+    mx.export_to_dot(graph, array)
+    return graph.getvalue().count("->")
+
+
 def fit(answer: Callable) -> str:
     """The losses of plain gradient descent on a plane, and a model that has learned it."""
     x = mx.random.uniform(-1, 1, (64, 2), key=mx.random.key(3))
     y = x @ mx.array([[1.5], [-0.5]]) + 0.25
-    model = nn.Linear(2, 1)
-    model.weight, model.bias = mx.zeros((1, 2)), mx.zeros((1,))
+    model = _Watched()
+    mx.eval(x, y, model.parameters())
     before = (y**2).mean().item()
     losses = answer(model, x, y, 60, 0.4)
+    left = _operations(model.weight)  # before anything below computes it
     assert isinstance(losses, list) and len(losses) == 60, "return a list with one loss for each of the 60 steps"
     assert all(isinstance(loss, float) for loss in losses), (
         "the losses should be Python floats: .item() makes one, and lets the graph go"
@@ -108,6 +129,16 @@ def fit(answer: Callable) -> str:
     weight = np.array(model.weight).ravel()
     assert np.allclose(weight, [1.5, -0.5], atol=0.05), (
         f"the weights should end near 1.5 and -0.5, not {_rounded(weight)}"
+    )
+    waiting = [0, *model._waiting]
+    middle = waiting[len(waiting) // 2]
+    assert middle < 2 * waiting[:4][-1] + 10, (
+        f"right, but the graph grows with each step, to {middle} operations in the middle of the run: call "
+        "mx.eval(model.parameters(), optimizer.state) in each step, or the memory runs out"
+    )
+    assert not left, (
+        "right, but the last update still waits to be computed: call mx.eval(model.parameters(), optimizer.state) in "
+        "each step, after the update"
     )
     return "Try the example above with learning_rate=2, too: does the loss still fall?"
 
