@@ -31,6 +31,7 @@ from course_lib.model.sizes import count_parameters
 from course_lib.train.checkpoint import load_model, newest_meta, run_folder
 from course_lib.train.fast_trainer import trainer_for
 from course_lib.train.flags import (
+    TUNING,
     BatchFlags,
     CallFlags,
     Horizon,
@@ -105,7 +106,7 @@ def make_recipe(
     steps = settings.num_iterations or (400 if math.isinf(tokens) else max(1, round(tokens / size)))
     share, warmdown = (1.0, 0.4) if practice else (0.1, 1.0)
     share = share if settings.init_lr_frac is None else settings.init_lr_frac
-    rates = rates_of(settings, config, share, warmdown_ratio=warmdown, final_lr_frac=0.0, weight_decay=0.0)
+    rates = rates_of(settings, config, share, warmdown_ratio=warmdown, **TUNING)
     rows = fitting_batch_size(settings, config, length, size, processes, here)
     cadence = Cadence(max(1, steps // 10), 1, max(1, steps // 2), max(1, steps // 10))
     usual = Recipe(config, steps, size, length, rows, rates, cadence)

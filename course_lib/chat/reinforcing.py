@@ -39,6 +39,7 @@ from course_lib.model.gpt import GPT, GPTConfig
 from course_lib.model.sizes import count_parameters
 from course_lib.train.checkpoint import load_model, run_folder
 from course_lib.train.flags import (
+    TUNING,
     CallFlags,
     Horizon,
     RateFlags,
@@ -108,7 +109,7 @@ def make_recipe(settings: Settings, config: GPTConfig) -> Recipe:
         raise FlagError(f"--top-k is {settings.top_k}, expected at most {config.vocab_size}, the model's vocabulary")
     length, steps = config.sequence_len, settings.num_iterations or 60
     size = settings.questions * settings.samples * length
-    rates = rates_of(settings, config, settings.init_lr_frac, final_lr_frac=0.0, weight_decay=0.0)
+    rates = rates_of(settings, config, settings.init_lr_frac, **TUNING)
     rows = fitting_batch_size(settings, config, length, size, 1, 1)
     cadence = Cadence(max(1, steps // 4), 1, max(1, steps // 2), max(1, steps // 10))
     recipe = fill_recipe(settings, Recipe(config, steps, size, length, rows, rates, cadence), math.inf)

@@ -71,6 +71,10 @@ def config_of(meta: dict, weights: Mapping) -> GPTConfig:
         )
     for field in fields(kind):
         if field.type is str:
+            if not isinstance(given[field.name], str) or len(given[field.name]) > 1000:
+                raise CourseError(
+                    f"the checkpoint's config has a {field.name} that is no short text; choose another --tag"
+                )
             continue
         value, kinds = given[field.name], (int,) if field.type is int else (int, float)
         if not isinstance(value, kinds) or isinstance(value, bool) or not 0 < value < 1e12:

@@ -256,6 +256,10 @@ def usual_rates(config: GPTConfig) -> Rates:
     return Rates2026() if isinstance(config, GPT2026Config) else Rates()
 
 
+# What fine-tuning and reinforcement leave open: rates fall to 0, and do not rise at first; nothing decays.
+TUNING = {"final_lr_frac": 0.0, "warmup_steps": 0, "weight_decay": 0.0}
+
+
 def rates_of(flags: RateFlags, config: GPTConfig, share: float = 1.0, **usual: float) -> Rates:
     """The rates that the flags ask for. share: of all learning rates; usual: other numbers for what is left open."""
     rates = usual_rates(config)
