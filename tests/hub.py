@@ -10,17 +10,10 @@ from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-class Hub:
-    """files: name -> bytes. faults: name -> what happens to the next downloads of it, in order; see `Handler`."""
+class LocalServer:
+    """A server on this machine for a `with` block, at `url`; its handler finds this object as `hub`."""
 
-    def __init__(self, files, sha256=True, seconds_per_megabyte=0.0, bytes_a_second=None):
-        self.files, self.sha256, self.seconds_per_megabyte = dict(files), sha256, seconds_per_megabyte
-        self.bytes_a_second = bytes_a_second  # None: by seconds_per_megabyte; 0: silence
-        self.faults = defaultdict(list)
-        self.asked = []  # (name, first byte) of each download
-        self.sent = 0
-        hub = self
-
+    def __init__(self, handler):
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             request_queue_size = 64
@@ -28,7 +21,7 @@ class Hub:
             def handle_error(self, request, client_address):
                 pass  # a client that went away
 
-        self.server = Server(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"hub": hub}))
+        self.server = Server(("127.0.0.1", 0), type("BoundHandler", (handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def __enter__(self):
@@ -38,6 +31,18 @@ class Hub:
     def __exit__(self, *error):
         self.server.shutdown()
         self.server.server_close()
+
+
+class Hub(LocalServer):
+    """files: name -> bytes. faults: name -> what happens to the next downloads of it, in order; see `Handler`."""
+
+    def __init__(self, files, sha256=True, seconds_per_megabyte=0.0, bytes_a_second=None):
+        self.files, self.sha256, self.seconds_per_megabyte = dict(files), sha256, seconds_per_megabyte
+        self.bytes_a_second = bytes_a_second  # None: by seconds_per_megabyte; 0: silence
+        self.faults = defaultdict(list)
+        self.asked = []  # (name, first byte) of each download
+        self.sent = 0
+        super().__init__(Handler)
 
     def etag(self, name):
         digest = hashlib.sha256(self.files[name]).hexdigest()

@@ -3,33 +3,20 @@
 import hashlib
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from hub import LocalServer
 
 SHA = "0123456789abcdef0123456789abcdef01234567"  # of the only commit
 
 
-class WeightsHub:
+class WeightsHub(LocalServer):
     """add(repo, folder, more): the files of the folder, and others; sent: the names of those that were fetched."""
 
     def __init__(self):
         self.repos, self.sent = {}, []
-        hub = self
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-        self.server = Server(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"hub": hub}))
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *error):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
     def add(self, repo, folder: Path | None, more=()):
         files = {path.name: path.read_bytes() for path in folder.iterdir()} if folder else {}

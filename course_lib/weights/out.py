@@ -200,13 +200,13 @@ def _write_hugging_face(export: Export, form: Form, part: Path) -> None:
 def _write_nanochat(export: Export, form: Form, part: Path) -> None:
     """model_….pt, meta_….json, tokenizer.pkl, token_bytes.pt, as nanochat's own programs leave them."""
     tokenizer, step = export.tokenizer, f"{export.meta['step']:06d}"
-    in_its_code = ("rope_base", "norm_eps", "softcap")
+    in_its_code, settings = ("rope_base", "norm_eps", "softcap"), export.meta.get("settings", {})
     config = {name: value for name, value in asdict(export.config).items() if name not in in_its_code}
     meta = {
         "step": export.meta["step"],
         "val_bpb": export.meta.get("bits_per_byte"),
         "model_config": config,
-        "user_config": export.meta.get("settings", {}),
+        "user_config": {name: value for name, value in settings.items() if isinstance(value, int | float)},  # no paths
     }
     save_torch(part / f"model_{step}.pt", export.weights)
     _write_json(part / f"meta_{step}.json", meta)
