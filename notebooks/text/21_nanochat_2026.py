@@ -6,7 +6,7 @@
 # | | |
 # |---|---|
 # | Needs | [08 · GPT](08_gpt.ipynb), [09 · Muon](09_muon.ipynb), [10 · Training](10_training.ipynb), [11 · Evaluation](11_evaluation.ipynb), [12 · Engine](12_engine.ipynb) |
-# | Time | 70 minutes to read, 45 for the exercises; about two minutes to run |
+# | Time | 70 minutes to read, 45 for the exercises; half a minute to run |
 # | Memory | under 1 GB |
 # | You will build → exported to | the model → `course_lib.model.gpt2026`; its optimizer and schedules → `course_lib.train.muon2026`, `train.schedule2026`; its rows → `course_lib.data.best_fit` |
 #
@@ -132,7 +132,7 @@ claim("the tables are more than half of a d12", tables > 0.5 * count_parameters(
 #
 # **Windows.** Must every block look back at everything? nanochat's pattern is SSSL: three blocks see a short window, a quarter of the context,
 # and the fourth sees all of it; the last block always does. A window of $W$ means $W$ keys *before* the query's own, so $W + 1$ in all.
-# (Off by one here is the commonest fault of reimplementations.) Rows are queries, columns keys:
+# (Off by one here is a common fault of reimplementations.) Rows are queries, columns keys:
 
 # %%
 full, short = (np.array(causal_mask(0, 9, 9, window)) for window in (8, 3))
@@ -142,8 +142,8 @@ assert short.sum(axis=1).tolist() == [1, 2, 3, 4, 4, 4, 4, 4, 4]
 
 # %% [markdown]
 # **Longer queries and keys.** Chapter 07's norm gives queries and keys of $D$ numbers the length $\sqrt D$. Their product is at most $D$, and after the
-# division by $\sqrt D$ no score is above $\sqrt D$. nanochat now multiplies both by 1.2, so a score can be 1.44 times as large. That is
-# a softmax which can be sharper.
+# division by $\sqrt D$ no score is above $\sqrt D$. nanochat now multiplies both by 1.2, so a score can be 1.44 times as large. So the softmax can
+# be sharper.
 #
 # **A slower clock.** RoPE's base is 100,000 and no longer 10,000. Each pair of numbers turns more slowly, except the first:
 
@@ -668,7 +668,7 @@ for depth in (8, 12, 20, 32):
 #
 # Chapter 06 cut rows from one stream of documents. Almost every row begins in the middle of one, so most tokens cannot see
 # where their text began. nanochat (July 2026) packs rows by **best fit**, which chapter 06 tried with lengths only. Here it is
-# with ids, and with a place to go on from. The rule:
+# with ids, and it can resume. The rule:
 #
 # 1. A thousand documents or more wait. Before each pick, more are read while there are fewer.
 # 2. Into the row goes the longest document that fits into what is left. Of equals, the first to come.
@@ -697,7 +697,7 @@ Refills = Iterable[Sequence]  # lists of documents, each a sequence of ids
 
 
 # %% [markdown]
-# The original searches all that wait for each pick. A sorted list finds the same document by halving (`bisect`). In it stand
+# The original searches all that wait for each pick. A sorted list finds the same document by halving (`bisect`). It holds
 # pairs (length, −number), so of equal lengths the first to come stands last, just before the place where the search ends. And
 # when none fits, we look for the length of the shortest instead.
 
@@ -984,7 +984,7 @@ claim("July is better than October, seed by seed", (july < october).all())
 #
 # ### For equal time
 #
-# A step of July takes 1.09 times the time of one of October, though with fewer operations: in so small a model much time goes to small steps that FLOPs do not count. (And July is 40 % larger, in tables.) Give October as many more steps as the same processor time pays for:
+# A step of July takes 1.09 times the time of one of October, though with fewer operations: probably because in so small a model much time goes to steps that FLOPs do not count. (And July is 40 % larger, in tables.) Give October as many more steps as the same processor time pays for:
 
 # %%
 race = stored("race_2026", ladder2026.race)
