@@ -24,12 +24,12 @@ from course_lib.weights.bits import (
     bytes_of,
     ends_kept,
     in_fewer_bits,
-    load_packed,
     packed_model,
     quantised_weights,
     with_tables,
 )
 from course_lib.weights.cache_bits import packed_cache
+from course_lib.weights.load import load_pretrained
 
 pytestmark = pytest.mark.usefixtures("float32")
 
@@ -139,17 +139,18 @@ def test_a_packed_model_comes_back_from_a_file_to_the_bit(starter, tmp_path, nam
 def test_a_folder_for_mlx_lm_comes_back_as_small_as_it_is(starter, tmp_path, flags):
     model, tokenizer = starter
     convert.main(["--tag", "starter", *flags, "--out", str(tmp_path / "packed")])
-    back, its_tokenizer = load_packed(tmp_path / "packed")
+    back, its_tokenizer, meta = load_pretrained(tmp_path / "packed")
     bits = BITS[flags[1]]
     packed = in_fewer_bits(model, with_tables(bits) if flags[2:] else bits)
     mine, theirs = weights_of(packed), weights_of(back)
     assert mine.keys() == theirs.keys() and all(mx.array_equal(mine[full], theirs[full]) for full in mine)
     assert (back.config, its_tokenizer.fingerprint) == (model.config, tokenizer.fingerprint)
+    assert bytes_of(back) == bytes_of(packed) and meta["notes"] == []
     about = json.loads((tmp_path / "packed/config.json").read_text())
     for change in ({"quantization": {}}, {"quantization": {"group_size": 7, "bits": 99}}, {"num_hidden_layers": 10**9}):
         (tmp_path / "packed/config.json").write_text(json.dumps(about | change))
         with pytest.raises(CourseError):
-            load_packed(tmp_path / "packed")
+            load_pretrained(tmp_path / "packed")
 
 
 def test_a_layer_may_have_bits_of_its_own(starter):
@@ -199,10 +200,10 @@ def test_what_cannot_be_packed_or_does_not_fit_is_refused_in_a_sentence(starter)
     with pytest.raises(CourseError, match="no matrix of this model has rows of a multiple of 64 numbers"):
         in_fewer_bits(narrow, BITS["4"])
     weights, quantization = quantised_weights(weights_of(model), BITS["4"])
-    with pytest.raises(CourseError, match=r"the weights have \(2048, 128\) for lm_head.weight, the model"):
+    with pytest.raises(CourseError, match=r"has \(2048, 128\) for lm_head.weight, the model"):
         packed_model(narrow, weights, quantization)
     del weights["transformer.h.0.attn.c_k.biases"]
-    with pytest.raises(CourseError, match="have nothing for transformer.h.0.attn.c_k.biases, the model"):
+    with pytest.raises(CourseError, match="has nothing for transformer.h.0.attn.c_k.biases, the model"):
         packed_model(GPT(model.config), weights, quantization)
 
 

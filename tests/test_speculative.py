@@ -64,7 +64,8 @@ def test_a_perfect_draft_is_accepted_whole_and_saves_passes(starter):
     request = Request(tokenizer.encode(PROMPTS[0], bos=True), 41, temperature=0)
     done = speculate(model, request, ModelDraft(model, model, request))
     assert done.finish_reason == "max_tokens" and len(done.ids) == 41
-    assert (done.passes, done.proposed, done.accepted) == (8, 32, 32)  # 1 token of the prompt's pass, and 8 · 5
+    # 1 token of the prompt's pass, and 8 · 5
+    assert (done.passes, done.proposed, done.accepted, done.refused) == (8, 32, 32, 0)
     none = speculate(model, request, lambda ids, count: ([], None))
     assert none.ids == done.ids and (none.passes, none.proposed) == (40, 0)
 
@@ -172,6 +173,7 @@ def test_windows_that_drop_what_is_behind_them_do_not_matter(draft_tokens):
 
     done = speculate(model, Request(prompt, 40, temperature=0), draft, (), draft_tokens)
     assert done.ids == list(tail) and 0 < done.accepted < done.proposed
+    assert 0 < done.refused <= done.passes
 
 
 @pytest.mark.slow

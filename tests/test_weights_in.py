@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 from mlx_lm.models import nanochat as peer
+from mlx_lm.utils import load_model
 from torch_files import pickle_of, storage, tensor, torch_file, zip_of
 from weights_hub import WeightsHub
 
@@ -33,7 +34,7 @@ from course_lib.model.gpt2026 import GPT2026
 from course_lib.scripts import base_eval, chat_cli
 from course_lib.weights.flags import AnyModel
 from course_lib.weights.hub import needed
-from course_lib.weights.load import load_pretrained
+from course_lib.weights.load import load_pretrained, read_pretrained
 from course_lib.weights.pickles import load_encoding, load_torch
 from course_lib.weights.safetensors_files import load_safetensors
 from course_lib.weights.tokenizers import byte_alphabet, from_encoding, from_tokenizer_json
@@ -165,34 +166,146 @@ def test_logits_are_those_of_mlx_lm(tmp_path):
     assert meta["form"] == "mlx-lm" and meta["notes"] == []
 
 
+HOW = [
+    {"group_size": 64, "bits": 8, "mode": "affine"},
+    {"group_size": 32, "bits": 6},
+    {"group_size": 64, "bits": 4},
+    {"group_size": 32, "bits": 3},
+    {"group_size": 32, "bits": 4, "mode": "mxfp4"},
+    {"group_size": 32, "bits": 8, "mode": "mxfp8"},
+    {"group_size": 16, "bits": 4, "mode": "nvfp4"},
+]
+
+
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_quantised_weights_of_mlx_lm_stay_packed_and_give_its_logits(tmp_path, how):
+    mlx_lm_folder(tmp_path / "m", how=how)
+    theirs, _ = load_model(tmp_path / "m")
+    ours, tokenizer, meta = load_pretrained(tmp_path / "m")
+    mine, other = dict(tree_flatten(ours.parameters())), dict(tree_flatten(theirs.parameters()))
+    assert mine.keys() == other.keys() and all(mx.array_equal(mine[name], other[name]) for name in mine)
+    assert sum(array.dtype == mx.uint32 for array in mine.values()) >= 13 and meta["notes"] == []
+    ids = some_ids(tokenizer.vocab_size)
+    assert mx.abs(theirs(ids)).max().item() > 1
+    assert mx.abs(ours(ids) - theirs(ids)).max().item() <= 1e-4
+    found = read_pretrained(tmp_path / "m").whole()
+    whole = found.model()
+    assert whole.lm_head.weight.shape == (285, 64) and f"kept in {how['bits']} bits" in found.notes[0]
+    assert mx.abs(ours(ids) - whole(ids)).max().item() <= 1e-4
+
+
+def test_layers_may_be_quantised_in_a_way_of_their_own_or_not_at_all(tmp_path):
+    """As in the mixed recipes of mlx-lm, which writes each layer that differs into config.json."""
+    theirs = mlx_lm_folder(tmp_path / "m")
+    own = {
+        "transformer.h.0.mlp.c_fc": {"group_size": 32, "bits": 8},
+        "transformer.h.1.attn.c_q": {"group_size": 32, "bits": 4, "mode": "mxfp4"},
+        "transformer.wte": False,
+        "lm_head": {"group_size": 64, "bits": 6, "mode": "affine"},
+    }
+    nn.quantize(theirs, 64, 4, class_predicate=lambda name, layer: own.get(name, hasattr(layer, "to_quantized")))
+    mx.save_safetensors(str(tmp_path / "m/model.safetensors"), dict(tree_flatten(theirs.parameters())))
+    change(tmp_path / "m/config.json", quantization={"group_size": 64, "bits": 4, **own})
+    theirs, _ = load_model(tmp_path / "m")
+    ours, tokenizer, _ = load_pretrained(tmp_path / "m")
+    assert (ours.lm_head.bits, ours.transformer.h[1].attn.c_q.mode) == (6, "mxfp4")
+    assert ours.transformer.wte.weight.dtype == mx.float32 and ours.transformer.h[1].attn.c_k.bits == 4
+    ids = some_ids(tokenizer.vocab_size)
+    assert mx.abs(ours(ids) - theirs(ids)).max().item() <= 1e-4
+    assert mx.abs(read_pretrained(tmp_path / "m").whole().model()(ids) - theirs(ids)).max().item() <= 1e-4
+
+
+@pytest.mark.parametrize("how", HOW, ids=str)
+def test_another_type_changes_the_scales_and_nothing_that_is_packed(tmp_path, how):
+    mlx_lm_folder(tmp_path / "m", how=how)
+    model, tokenizer, _ = load_pretrained(tmp_path / "m")
+    before = dict(tree_flatten(model.parameters()))
+    ids = some_ids(tokenizer.vocab_size)
+    logits = model(ids)
+    model.set_dtype(mx.bfloat16)
+    for name, array in tree_flatten(model.parameters()):
+        is_float = before[name].dtype == mx.float32
+        assert array.dtype == (mx.bfloat16 if is_float else before[name].dtype)
+        assert is_float or mx.array_equal(array, before[name])
+    whole = read_pretrained(tmp_path / "m").whole().model()
+    whole.set_dtype(mx.bfloat16)
+    lost = mx.abs(whole(ids) - logits).max().item()  # by weights in 16 bits; a scale's error counts for all its steps
+    assert mx.abs(model(ids) - logits).max().item() <= max(6 * lost, 1e-4)
+
+
+def test_a_packed_vocabulary_that_is_padded_is_cut_with_its_scales(tmp_path):
+    mlx_lm_folder(tmp_path / "m", how=HOW[2])
+    path = tmp_path / "m/model.safetensors"
+    expected, tokenizer, _ = load_pretrained(tmp_path / "m")
+    arrays = mx.load(str(path))
+    for name, array in arrays.items():
+        if name.startswith(("transformer.wte.", "lm_head.")):
+            arrays[name] = mx.pad(array, ((0, 320 - 285), (0, 0)), constant_values=9)
+    mx.eval(arrays)
+    mx.save_safetensors(str(path), arrays)
+    ids = some_ids(tokenizer.vocab_size)
+    assert mx.array_equal(load_pretrained(tmp_path / "m")[0](ids), expected(ids))
+
+
 @pytest.mark.parametrize(
     "how",
     [
-        {"group_size": 64, "bits": 4},
-        {"group_size": 32, "bits": 3},
-        {"group_size": 64, "bits": 8, "mode": "affine"},
+        "4",
+        [64, 4],
+        {"group_size": 64},
+        {"bits": 4},
+        {"group_size": 64, "bits": "4"},
+        {"group_size": 64, "bits": True},
+        {"group_size": 64, "bits": 5},
+        {"group_size": 64, "bits": 99},
+        {"group_size": 64, "bits": -4},
+        {"group_size": 64, "bits": 10**30},
+        {"group_size": 0, "bits": 4},
+        {"group_size": -64, "bits": 4},
+        {"group_size": float("nan"), "bits": 4},
+        {"group_size": 32, "bits": 4},
+        {"group_size": 10**30, "bits": 4},
+        {"group_size": 64, "bits": 4, "mode": "nf4"},
+        {"group_size": 64, "bits": 4, "mode": ["affine"]},
         {"group_size": 32, "bits": 4, "mode": "mxfp4"},
-        {"group_size": 16, "bits": 4, "mode": "nvfp4"},
+        {"group_size": 64, "bits": 4, "lm_head": {"group_size": 64, "bits": 8}},
+        {"group_size": 64, "bits": 4, "lm_head": {}},
+        None,
+        {},
     ],
     ids=str,
 )
-def test_quantised_weights_of_mlx_lm_are_made_whole(tmp_path, capsys, how):
-    theirs = mlx_lm_folder(tmp_path / "m", how=how)
-    ours, tokenizer, _ = load_pretrained(tmp_path / "m")
-    ids = some_ids(tokenizer.vocab_size)
-    assert mx.abs(ours(ids) - theirs(ids)).max().item() <= 1e-4
-    assert f"kept in {how['bits']} bits" in capsys.readouterr().err
+def test_quantisation_that_is_none_or_another_is_refused(tmp_path, how):
+    mlx_lm_folder(tmp_path / "m", how=HOW[2])
+    change(tmp_path / "m/config.json", quantization=how)
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    refusal(tmp_path / "m")
+    assert mx.get_peak_memory() < before + 10e6
 
 
-def test_a_layer_may_be_quantised_in_a_way_of_its_own(tmp_path):
-    theirs = mlx_lm_folder(tmp_path / "m")
-    layer, own = "transformer.h.0.mlp.c_fc", {"group_size": 32, "bits": 8}
-    nn.quantize(theirs, 64, 4, class_predicate=lambda name, _: own if name == layer else hasattr(_, "to_quantized"))
-    mx.save_safetensors(str(tmp_path / "m/model.safetensors"), dict(tree_flatten(theirs.parameters())))
-    change(tmp_path / "m/config.json", quantization={"group_size": 64, "bits": 4, layer: own})
-    ours, tokenizer, _ = load_pretrained(tmp_path / "m")
-    ids = some_ids(tokenizer.vocab_size)
-    assert mx.abs(ours(ids) - theirs(ids)).max().item() <= 1e-4
+def test_packed_arrays_that_do_not_fit_are_refused(tmp_path):
+    layer = "transformer.h.0.mlp.c_fc"
+    for number, (name, array) in enumerate(
+        (
+            (f"{layer}.scales", None),
+            (f"{layer}.biases", None),
+            (f"{layer}.weight", None),
+            (f"{layer}.weight", mx.zeros((256, 8))),
+            (f"{layer}.weight", mx.zeros((256, 16), mx.uint32)),
+            (f"{layer}.scales", mx.zeros((256, 1), mx.uint8)),
+            (f"{layer}.scales", mx.zeros((256, 2))),
+            (f"{layer}.biases", mx.zeros((128, 1))),
+            ("lm_head.scales", mx.zeros((256, 1))),
+            ("transformer.scales", mx.zeros(3)),
+        )
+    ):
+        mlx_lm_folder(tmp_path / str(number), how=HOW[2])
+        path = tmp_path / str(number) / "model.safetensors"
+        arrays = {own: value for own, value in mx.load(str(path)).items() if own != name}
+        mx.eval(arrays)
+        mx.save_safetensors(str(path), arrays | ({} if array is None else {name: array}))
+        refusal(tmp_path / str(number))
 
 
 # ---- torch's files
@@ -502,6 +615,13 @@ def test_a_model_of_the_hub_is_fetched_once_and_then_found_without_a_network(hub
     assert not {"README.md", "optim_000010.pt", "pytorch_model.bin"} & set(sent) and len(sent) == len(hub.sent)
     monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", True)
     assert mx.array_equal(load_pretrained("someone/small")[0](some_ids(285)), here) and len(sent) == len(hub.sent)
+
+
+def test_gpt2_of_the_hub_is_fetched_with_its_tokenizer_and_one_copy_of_its_weights(hub):
+    hub.add("someone/gpt2", FILES / "gpt2", {"pytorch_model.bin": b"", "onnx/model.safetensors": b"", "64.tflite": b""})
+    ids = some_ids(265, 40)
+    assert mx.array_equal(load_pretrained("someone/gpt2")[0](ids), load_pretrained(FILES / "gpt2")[0](ids))
+    assert {*hub.sent} == {"config.json", "model.safetensors", "vocab.json", "merges.txt"}
 
 
 def test_what_the_hub_does_not_have_is_said(hub, monkeypatch):

@@ -403,6 +403,34 @@ def test_what_went_out_comes_back_bit_by_bit(starter, folders, tmp_path, form):
         assert same_arrays(read_pretrained(again).weights, mine)
 
 
+@pytest.mark.parametrize(
+    "flags", [["--bits", "4", "--tables"], ["--bits", "mxfp4"], ["--bits", "nvfp4", "--tables"]], ids=str
+)
+def test_what_is_packed_goes_out_as_it_is_or_is_made_whole(starter, tmp_path, capsys, flags):
+    packed = tmp_path / "packed"
+    convert.main(["--tag", "starter", *flags, "--out", str(packed)])
+    convert.main(["--from", str(packed), "--out", str(tmp_path / "again")])
+    before, after = read_pretrained(packed), read_pretrained(tmp_path / "again")
+    assert same_arrays(before.weights, after.weights) and before.quantization == after.quantization
+    assert "rounded once again" not in capsys.readouterr().out
+    convert.main(["--from", str(packed), "--dtype", "float16", "--out", str(tmp_path / "half")])
+    types = {name: array.dtype for name, array in read_pretrained(tmp_path / "half").weights.items()}
+    assert {before.weights[name].dtype for name in types if types[name] == mx.float16} <= {mx.float32, mx.bfloat16}
+    assert all(types[name] in (mx.float16, mx.uint32, mx.uint8) for name in types)
+    ids = mx.array([[starter[1].bos, 40, 50, 60]])
+    logits = load_pretrained(packed)[0](ids)
+    for form in ("transformers", "nanochat"):
+        convert.main(["--from", str(packed), "--to", form, "--out", str(tmp_path / form)])
+        assert f"kept in {before.quantization['bits']} bits and are in more here" in capsys.readouterr().out
+        whole = read_pretrained(tmp_path / form)
+        assert whole.quantization is None and same_arrays(whole.weights, before.whole().weights)
+        assert mx.abs(whole.model()(ids) - logits).max().item() < 2e-3  # nanochat has another eps
+    convert.main(["--from", str(packed), "--bits", "8", "--out", str(tmp_path / "eight")])
+    assert "rounded once again" in capsys.readouterr().out
+    eight = read_pretrained(tmp_path / "eight")
+    assert eight.quantization["bits"] == 8 and mx.abs(eight.model()(ids) - logits).max().item() < 0.6
+
+
 def test_the_model_of_july_2026_goes_out_and_comes_back(tmp_path, checkout):
     july = checkout / "tests/data/weights/july"
     convert.main(["--from", str(july), "--to", "nanochat", "--out", str(tmp_path / "july")])

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import tyro
 
-from course_lib import backend
 from course_lib.chat.calculator import use_calculator
 from course_lib.generate.engine import Engine
 from course_lib.host.errors import CourseError
@@ -60,8 +59,7 @@ def lines(ask: bool) -> Iterator[str]:
 def work(settings: Settings) -> None:
     """Load the model and talk."""
     folder, step = settings.place(settings.stage)
-    model, tokenizer, meta = settings.load(folder, step)
-    model.set_dtype(backend.compute_dtype())
+    model, tokenizer, meta = settings.load_to_chat(folder, step)
     seed = time.time_ns() % 2**32 if settings.seed is None else settings.seed
     engine = Engine(model, tokenizer, use_calculator)
     chat = TerminalChat(engine, settings.temperature, settings.top_k, settings.max_tokens, seed)

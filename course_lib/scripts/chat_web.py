@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Annotated
 
-from course_lib import backend
 from course_lib.chat.calculator import use_calculator
 from course_lib.host.errors import FlagError
 from course_lib.host.program import Bounds, run_program
@@ -54,8 +53,7 @@ def work(settings: Settings) -> None:
             raise FlagError(f"--trusted-proxy: {error}; give an IP address or a network, 10.0.0.0/8") from error
     with listen(settings.host, settings.port) as listener:  # before the model is loaded: a port may be taken
         folder, step = settings.place(settings.stage)
-        model, tokenizer, meta = settings.load(folder, step)
-        model.set_dtype(backend.compute_dtype())
+        model, tokenizer, meta = settings.load_to_chat(folder, step)
         name = name_of(folder)
         flags = {field.name: getattr(settings, field.name) for field in fields(ServerFlags)}
         others = chat_models() if settings.others else {}

@@ -7,7 +7,7 @@ from typing import Literal
 
 import mlx.core as mx
 
-from course_lib.host.errors import FlagError
+from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.paths import data_dir, home_dir
 from course_lib.host.program import run_program
 from course_lib.host.progress import say
@@ -15,6 +15,7 @@ from course_lib.train.checkpoint import load_checkpoint, newest_checkpoint
 from course_lib.train.checks import config_of, tokenizer_of
 from course_lib.weights.bits import BITS, quantised_weights, with_tables
 from course_lib.weights.flags import AnyModel
+from course_lib.weights.gpt2 import GPT2Config
 from course_lib.weights.load import local, read_pretrained
 from course_lib.weights.out import Export, Form, check_form, check_replaceable, write_folder
 
@@ -30,7 +31,8 @@ class Settings(AnyModel):
     out: Path | None = None
     """The folder to write; it must be new."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """How to store the weights: by default float32, as the course computes; with --from as they are there."""
+    """How to store the weights: by default float32, as the course computes; with --from as they are there. Of weights
+    in fewer bits, their scales."""
     bits: Literal["8", "6", "4", "3", "mxfp4", "nvfp4"] | None = None
     """For mlx-lm: quantise the matrices of the blocks."""
     tables: bool = False
@@ -51,10 +53,13 @@ def work(settings: Settings) -> None:
     check_replaceable(out, settings.overwrite)
     export = read(settings)
     check_form(settings.to, export.config)
-    weights, quantization = dict(export.weights), None
+    weights, quantization = dict(export.weights), export.quantization
     dtype = settings.dtype or (None if settings.from_ else "float32")
     if dtype:
-        weights = {name: array.astype(getattr(mx, dtype)) for name, array in weights.items()}
+        weights = {
+            name: array.astype(getattr(mx, dtype)) if mx.issubdtype(array.dtype, mx.floating) else array
+            for name, array in weights.items()
+        }
     if settings.bits:
         bits = with_tables(BITS[settings.bits]) if settings.tables else BITS[settings.bits]
         weights, quantization = quantised_weights(weights, bits)
@@ -70,7 +75,18 @@ def read(settings: Settings) -> Export:
     is_chat = settings.stage != "base"
     if settings.from_:
         found = read_pretrained(local(settings.from_, settings.revision))
-        return Export(found.weights, found.config, found.tokenizer, found.meta, folder.name, is_chat)
+        config = found.config
+        if isinstance(config, GPT2Config):
+            raise CourseError(
+                f"{settings.from_} is GPT-2, and convert writes models of nanochat's design; give its folder to "
+                "transformers or mlx-lm as it is"
+            )
+        if settings.bits or settings.to != "mlx-lm":
+            found = found.whole()
+        for note in found.notes:
+            say(note)
+        weights, name, how = found.weights, folder.name, found.quantization
+        return Export(weights, config, found.tokenizer, found.meta, name, is_chat, quantization=how)
     checkpoint = newest_checkpoint(folder) if step is None else load_checkpoint(folder / f"step_{step:06d}")
     config = config_of(checkpoint.meta, checkpoint.weights)
     tokenizer, report = tokenizer_of(folder, checkpoint.meta["tokenizer"]), report_of(folder)

@@ -10,7 +10,7 @@ Written by hand; chapter 22 uses it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,16 +18,13 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from course_lib import backend
-from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
 from course_lib.model.attention import rms_norm
-from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.gpt import GPT
 from course_lib.model.gpt2026 import GPT2026
 from course_lib.model.head import cap
-from course_lib.weights.files import or_damaged, read_json
-from course_lib.weights.hugging_face import read_numbers, read_tokenizer
-from course_lib.weights.pretrained import check_vocabulary, make_config
-from course_lib.weights.safetensors_files import load_all
+from course_lib.train.checkpoint import load_weights
+from course_lib.weights.files import ANOTHER
 
 # ---- one row, by hand
 
@@ -61,6 +58,7 @@ def affine_by_hand(weight: np.ndarray, bits: int = 4, group_size: int = 64) -> t
 
 
 TABLES = "transformer.wte", "lm_head"
+MODES = "affine", "mxfp4", "mxfp8", "nvfp4"
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,36 @@ def _is_quantised(name: str, weight: mx.array, bits: Bits) -> bool:
     return is_matrix and not name.startswith(bits.keep) and weight.shape[1] % bits.group_size == 0
 
 
+def bits_of(quantization: Mapping[str, Any], layer: str) -> dict[str, Any]:
+    """How a layer is packed, by the names of mx.dequantize; raises CourseError where that cannot be.
+
+    quantization: config.json's: group_size, bits, mode, and under the name of a layer what differs there.
+    """
+    own = quantization.get(layer)
+    own = own if isinstance(own, Mapping) else quantization
+    group_size, bits, mode = own.get("group_size"), own.get("bits"), own.get("mode", "affine")
+    if type(group_size) is not int or type(bits) is not int or not (0 < group_size < 1 << 16) or mode not in MODES:
+        raise CourseError(f"quantisation by {group_size!r:.20}, {bits!r:.20}, {mode!r:.20} is not known; {ANOTHER}")
+    return {"group_size": group_size, "bits": bits, "mode": mode}
+
+
+def whole_weights(weights: Mapping[str, mx.array], quantization: Mapping[str, Any]) -> dict[str, mx.array]:
+    """The weights with every packed one as a matrix of 16 or 32 bits again, as its scales are. Nothing is computed yet.
+
+    Raises CourseError or ValueError where they do not belong together.
+    """
+    whole = {}
+    for name, array in weights.items():
+        layer, _, kind = name.rpartition(".")
+        scales, biases = weights.get(f"{layer}.scales"), weights.get(f"{layer}.biases")
+        if scales is None:
+            whole[name] = array
+        elif kind == "weight":
+            dtype = mx.bfloat16 if biases is None else scales.dtype  # a float of 4 bits times its scale fits into that
+            whole[name] = mx.dequantize(array, scales, biases, **bits_of(quantization, layer), dtype=dtype)
+    return whole
+
+
 class Packed(GPT):
     """A model whose tables may be packed: it writes and is measured as any other, and cannot be trained."""
 
@@ -158,62 +186,30 @@ class PackedGPT2026(Packed, GPT2026):
 PACKED = {GPT: PackedGPT, GPT2026: PackedGPT2026}
 
 
-def packed_model(empty: nn.Module, weights: Mapping[str, mx.array], quantization: Mapping) -> nn.Module:
+def packed_model(empty: GPT, weights: Mapping[str, mx.array], quantization: Mapping[str, Any]) -> GPT:
     """`empty`, a new model, with these weights; those that have scales are packed.
 
     Raises CourseError for weights that are not its own.
     """
-    group_size = quantization["group_size"]
 
     def how(path: str, layer: nn.Module) -> bool | dict:
-        fits = hasattr(layer, "to_quantized") and layer.weight.shape[1] % group_size == 0
-        return fits and f"{path}.scales" in weights and quantization.get(path, True)  # a layer may have its own
+        if not hasattr(layer, "to_quantized") or f"{path}.scales" not in weights:
+            return False
+        own = bits_of(quantization, path)
+        return layer.weight.shape[1] % own["group_size"] == 0 and own
 
-    nn.quantize(
-        empty,
-        group_size=group_size,
-        bits=quantization["bits"],
-        mode=quantization.get("mode", "affine"),
-        class_predicate=how,
-    )
-    own = {name: array.shape for name, array in tree_flatten(empty.parameters())}
-    given = {name: array.shape for name, array in weights.items()}
-    if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
-        name = wrong[0]
-        raise CourseError(
-            f"the weights have {given.get(name, 'nothing')} for {name}, the model {own.get(name, 'nothing')}; take the "
-            "config that was saved with them"
-        )
-    empty.load_weights(list(weights.items()))
+    nn.quantize(empty, class_predicate=how)
+    load_weights(empty, dict(weights))
     return empty
 
 
-def in_fewer_bits(model: nn.Module, bits: Bits) -> nn.Module:
+def in_fewer_bits(model: GPT, bits: Bits) -> GPT:
     """A copy of the model with packed matrices; what is not packed is shared with it."""
     kind = PACKED.get(type(model), type(model))
     if type(model) not in PACKED:  # GPT-2, whose table is its head, too
         bits = replace(bits, keep=(*bits.keep, *TABLES))
     weights, quantization = quantised_weights(dict(tree_flatten(model.parameters())), bits)
     return packed_model(kind(model.config), weights, quantization)
-
-
-def load_packed(folder: Path) -> tuple[GPT, Tokenizer]:
-    """Model and tokenizer of a folder of mlx-lm, such as `convert --bits 4` writes, with its weights as small as there.
-
-    Raises CourseError for another folder; `load_pretrained` unpacks them.
-    """
-    path = folder / "config.json"
-    about, weights = read_json(path), load_all(folder)
-    with or_damaged(path):
-        how, numbers = about["quantization"], read_numbers(about, path)
-        table, *shared = (weights.get(f"transformer.wte.{name}") for name in ("weight", "scales", "biases"))
-        if shared[0] is not None:  # for its shape; nothing is computed
-            table = mx.dequantize(table, *shared, how["group_size"], how["bits"], how.get("mode", "affine"))
-        fixed = {"norm_eps": 1e-5, "softcap": 15.0, "rope_base": about.get("rope_theta", 10000.0)}
-        config = make_config(GPTConfig, numbers | fixed, weights | {"transformer.wte.weight": table}, path)
-        tokenizer = read_tokenizer(folder)
-        check_vocabulary(config, tokenizer, folder / "tokenizer.json")
-        return packed_model(PackedGPT(config), weights, how), tokenizer
 
 
 def bytes_of(model: nn.Module) -> int:

@@ -12,12 +12,13 @@ import tyro
 
 from course_lib import backend
 from course_lib.data.tokenizer import Tokenizer
-from course_lib.host.errors import FlagError
+from course_lib.host.errors import CourseError, FlagError
 from course_lib.host.paths import home_dir, user_path
 from course_lib.model.gpt import GPT
 from course_lib.train.checkpoint import load_model
 from course_lib.train.flags import WhichModel
 from course_lib.weights.load import load_pretrained
+from course_lib.weights.tokenizers import GPT2Tokenizer
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class AnyModel(WhichModel):
     """Flags of the programs that take a trained model, of this course or of another program."""
 
     from_: Annotated[str | None, tyro.conf.arg(name="from")] = None
-    """Or a model of nanochat, transformers or mlx-lm: a folder, a file model_….pt, or OWNER/NAME on the hub."""
+    """Or a model of nanochat, transformers (GPT-2 too) or mlx-lm: a folder, a file model_….pt, or OWNER/NAME on the
+    hub."""
     revision: str | None = None
     """With --from OWNER/NAME: a branch, tag or commit of it; by default the newest."""
 
@@ -49,5 +51,19 @@ class AnyModel(WhichModel):
         if self.from_ is None:
             return load_model(folder, step)
         model, tokenizer, meta = load_pretrained(self.from_, self.revision)
+        model.set_dtype(backend.compute_dtype())  # of what is packed the scales, if they are floats, and nothing else
+        return model, tokenizer, meta
+
+    def load_to_chat(self, folder: Path, step: int | None) -> tuple[GPT, Tokenizer, dict[str, Any]]:
+        """The model at `place`, to talk to, in the compute type of the device.
+
+        Raises CourseError as `load` does, and for one that has no tokens for turns.
+        """
+        model, tokenizer, meta = self.load(folder, step)
+        if isinstance(tokenizer, GPT2Tokenizer):
+            raise CourseError(
+                f"{self.from_} is GPT-2, which has no tokens for turns and has learnt no conversations; take a model "
+                "for chat, or measure this one with base_eval --from"
+            )
         model.set_dtype(backend.compute_dtype())
         return model, tokenizer, meta

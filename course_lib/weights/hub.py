@@ -11,11 +11,14 @@ from pathlib import Path
 
 from course_lib.host.download import AGAIN
 from course_lib.host.errors import CourseError
+from course_lib.weights.nanochat import newest_model, step_of
 
 SMALL = (
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
     "chat_template.jinja",
     "model.safetensors.index.json",
 )
@@ -27,19 +30,21 @@ def is_repo(name: str) -> bool:
 
 
 def needed(names: Iterable[str]) -> list[str]:
-    """Of the files of a repository, those of one model: of transformers or mlx-lm, else nanochat's newest."""
+    """Of the files of a repository, those of one model: of transformers or mlx-lm, else nanochat's newest.
+
+    GPT-2's has the weights for ten programs more.
+    """
     names = set(names)
     parts = {name for name in names if re.fullmatch(r"model[\w.-]*\.safetensors", name, re.ASCII)}
     if "config.json" in names and parts:
         whole = {"model.safetensors"} & parts
         return sorted((names & {*SMALL}) | (whole or parts))
-    steps = [name for name in names if re.fullmatch(r"model_\d{1,12}\.pt", name, re.ASCII)]
-    if not steps:
+    newest = newest_model(names)
+    if newest is None:
         return []
-    newest = max(steps, key=lambda name: int(name[6:-3]))
     beside = ("tokenizer.pkl", "token_bytes.pt")
     tokens = {f"{folder}{name}" for folder in ("", "tokenizer/") for name in beside}
-    return sorted(names & {newest, f"meta_{newest[6:-3]}.json", *tokens})
+    return sorted(names & {newest, f"meta_{step_of(newest)}.json", *tokens})
 
 
 def fetch_repo(name: str, revision: str | None = None) -> Path:

@@ -1,15 +1,16 @@
-"""Folders of transformers' NanoChatForCausalLM: config.json, safetensors in one part or several, tokenizer.json.
+"""Folders in the form of the Hugging Face hub: config.json, safetensors in one part or several, a tokenizer.
 
-The model is that of October 2025 under other names, the rotation and its sign included; numbers that transformers can
-change and this model cannot are compared, one sentence each.
+Three models lie in such folders. transformers' NanoChatForCausalLM is the model of October 2025 under other names, the
+rotation and its sign included. mlx-lm has it under nanochat's own names, and may have quantised it. The third is GPT-2.
+Numbers that a config.json can change and the model here cannot are compared, one sentence each.
 
-Source: transformers 5.24, models/nanochat.
+Source: transformers 5.24, models/nanochat and models/gpt2; mlx-lm 0.32, models/nanochat.py and utils.py.
 
 Written by hand; chapter 22 uses it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,22 @@ import mlx.core as mx
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
 from course_lib.model.gpt import GPTConfig
+from course_lib.weights.bits import bits_of, whole_weights
 from course_lib.weights.files import ANOTHER, file_in, read_json, read_whole
+from course_lib.weights.gpt2 import GPT2Config
 from course_lib.weights.pretrained import Pretrained, check_vocabulary, make_config, without_padding
-from course_lib.weights.tokenizers import from_tokenizer_json
+from course_lib.weights.tokenizers import GPT2Tokenizer, read_tokenizer
 
+# transformers' name for an array -> ours; # is the number of a block
 NAMES = {
-    r"model\.embed_tokens\.weight": "transformer.wte.weight",
-    r"model\.layers\.(\d+)\.self_attn\.([qkv])_proj\.weight": r"transformer.h.\1.attn.c_\2.weight",
-    r"model\.layers\.(\d+)\.self_attn\.o_proj\.weight": r"transformer.h.\1.attn.c_proj.weight",
-    r"model\.layers\.(\d+)\.mlp\.fc1\.weight": r"transformer.h.\1.mlp.c_fc.weight",
-    r"model\.layers\.(\d+)\.mlp\.fc2\.weight": r"transformer.h.\1.mlp.c_proj.weight",
-    r"lm_head\.weight": "lm_head.weight",
+    "model.embed_tokens.weight": "transformer.wte.weight",
+    "model.layers.#.self_attn.q_proj.weight": "transformer.h.#.attn.c_q.weight",
+    "model.layers.#.self_attn.k_proj.weight": "transformer.h.#.attn.c_k.weight",
+    "model.layers.#.self_attn.v_proj.weight": "transformer.h.#.attn.c_v.weight",
+    "model.layers.#.self_attn.o_proj.weight": "transformer.h.#.attn.c_proj.weight",
+    "model.layers.#.mlp.fc1.weight": "transformer.h.#.mlp.c_fc.weight",
+    "model.layers.#.mlp.fc2.weight": "transformer.h.#.mlp.c_proj.weight",
+    "lm_head.weight": "lm_head.weight",
 }
 
 # config.json's name for a number -> ours
@@ -40,26 +46,81 @@ NUMBERS = {
     "num_key_value_heads": "n_kv_head",
     "hidden_size": "n_embd",
 }
+GPT2_NUMBERS = {
+    "n_positions": "sequence_len",
+    "vocab_size": "vocab_size",
+    "n_layer": "n_layer",
+    "n_head": "n_head",
+    "n_embd": "n_embd",
+    "layer_norm_epsilon": "norm_eps",
+}
 TURNS = "<|user_start|>", "<|user_end|>", "<|assistant_start|>", "<|assistant_end|>"
 
 
-def load_transformers(folder: Path, arrays: Mapping[str, mx.array]) -> Pretrained:
-    """The model in a folder of transformers; arrays: of its safetensors, by their names. Raises CourseError."""
-    path = folder / "config.json"
-    about = read_json(path)
-    weights = {our_name(name, folder): array for name, array in arrays.items()}
-    numbers = read_numbers(about, path)
+def load_transformers(folder: Path, about: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> Pretrained:
+    """The model in a folder of transformers. Raises CourseError.
+
+    about: what config.json says; arrays: of the safetensors, by their names.
+    """
+    weights = {}
+    for name, array in arrays.items():
+        ours = renamed(name, NAMES)
+        if ours is None:
+            raise CourseError(f"{folder} has an array {name!r:.80}, which nanochat's model has not; {ANOTHER}")
+        weights[ours] = array
+    numbers = read_numbers(about, folder / "config.json")
     numbers["norm_eps"] = about.get("rms_norm_eps", 1e-6)
     numbers["softcap"] = about.get("final_logit_softcapping", 15.0)
-    return finished("transformers", folder, numbers, weights)
+    return finished("transformers", folder, GPTConfig, numbers, weights)
 
 
-def our_name(name: str, folder: Path) -> str:
-    """The course's name for one of transformers' arrays."""
-    for theirs, ours in NAMES.items():
-        if found := re.fullmatch(theirs, name, re.ASCII):
-            return found.expand(ours)
-    raise CourseError(f"{folder} has an array {name!r:.80}, which nanochat's model has not; {ANOTHER}")
+def load_mlx_lm(folder: Path, about: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> Pretrained:
+    """The model in a folder of mlx-lm, as `load_transformers`; what is quantised stays packed.
+
+    mlx-lm has the norm's eps, 1e-5, and the cap of the logits, 15, in its code, whatever config.json says, and looks
+    for the base of the rotation at one place: so it is here.
+    """
+    fixed = {"norm_eps": 1e-5, "softcap": 15.0, "rope_base": about.get("rope_theta", 10000.0)}
+    quantization = about.get("quantization") or None
+    if quantization:
+        bits_of(quantization, "")  # of all layers that say nothing of their own
+    numbers = read_numbers(about, folder / "config.json") | fixed
+    return finished("mlx-lm", folder, GPTConfig, numbers, arrays, quantization)
+
+
+def load_gpt2(folder: Path, about: Mapping[str, Any], arrays: Mapping[str, mx.array]) -> Pretrained:
+    """The GPT-2 in a folder of transformers, as `load_transformers`.
+
+    A matrix is stored as (in, out) there, y = x W; some files hold masks, and the table of tokens once more as a head.
+    """
+    same = {
+        "activation_function": "gelu_new",
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": False,
+        "tie_word_embeddings": True,
+        "quantization": None,
+    }
+    found = ((name, about.get(name, value), value) for name, value in same.items())
+    check_same(found, "GPT-2", folder / "config.json")
+    named = {f"transformer.{name.removeprefix('transformer.')}": array for name, array in arrays.items()}
+    table, head = named.get("transformer.wte.weight"), named.pop("transformer.lm_head.weight", None)
+    if head is not None and (table is None or not mx.array_equal(table, head)):
+        raise CourseError(f"{folder} has a head that is not its table of tokens, as GPT-2's is; {ANOTHER}")
+    weights = {
+        name: array.T if ".h." in name and array.ndim == 2 else array
+        for name, array in named.items()
+        if not name.endswith((".attn.bias", ".attn.masked_bias"))
+    }
+    numbers = {ours: about.get(theirs) for theirs, ours in GPT2_NUMBERS.items()}
+    return finished("GPT-2", folder, GPT2Config, numbers, weights)
+
+
+def renamed(name: str, names: Mapping[str, str]) -> str | None:
+    """Another program's name for an array, by `names`, one form for all blocks; None for one that is not there."""
+    block = re.search(r"\.(\d+)\.", name, re.ASCII)
+    form = names.get(name.replace(block[0], ".#.", 1) if block else name)
+    return form.replace("#", block[1]) if form and block else form
 
 
 def read_numbers(about: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -75,38 +136,40 @@ def read_numbers(about: Mapping[str, Any], path: Path) -> dict[str, Any]:
     width, heads = numbers["n_embd"], numbers["n_head"]
     if type(width) is not int or type(heads) is not int or not (0 < width < 1 << 24 and 0 < heads < 1 << 24):
         raise CourseError(f"{path} has no sound hidden_size and num_attention_heads; {ANOTHER}")
-    for name, found, expected in (
+    same = (
         ("rope_type", rope.get("rope_type", rope.get("type", "default")), "default"),
         ("hidden_act", about.get("hidden_act", "relu2"), "relu2"),
         ("intermediate_size", about.get("intermediate_size"), 4 * width),
         ("head_dim", about.get("head_dim") or width // heads, width // heads),
         ("attention_bias", about.get("attention_bias", False), False),
         ("tie_word_embeddings", about.get("tie_word_embeddings", False), False),
-    ):
-        if type(found) is not type(expected) or found != expected:
-            raise CourseError(
-                f"{path} says {name}={repr(found)[:40]}, and nanochat's model has {expected!r}; {ANOTHER}"
-            )
+    )
+    check_same(same, "nanochat's model", path)
     return numbers
 
 
+def check_same(numbers: Iterable[tuple[str, Any, Any]], model: str, path: Path) -> None:
+    """Raise CourseError for the first (name, found, expected) in which config.json is of a variant of the model."""
+    for name, found, expected in numbers:
+        if type(found) is not type(expected) or found != expected:
+            raise CourseError(f"{path} says {name}={repr(found)[:40]}, and {model} has {expected!r}; {ANOTHER}")
+
+
 def finished(
-    form: str, folder: Path, numbers: dict[str, Any], weights: dict[str, mx.array], notes: tuple[str, ...] = ()
+    form: str,
+    folder: Path,
+    kind: type[GPTConfig] | type[GPT2Config],
+    numbers: dict[str, Any],
+    weights: Mapping[str, mx.array],
+    quantization: dict[str, Any] | None = None,
 ) -> Pretrained:
     """The model of these numbers and arrays, with the tokenizer of the folder. Raises CourseError."""
-    config = make_config(GPTConfig, numbers, weights, folder / "config.json")
-    tokenizer = read_tokenizer(folder)
-    check_vocabulary(config, tokenizer, folder / "tokenizer.json")
+    shown = whole_weights(weights, quantization) if quantization else weights  # for its shapes
+    config = make_config(kind, numbers, shown, folder / "config.json")
+    tokenizer = read_tokenizer(folder, GPT2Tokenizer if kind is GPT2Config else Tokenizer)
+    check_vocabulary(config, tokenizer, folder)
     weights = without_padding(weights, config.vocab_size)
-    return Pretrained(form, config, weights, tokenizer, notes=(*notes, *other_conversation(folder)))
-
-
-def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a folder of Hugging Face's."""
-    path = file_in(folder, "tokenizer.json")
-    if path is None:
-        raise CourseError(f"there is no tokenizer.json in {folder}, and a model reads only its own; copy it there")
-    return from_tokenizer_json(path)
+    return Pretrained(form, config, weights, tokenizer, quantization, notes=other_conversation(folder))
 
 
 def other_conversation(folder: Path) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Bring in a model of another program: from a folder, from a file, or from the Hugging Face hub.
 
-The forms: nanochat's own files (October 2025 and July 2026), folders of transformers, folders of mlx-lm. Nothing of
-them is run; what does not fit is refused in a sentence.
+The forms: nanochat's own files (October 2025 and July 2026), folders of transformers (nanochat's model, or GPT-2),
+folders of mlx-lm. Nothing of them is run; what does not fit is refused in a sentence.
 
 Written by hand; chapter 22 uses it.
 """
@@ -15,13 +15,11 @@ from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
 from course_lib.host.paths import existing_path
 from course_lib.model.gpt import GPT
-from course_lib.model.kinds import make_model
-from course_lib.train.checkpoint import checkpoint_folders, load_weights
+from course_lib.train.checkpoint import checkpoint_folders
 from course_lib.weights.files import file_in, or_damaged, read_json
 from course_lib.weights.hub import fetch_repo, is_repo
-from course_lib.weights.hugging_face import load_transformers
-from course_lib.weights.mlx_lm_form import load_mlx_lm
-from course_lib.weights.nanochat import load_nanochat, model_files
+from course_lib.weights.hugging_face import load_gpt2, load_mlx_lm, load_transformers
+from course_lib.weights.nanochat import load_nanochat, newest_model
 from course_lib.weights.pretrained import Pretrained
 from course_lib.weights.safetensors_files import load_all
 
@@ -31,13 +29,15 @@ FORMS = "nanochat's model_….pt, or config.json with model.safetensors"
 def load_pretrained(source: str | Path, revision: str | None = None) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     """Model, tokenizer and meta of `source`: a folder, a file model_….pt, or a model of the hub, OWNER/NAME.
 
-    The weights stay as they are kept, in 16 bits or 32: `model.set_dtype` changes that. revision: of the hub's
-    repository, a branch, tag or commit. Notes on what differs go to stderr, and are in meta["notes"].
+    The weights stay as they are kept, in 32 bits, 16 or fewer; `model.set_dtype` changes the floats among them.
+    revision: of the hub's repository, a branch, tag or commit. Notes on what differs go to stderr, and are in
+    meta["notes"].
     Raises CourseError where there is no such model, it is damaged, or it is none that the course has.
     """
-    found = read_pretrained(local(source, revision))
-    model = make_model(found.config)
-    load_weights(model, found.weights)
+    path = local(source, revision)
+    found = read_pretrained(path)
+    with or_damaged(path):
+        model = found.model()
     for note in found.notes:
         print(f"{source}: {note}", file=sys.stderr)
     return model, found.tokenizer, found.meta | {"source": str(source)}
@@ -64,20 +64,21 @@ def read_pretrained(path: Path) -> Pretrained:
             return load_nanochat(path)
         if path.name.startswith("step_") or checkpoint_folders(path):
             raise CourseError(f"{path} is of this course; give it by --checkpoint, or load it with load_model")
-        about = file_in(path, "config.json")
-        if about is None:
-            models = model_files(path)
-            if not models:
+        config = file_in(path, "config.json")
+        if config is None:
+            newest = newest_model(each.name for each in path.iterdir())
+            if newest is None:
                 raise CourseError(f"{path} holds no model of a known form; expected {FORMS}")
-            check_room(path, [models[0].name])
-            return load_nanochat(models[0])
-        kind = read_json(about).get("model_type")
-        if kind != "nanochat":
-            raise CourseError(f"{path} holds a model of type {kind!r:.40}, and here only nanochat's are read")
+            check_room(path, [newest])
+            return load_nanochat(path / newest)
+        about = read_json(config)
+        kind = about.get("model_type")
+        if kind not in ("nanochat", "gpt2"):
+            raise CourseError(f"{path} holds a model of type {kind!r:.40}; expected nanochat's or GPT-2: take another")
         check_room(path, [each.name for each in path.glob("*.safetensors")])
         arrays = load_all(path)
         load = load_mlx_lm if any(name.startswith("transformer.") for name in arrays) else load_transformers
-        return load(path, arrays)
+        return (load_gpt2 if kind == "gpt2" else load)(path, about, arrays)
 
 
 def check_room(folder: Path, names: list[str]) -> None:

@@ -9,6 +9,7 @@ Written by hand; chapter 22 uses it.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,16 @@ from course_lib.weights.tokenizers import from_encoding
 ONLY_2026 = frozenset({"smear_gate", "smear_lambda", "backout_lambda", "resid_lambdas", "x0_lambdas", "value_embeds"})
 
 
-def model_files(folder: Path) -> list[Path]:
-    """The files model_<step>.pt of a folder, the newest first."""
-    found = {int(path.stem.removeprefix("model_")): path for path in folder.glob("model_*.pt") if _has_step(path)}
-    return [found[step] for step in sorted(found, reverse=True)]
+def step_of(name: str) -> str | None:
+    """The digits in a name model_<step>.pt; None for another name."""
+    found = re.fullmatch(r"model_(\d{1,12})\.pt", name, re.ASCII)
+    return found and found[1]
 
 
-def _has_step(path: Path) -> bool:
-    return re.fullmatch(r"model_\d{1,12}", path.stem, re.ASCII) is not None
+def newest_model(names: Iterable[str]) -> str | None:
+    """Of the names model_<step>.pt among these, that of the last step; None where there is none."""
+    steps = {name: step for name in names if (step := step_of(name))}
+    return max(steps, key=lambda name: int(steps[name]), default=None)
 
 
 def load_nanochat(path: Path) -> Pretrained:
@@ -41,9 +44,9 @@ def load_nanochat(path: Path) -> Pretrained:
 
     Raises CourseError where one is missing, is damaged, or does not belong to the others.
     """
-    if not _has_step(path) or path.suffix != ".pt":
+    folder, step = path.parent, step_of(path.name)
+    if step is None:
         raise CourseError(f"{path.name} is no name of a model of nanochat; expected model_000650.pt or the like")
-    folder, step = path.parent, path.stem.removeprefix("model_")
     checked, about = file_in(folder, path.name), file_in(folder, f"meta_{step}.json")
     if checked is None or about is None:
         missing = path.name if checked is None else f"meta_{step}.json"
@@ -59,7 +62,7 @@ def load_nanochat(path: Path) -> Pretrained:
     form = "nanochat (October 2025)" if type(config) is GPTConfig else "nanochat (July 2026)"
     measured = meta.get("val_bpb")
     known = {"bits_per_byte": measured} if type(measured) is float else {}
-    return Pretrained(form, config, weights, tokenizer, int(step), known)
+    return Pretrained(form, config, weights, tokenizer, step=int(step), about=known)
 
 
 def config_of(meta: dict[str, Any], weights: dict[str, mx.array], path: Path) -> GPTConfig:

@@ -1,8 +1,8 @@
 """A model of the course in the form of another program: mlx-lm, transformers, or nanochat itself.
 
 All three know the model of October 2025. mlx-lm and transformers know no other, and some of its numbers are fixed
-there: what they cannot say is refused in a sentence. norm_eps is the exception: with another one logits change by some
-thousandths, so that is a note on the model card.
+there: what they cannot say is refused in a sentence. norm_eps is the exception: with another one logits may change by a
+thousandth, so that is a note on the model card.
 
 Written by hand; chapter 22 uses it.
 """
@@ -24,6 +24,7 @@ from course_lib.host.files import make_folder_atomically
 from course_lib.model.gpt import GPTConfig
 from course_lib.model.gpt2026 import GPT2026Config
 from course_lib.train.checkpoint import save_arrays
+from course_lib.weights.hugging_face import NAMES, NUMBERS, renamed
 from course_lib.weights.tokenizer_json import CHAT_TEMPLATE, tokenizer_config, tokenizer_json
 from course_lib.weights.torch_file import save_torch
 
@@ -36,21 +37,9 @@ WRITTEN = re.compile(  # names of what is written here, and of nothing else: suc
 # ---- names and numbers
 
 
-TRANSFORMERS_NAMES = (
-    (r"^transformer\.wte\.", "model.embed_tokens."),
-    (r"^transformer\.h\.", "model.layers."),
-    (r"\.attn\.c_(q|k|v)\.", r".self_attn.\1_proj."),
-    (r"\.attn\.c_proj\.", ".self_attn.o_proj."),
-    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
-    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
-)
-
-
 def transformers_name(name: str) -> str:
     """The name that transformers' NanoChatForCausalLM has for one of our parameters."""
-    for ours, theirs in TRANSFORMERS_NAMES:
-        name = re.sub(ours, theirs, name)
-    return name
+    return renamed(name, {ours: theirs for theirs, ours in NAMES.items()}) or name
 
 
 # By form, the norm_eps with which the other program computes (None: it reads it from config.json), and which other
@@ -87,7 +76,7 @@ def check_form(form: str, config: GPTConfig) -> list[str]:
         return []
     return [
         f"norm_eps is {config.norm_eps:g} in the course and {eps:.3g} in {form}, which no file can change: logits "
-        "differ by some thousandths"
+        "may differ by a thousandth"
     ]
 
 
@@ -95,13 +84,8 @@ def hugging_face_config(config: GPTConfig, tokenizer: Tokenizer, dtype: str) -> 
     """config.json, which mlx-lm and transformers both read; each takes the keys that it knows."""
     return {
         "model_type": "nanochat",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.n_embd,
+        **{theirs: getattr(config, ours) for theirs, ours in NUMBERS.items()},
         "intermediate_size": 4 * config.n_embd,
-        "num_hidden_layers": config.n_layer,
-        "num_attention_heads": config.n_head,
-        "num_key_value_heads": config.n_kv_head,
-        "max_position_embeddings": config.sequence_len,
         "hidden_act": "relu2",
         "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope_base,
@@ -180,7 +164,8 @@ def _write_hugging_face(export: Export, form: Form, part: Path) -> None:
     """config.json, generation_config.json, the weights, the tokenizer, the chat template."""
     tokenizer = export.tokenizer
     weights = dict(export.weights)
-    dtype = str(next(iter(weights.values())).dtype).removeprefix("mlx.core.")
+    floats = (array.dtype for array in weights.values() if mx.issubdtype(array.dtype, mx.floating))
+    dtype = str(next(floats, mx.bfloat16)).removeprefix("mlx.core.")  # none: four-bit floats with scales of 8 bits
     config = hugging_face_config(export.config, tokenizer, dtype)
     if form == "transformers":
         weights = {transformers_name(name): array for name, array in weights.items()}

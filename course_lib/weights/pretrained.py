@@ -4,16 +4,21 @@ Written by hand; chapter 22 uses it.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
 
 from course_lib.data.tokenizer import Tokenizer
 from course_lib.host.errors import CourseError
-from course_lib.model.gpt import GPTConfig
+from course_lib.model.gpt import GPT, GPTConfig
+from course_lib.model.kinds import make_model
+from course_lib.train.checkpoint import load_weights
+from course_lib.weights.bits import TABLES, PackedGPT, packed_model, whole_weights
+from course_lib.weights.gpt2 import GPT2, GPT2Config
 
+Config = TypeVar("Config", bound=GPTConfig | GPT2Config)
 LONGEST = 1 << 20  # tokens of context
 TORCH_EPS = 2.0**-23  # float32's: what torch adds in a norm where nobody says otherwise
 
@@ -22,13 +27,15 @@ TORCH_EPS = 2.0**-23  # float32's: what torch adds in a norm where nobody says o
 class Pretrained:
     """A model of another program: its numbers, its arrays by the course's names, its tokenizer.
 
-    form: whose files they are. about: what else the files say. notes: sentences on what the user should know.
+    form: whose files they are. quantization: how the weights that have scales are packed, as mlx-lm's config.json says
+    it; None: there are none. about: what else the files say. notes: sentences on what the user should know.
     """
 
     form: str
-    config: GPTConfig
+    config: GPTConfig | GPT2Config
     weights: dict[str, mx.array]
     tokenizer: Tokenizer
+    quantization: dict[str, Any] | None = None
     step: int = 0
     about: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -40,10 +47,26 @@ class Pretrained:
         known = {"step": self.step, "config": config, "tokenizer": tokenizer, "settings": {}}
         return known | {"form": self.form, "notes": list(self.notes)} | self.about
 
+    def whole(self) -> "Pretrained":
+        """The same without packed weights."""
+        if self.quantization is None:
+            return self
+        weights = whole_weights(self.weights, self.quantization)
+        bits = self.quantization["bits"]
+        note = f"its weights were kept in {bits} bits and are in more here, rounded once again"
+        return replace(self, weights=weights, quantization=None, notes=(*self.notes, note))
 
-def make_config(
-    kind: type[GPTConfig], given: Mapping[str, Any], weights: Mapping[str, mx.array], path: Path
-) -> GPTConfig:
+    def model(self) -> GPT:
+        """The model, with its weights as they are kept. Raises CourseError for arrays that are not its own."""
+        config = self.config
+        if self.quantization is not None and not isinstance(config, GPT2Config):
+            return packed_model(PackedGPT(config), self.weights, self.quantization)
+        model = GPT2(config) if isinstance(config, GPT2Config) else make_model(config)
+        load_weights(model, self.weights)
+        return model
+
+
+def make_config(kind: type[Config], given: Mapping[str, Any], weights: Mapping[str, mx.array], path: Path) -> Config:
     """A config of numbers that were read from `path`, where the arrays bear them out: nothing huge is built.
 
     Raises CourseError, also where the arrays have fewer or more blocks, or other tables, than the numbers say.
@@ -74,13 +97,12 @@ def padded(vocab_size: int) -> int:
     return -(-vocab_size // 64) * 64
 
 
-def without_padding(weights: dict[str, mx.array], vocab_size: int) -> dict[str, mx.array]:
-    """The arrays, the two tables of a GPT cut to the ids that there are."""
-    tables = "transformer.wte.weight", "lm_head.weight"
-    return {name: array[:vocab_size] if name in tables else array for name, array in weights.items()}
+def without_padding(weights: Mapping[str, mx.array], vocab_size: int) -> dict[str, mx.array]:
+    """The arrays, the two tables of a GPT cut to the ids that there are; packed ones with their scales."""
+    return {name: array[:vocab_size] if name.rpartition(".")[0] in TABLES else array for name, array in weights.items()}
 
 
-def check_vocabulary(config: GPTConfig, tokenizer: Tokenizer, path: Path) -> None:
+def check_vocabulary(config: GPTConfig | GPT2Config, tokenizer: Tokenizer, path: Path) -> None:
     """Raise CourseError for a tokenizer that has not the model's ids."""
     if tokenizer.vocab_size != config.vocab_size:
         raise CourseError(

@@ -30,13 +30,15 @@ Draft = Callable[[list[int], int], tuple[list[int], np.ndarray | None]]
 class Speculation:
     """ids: what was written, without what ended it; finish_reason: as in `Generation`.
 
-    proposed, accepted: tokens of the draft; passes: of the model, the one that reads the prompt not counted.
+    proposed, accepted, refused: tokens of the draft, those after a refused one in neither of the last two; passes: of
+    the model, the one that reads the prompt not counted.
     """
 
     ids: list[int] = field(default_factory=list)
     finish_reason: str | None = None
     proposed: int = 0
     accepted: int = 0
+    refused: int = 0
     passes: int = 0
 
 
@@ -188,3 +190,4 @@ def speculate(
         done.passes += 1
         done.proposed += len(tokens)
         done.accepted += len(new) - 1
+        done.refused += len(new) <= len(tokens)
