@@ -27,7 +27,9 @@ from course_lib.train.checkpoint import load_model, run_folder
 from course_lib.train.checks import config_of
 from course_lib.train.fast_trainer import FastTrainer
 from course_lib.train.flags import usual_rates
+from course_lib.train.groups2026 import Rates2026
 from course_lib.train.pretraining import Settings, make_recipe
+from course_lib.train.recipe import Rates
 
 TINY = "--model=2026 --depth=2 --aspect-ratio=16 --head-dim=16 --sequence-len=160 --total-batch-size=320"
 TINY = [*TINY.split(), "--device-batch-size=1", "--num-iterations=6", "--save-every=2"]
@@ -49,7 +51,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(train, home, monkeypatch, 
     assert train("--tag=parts", "--resume", tiny=())[0] == 0
     assert_same_run(folder_of(home, "whole"), folder_of(home, "parts"), 6)
     meta = json.loads((folder_of(home, "parts") / "step_000006" / "meta.json").read_text())
-    assert meta["config"]["window_pattern"] == "SSSL" and meta["recipe"]["rates"]["embedding_lr"] == 0.3
+    assert meta["config"]["window_pattern"] == "SSSL" and meta["recipe"]["rates"]["embedding_lr"] == 0.15
 
 
 @pytest.mark.slow
@@ -114,6 +116,15 @@ def test_defaults_on_much_text_follow_from_depth():
     if recipe.total_batch_size == 4096:  # on a CPU text is never much
         pytest.skip("no GPU")
     assert recipe.total_batch_size == 2**19 and recipe.rates.weight_decay == pytest.approx(0.28, rel=0.01)
+
+
+def test_small_steps_take_half_the_rates_of_adamw_where_none_are_given():
+    usual, small = Rates2026(), make_recipe(Settings(model="2026"), 300, 1e6).rates
+    assert (small.matrix_lr, small.smear_lr) == (usual.matrix_lr, usual.smear_lr)
+    for name in ("embedding_lr", "unembedding_lr", "value_embedding_lr", "resid_lr", "x0_lr"):
+        assert getattr(small, name) == getattr(usual, name) / 2
+    assert make_recipe(Settings(model="2026", embedding_lr=0.3), 300, 1e6).rates.embedding_lr == 0.3
+    assert make_recipe(Settings(), 300, 1e6).rates == Rates()
 
 
 def test_fine_tuning_begins_at_its_full_rates():

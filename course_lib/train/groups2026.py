@@ -62,6 +62,13 @@ class Rates2026(Rates):
         names = ("matrix_lr", "embedding_lr", "unembedding_lr", "value_embedding_lr", "resid_lr", "x0_lr")
         return replace(self, **{name: scale * getattr(self, name) for name in names})
 
+    def for_small_steps(self) -> "Rates2026":
+        """For steps of a few thousand tokens: half the rates of AdamW, except that of smear and backout.
+
+        nanochat has no such rule; with 2,048 tokens a step it saves 0.04 bits per byte (chapter 21).
+        """
+        return replace(self.scaled(0.5), matrix_lr=self.matrix_lr)
+
     def optimizer(self, model: nn.Module) -> optim.MultiOptimizer:
         """The optimizers of a model; that of the matrices comes first."""
         return make_optimizer_2026(model, self)

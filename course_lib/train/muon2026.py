@@ -25,7 +25,7 @@ POLAR_EXPRESS = [  # (a, b, c) of the rounds, the first for singular values of a
 
 
 def frobenius(x: mx.array) -> mx.array:
-    """The size of each matrix (…, rows, columns), the root of its sum of squares: (…, 1, 1)."""
+    """The norm of each matrix (…, rows, columns), the root of its sum of squares: (…, 1, 1)."""
     return mx.linalg.norm(x, axis=(-2, -1), keepdims=True)
 
 
@@ -36,7 +36,7 @@ def polar_express(x: mx.array, steps: int = 5) -> mx.array:
     return in_rounds(f, POLAR_EXPRESS[:steps]).astype(x.dtype)
 
 
-# ---- 6. Rows of one size, steps of one size
+# ---- 6. Rows of one length, steps of one norm
 
 
 def equilibrate_rows(u: mx.array) -> mx.array:
@@ -80,7 +80,7 @@ class NorMuon(Muon):
         state["variance"] = mx.zeros([*stack, rows, 1] if rows >= columns else [*stack, 1, columns])
 
     def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict) -> mx.array:
-        """What is to be made orthogonal: the average of the gradients, ahead, its rows equal."""
+        """What is to be made orthogonal: Nesterov's average of gradients, its rows equal."""
         ahead = super().apply_single(gradient.astype(mx.float32), parameter, state)
         return self.equilibrate(ahead)
 

@@ -7,7 +7,7 @@ Written by hand; chapter 10 uses it.
 
 import math
 from collections.abc import Set
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -136,8 +136,9 @@ def make_recipe(
     twelve = make_config(replace(settings, depth=12), vocab_size, sequence_len)
     total_batch_size = settings.total_batch_size or (4096 if small else _batch_size(config, tokens, twelve))
     steps = settings.num_iterations or max(1, int(tokens / total_batch_size))
-    rates = rates_of(settings, config)
-    if isinstance(rates, Rates2026) and not small:  # of a small corpus the rates are used as they are: dev/LOG.md
+    is_2026 = isinstance(config, GPT2026Config)
+    rates = rates_of(settings, config, **(asdict(Rates2026().for_small_steps()) if is_2026 and small else {}))
+    if isinstance(rates, Rates2026) and not small:
         rates = rates.scaled(rate_scale(total_batch_size))
         if settings.weight_decay is None:
             decay = decay_2026(total_batch_size, steps * total_batch_size, _usual_tokens(twelve))
