@@ -21,7 +21,7 @@ def draw_packing(documents: Sequence[Sequence[int]], ways: dict[str, Sequence[Se
     used = {int(i) for row in rows for i in row}
     widths = [max(map(len, each)) for each in panels.values()]
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(11, 2.6), width_ratios=widths, sharey=True, layout="constrained"
+        1, len(panels), figsize=(13, 3.2), width_ratios=widths, sharey=True, layout="constrained"
     )
     for ax, width, (title, each) in zip(axes, widths, panels.items(), strict=True):
         for y, ids in enumerate(each):
@@ -39,9 +39,9 @@ def _box(ax: Axes, x: int, y: int, token: int, used: bool) -> None:
     frame = {"linewidth": 2.2 if begins else 0.6, "zorder": 3 if begins else 2}
     frame |= {"edgecolor": "black"} if used else {"edgecolor": "#777777", "hatch": "////"}
     ax.add_patch(Rectangle((x + 0.04, y), 0.92, 0.85, facecolor=color, **frame))
-    text = "BOS" if begins else str(token)
+    text = str(token)
     behind = None if used else {"facecolor": color, "edgecolor": "none", "pad": 0.6}
-    ax.text(x + 0.5, y + 0.43, text, ha="center", va="center", fontsize=6 if begins else 7, zorder=4, bbox=behind)
+    ax.text(x + 0.5, y + 0.43, text, ha="center", va="center", fontsize=8.5, zorder=4, bbox=behind)
 
 
 def draw_thrown_away(shares: dict[int, Sequence[float]], alone: dict[int, float]) -> None:
@@ -56,7 +56,11 @@ def draw_thrown_away(shares: dict[int, Sequence[float]], alone: dict[int, float]
         ax.hlines(alone[T], 0.7, len(values), color=colors[T], linestyle="--", linewidth=1)
         ax.text(len(values) + 0.2, values[-1], f"T = {T:,}", color=colors[T], va="center", fontsize=9)
     ax.set(
-        xlabel="tenth of the rows", ylabel="thrown away", ylim=(0, 1), xlim=(0.7, max(map(len, shares.values())) + 2)
+        xlabel="rows so far, in tenths (dashed: a row for each document)",
+        ylabel="thrown away",
+        ylim=(0, 1),
+        xlim=(0.7, max(map(len, shares.values())) + 2),
+        xticks=range(1, 1 + max(map(len, shares.values()))),
     )
     ax.yaxis.set_major_formatter("{x:.0%}")
     ax.spines[["top", "right"]].set_visible(False)

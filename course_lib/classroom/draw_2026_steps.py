@@ -13,12 +13,15 @@ BLUE, ORANGE = "#0072B2", "#D55E00"
 
 
 def draw_lifted_by(lifted: dict[str, np.ndarray]) -> None:
-    """Singular values after five rounds, over what they were: name -> values of np.geomspace(1e-4, 1, count)."""
+    """Singular values up to 0.1 after five rounds, over what they were: name -> of np.geomspace(1e-4, 1, count).
+
+    Further up both curves swing on, faster than a figure can show.
+    """
     _, ax = plt.subplots(figsize=(5.5, 3), layout="constrained")
     for (name, after), color, line in zip(lifted.items(), (ORANGE, BLUE), ("--", "-"), strict=True):
-        ax.semilogx(np.geomspace(1e-4, 1, len(after)), after, line, color=color, label=name)
+        ax.semilogx(np.geomspace(1e-4, 1, len(after)), after, line, color=color, label=name, lw=1.3)
     ax.axhline(1, color="#999999", linewidth=0.8)
-    ax.set(xlabel="singular value before", ylabel="after five rounds", ylim=(0, 1.3))
+    ax.set(xlabel="singular value before", ylabel="after five rounds", ylim=(0, 1.3), xlim=(1e-4, 0.1))
     ax.legend(frameon=False, loc="lower right")
     plt.show()
 
@@ -42,7 +45,7 @@ def draw_schedules_2026(
     left.plot(steps, [multiplier(n, total) for n in steps], color=BLUE, label="learning rates")
     left.plot(steps, [decay(n, total) for n in steps], "--", color=ORANGE, label="weight decay")
     left.set(xlabel="step of 2,000", ylabel="times the peak", ylim=(0, 1.1))
-    left.legend(frameon=False, loc="lower left")
+    left.legend(frameon=False, loc="lower center", fontsize=8)
     right.plot(steps, [momentum(n, total) for n in steps], color=BLUE)
     right.set(xlabel="step of 2,000", ylabel="momentum")
     plt.show()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
+from itertools import cycle, islice
 from statistics import fmean
 
 import mlx.core as mx
@@ -28,6 +28,7 @@ from course_lib.train.groups2026 import Rates2026
 from course_lib.train.muon import newton_schulz
 from course_lib.train.muon2026 import NorMuon
 from course_lib.train.recipe import Rates
+from course_lib.train.schedule2026 import rate_scale
 from course_lib.train.starter import load_starter
 from course_lib.train.trainer import Trainer
 from course_lib.train.validation import validate
@@ -131,7 +132,7 @@ def rates_of(ideas: frozenset[str]) -> Rates:
 
 WARMDOWN = 0.5  # of 2025's rates: for runs as short as these (chapter 10) more than its 0.2
 DECAY = 0.28  # of the matrices, as in nanochat at a depth of 12
-STEPS, SEEDS = 300, (0, 1, 2)
+STEPS, SEEDS = 300, (0, 1, 2, 3, 4, 5)
 
 
 @cache
@@ -147,13 +148,19 @@ def bits_per_byte(model: GPT) -> float:
     return round(validate(model, unseen(budget(48, quick=1)), load_starter("base")[1].token_bytes), 5)
 
 
-def run(ideas: Iterable[str], seed: int, steps: int, loader: type[TokenLoader] = TokenLoader) -> tuple[GPT, float]:
-    """Train a model with these ideas; also, processor seconds of the training steps."""
+def batches(loader: type[TokenLoader], steps: int, every: int = 1) -> list[tuple[mx.array, mx.array]]:
+    """So many batches of training text; every: only each n-th of them, n times."""
+    with loader(open_dataset(), load_starter("base")[1], "train", ROWS, SIZES["sequence_len"]) as found:
+        return list(islice(cycle(list(islice(found, steps))[::every]), steps))
+
+
+def run(
+    ideas: Iterable[str], seed: int, read: list[tuple[mx.array, mx.array]], rates: Rates | None = None
+) -> tuple[GPT, float]:
+    """Train a model with these ideas on these batches; also, processor seconds of the training steps."""
     ideas = frozenset(ideas)
     model = make(ideas, seed)
-    trainer = Trainer(model, steps, rates_of(ideas))
-    with loader(open_dataset(), load_starter("base")[1], "train", ROWS, SIZES["sequence_len"]) as batches:
-        read = list(islice(batches, steps))  # before the clock runs: the loader works in threads of this process
+    trainer = Trainer(model, len(read), rates or rates_of(ideas))
     started = time.process_time()
     for batch in read:
         trainer.step([batch])
@@ -162,9 +169,10 @@ def run(ideas: Iterable[str], seed: int, steps: int, loader: type[TokenLoader] =
 
 def climb(seeds: Iterable[int] = SEEDS) -> Iterator[dict]:
     """Every rung, seed after seed."""
-    for seed in list(seeds)[: budget(3, quick=1)]:
+    read = batches(TokenLoader, steps := budget(STEPS, quick=2))
+    for seed in list(seeds)[: budget(len(SEEDS), quick=1)]:
         for count, idea in enumerate((FIRST, *IDEAS)):
-            model, seconds = run(IDEAS[:count], seed, steps := budget(STEPS, quick=2))
+            model, seconds = run(IDEAS[:count], seed, read)
             yield {
                 "idea": idea,
                 "seed": seed,
@@ -174,13 +182,25 @@ def climb(seeds: Iterable[int] = SEEDS) -> Iterator[dict]:
             }
 
 
+def scale_rates(seeds: Iterable[int] = SEEDS) -> Iterator[dict]:
+    """The last rung with all rates scaled by nanochat's rule, and with half the rates of AdamW."""
+    read = batches(TokenLoader, steps := budget(STEPS, quick=2))
+    by_rule = Rates2026().scaled(rate_scale(ROWS * SIZES["sequence_len"]))
+    for name, rates in {"rule": by_rule, "half": Rates2026().for_small_steps()}.items():
+        for seed in list(seeds)[: budget(3, quick=1)]:
+            model, _ = run(IDEAS, seed, read, rates)
+            yield {"rates": name, "seed": seed, "steps": steps, "bits": bits_per_byte(model)}
+
+
 def race(seeds: Iterable[int] = SEEDS) -> Iterator[dict]:
     """Both models for the same processor time: that of 2025 gets as many steps more as its steps are cheaper."""
-    cost = {name: run(ideas, 0, budget(30, quick=1))[1] for name, ideas in (("2025", ()), ("2026", IDEAS))}
+    both = {"2025": (), "2026": IDEAS}
+    few = batches(TokenLoader, budget(30, quick=1))
+    cost = {name: run(ideas, 0, few)[1] for name, ideas in both.items()}
     for seed in list(seeds)[: budget(3, quick=1)]:
-        for name, ideas in (("2025", ()), ("2026", IDEAS)):
+        for name, ideas in both.items():
             steps = round(budget(STEPS, quick=2) * (cost["2026"] / cost[name]))
-            model, seconds = run(ideas, seed, steps)
+            model, seconds = run(ideas, seed, batches(TokenLoader, steps))
             yield {
                 "model": name,
                 "seed": seed,
@@ -190,20 +210,36 @@ def race(seeds: Iterable[int] = SEEDS) -> Iterator[dict]:
             }
 
 
+def different_runs(read: list[tuple[mx.array, mx.array]], length: int = 8) -> int:
+    """How many different runs of so many ids the rows of some batches hold."""
+    rows = np.concatenate([np.array(inputs) for inputs, _ in read])
+    return len(np.unique(np.lib.stride_tricks.sliding_window_view(rows, length, 1).reshape(-1, length), axis=0))
+
+
+KINDS = {"stream": (TokenLoader, 1), "best-fit": (BestFitLoader, 1), "a sixth": (TokenLoader, 6)}
+
+
 def compare_rows(seeds: Iterable[int] = SEEDS) -> Iterator[dict]:
-    """The model of 2026 on as many tokens from the stream and from packed rows, and each on unseen text in both."""
-    tokenizer = load_starter("base")[1]
+    """The model of 2026 on as many tokens from the three KINDS of rows, each model on unseen text in two of them.
+
+    "a sixth" is the control: only each sixth batch of the stream, six times, which is about as much different text as
+    the packed rows have.
+    """
+    tokenizer, steps = load_starter("base")[1], budget(STEPS, quick=2)
     texts = tokenizer.encode_arrays(list(open_dataset().documents("val")), bos=True)
     packed = best_fit_batches([texts], ROWS, SIZES["sequence_len"])
     packed = [(mx.array(inputs), mx.array(targets)) for inputs, targets in islice(packed, budget(48, quick=1))]
-    for seed in list(seeds)[: budget(3, quick=1)]:
-        for rows, loader in (("stream", TokenLoader), ("best-fit", BestFitLoader)):
-            model, _ = run(IDEAS, seed, steps := budget(STEPS, quick=2), loader)
+    for name, (loader, every) in KINDS.items():
+        read = batches(loader, steps, every)
+        different = different_runs(read)
+        for seed in list(seeds)[: budget(3, quick=1)]:
+            model, _ = run(IDEAS, seed, read)
             on_packed = round(validate(model, packed, tokenizer.token_bytes), 5)
             yield {
-                "rows": rows,
+                "rows": name,
                 "seed": seed,
                 "steps": steps,
+                "different": different,
                 "on stream": bits_per_byte(model),
                 "on best-fit": on_packed,
             }

@@ -1,4 +1,4 @@
-"""The GPT of nanochat (July 2026): the one of October 2025, and some ideas more.
+"""The GPT of nanochat (July 2026): the one of October 2025 plus some new ideas.
 
 What is new: the stream and the embedding reach each block in shares that are learned; each token is
 smeared with the one before it; a share of what it held half-way up is taken out at the end; every
@@ -75,7 +75,7 @@ class GPT2026(GPT):
         self.smear_lambda, self.backout_lambda = mx.zeros(1), mx.zeros(1)
         self.resid_lambdas, self.x0_lambdas = mx.zeros(L), mx.zeros(L)
         self.lm_head = Linear(config.n_embd, V)
-        init_weights_2026(self, seed=0)
+        init_weights_2026(self, seed=0)  # fills what is 0 so far
 
     @property
     def head_weight(self) -> mx.array:
