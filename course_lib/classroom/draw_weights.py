@@ -28,38 +28,49 @@ def draw_stack(steps: list[tuple[str, list[str]]]) -> None:
 
 
 def draw_group(numbers: np.ndarray, levels: dict[str, np.ndarray]) -> None:
-    """One picture for each way of rounding: its 16 levels as lines, and from each number a stroke to its level."""
-    figure, axes = plt.subplots(1, len(levels), figsize=(10, 3.2), sharey=True, layout="constrained")
+    """One picture for each way of rounding: its 16 levels as lines, and from each number a stroke to its level.
+
+    A number that is moved by more than half a step lies beyond the last level; that is written beside it.
+    """
+    figure, axes = plt.subplots(1, len(levels), figsize=(11, 4.4), sharey=True, layout="constrained")
     for ax, (name, values) in zip(axes, levels.items(), strict=True):
         nearest = values[np.abs(numbers[:, None] - values).argmin(axis=1)]
         ax.hlines(values, -1, len(numbers), color="#bbbbbb", linewidth=0.7)
         ax.axhline(0, color="black", linewidth=0.8, linestyle=":")
         ax.vlines(range(len(numbers)), numbers, nearest, color=ORANGE, linewidth=2)
-        ax.plot(numbers, "o", color=BLUE, markersize=2)
+        ax.plot(numbers, "o", color=BLUE, markersize=1.8)
+        for place in np.flatnonzero(np.abs(numbers - nearest) > 0.51 * np.ptp(values) / (len(values) - 1)):
+            ax.annotate("cut off", (place, numbers[place]), (4, 0), textcoords="offset points", fontsize=8, va="center")
         ax.set(title=name, xlabel="place in the group", xlim=(-1, len(numbers)))
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("weight")
-    figure.suptitle("dots: the numbers; lines: the 16 values there are; strokes: what rounding moves", fontsize=9)
+    figure.suptitle("dots: the numbers; lines: the 16 values, dotted: 0; strokes: what rounding moves", fontsize=9)
     plt.show()
 
 
 def draw_bits(rows: list[dict]) -> None:
-    """Bits per byte lost over megabytes, both on scales of factors; bars are two standard errors to each side."""
-    _, ax = plt.subplots(figsize=(7, 3.8))
-    for (recipe, colour), marker in zip(
-        {"tables kept": BLUE, "all": ORANGE, "ends kept": GREEN}.items(), "os^", strict=True
-    ):
-        some = [row for row in rows if row["recipe"] == recipe]
-        sizes, lost = [row["megabytes"] for row in some], [row["lost"] for row in some]
-        errors = [2 * row["error"] for row in some]
-        ax.errorbar(sizes, lost, errors, fmt=marker, color=colour, markersize=5, capsize=2, label=recipe)
-        for row in some:
-            below = -10 if row["bits"] == "nvfp4" else 4  # it lies where 4 bits do
-            place = row["megabytes"], row["lost"]
-            ax.annotate(str(row["bits"]), place, (4, below), textcoords="offset points", fontsize=7.5)
+    """Bits per byte lost over megabytes: a colour for each recipe, dots with their bits, crosses for four-bit floats.
+
+    Bars are two standard errors to each side; upwards each tick is ten times the one below it, but near 0.
+    """
+    _, ax = plt.subplots(figsize=(7.5, 4))
+    floats = {"mxfp4": "x", "nvfp4": "+"}
+    for recipe, colour in {"tables kept": BLUE, "all": ORANGE, "ends kept": GREEN}.items():
+        for row in (row for row in rows if row["recipe"] == recipe):
+            bits, place = str(row["bits"]), (row["megabytes"], row["lost"])
+            look = {"fmt": floats.get(bits, "o"), "color": colour, "markersize": 7 if bits in floats else 5}
+            ax.errorbar(*place, 2 * row["error"], elinewidth=0.8, **look)
+            if bits not in floats:
+                ax.annotate(bits, place, (5, 3), textcoords="offset points", fontsize=8)
+        ax.plot([], [], "o", color=colour, label=recipe)
+    for name, marker in floats.items():
+        ax.plot([], [], marker, color="#333333", label=name)
     ax.set_yscale("symlog", linthresh=1e-3)
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set(xlabel="megabytes", ylabel="bits per byte lost")
+    ax.set_yticks([0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2], ["0", "0.0001", "0.0003", "0.001", "0.003", "0.01", "0.03"])
+    ax.minorticks_off()
+    ax.set(xlabel="megabytes", ylabel="bits per byte lost (linear below 0.001)")
+    ax.set_title("bars: two standard errors to each side", fontsize=9)
     ax.legend(frameon=False, fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     plt.tight_layout()
