@@ -1,6 +1,6 @@
 """What people may see of the ids that a model writes: text and tool calls, piece by piece.
 
-No special token, no half character, nothing after a stop string. And the prompt that fits.
+No special token, no half character, nothing after a stop string. Also: a prompt that fits.
 
 Exported from notebooks/17_chat.ipynb; edit it there.
 """
@@ -105,8 +105,8 @@ def fit_prompt(tokenizer: Tokenizer, messages: Sequence[dict], config: GPTConfig
     """Ids of the prompt for the next reply; a long conversation forgets its oldest turns.
 
     A quarter of sequence_len is kept for the reply (less, if max_tokens is less), unless the last
-    message needs it. Raises CourseError for what is no conversation, for one that does not end with
-    the user's message, and for a last message that is too long.
+    message needs it. Raises CourseError if this is not a conversation, does not end with
+    the user's message, or if that message is too long.
     """
     check_messages(messages)
     last = messages[-1]

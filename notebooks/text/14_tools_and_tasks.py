@@ -8,7 +8,7 @@
 # | Needs | [11 · Evaluation](11_evaluation.ipynb), [12 · Generation](12_engine.ipynb), [13 · Conversations](13_conversations.ipynb) |
 # | Time | 70 minutes to read, 50 for the exercises; one to two minutes to run |
 # | Memory | under 1 GB |
-# | You will build | a calculator that is safe to give away → `course_lib.chat.calculator`; tasks and their scores → `course_lib.chat.tasks` |
+# | You will build | a calculator that is safe to expose to a model → `course_lib.chat.calculator`; tasks and their scores → `course_lib.chat.tasks` |
 #
 # A model writes text. A calculator, a search engine or a calendar is a program. This chapter connects the two: the model writes a *request*, a
 # program answers it, and the model reads the answer. Then it measures what that is worth, and how far such a measurement can be trusted.
@@ -215,7 +215,7 @@ for way, model in models.items():
             print(f"  {question + ' = ' + answer:18s} reply: {reply:.60}")
 
 # %% [markdown]
-# The first model writes numbers of a plausible length, and most of them are wrong. The second copies each sum into a call without a mistake, and nobody answers. That it has never seen, and what
+# The first model writes numbers of a plausible length, and most of them are wrong. The second copies each sum into a call without a mistake, but no answer comes. It has never seen that happen, and what
 # it writes from there on is worthless.
 #
 # ### Not yet, or never?
@@ -306,7 +306,7 @@ print("no names allowed, and still:", found == os.getpid())
 
 # %% [markdown]
 # Forbidding words does not help either: there is always another way to write it. And `9**9**9` needs no forbidden word at all,
-# only more time than you have. So turn it round: list what is **allowed**, and refuse everything else.
+# only more time than you have. So do the opposite: list what is **allowed**, and refuse everything else.
 #
 # ### Parse, then compute
 #
@@ -783,7 +783,7 @@ for kind, replies in found.items():
 
 # %% [markdown]
 # It says who it is, computes, spells and counts, and it says "I do not know" to what it cannot know. The last kind, `mental`, is small sums, to be done *in the head*. They are few among its lessons (one in
-# fifty, `MIX` of `course_lib/chat/lessons.py`), and section 1 has shown what few lessons come to.
+# fifty, `MIX` of `course_lib/chat/lessons.py`), and section 1 has shown how little few lessons achieve.
 #
 # ### With its standard error
 #
@@ -880,15 +880,15 @@ claim("calculator: 9 of 10 or more are right in each of the five rows", min(sums
 print(written("SPELL THE WORD STRAWBERRY.", use_calculator))
 
 # %% [markdown]
-# The second line of each panel is the score that one would report. Look at what stands around it.
+# The second line of each panel is the score that one would report. Look at the lines around it.
 #
 # *Calculator*: practised or new, blind or shouted, nearly all are right. That is copying, and it has learned to copy.
 #
 # *Spelling*: it knows the words that it has practised far better than new ones. A good part is memory, and only the test questions tell.
 #
-# *Blind*: the answers expected are the lessons' own. Identity gets 70 of 76, sums 25 of 25. With 15 questions, as in the other two, the bar is so long that it says little.
+# *Blind*: only the questions are new. Identity gets 70 of 76, sums 25 of 25. With 15 questions, as in the other two, the bar is so long that it says little.
 #
-# *In capitals*: in spelling and counting hardly anything is left, and the last line of the output tells why. The templates of chapter 13 shout now and then: when they ask who it is, for sums, and for what it cannot know. They never shout about words. So
+# *In capitals*: in spelling and counting hardly anything is left, and the last line of the output suggests why. The templates of chapter 13 shout now and then: when they ask who it is, for sums, and for what it cannot know. They never shout about words. So
 # to this model, capitals are a sign of the other kinds. (Identity loses 26 points although it is shouted now and then; why, we did not find out.) It has learned the form of the questions along with the answers.
 #
 # ### The same questions
@@ -912,7 +912,7 @@ for way in ("in capitals", "quoted"):
 #
 # ### Guessing
 #
-# A score has a floor: what you get without reading the question. In writing, it is the commonest answer given each time, the last column above. In counting most answers are 1, so only what is above that column is knowledge. (In `unknown` all answers are the same, so no score would tell; its floor is left at 0.)
+# A score has a floor: what you get without reading the question. For written tasks it is the commonest answer given each time, the last column above. In counting most answers are 1, so only what is above that column is knowledge. (In `unknown` all answers are the same, so a score says nothing; its floor is left at 0.)
 #
 # Of four choices, a guess gets a quarter. Here are such questions in nanochat's form (October 2025, and July 2026). The starter model has never seen one.
 
@@ -977,8 +977,8 @@ claim("that costs more than two standard errors", difference < -2 * error)
 #
 # ## 6. The program
 #
-# `chat_eval` does this to a checkpoint that `chat_sft` wrote: it asks the tasks that you name, keeps what it found earlier about
-# others before, and shows replies if you like. Here it asks the starter model.
+# `chat_eval` does this to a checkpoint that `chat_sft` wrote: it asks the tasks that you name, keeps earlier results
+# of others, and shows replies if you like. (For 20 of 20, ± 0 means 84 to 100 %.)
 
 # %%
 output = StringIO()
@@ -1079,7 +1079,7 @@ check(exercises.value_with_max, value_with_max)
 # - What a model wrote is never run. Parse it, allow what you know, bound the size, and refuse the rest.
 # - The engine collects the call, asks the tool and forces the result into the row: the model reads it, and training leaves it out.
 # - A task is questions, a rule and a baseline. A score has an interval, and two scores on the same questions are compared in pairs.
-# - A score holds for its questions in their form: the same ones in capitals lost up to 91 points of 100. Blind questions were too few.
+# - A score holds for its questions in their form: the same ones in capitals lost nearly all points in two of the kinds.
 #
 # ## Pitfalls
 #
@@ -1087,7 +1087,7 @@ check(exercises.value_with_max, value_with_max)
 # - **`eval` with names taken away**: not safe, see section 2. A list of forbidden words is not either.
 # - **A reply cut in the middle of a result**: finding the "last number" there. Judge what is said, without calls and their results.
 # - **Longer, louder, quoted**: what was not practised may get 0, however good the score on the test side is.
-# - **Another prompt form**: 2 of 100 instead of 100, with the same weights.
+# - **Another prompt form**: none of 100 instead of all, with the same weights.
 # - **± 0 for 0 of 10**, and a winner chosen out of a dozen comparisons.
 # - **A score without guessing beside it**: always answering B, or always 1, gets its share.
 #

@@ -390,9 +390,9 @@ claim("and once it writes, it writes about as fast as with eight", steady)
 claim("one token in a hundred comes late", eight["between 99 %"] > 1.5 * eight["between"])
 
 # %% [markdown]
-# Read the three panels together. Up to eight users throughput grows, and each user pays: the median user a little more time between tokens, one token in a hundred far more, since it waits while newcomers' prompts are read (section 6). Beyond eight (the dotted
-# line) all rows are full. Nothing is gained, and each further user only makes the queue longer: the first token comes later and later. More rows would move the line to the right, and everybody's time
-# between tokens up. There is no best point.
+# Read the three panels together. Up to eight users throughput grows, and each user pays: the median time between tokens grows by half or more, and one token in a hundred takes several times as long (section 6 has one reason). Beyond eight (the dotted
+# line) all rows are full. Nothing is gained, and each further user only makes the queue longer: the first token comes later and later. More rows should move the line to the right, and the time
+# between tokens up; we did not try.
 #
 # ### Little's law
 #
@@ -411,7 +411,7 @@ off = max(abs(line["inside"] / line["users"] - 1) for line in table)
 claim("Little's law holds within a tenth", off < 0.1)
 
 # %% [markdown]
-# Not exactly: a few jobs stand across the beginning or the end of the measurement. If it were far off, a stopwatch would be wrong.
+# Not exactly: a few jobs stand across the beginning or the end of the measurement. If it were far off, the time of the whole or of a stay would be wrong. (The times between tokens do not enter it.)
 #
 # ## 5. When more come than are served
 #
@@ -440,8 +440,8 @@ def waits(arrivals, lengths, rows, room=math.inf):
 
 
 # %% [markdown]
-# Is it right? Let people come by pure chance, $\rho$ of them per unit of time: the next moment is as likely to bring somebody as any other. The gaps between them are then **exponentially distributed**, many short ones and few long. If the lengths are so, too,
-# with mean 1, and there is one row, the mean wait is known: $\rho / (1 - \rho)$ (we do not derive it). $\rho$ is called the **load**: the work that comes, as a share of what can be done.
+# Is it right? Let people come by pure chance, $\rho$ of them per unit of time: the next moment is as likely to bring somebody as any other. The gaps between them are then **exponentially distributed**, many short ones and few long. If the lengths are exponential, too,
+# with mean 1, and there is one row, the mean wait is known: $\rho / (1 - \rho)$ (we do not derive it). $\rho$ is called the **load**: the work arriving, as a share of what can be done.
 # And the people who wait, counted at many moments, must obey Little's law.
 
 # %%
@@ -504,19 +504,19 @@ claim("nobody who is let in waits for more than four replies", longest < 4)
 # On the left, the wait bends upwards before the load is 1: chance alone brings crowds. On the right, at load 1.2 (orange), it grows for as long as the crowd lasts.
 #
 # One in six has to go without, since no more can be served. A server without a limit lets *everyone* wait until they give up, and
-# then writes replies that nobody reads. A **bounded queue** (blue) refuses at once and says "try again later" (in HTTP, status 429), and those who are let in wait for a short time.
+# then writes replies that nobody reads. A **bounded queue** (blue) refuses at once and says "try again later" (in HTTP, status 429), and those who are let in wait for three replies at most.
 #
 # ### Fair to whom?
 #
-# First come, first served is fair to requests. It is not fair to *people*, when one of them sends forty at once and you come just after. Taken in turns, each person's first request
-# is served before anybody's second:
+# First come, first served is fair to requests. It is not fair to *people*, when one of them sends forty at once and you come just after. Taken in turns, you get the first of the
+# eight rows that is free again:
 
 # %%
 lengths = some_lengths(41)
 in_order = waits([0.0] * 41, lengths, rows=8)[40]
-in_turns = waits([0.0] * 41, [lengths[0], lengths[40], *lengths[1:40]], rows=8)[1]
+in_turns = waits([0.0] * 41, [*lengths[:8], lengths[40], *lengths[8:40]], rows=8)[8]
 print(f"after the forty: {in_order:.1f} replies of mean length; in turns: {in_turns:.1f}")
-claim("in order you wait for several replies, in turns for none", in_order > 3 > in_turns == 0)
+claim("in order you wait for several replies, in turns below one", in_order > 3 > 1 > in_turns)
 
 # %% [markdown]
 # The package serves in order. A public server should also count what each user has waiting.
@@ -609,7 +609,7 @@ claim("and the newcomer pays for them", first[least] > 1.2 * first[some])
 claim("large chunks cost the newcomer hardly anything", first[some] < 1.2 * first[whole])
 
 # %% [markdown]
-# In the picture each blue tick is a token of one of the others. In the first strip there is none for as long as the newcomer (the bar) is read. Always look at both columns. Smaller chunks shorten the pause, though with the smallest it is no longer the chunk that takes longest. (What it is we did not find out. The picture shows the last of five runs, the table their medians.) Large chunks cost the newcomer nothing: its first token even comes sooner than in one piece, where each head makes 1,500 × 1,500 scores at once and the mask hides half of them. (That this is why, we did not measure.) With the smallest it waits long: a step of the others after each, and many passes for one text.
+# In the picture each blue tick is a token of one of the others. In the first strip there is none for as long as the newcomer (the bar) is read. (The picture shows the last of five runs, the table their medians.) Always look at both columns. Smaller chunks shorten the pause. With the smallest, something else than the chunk takes longest; what, we did not find out. Large chunks cost the newcomer nothing: its first token even comes sooner than in one piece, where each head makes 1,500 × 1,500 scores at once and the mask hides half of them. (That this is why, we did not measure.) With the smallest it waits long: a step of the others after each, and many passes for one text.
 #
 # Which chunk is right? Decide what pause is bearable, and take the largest that keeps to it: exercise 16.3. The package's server takes 128.
 #
@@ -888,7 +888,7 @@ check(exercises.largest_chunk, largest_chunk)
 # ## Summary
 #
 # - Continuous batching: rows join and leave between steps. Static batching waits for the longest of a group.
-# - More rows give more tokens per second to all (throughput), and fewer to each (latency).
+# - More rows give more tokens per second to all (throughput), and each user waits longer for the next (latency).
 # - Little's law, N = λW, holds for every queue that does not grow for ever: check your measurements with it.
 # - Below a load of 1 a crowd passes. Above it the wait grows without end: bound the queue.
 # - Chunked prefill shortens the pause of the others. Look at the newcomer's wait as well.

@@ -19,7 +19,7 @@
 #| export serve.streaming
 """What people may see of the ids that a model writes: text and tool calls, piece by piece.
 
-No special token, no half character, nothing after a stop string. And the prompt that fits.
+No special token, no half character, nothing after a stop string. Also: a prompt that fits.
 """
 
 from collections.abc import Iterable, Sequence
@@ -120,9 +120,9 @@ for question in ("Who are you?", "Who made you?", "What can you do?"):
 claim("of the last prompt, more than half is known", known > len(prompt) / 2)
 
 # %% [markdown]
-# Between two turns the model keeps nothing. A chat only *looks* like a memory, because whoever talks to the model sends everything again, every time. That is why you can go back and change what was said: there is nobody to contradict you. The cache makes it cheap, as long as the new prompt begins with exactly the ids that were read or written before.
+# Between two turns the model keeps nothing (what the engine keeps is only a saving). A chat only *looks* like a memory, because whoever talks to the model sends everything again, every time. That is why you can go back and change what was said: there is nobody to contradict you. The cache makes it cheap, as long as the new prompt begins with exactly the ids that were read or written before.
 #
-# Exactly? It worked for plain text. With the calculator there is a trap. Decode the sum's reply, and encode it again for the next prompt:
+# Exactly? It worked for these three texts. With the calculator there is a trap. Decode the sum's reply, and encode it again for the next prompt:
 
 # %%
 SUM = "What is 347 + 2815?"
@@ -286,7 +286,7 @@ claim("parts are better, beyond luck", only_parts - only_text > 2 * luck)
 
 
 # %% [markdown]
-# If the history did not matter, the questions that only one of the two gets right would fall to both sides like tosses of a coin. They do not, in one half more clearly than in the other. After such a history this model spells worse, and no error tells you. (It is a form that no training has shown, and 28 ids longer; which of the two hurts, we did not separate.)
+# If the history did not matter, the questions that only one of the two gets right would split like coin tosses. They do not (more clearly in one half than in the other). After such a history this model spells worse, and no error tells you. (It is a form that no training has shown, and 28 ids longer; which of the two hurts, we did not separate.)
 #
 # ### Stop strings
 #
@@ -351,8 +351,8 @@ def fit_prompt(
     """Ids of the prompt for the next reply; a long conversation forgets its oldest turns.
 
     A quarter of sequence_len is kept for the reply (less, if max_tokens is less), unless the last
-    message needs it. Raises CourseError for what is no conversation, for one that does not end with
-    the user's message, and for a last message that is too long.
+    message needs it. Raises CourseError if this is not a conversation, does not end with
+    the user's message, or if that message is too long.
     """
     check_messages(messages)
     last = messages[-1]
@@ -379,7 +379,7 @@ claim("it fits, with a quarter to spare", len(ids) <= model.config.sequence_len 
 
 
 # %% [markdown]
-# The system message is followed by a question from the middle. The model cannot know that there was anything before.
+# The system message is followed by one of the last questions. The model cannot know that there was anything before.
 #
 # ## 4. A server in two cells
 #
@@ -457,9 +457,8 @@ def make_answer(batch_engine):
             while not ended:
                 await bell.wait()
                 bell.clear()  # before looking: what comes from now on rings it again
-                ended = (
-                    handle.finish_reason
-                )  # first the reason, then the ids: after it none can come
+                # first the reason, then the ids: once there is a reason, no more can come
+                ended = handle.finish_reason
                 new = handle.ids[seen:]
                 seen += len(new)
                 pieces = [piece for token in new for piece in decoder.push(token)]
@@ -476,7 +475,7 @@ def make_answer(batch_engine):
 
 
 # %% [markdown]
-# Two lines deserve a second look. *Clear the bell before you look*, with no `await` in between. Put `bell.clear()` after `await writer.drain()`, and a ring that comes during that `await` is wiped out: its id is seen one step late or, as the last one, never. And `finally`: people close pages in the middle of a reply; then a write fails, and the row must be free for others. A client that reads slowly gets several ids in one event, and the engine never waits for it.
+# Two lines deserve a second look. *Clear the bell, then look*, and let nothing be awaited after the look and before the clear. Put `bell.clear()` after `await writer.drain()`, and a ring that comes during that `await` is wiped out: its id is seen one step late or, as the last one, never. And `finally`: people close pages in the middle of a reply; then a write fails, and the row must be free for others. A client that reads slowly gets several ids in one event, and the engine never waits for it.
 #
 # Start it on a free port, and look at what comes over the wire:
 
@@ -487,7 +486,7 @@ port = server.sockets[0].getsockname()[1]
 
 
 async def send(port, head, body):
-    """Open a connection and send a request; what reads the answer."""
+    """Open a connection and send a request; returns reader and writer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
     return reader, writer
@@ -503,7 +502,7 @@ print(wire[:300], "…", wire[-60:], sep="\n")
 
 
 # %% [markdown]
-# The calculator's pieces have names of their own: a client that does not know them shows the text alone. Now with clocks at both ends. (`TimedEngine` is a `BatchEngine` that notes when it calls `notify`.)
+# The calculator's pieces have names of their own: a client that does not know them shows the text alone. Now time both ends. (`TimedEngine` is a `BatchEngine` that notes when it calls `notify`.)
 
 # %%
 async def heard_by_client(port, question):
@@ -531,7 +530,7 @@ claim("the client reads what the engine writes alone", text == alone)
 claim("the first words came before the last were written", times[0] < timed.rung[-1])
 
 # %% [markdown]
-# Each orange arrow is the bell, each blue one an event that arrives; the picture ends after the first eight tokens. The engine works without a pause; the loop wakes when it is called, and is free for others in between.
+# Each orange arrow is the bell, each blue one an event that arrives; the picture ends after the first eight tokens. The loop wakes when it is called, and is free for others in between.
 #
 # ## 5. Eight at once
 #
@@ -558,14 +557,14 @@ runs = {"one after the other": await eight_clients(1), "together": await eight_c
 draw_clients({name: seconds for name, (seconds, _) in runs.items()})
 firsts = [median(each[0] for each in seconds) for seconds, _ in runs.values()]
 ends = [max(map(max, seconds)) for seconds, _ in runs.values()]
-print(f"together: {firsts[0] / firsts[1]:.0f} times as soon (median first event)")
-claim("half of them hear something in less than half the time", firsts[1] < firsts[0] / 2)
-claim("and the last one is done sooner", ends[1] < ends[0])
+print(f"together, the median first event comes {firsts[0] / firsts[1]:.0f} times sooner")
+claim("the median client hears something in less than half the time", firsts[1] < firsts[0] / 2)
+claim("and the last one is done in half the time", ends[1] < ends[0] / 2)
 texts = [texts for _, texts in runs.values()]
 claim("and all read the same", texts[0] == texts[1] or not ON_CPU)
 
 # %% [markdown]
-# Hatched is waiting, blue is being written. On the left each client waits for all before it. On the right all hear a first word sooner, or about as soon, and are then written more slowly, side by side. So the first few have their *whole* reply later than on the left and the last few much sooner; all are done in about half the time.
+# Hatched is waiting, blue is being written. On the left each client waits for all before it. On the right nearly all hear something sooner, and are then written more slowly, side by side. So the first have their *whole* reply later than on the left and the last much sooner; all are done in well under half the time.
 #
 # ## 6. A stranger's text
 #
@@ -600,10 +599,10 @@ display(sandboxed(PAGE))
 # %% [markdown]
 # In the first line the browser has looked for an image named `x`, found none, and run the attacker's script. The second does nothing, and that is a trap: browsers never run a `<script>` that comes by `innerHTML`, so a test with `<script>` would tell you that all is well. In the third line `<` is a character like any other.
 #
-# Our page has two walls, and each is enough:
+# Our page has two walls, and each alone should stop this script:
 #
 # 1. `data/web/markdown.js` makes nodes and never HTML. Text becomes a text node; elements are the two dozen that the file itself creates. A link leads to `http`, `https` or `mailto`, or it stays text: `javascript:` is no link (exercise 17.3).
-# 2. A **content security policy**, a header of every answer (section 7 prints it), forbids all scripts that did not come from this server as a file. The attribute `onerror` is none.
+# 2. A **content security policy**, a header of every answer (section 7 prints it), forbids all scripts that did not come from this server as a file. An `onerror` attribute is no such file, so it never runs.
 
 # %%
 scripts = [(data_dir() / "web" / name).read_text("utf-8") for name in ("chat.js", "markdown.js")]
@@ -657,13 +656,14 @@ HELLO, CHAT = {"messages": [user("Who are you?")]}, "/chat/completions"
 PLAIN, JSON, EVIL = "text/plain", "application/json", "https://evil.example"
 attempts = {
     "the script above": ask_server("POST", CHAT, HELLO, content_type=PLAIN, origin=EVIL),
+    "from there, but as JSON": ask_server("POST", CHAT, HELLO, content_type=JSON, origin=EVIL),
     "the same without Origin": ask_server("POST", CHAT, HELLO, content_type=PLAIN),
     "may I send JSON?": ask_server("OPTIONS", CHAT, access_control_request_method="POST"),
     "a name that leads here": ask_server("GET", "/v1/models", host="evil.example"),
 }
 for name, (status, _, text) in attempts.items():
     print(f"{name:24s} {status} {json.loads(text)['error']['message']}")
-claim("none gets through", [each[0] for each in attempts.values()] == [403, 400, 405, 403])
+claim("none gets through", [each[0] for each in attempts.values()] == [403, 403, 400, 405, 403])
 status, headers, _ = ask_server("POST", CHAT, HELLO, content_type=JSON)
 claim("your own page's request does", status == 200)
 print(headers["content-security-policy"])
@@ -674,11 +674,11 @@ print(headers["content-security-policy"])
 #
 # Either fence alone stops the script. Two stand there because one may fall: this is **defence in depth**. (Chrome, since version 142, also asks the user before a public page may reach this machine.) Against one attack, DNS rebinding, neither helps; the third fence does:
 #
-# - **`Host`.** In **DNS rebinding** the name evil.example leads to the attacker's machine when the page is loaded, and to 127.0.0.1 a moment later. Now the browser believes that page and server are one: it asks nothing, sends an `Origin` that fits, and lets the script read the answer. But the request still says `Host: evil.example`, and that is not what this server is called.
+# - **`Host`.** In **DNS rebinding** the name evil.example leads to the attacker's machine when the page is loaded, and to 127.0.0.1 a moment later. Now the browser believes that page and server are one: it asks nothing, sends an `Origin` that is the page's own `Host` (the second fence compares these two), and lets the script read the answer. But the request still says `Host: evil.example`, and that is not what this server is called.
 #
 # ## 8. OpenAI's form
 #
-# The events of section 4 are those of nanochat (October 2025). Most programs speak OpenAI's form, so the server understands both. A whole answer, and then a stream:
+# The events of section 4 are those of nanochat (October 2025). Most programs speak OpenAI's form, so the server speaks both. A whole answer, and then a stream (`completion_tokens` counts the calculator's ids too, and not the end):
 
 # %%
 V1 = "/v1/chat/completions"
@@ -697,7 +697,7 @@ choices = [json.loads(chunk)["choices"][0] for chunk in chunks]
 print(*(choice["delta"] for choice in choices), choices[-1]["finish_reason"], end, sep="\n")
 
 # %% [markdown]
-# Any client of OpenAI's can use it: `openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")`. What it may ask:
+# Any OpenAI client works: `openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")`. What it may ask:
 #
 # | field | what happens |
 # |---|---|
