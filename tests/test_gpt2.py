@@ -48,6 +48,12 @@ def test_ids_of_texts_are_those_of_transformers_and_come_back():
     assert tokenizer.decode([tokenizer.bos]) == "<|endoftext|>" and tokenizer.bos == tokenizer.vocab_size - 1
 
 
+def test_bytes_are_counted_for_each_token_and_none_for_the_end():
+    _, tokenizer, _ = load_pretrained(FOLDER)
+    lengths = [len(tokenizer.token(n)) for n in range(tokenizer.vocab_size - 1)]
+    assert tokenizer.token_bytes.tolist() == [*lengths, 0] and max(lengths) > 1
+
+
 def test_the_engine_writes_with_its_cache_what_transformers_writes(float32):
     model, tokenizer, _ = load_pretrained(FOLDER)
     engine = Engine(model, tokenizer)
