@@ -110,9 +110,14 @@ def from_vocabulary(path: Path, merges: Path) -> Tokenizer:
 
 
 def from_names(
-    vocabulary: dict[str, int], pairs: Iterable[str | list[str]], pattern: str, specials: dict[str, int], *of: Any
+    vocabulary: dict[str, int],
+    pairs: Iterable[str | list[str]],
+    pattern: str,
+    specials: dict[str, int],
+    path: Path,
+    kind: type[Tokenizer],
 ) -> Tokenizer:
-    """Of tokens, and pairs to merge, in GPT-2's letters for bytes; of: the file and the kind, as `checked` has them."""
+    """Of tokens, and pairs to merge, in GPT-2's letters for bytes; path and kind: as `checked` has them."""
     byte_of = byte_alphabet()
 
     def as_bytes(name: str) -> bytes:
@@ -121,7 +126,7 @@ def from_names(
     ranks = {as_bytes(name): rank for name, rank in vocabulary.items() if name not in specials}
     halves = (pair.split(" ") if isinstance(pair, str) else pair for pair in pairs)
     merges = [tuple(map(as_bytes, each)) for each in halves]
-    tokenizer = checked(ranks, pattern, specials, *of)
+    tokenizer = checked(ranks, pattern, specials, path, kind)
     check_merges(ranks, merges)
     return tokenizer
 

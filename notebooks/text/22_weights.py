@@ -267,7 +267,7 @@ numbers_of = [*lies[:5], "tuple"]
 drawings.draw_stack([*shown, ("TUPLE", numbers_of), ("BINPERSID", [*lies[:5], "numbers"])])
 
 # %% [markdown]
-# The rest goes on in the same way: `REDUCE` calls `rebuild` with the tuple above it, which makes the array, and `SETITEMS` puts it into the dictionary under 'w'. (The second `GLOBAL` is for an empty OrderedDict, an argument that nobody needs.)
+# The rest goes on in the same way: `REDUCE` calls `rebuild` with the tuple above it, which makes the array, and `SETITEMS` puts it into the dictionary under 'w'. (The third `GLOBAL` is for an empty OrderedDict, an argument that nobody needs.)
 #
 # Two of these instructions can do harm. `GLOBAL` pushes *whatever Python function the file names*, and `REDUCE` calls what lies there. So the whole question of safety is: which names? Our machine has a table of three, and each stands for something of ours. (To rebuild an array torch also gives the place in the storage where it begins, and its strides. Here each storage is one whole array, row after row, so we need only its shape. Our machine keeps marks in a list of their own, and at `BINPERSID` leaves the tuple as it is: `read_by_hand` looks the numbers up. It knows the instructions of this file. Torch writes a dozen more, mostly for values that are used more than once; the package knows 30.)
 
@@ -795,7 +795,7 @@ claim("over ten times in 4 bits, under five in float32", longer["4"] > 10 > 2 * 
 
 
 # %% [markdown]
-# On this CPU fewer bits save memory and cost time: the d8 in 4 bits takes nearly twice as long for a token as in float32, and for a prompt of 64 tokens over thirty times as long. It is unpacking that sets the pace, not reading: 3 bits, less than half the bytes of 8, take as long as those. (The four-bit floats are quicker, perhaps since a table of 16 values takes the place of a product and a sum.) And the
+# On this CPU fewer bits save memory and no time: mxfp4 takes as long for a token as float32, the others up to twice as long, and for a prompt of 64 tokens 4 bits take the d8 over thirty times as long. It is unpacking that sets the pace, not reading: 3 bits, less than half the bytes of 8, take as long as those. (Four-bit floats are quicker, perhaps since a table of 16 values takes the place of a product and a sum.) And the
 # packed kernel takes 51 times as long for 64 tokens as for one, so it unpacks nearly everything again for each, where float32 uses a number 64 times once it is read. A GPU unpacks with thousands of threads while it waits for memory; there expect the time of one token to fall with the bits. We had no GPU to measure on.
 #
 # ## 7. Several tokens in one pass
@@ -919,7 +919,7 @@ claim("itself is always accepted", share["itself"] > 0.99)
 claim("its twin is accepted more often than the text", share["four bits"] > share["the text"])
 
 # %% [markdown]
-# (A little less than predicted: fewer than four are proposed near the end, and the text may find nothing to propose.) Tokens a pass is what you gain. What you pay: a pass over five tokens costs more than one over one, and a draft that is a model costs four passes of its own. How much more is the first, on this machine?
+# (A little less than predicted, partly since fewer than four are proposed near the end, and the text may find nothing to propose.) Tokens a pass is what you gain. What you pay: a pass over five tokens costs more than one over one, and a draft that is a model costs four passes of its own. How much more is the first, on this machine?
 
 # %%
 cost = {}
@@ -941,7 +941,7 @@ for each in (0.2, 0.5, 0.8, 1.0):
 claim("a draft as expensive as the model never pays", speed[1.0, 1] < 1.1)
 
 # %% [markdown]
-# So a draft must be cheap *and* mostly right. Our twin in four bits is right but not cheap: on this CPU it is slower than the model itself (section 6). The text costs nothing. In greedy text it was often right; drawn at temperature 1 it was right a few times in a hundred, and 1.01 tokens a pass do not pay for a pass of 1.2 times the time. By this table, which is arithmetic and no measurement, it pays where texts repeat themselves, as answers do that quote the question. And if five tokens take nearly five times as long, as they may where memory is not the limit, nothing pays.
+# So a draft must be cheap *and* mostly right. Our twin in four bits is right but not cheap: on this CPU it is slower than the model itself (section 6). The text costs nothing. In greedy text it was often right; drawn at temperature 1 it was right a few times in a hundred, and 1.01 tokens a pass do not pay for a wider pass. By this table, which is arithmetic and no measurement, it pays where texts repeat themselves, as answers do that quote the question. And if five tokens take nearly five times as long, as they may where memory is not the limit, nothing pays.
 #
 # ## Exercises
 #
